@@ -1,0 +1,21 @@
+"""Interruptible agents on Restate."""
+
+from interruptible._agent import Agent, agent, handler
+from interruptible._cancellation import Interrupted, shield
+from interruptible._cleanup import cleanup
+from interruptible._task import Task
+from interruptible._types import Message, Turn
+from interruptible.client import Session
+
+__all__ = [
+    "Agent",
+    "Interrupted",
+    "Message",
+    "Session",
+    "Task",
+    "Turn",
+    "agent",
+    "cleanup",
+    "handler",
+    "shield",
+]

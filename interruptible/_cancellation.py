@@ -1,0 +1,324 @@
+"""Level-triggered cancellation, and the only module that reaches behind the SDK's public names.
+
+The SDK raises a cancellation once: at the await that was pending when it arrived. A body that
+catches `Exception` there goes on as if nothing had happened, and a cleanup that is running is
+broken off by the next cancellation. Both follow from one method, through which every await of a
+durable future goes: `ServerInvocationContext.create_poll_or_cancel_coroutine`. `watching` replaces
+it, on one context and for as long as needed, so that a cancellation is remembered, is raised again
+by every later await that is not shielded, and has a class of its own.
+
+What else is needed of the SDK's inside: `create_run_coroutine`, which runs a step's action (to abort
+it), `receive`, the inbox of the attempt (to wake the awaits that run side by side), and
+`journal_codec` (error metadata bypasses it). `tests/server/test_sdk.py` pins all of it.
+"""
+
+import asyncio
+import base64
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar, cast
+
+from restate import Context, TerminalError
+from restate.exceptions import RetryableError
+from restate.extensions import current_context
+from restate.server_context import DisconnectedException, ServerInvocationContext
+
+T = TypeVar("T")
+
+_WATCH: Final = "_interruptible_watch"
+_shielded: ContextVar[bool] = ContextVar("interruptible_shielded", default=False)
+
+for _name, _parameters in {
+    "create_poll_or_cancel_coroutine": ["self", "unresolved_future"],
+    "create_run_coroutine": ["self", "handle", "action", "serde"],
+}.items():
+    _method = getattr(ServerInvocationContext, _name, None)
+    if _method is None or list(inspect.signature(_method).parameters)[: len(_parameters)] != (
+        _parameters
+    ):
+        msg = (
+            f"This restate-sdk has no ServerInvocationContext.{_name}({', '.join(_parameters)}), "
+            "on which cancellation rests. Install a restate-sdk within the range that "
+            "restate-interruptible asks for."
+        )
+        raise ImportError(msg)
+
+
+class Interrupted(TerminalError):
+    """This invocation was cancelled; nothing else raises it.
+
+    Status 409 and the message "cancelled": what Restate's UI and CLI show as *cancelled*. A 409
+    from a step or from a called service is a plain `TerminalError`.
+    """
+
+    def __init__(self, metadata: dict[str, str] | None = None) -> None:
+        super().__init__("cancelled", 409, metadata)
+
+
+class Watch:
+    """The cancellation of one attempt of one invocation."""
+
+    def __init__(self, ctx: ServerInvocationContext) -> None:
+        self.cancelled = False
+        self.raised = False
+        self.depth = 0
+        self._ctx = ctx
+        self._sdk_poll = ctx.create_poll_or_cancel_coroutine
+        self._sdk_run = ctx.create_run_coroutine
+        self._inbox = _Inbox(ctx.receive)
+        self._steps: dict[asyncio.Task[Any], _Step] = {}
+        self._aborted: dict[int, _Step] = {}
+
+    @property
+    def pending(self) -> bool:
+        """Whether a cancellation has arrived that this part of the code must end for."""
+        return self.cancelled and not _shielded.get()
+
+    async def abort(self, *, shielded: bool = False) -> None:
+        """Cut off the steps in flight, and return when they have unwound.
+
+        A step that is not `async` runs in a thread, which nothing can stop: it is waited for.
+
+        Args:
+            shielded: Cut off shielded steps too, and wait for no thread.
+        """
+        mine = asyncio.current_task()
+        steps = {t: s for t, s in self._steps.items() if t is not mine}
+        if not shielded:
+            steps = {t: s for t, s in steps.items() if not s.shielded}
+        for task, step in steps.items():
+            if step.stoppable or shielded:
+                self._aborted[step.handle] = step
+                task.cancel()
+        if steps:
+            await asyncio.wait(steps)
+
+    def install(self) -> None:
+        self._ctx.create_poll_or_cancel_coroutine = self._poll  # type: ignore[method-assign]
+        self._ctx.create_run_coroutine = self._run  # type: ignore[method-assign]
+        self._ctx.receive = cast("Any", self._inbox)
+
+    def remove(self) -> None:
+        del self._ctx.create_poll_or_cancel_coroutine
+        del self._ctx.create_run_coroutine
+        self._ctx.receive = self._inbox.receive
+
+    async def _poll(self, unresolved_future: Any) -> None:
+        while not self.pending:
+            if _shielded.get():
+                self._rerun_aborted(unresolved_future)
+            try:
+                await self._sdk_poll(unresolved_future)
+            except TerminalError:
+                # Raised here for this invocation's own cancellation, and for nothing else:
+                # the failure of what is awaited is raised when its result is taken.
+                self.cancelled = True
+                self._inbox.wake()
+            else:
+                if not self.pending:
+                    return
+        self.raised = True
+        await self.abort()
+        raise Interrupted
+
+    async def _run(self, handle: int, action: Callable[[], Any], *args: Any, **kwargs: Any) -> None:
+        step = _Step(handle, action, args, kwargs, shielded=_shielded.get())
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._steps[task] = step
+        try:
+            await self._sdk_run(handle, action, *args, **kwargs)
+        finally:
+            del self._steps[task]
+
+    def _rerun_aborted(self, unresolved_future: Any) -> None:
+        # The state machine believes that an aborted step is still running, and would wait for it
+        # for ever. Another attempt would run it again; so does this one.
+        for handle in self._aborted.keys() & set(_handles(unresolved_future)):
+            step = self._aborted.pop(handle)
+
+            async def again(step: _Step = step) -> None:
+                try:
+                    await self._run(step.handle, step.action, *step.args, **step.kwargs)
+                finally:
+                    await self._inbox.receive.enqueue_restate_event(
+                        {"type": "restate.run_completed", "data": None}
+                    )
+
+            self._ctx.tasks.add(asyncio.ensure_future(again()))
+
+
+class _Step:
+    """A durable step whose action is running."""
+
+    def __init__(
+        self,
+        handle: int,
+        action: Callable[[], Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        shielded: bool,
+    ) -> None:
+        self.handle, self.action, self.args, self.kwargs = handle, action, args, kwargs
+        self.shielded = shielded
+        self.stoppable = inspect.iscoroutinefunction(action)
+
+
+class _Inbox:
+    """The attempt's inbox; an await that is parked in it can be woken without losing anything."""
+
+    def __init__(self, receive: Any) -> None:
+        self.receive = receive
+        self._parked: set[asyncio.Task[Any]] = set()
+        self._woken: set[asyncio.Task[Any]] = set()
+
+    def wake(self) -> None:
+        """Raise `Interrupted` in every await that is parked here and not shielded."""
+        self._woken |= self._parked
+        for task in self._parked:
+            task.cancel()
+        self._parked.clear()
+
+    async def __call__(self) -> Any:
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        if not _shielded.get():
+            self._parked.add(task)
+        try:
+            return await self.receive()
+        except asyncio.CancelledError:
+            if task not in self._woken:
+                raise
+            if hasattr(task, "uncancel"):  # Python 3.11
+                task.uncancel()
+            raise Interrupted from None
+        finally:
+            self._parked.discard(task)
+            self._woken.discard(task)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.receive, name)
+
+
+@contextmanager
+def watching(ctx: Context) -> Iterator[Watch]:
+    """Make cancellation level-triggered on `ctx` within the block.
+
+    A cancellation that nobody was told of (it arrived in a shielded await) stays in force after
+    the block: the next durable await raises it.
+
+    Raises:
+        TypeError: `ctx` is not the context that Restate gave to a handler.
+    """
+    if not isinstance(ctx, ServerInvocationContext):
+        msg = (
+            f"This takes the context of a Restate handler, not {type(ctx).__name__}. "
+            "Pass the handler's `ctx`."
+        )
+        raise TypeError(msg)
+    watch: Watch | None = vars(ctx).get(_WATCH)
+    if watch is None:
+        watch = Watch(ctx)
+        setattr(ctx, _WATCH, watch)
+        watch.install()
+    watch.depth += 1
+    try:
+        yield watch
+    finally:
+        watch.depth -= 1
+        if watch.depth == 0 and (watch.raised or not watch.cancelled):
+            watch.remove()
+            delattr(ctx, _WATCH)
+
+
+async def shield(future: Awaitable[T]) -> T:
+    """Await a durable future to its end, whatever cancellations arrive meanwhile.
+
+    The cancellation is not lost: the next await that is not shielded raises it. Restate itself
+    passes a cancellation on to the *calls* that the invocation awaits, shielded or not; a send
+    followed by an attach is not affected.
+
+    Args:
+        future: A durable future, or a coroutine that awaits durable futures.
+
+    Returns:
+        The result of `future`.
+
+    Raises:
+        RuntimeError: When called outside of a Restate handler.
+        TerminalError: The failure of `future` itself.
+    """
+    try:
+        ctx = current_context()
+    except LookupError:
+        ctx = None
+    if ctx is None:
+        msg = "shield() was called outside of a Restate handler. Await the future as it is."
+        raise RuntimeError(msg)
+    with watching(ctx):
+        _forget_interruption(future)
+        token = _shielded.set(True)
+        try:
+            return await future
+        finally:
+            _shielded.reset(token)
+
+
+def terminal(error: BaseException, watch: Watch) -> TerminalError | None:
+    """What ends the task when `error` comes out of its body, or `None`: it ends the attempt only.
+
+    After a cancellation every error of the body is the interruption. For the rest this is the
+    SDK's own rule (`ServerInvocationContext.enter`): a `TerminalError`, also as an error's cause.
+    """
+    if isinstance(error, (DisconnectedException, RetryableError)):
+        return None
+    if not isinstance(error, Exception):
+        return None
+    if watch.pending:
+        return error if isinstance(error, Interrupted) else Interrupted()
+    cause: BaseException | None = error
+    while cause is not None and isinstance(cause, Exception):
+        if isinstance(cause, TerminalError):
+            return cause
+        if isinstance(cause, (DisconnectedException, RetryableError)):
+            return None
+        cause = cause.__cause__
+    return None
+
+
+def seal(ctx: Context, value: bytes) -> str:
+    """Make `value` fit for error metadata, through the endpoint's journal codec if it has one."""
+    codec = getattr(ctx, "journal_codec", None)
+    if codec is None:
+        return value.decode()
+    return base64.b64encode(codec.encode(value)).decode()
+
+
+async def unseal(ctx: Context, sealed: str) -> bytes:
+    """The inverse of `seal`."""
+    codec = getattr(ctx, "journal_codec", None)
+    if codec is None:
+        return sealed.encode()
+    return bytes(await codec.decode(base64.b64decode(sealed)))
+
+
+def _handles(unresolved_future: Any) -> Iterator[int]:
+    if hasattr(unresolved_future, "handle"):
+        yield unresolved_future.handle
+    for child in getattr(unresolved_future, "children", ()):
+        yield from _handles(child)
+
+
+def _forget_interruption(future: Any) -> None:
+    # A future that was awaited before keeps the `Interrupted` that it raised then.
+    lazy = getattr(future, "future", None)
+    task = getattr(lazy, "task", None)
+    if (
+        lazy is not None
+        and task is not None
+        and task.done()
+        and not task.cancelled()
+        and isinstance(task.exception(), Interrupted)
+    ):
+        lazy.task = None

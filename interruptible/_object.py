@@ -1,0 +1,284 @@
+"""The handlers of the agent's virtual object: read, ask the rules, carry out the effects.
+
+Reads come first, and between the first mutation and the last there is no await, but for the
+invocation id of a new task; that one is shielded, as state set before a failure stays set.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Final, Protocol, TypeVar
+
+import restate
+from restate import Context, ObjectContext, ObjectSharedContext, SendHandle, TerminalError
+
+from interruptible import _history, _session
+from interruptible._cancellation import shield
+from interruptible._history import JSON
+from interruptible._session import Record
+from interruptible._task import Body, Ending, ending, settle
+from interruptible._types import (
+    Cancelled,
+    Dispatch,
+    LiveTurn,
+    Message,
+    Outcome,
+    Receipt,
+    Refusal,
+    Settlement,
+    Status,
+    Turn,
+    message_in,
+    turn_in,
+)
+
+T = TypeVar("T")
+
+GRACE: Final = timedelta(seconds=1)
+"""How long the report of a task that Restate knows no more may be under way."""
+
+
+class Settings(Body, Protocol):
+    """What the handlers need of their agent."""
+
+    task_name: str
+    max_content: int
+
+
+async def message(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
+    """Take in a message: it interrupts what is live, and becomes the next turn."""
+    said = _checked(message_in, body, max_content=agent.max_content)
+    record = await _find_lost(agent, ctx, await _load(ctx))
+    if record is None:
+        record = Record(epoch=f"{ctx.random().getrandbits(32):08x}")
+    step = _session.message(record)
+    turn = record.next
+    _history.begin(ctx, turn, [said])
+    _apply(ctx, step)
+    handle = _dispatch(agent, ctx, step.record, turn, [said])
+    task_id = await shield(handle.invocation_id())
+    _store(ctx, _session.dispatched(step.record, turn, task_id))
+    return {
+        "turn": turn,
+        "task_id": task_id,
+        "status": "waiting" if record.live else "running",
+        "interrupted": [x.turn for x in step.cancel],
+    }
+
+
+async def cancel(agent: Settings, ctx: ObjectContext, body: Any) -> Cancelled:
+    """Cancel everything live, or one turn; what is over already is no error."""
+    turn = _checked(turn_in, body)
+    record = await _find_lost(agent, ctx, await _load(ctx))
+    if turn is not None:
+        _require(record, turn)
+    if record is None:
+        return {"cancelled": []}
+    step = _session.cancel(record, turn)
+    if step.cancel:
+        _apply(ctx, step)
+    return {"cancelled": [x.turn for x in step.cancel]}
+
+
+async def attach(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Outcome:
+    """Wait for the outcome of a turn, by default the newest."""
+    turn = _checked(turn_in, body)
+    record = await _load(ctx)
+    if turn is None:
+        turn = record.next - 1 if record is not None else 1
+    record = _require(record, turn)
+    if record.find(turn) is None:
+        return await _recorded(ctx, turn)
+    return await _recover(agent, ctx, record, turn, force=False)
+
+
+async def get_history(agent: Settings, ctx: ObjectSharedContext) -> list[Message]:
+    """The conversation: what was said and put out, in the order of the turns."""
+    record = await _load(ctx)
+    turns = await _history.read(ctx, record, record.next) if record is not None else []
+    return _history.conversation(turns, agent.interruption_note)
+
+
+async def get_status(agent: Settings, ctx: ObjectSharedContext) -> Status:
+    """Whether the session is at work, and on what.
+
+    The record alone would call a turn live whose task was killed, so each task is asked for.
+    """
+    record = await _load(ctx)
+    live: list[LiveTurn] = []
+    for x in record.live if record is not None else ():
+        assert record is not None  # noqa: S101
+        task_id = x.task_id or await _find(agent, ctx, record, x.turn)
+        end = await _ended(agent, ctx, record, x.turn, task_id)
+        if end is not None:
+            _send(ctx, agent.name, "recover", {"turn": x.turn})
+        if end is None or end.reported:
+            live.append({"turn": x.turn, "task_id": task_id, "cancelled": x.cancelled})
+    if not live:
+        return {"status": "idle", "turn": None, "task_id": None, "live": []}
+    newest = live[-1]
+    return {
+        "status": "running",
+        "turn": newest["turn"],
+        "task_id": newest["task_id"],
+        "live": live,
+    }
+
+
+async def load(_: Settings, ctx: ObjectSharedContext, body: Any) -> list[Turn]:
+    """For a task: the turns before its own."""
+    record = await _load(ctx)
+    return await _history.read(ctx, record, body["before"]) if record is not None else []
+
+
+async def settle_turn(agent: Settings, ctx: ObjectContext, body: Settlement) -> None:
+    """For a task: record a turn's outcome, in its own slot and once."""
+    outcome = body["outcome"]
+    record = await _load(ctx)
+    if record is None:
+        return
+    live = record.find(outcome["turn"])
+    settled = _session.settle(record, outcome["turn"])
+    if live is not None and settled is not None:
+        reason = (live.cancelled or "cancelled") if outcome["status"] == "interrupted" else None
+        await _history.settle(ctx, outcome, reason)
+        _store(ctx, settled)
+        record = settled
+    for turn in body.get("ended", []):
+        if record.find(turn) is not None:  # its own report went missing
+            _send(ctx, agent.name, "recover", {"turn": turn})
+
+
+async def recover(agent: Settings, ctx: ObjectSharedContext, body: Any) -> None:
+    """For the object: settle a turn on behalf of a task that is over and did not report."""
+    record = await _load(ctx)
+    if record is not None and record.find(body["turn"]) is not None:
+        await _recover(agent, ctx, record, body["turn"], force=True)
+
+
+async def _recover(
+    agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int, *, force: bool
+) -> Outcome:
+    live = record.find(turn)
+    assert live is not None  # noqa: S101
+    task_id = live.task_id or await _find(agent, ctx, record, turn)
+    end = await ending(ctx, turn, ctx.attach_invocation(task_id, serde=JSON))
+    if end.gone:
+        await ctx.sleep(GRACE)
+        now = await _load(ctx)
+        if now is None or now.find(turn) is None:
+            return await _recorded(ctx, turn)
+    if force or not end.reported:
+        settle(ctx, agent.name, ctx.key(), end.outcome)
+    return end.outcome
+
+
+async def _ended(
+    agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int, task_id: str
+) -> Ending | None:
+    """How a task ended; `None` while it runs.
+
+    A call with the task's own idempotency key goes to the same partition as the attach before it,
+    and is answered after it: if the attach has no answer by then, the task is not over.
+    """
+    task = ctx.attach_invocation(task_id, serde=JSON)
+    mark = ctx.generic_call(
+        agent.task_name, "mark", b"", idempotency_key=_idempotency_key(ctx, record, turn)
+    )
+    done, _ = await restate.wait_completed(task, mark)
+    return await ending(ctx, turn, task) if task in done else None
+
+
+async def _find_lost(
+    agent: Settings, ctx: ObjectContext, record: Record | None
+) -> Record | None:
+    """Learn the task ids that a killed `message` left unknown."""
+    for turn in record.lost if record is not None else ():
+        assert record is not None  # noqa: S101
+        task_id = await _find(agent, ctx, record, turn)
+        record = _session.dispatched(record, turn, task_id)
+    return record
+
+
+async def _find(agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int) -> str:
+    """Send a turn's task once more: Restate answers with the same invocation."""
+    messages = await ctx.get(_history.turn_key(turn), serde=JSON)
+    return await _dispatch(agent, ctx, record, turn, messages).invocation_id()
+
+
+def _dispatch(
+    agent: Settings,
+    ctx: ObjectSharedContext,
+    record: Record,
+    turn: int,
+    messages: list[Message],
+) -> SendHandle:
+    job: Dispatch = {
+        "session": ctx.key(),
+        "turn": turn,
+        "input": messages,
+        "after": [
+            {"turn": x.turn, "task_id": x.task_id, "cancelled": x.cancelled is not None}
+            for x in record.before(turn)
+            if x.task_id is not None
+        ],
+    }
+    return ctx.generic_send(
+        agent.task_name,
+        "run_task",
+        json.dumps(job).encode(),
+        idempotency_key=_idempotency_key(ctx, record, turn),
+    )
+
+
+def _idempotency_key(ctx: ObjectSharedContext, record: Record, turn: int) -> str:
+    return f"{ctx.key()}/{record.epoch}/{turn}"
+
+
+def _send(ctx: ObjectSharedContext, agent: str, handler: str, body: Any) -> None:
+    ctx.generic_send(agent, handler, json.dumps(body).encode(), key=ctx.key())
+
+
+async def _load(ctx: ObjectSharedContext) -> Record | None:
+    stored = await ctx.get("session", serde=JSON)
+    return None if stored is None else _session.load(stored)
+
+
+def _store(ctx: ObjectContext, record: Record) -> None:
+    ctx.set("session", _session.dump(record), serde=JSON)
+
+
+def _apply(ctx: ObjectContext, step: _session.Step) -> None:
+    _store(ctx, step.record)
+    for x in step.cancel:
+        if x.task_id is not None:
+            ctx.cancel_invocation(x.task_id)
+
+
+async def _recorded(ctx: ObjectSharedContext, turn: int) -> Outcome:
+    record = await _history.read_one(ctx, turn)
+    if record is None:
+        raise TerminalError(f"turn: {turn} was removed from this session.", 404)
+    outcome: Outcome = {
+        "turn": turn,
+        "status": record["status"],
+        "messages": record["messages"],
+    }
+    if "error" in record:
+        outcome["error"] = record["error"]
+    return outcome
+
+
+def _require(record: Record | None, turn: int) -> Record:
+    if record is None or not record.has(turn):
+        last = record.next - 1 if record is not None else 0
+        known = f"its turns are 1 to {last}" if last else "it has no turns yet"
+        raise TerminalError(f"turn: there is no turn {turn} in this session; {known}.", 404)
+    return record
+
+
+def _checked(check: Callable[..., T], body: Any, **options: Any) -> T:
+    try:
+        return check(body, **options)
+    except Refusal as refusal:
+        raise TerminalError(refusal.reason, refusal.status) from None

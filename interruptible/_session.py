@@ -1,0 +1,130 @@
+"""The rules of one session: a pure state machine.
+
+Given the session's record and an event, each rule returns the new record and what has to be done
+about it. Nothing here knows Restate, so every interleaving can be checked without a server.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class Live:
+    """A turn whose outcome is not recorded yet."""
+
+    turn: int
+    task_id: str | None = None
+    """`None` until the task's invocation id is known."""
+    cancelled: str | None = None
+    """Why it was cancelled, once it is."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a session knows about itself; its size does not depend on the history's."""
+
+    epoch: str
+    """Sets this session apart from an earlier one of the same key whose state was removed."""
+    next: int = 1
+    live: tuple[Live, ...] = ()
+
+    def find(self, turn: int) -> Live | None:
+        """The live turn of this number."""
+        return next((live for live in self.live if live.turn == turn), None)
+
+    def has(self, turn: int) -> bool:
+        """Whether there has been a turn of this number."""
+        return 1 <= turn < self.next
+
+    def before(self, turn: int) -> tuple[Live, ...]:
+        """The live turns that `turn` comes after."""
+        return tuple(live for live in self.live if live.turn < turn)
+
+    @property
+    def lost(self) -> tuple[int, ...]:
+        """Turns whose task may be running but whose id is unknown: their `message` was killed."""
+        return tuple(live.turn for live in self.live if live.task_id is None)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an event leads to: the new record, and the effects in the order to carry them out."""
+
+    record: Record
+    cancel: tuple[Live, ...] = ()
+    """Cancel the tasks of these."""
+    dispatch: int | None = None
+    """Send the task of this turn, after all that were live."""
+
+
+def message(record: Record) -> Step:
+    """A message arrived: it interrupts everything live and becomes the next turn."""
+    turn = record.next
+    cancelling = _cancel(record, record.live, f"interrupted by turn {turn}")
+    return replace(
+        cancelling,
+        record=replace(
+            cancelling.record, next=turn + 1, live=(*cancelling.record.live, Live(turn))
+        ),
+        dispatch=turn,
+    )
+
+
+def cancel(record: Record, turn: int | None = None) -> Step:
+    """Somebody cancels one live turn, or all. What is over or cancelled already stays as it is."""
+    chosen = record.live if turn is None else tuple(x for x in record.live if x.turn == turn)
+    return _cancel(record, chosen, "cancelled")
+
+
+def dispatched(record: Record, turn: int, task_id: str) -> Record:
+    """The invocation id of a turn's task became known."""
+    return replace(
+        record,
+        live=tuple(replace(x, task_id=task_id) if x.turn == turn else x for x in record.live),
+    )
+
+
+def settle(record: Record, turn: int) -> Record | None:
+    """A turn's outcome arrived: record it, or do nothing (`None`) as it is recorded already."""
+    if record.find(turn) is None:
+        return None
+    return replace(record, live=tuple(x for x in record.live if x.turn != turn))
+
+
+def dump(record: Record) -> dict[str, Any]:
+    """The record as it is stored."""
+    return {
+        "v": VERSION,
+        "epoch": record.epoch,
+        "next": record.next,
+        "live": [[x.turn, x.task_id, x.cancelled] for x in record.live],
+    }
+
+
+def load(stored: Mapping[str, Any]) -> Record:
+    """The record that was stored.
+
+    Raises:
+        ValueError: It was written by a newer version of this library.
+    """
+    if stored["v"] != VERSION:
+        msg = (
+            f"The session was written in version {stored['v']} of its format; this is version "
+            f"{VERSION}. Deploy the version of restate-interruptible that wrote it, or a newer one."
+        )
+        raise ValueError(msg)
+    return Record(stored["epoch"], stored["next"], tuple(Live(*live) for live in stored["live"]))
+
+
+def _cancel(record: Record, chosen: tuple[Live, ...], why: str) -> Step:
+    fresh = tuple(x for x in chosen if x.cancelled is None)
+    return Step(
+        replace(
+            record,
+            live=tuple(replace(x, cancelled=why) if x in fresh else x for x in record.live),
+        ),
+        cancel=fresh,
+    )

@@ -1,0 +1,300 @@
+"""What goes over the wire, and its validation. Knows nobody."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypeAlias, TypedDict
+
+from typing_extensions import NotRequired
+
+Message: TypeAlias = dict[str, Any]
+"""One message of a conversation, as the chat APIs have it: `role`, `content` and what else they take."""
+
+Policy: TypeAlias = Literal["interrupt"]
+TurnStatus: TypeAlias = Literal["running", "completed", "interrupted", "failed", "killed"]
+
+POLICIES: Final[tuple[Policy, ...]] = ("interrupt",)
+MAX_CONTENT: Final = 1024 * 1024
+
+
+class Receipt(TypedDict):
+    """The answer to a message: the turn it became, and the live turns that it interrupted."""
+
+    turn: int
+    task_id: str
+    status: Literal["running", "waiting"]
+    interrupted: list[int]
+
+
+class Cancelled(TypedDict):
+    """The answer to a cancel: the turns that were live and not yet cancelled."""
+
+    cancelled: list[int]
+
+
+class Outcome(TypedDict):
+    """How a turn ended, with the messages it put out; `error` says why a failed one failed."""
+
+    turn: int
+    status: TurnStatus
+    messages: list[Message]
+    error: NotRequired[str]
+
+
+class LiveTurn(TypedDict):
+    """A turn whose outcome the session has not recorded yet; `cancelled` says why, once it is."""
+
+    turn: int
+    task_id: str | None
+    cancelled: str | None
+
+
+class Status(TypedDict):
+    """What a session is doing; `turn` and `task_id` are those of its newest live turn."""
+
+    status: Literal["idle", "running"]
+    turn: int | None
+    task_id: str | None
+    live: list[LiveTurn]
+
+
+class Turn(TypedDict):
+    """The record of one turn: what came in, what it put out, and how it ended."""
+
+    turn: int
+    status: TurnStatus
+    input: list[Message]
+    messages: list[Message]
+    reason: NotRequired[str | None]
+    error: NotRequired[str]
+
+
+class Predecessor(TypedDict):
+    """A live turn that a new task waits for."""
+
+    turn: int
+    task_id: str
+    cancelled: bool
+
+
+class Dispatch(TypedDict):
+    """What the object sends to the task service: one turn to work on."""
+
+    session: str
+    turn: int
+    input: list[Message]
+    after: list[Predecessor]
+
+
+class Settlement(TypedDict):
+    """What a task reports: its turn's outcome, and the earlier turns that it saw end."""
+
+    outcome: Outcome
+    ended: NotRequired[list[int]]
+
+
+class Refusal(Exception):
+    """A request that is refused: what is wrong with it, and the HTTP status that says so."""
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+
+
+class Malformed:
+    """A request body that is not JSON."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+def parse(body: bytes) -> Any:
+    """Parse a request body; nothing at all is `None`, and what is not JSON is `Malformed`."""
+    try:
+        return json.loads(body) if body else None
+    except ValueError as e:
+        return Malformed(str(e))
+
+
+def message_in(body: Any, *, max_content: int) -> Message:
+    """Check the body of `message`.
+
+    Returns:
+        The message to store.
+
+    Raises:
+        Refusal: 400 names the field that is wrong; 413 when the content is too long.
+    """
+    fields = _fields(body, {"content", "role", "policy"}, example='{"content": "Hello"}')
+    role = fields.get("role", "user")
+    if role != "user":
+        raise Refusal(f'role: must be "user", not {_short(role)}. Leave it out.')
+    policy = fields.get("policy", POLICIES[0])
+    if policy not in POLICIES:
+        raise Refusal(f"policy: must be one of {', '.join(POLICIES)}, not {_short(policy)}.")
+    if "content" not in fields:
+        raise Refusal("content: is missing. Send text, or a list of parts.")
+    content = fields["content"]
+    if isinstance(content, list):
+        for index, part in enumerate(content):
+            if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+                raise Refusal(
+                    f"content[{index}]: must be an object with a `type`, not {_short(part)}."
+                )
+    elif not isinstance(content, str):
+        raise Refusal(f"content: must be text or a list of parts, not {_short(content)}.")
+    if not content or (isinstance(content, str) and not content.strip()):
+        raise Refusal("content: is empty. Send text, or a list of parts.")
+    size = len((content if isinstance(content, str) else json.dumps(content)).encode())
+    if size > max_content:
+        raise Refusal(f"content: has {size} bytes; at most {max_content} are accepted.", 413)
+    return {"role": "user", "content": content}
+
+
+def turn_in(body: Any) -> int | None:
+    """Check the body of `cancel` and `attach`: nothing, or `{"turn": n}`.
+
+    Raises:
+        Refusal: 400 names the field that is wrong.
+    """
+    if body is None:
+        return None
+    turn = _fields(body, {"turn"}, example='{"turn": 1}, or no body').get("turn")
+    if turn is not None and (not isinstance(turn, int) or isinstance(turn, bool)):
+        raise Refusal(f"turn: must be a whole number, not {_short(turn)}.")
+    return turn
+
+
+def output(value: Any) -> list[Message]:
+    """What a body put out, as messages: text stands for a message of the assistant.
+
+    Raises:
+        TypeError: `value` is none of: nothing, text, a message, a list of these.
+    """
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [{"role": "assistant", "content": value}] if value else []
+    if isinstance(value, Mapping):
+        if not isinstance(value.get("role"), str) or "content" not in value:
+            msg = f"A message has a `role` and a `content`; this one is {_short(dict(value))}."
+            raise TypeError(msg)
+        return [dict(value)]
+    if isinstance(value, (list, tuple)):
+        return [message for item in value for message in output(item)]
+    msg = (
+        f"A turn puts out text, a message, a list of messages, or nothing; not "
+        f"{type(value).__name__}. Return or append one of these."
+    )
+    raise TypeError(msg)
+
+
+def _fields(body: Any, known: set[str], *, example: str) -> dict[str, Any]:
+    if isinstance(body, Malformed):
+        raise Refusal(f"body: is not JSON ({body.reason}). Send {example}.")
+    if not isinstance(body, dict):
+        raise Refusal(f"body: must be a JSON object, not {_short(body)}. Send {example}.")
+    for name in body:
+        if name not in known:
+            raise Refusal(f"{name}: is not a field. Known fields: {', '.join(sorted(known))}.")
+    return body
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+# JSON schemas of what callers send and receive; the UI's playground makes a form of them.
+
+_PARTS = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]},
+}
+_MESSAGE = {
+    "type": "object",
+    "properties": {"role": {"type": "string"}, "content": {}},
+    "required": ["role", "content"],
+}
+_MESSAGES = {"type": "array", "items": _MESSAGE}
+_TURN = {"type": "integer", "minimum": 1}
+_TURNS = {"type": "array", "items": _TURN}
+_OPTIONAL_TURN = {
+    "type": ["object", "null"],
+    "properties": {"turn": {**_TURN, "description": "Which turn; without it, as documented."}},
+    "additionalProperties": False,
+}
+
+MESSAGE_IN: Final[dict[str, Any]] = {
+    "title": "Message",
+    "type": "object",
+    "properties": {
+        "content": {
+            "description": "What the user says: text, or a list of parts.",
+            "anyOf": [{"type": "string", "minLength": 1}, _PARTS],
+        },
+        "role": {"const": "user", "default": "user"},
+        "policy": {
+            "description": "What the message does to a live turn.",
+            "enum": list(POLICIES),
+            "default": POLICIES[0],
+        },
+    },
+    "required": ["content"],
+    "additionalProperties": False,
+    "examples": [{"content": "Write me a small todo CLI in Python."}],
+}
+CANCEL_IN: Final[dict[str, Any]] = {"title": "Cancel", **_OPTIONAL_TURN}
+ATTACH_IN: Final[dict[str, Any]] = {"title": "Attach", **_OPTIONAL_TURN}
+RECEIPT: Final[dict[str, Any]] = {
+    "title": "Receipt",
+    "type": "object",
+    "properties": {
+        "turn": _TURN,
+        "task_id": {"type": "string"},
+        "status": {"enum": ["running", "waiting"]},
+        "interrupted": _TURNS,
+    },
+    "required": ["turn", "task_id", "status", "interrupted"],
+}
+CANCELLED: Final[dict[str, Any]] = {
+    "title": "Cancelled",
+    "type": "object",
+    "properties": {"cancelled": _TURNS},
+    "required": ["cancelled"],
+}
+OUTCOME: Final[dict[str, Any]] = {
+    "title": "Outcome",
+    "type": "object",
+    "properties": {
+        "turn": _TURN,
+        "status": {"enum": ["completed", "interrupted", "failed", "killed"]},
+        "messages": _MESSAGES,
+        "error": {"type": "string"},
+    },
+    "required": ["turn", "status", "messages"],
+}
+HISTORY: Final[dict[str, Any]] = {"title": "History", **_MESSAGES}
+STATUS: Final[dict[str, Any]] = {
+    "title": "Status",
+    "type": "object",
+    "properties": {
+        "status": {"enum": ["idle", "running"]},
+        "turn": {"type": ["integer", "null"]},
+        "task_id": {"type": ["string", "null"]},
+        "live": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "turn": _TURN,
+                    "task_id": {"type": ["string", "null"]},
+                    "cancelled": {"type": ["string", "null"]},
+                },
+                "required": ["turn", "task_id", "cancelled"],
+            },
+        },
+    },
+    "required": ["status", "turn", "task_id", "live"],
+}
