@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any, ClassVar, Final, Literal, TypeVar, overload
 from weakref import WeakValueDictionary
 
-import restate
 from restate import Context, InvocationRetryPolicy, Service, VirtualObject
 from restate.serde import Serde
 
@@ -313,7 +312,7 @@ def _from_function(function: Run, **options: Any) -> Agent:
         return await function(ctx, task)
 
     name = "".join(word[:1].upper() + word[1:] for word in function.__name__.split("_"))
-    made = type(name, (Agent,), {"run": run, "__doc__": function.__doc__})
+    made: type[Agent] = type(name, (Agent,), {"run": run, "__doc__": function.__doc__})
     return made(**options)
 
 
@@ -333,7 +332,7 @@ def _check_signature(name: str, function: Any, parameters: list[str]) -> None:
 
 
 def _check_options(
-    name: str, *, policy: str, max_content: int, **durations: timedelta | None
+    name: str, *, policy: str, max_content: int, **durations: Any
 ) -> None:
     if not name or "/" in name or name.startswith("_"):
         msg = f"{name!r} cannot be the name of a Restate object. Give the agent another `name`."

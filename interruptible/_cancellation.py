@@ -15,7 +15,7 @@ it), `receive`, the inbox of the attempt (to wake the awaits that run side by si
 import asyncio
 import base64
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar, cast
@@ -146,7 +146,7 @@ class Watch:
                         {"type": "restate.run_completed", "data": None}
                     )
 
-            self._ctx.tasks.add(asyncio.ensure_future(again()))
+            cast("Any", self._ctx.tasks).add(asyncio.ensure_future(again()))
 
 
 class _Step:
@@ -202,7 +202,7 @@ class _Inbox:
 
 
 @contextmanager
-def watching(ctx: Context) -> Iterator[Watch]:
+def watching(ctx: Context) -> Generator[Watch, None, None]:
     """Make cancellation level-triggered on `ctx` within the block.
 
     A cancellation that nobody was told of (it arrived in a shielded await) stays in force after

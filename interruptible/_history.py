@@ -6,7 +6,7 @@ large for a page keeps its key, and the page names it.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, cast
 
 from restate import ObjectContext, ObjectSharedContext
@@ -41,13 +41,13 @@ def begin(ctx: ObjectContext, turn: int, messages: list[Message]) -> None:
 async def settle(ctx: ObjectContext, outcome: Outcome, reason: str | None) -> None:
     """Move a live turn into its page, with its outcome."""
     number = outcome["turn"]
-    reading = ctx.get(turn_key(number), serde=JSON), ctx.get(page_key(number), serde=JSON)
-    messages, page = await reading[0], await reading[1] or []
-    turn = _turn(number, messages, outcome, reason)
+    messages, page = ctx.get(turn_key(number), serde=JSON), ctx.get(page_key(number), serde=JSON)
+    turn = _turn(number, await messages, outcome, reason)
+    entries = _entries(await page)
     large = len(json.dumps(turn)) > LARGE
     if large:
         ctx.set(turn_key(number), turn, serde=JSON)
-    ctx.set(page_key(number), [*page, number if large else turn], serde=JSON)
+    ctx.set(page_key(number), [*entries, number if large else turn], serde=JSON)
     if not large:
         ctx.clear(turn_key(number))
 
@@ -58,33 +58,31 @@ async def read(ctx: ObjectSharedContext, record: Record, before: int) -> list[Tu
     The live ones are read first: one that is settled meanwhile is then found in its page.
     """
     live = [(x, ctx.get(turn_key(x.turn), serde=JSON)) for x in record.before(before)]
-    pages = [
-        ctx.get(page_key(first), serde=JSON) for first in range(1, before, TURNS_PER_PAGE)
-    ]
+    pages = [ctx.get(page_key(first), serde=JSON) for first in range(1, before, TURNS_PER_PAGE)]
     turns: dict[int, Turn] = {}
     for x, reading in live:
-        messages = await reading
-        if isinstance(messages, list):
-            turns[x.turn] = _turn(x.turn, messages, None, x.cancelled)
-    large = []
+        messages: Any = await reading
+        if isinstance(messages, list):  # not yet settled, nor settled as a large one
+            turns[x.turn] = _turn(x.turn, cast("list[Message]", messages), None, x.cancelled)
+    large: dict[int, Awaitable[Any]] = {}
     for page in pages:
-        for entry in await page or []:
+        for entry in _entries(await page):
             if isinstance(entry, int):
-                large.append((entry, ctx.get(turn_key(entry), serde=JSON)))
+                large[entry] = ctx.get(turn_key(entry), serde=JSON)
             else:
                 turns[entry["turn"]] = entry
-    for number, reading in large:
-        turns[number] = cast("Turn", await reading)
+    for number, turn in large.items():
+        turns[number] = cast("Turn", await turn)
     return [turns[number] for number in sorted(turns) if number < before]
 
 
 async def read_one(ctx: ObjectSharedContext, number: int) -> Turn | None:
     """One settled turn; `None` while it is not settled."""
-    for entry in await ctx.get(page_key(number), serde=JSON) or []:
+    for entry in _entries(await ctx.get(page_key(number), serde=JSON)):
         if entry == number:
             return cast("Turn", await ctx.get(turn_key(number), serde=JSON))
-        if isinstance(entry, dict) and entry["turn"] == number:
-            return cast("Turn", entry)
+        if not isinstance(entry, int) and entry["turn"] == number:
+            return entry
     return None
 
 
@@ -101,10 +99,14 @@ def conversation(turns: Iterable[Turn], note: Note) -> list[Message]:
     return messages
 
 
+def _entries(page: Any) -> list[Turn | int]:
+    return cast("list[Turn | int]", page or [])
+
+
 def _turn(
-    number: int, messages: list[Message], outcome: Outcome | None, reason: str | None
+    number: int, messages: list[Message] | None, outcome: Outcome | None, reason: str | None
 ) -> Turn:
-    turn: Turn = {"turn": number, "status": "running", "input": messages, "messages": []}
+    turn: Turn = {"turn": number, "status": "running", "input": messages or [], "messages": []}
     if outcome is not None:
         turn["status"], turn["messages"] = outcome["status"], outcome["messages"]
         if "error" in outcome:

@@ -5,18 +5,18 @@ invocation id of a new task; that one is shielded, as state set before a failure
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final, Protocol, TypeVar
 
 import restate
-from restate import Context, ObjectContext, ObjectSharedContext, SendHandle, TerminalError
+from restate import ObjectContext, ObjectSharedContext, SendHandle, TerminalError
 
 from interruptible import _history, _session
 from interruptible._cancellation import shield
 from interruptible._history import JSON
 from interruptible._session import Record
-from interruptible._task import Body, Ending, ending, settle
+from interruptible._task import Body, Ending, ending
 from interruptible._types import (
     Cancelled,
     Dispatch,
@@ -33,6 +33,7 @@ from interruptible._types import (
 )
 
 T = TypeVar("T")
+AnyContext = ObjectContext | ObjectSharedContext
 
 GRACE: Final = timedelta(seconds=1)
 """How long the report of a task that Restate knows no more may be under way."""
@@ -89,7 +90,7 @@ async def attach(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Outcom
     record = _require(record, turn)
     if record.find(turn) is None:
         return await _recorded(ctx, turn)
-    return await _recover(agent, ctx, record, turn, force=False)
+    return await _outcome(agent, ctx, record, turn)
 
 
 async def get_history(agent: Settings, ctx: ObjectSharedContext) -> list[Message]:
@@ -153,24 +154,29 @@ async def recover(agent: Settings, ctx: ObjectSharedContext, body: Any) -> None:
     """For the object: settle a turn on behalf of a task that is over and did not report."""
     record = await _load(ctx)
     if record is not None and record.find(body["turn"]) is not None:
-        await _recover(agent, ctx, record, body["turn"], force=True)
+        await _outcome(agent, ctx, record, body["turn"])
 
 
-async def _recover(
-    agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int, *, force: bool
+async def _outcome(
+    agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int
 ) -> Outcome:
+    """Wait for a live turn's outcome, and until the session has recorded it.
+
+    So whoever has the outcome finds it in the history, and a task that did not report is settled.
+    """
     live = record.find(turn)
     assert live is not None  # noqa: S101
     task_id = live.task_id or await _find(agent, ctx, record, turn)
     end = await ending(ctx, turn, ctx.attach_invocation(task_id, serde=JSON))
     if end.gone:
         await ctx.sleep(GRACE)
-        now = await _load(ctx)
-        if now is None or now.find(turn) is None:
-            return await _recorded(ctx, turn)
-    if force or not end.reported:
-        settle(ctx, agent.name, ctx.key(), end.outcome)
-    return end.outcome
+    now = await _load(ctx)
+    if now is not None and now.find(turn) is not None:
+        settlement: Settlement = {"outcome": end.outcome}
+        await ctx.generic_call(
+            agent.name, "settle", json.dumps(settlement).encode(), key=ctx.key()
+        )
+    return await _recorded(ctx, turn)
 
 
 async def _ended(
@@ -200,15 +206,15 @@ async def _find_lost(
     return record
 
 
-async def _find(agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int) -> str:
+async def _find(agent: Settings, ctx: AnyContext, record: Record, turn: int) -> str:
     """Send a turn's task once more: Restate answers with the same invocation."""
     messages = await ctx.get(_history.turn_key(turn), serde=JSON)
-    return await _dispatch(agent, ctx, record, turn, messages).invocation_id()
+    return await _dispatch(agent, ctx, record, turn, messages or []).invocation_id()
 
 
 def _dispatch(
     agent: Settings,
-    ctx: ObjectSharedContext,
+    ctx: AnyContext,
     record: Record,
     turn: int,
     messages: list[Message],
@@ -231,15 +237,15 @@ def _dispatch(
     )
 
 
-def _idempotency_key(ctx: ObjectSharedContext, record: Record, turn: int) -> str:
+def _idempotency_key(ctx: AnyContext, record: Record, turn: int) -> str:
     return f"{ctx.key()}/{record.epoch}/{turn}"
 
 
-def _send(ctx: ObjectSharedContext, agent: str, handler: str, body: Any) -> None:
+def _send(ctx: AnyContext, agent: str, handler: str, body: Any) -> None:
     ctx.generic_send(agent, handler, json.dumps(body).encode(), key=ctx.key())
 
 
-async def _load(ctx: ObjectSharedContext) -> Record | None:
+async def _load(ctx: AnyContext) -> Record | None:
     stored = await ctx.get("session", serde=JSON)
     return None if stored is None else _session.load(stored)
 

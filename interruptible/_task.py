@@ -35,13 +35,14 @@ class Task:
         id: str,  # noqa: A002
         messages: list[Message],
         input: list[Message],  # noqa: A002
+        put_out: list[Message],
     ) -> None:
         self.session = session
         self.turn = turn
         self.id = id
         self.messages = messages
         self.input = input
-        self._output: list[Message] = []
+        self._put_out = put_out
 
     def append(self, *messages: str | Mapping[str, Any]) -> None:
         """Put out messages: they stay in the conversation, also when the turn is interrupted later.
@@ -53,7 +54,7 @@ class Task:
             TypeError: One of them is neither.
         """
         added = output(messages)
-        self._output += added
+        self._put_out += added
         self.messages += added
 
     def __repr__(self) -> str:
@@ -86,9 +87,10 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> Outcome:
     turn = job["turn"]
     with watching(ctx) as watch:
         task: Task | None = None
+        put_out: list[Message] = []
         ended: list[int] = []
         try:
-            task = await _begin(body, ctx, job, ended)
+            task = await _begin(body, ctx, job, put_out, ended)
             result = output(await body.run(ctx, task))
             if watch.pending:
                 raise Interrupted  # noqa: TRY301
@@ -96,9 +98,11 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> Outcome:
             end = terminal(error, watch)
             if end is None:
                 raise
-            outcome = _outcome(turn, "failed", task, error=end.message)
-            if isinstance(end, Interrupted):
-                outcome = _outcome(turn, "interrupted", task)
+            outcome: Outcome = {"turn": turn, "status": "failed", "messages": put_out}
+            if not isinstance(end, Interrupted):
+                outcome["error"] = end.message
+            else:
+                outcome["status"] = "interrupted"
                 await watch.abort()
                 if task is not None:
                     await _tell(body, ctx, task, end)
@@ -106,8 +110,7 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> Outcome:
             sealed = seal(ctx, json.dumps(outcome).encode())
             end.metadata = {**(end.metadata or {}), OUTCOME: sealed}
             raise end from (None if end is error else error)
-        task._output += result  # noqa: SLF001
-        outcome = _outcome(turn, "completed", task)
+        outcome = {"turn": turn, "status": "completed", "messages": put_out + result}
         settle(ctx, body.name, job["session"], outcome, ended)
         return outcome
 
@@ -141,7 +144,9 @@ def settle(
     ctx.generic_send(agent, "settle", json.dumps(settlement).encode(), key=session)
 
 
-async def _begin(body: Body, ctx: Context, job: Dispatch, ended: list[int]) -> Task:
+async def _begin(
+    body: Body, ctx: Context, job: Dispatch, put_out: list[Message], ended: list[int]
+) -> Task:
     """Wait for the predecessors and load the conversation, at once; only then is it our turn."""
     session, turn = job["session"], job["turn"]
     tasks = {
@@ -169,7 +174,9 @@ async def _begin(body: Body, ctx: Context, job: Dispatch, ended: list[int]) -> T
             if not end.reported:
                 settle(ctx, body.name, session, end.outcome)
     messages = conversation(turns, body.interruption_note)
-    return Task(session, turn, ctx.request().id, messages + job["input"], list(job["input"]))
+    return Task(
+        session, turn, ctx.request().id, messages + job["input"], list(job["input"]), put_out
+    )
 
 
 async def _wait(
@@ -198,10 +205,3 @@ async def _tell(body: Body, ctx: Context, task: Task, end: Interrupted) -> None:
     except TerminalError as failure:
         report(end, [{"step": "on_interrupted", "error": failure.message}])
 
-
-def _outcome(turn: int, status: Any, task: Task | None, error: str | None = None) -> Outcome:
-    messages = [] if task is None else task._output  # noqa: SLF001
-    outcome: Outcome = {"turn": turn, "status": status, "messages": messages}
-    if error is not None:
-        outcome["error"] = error
-    return outcome

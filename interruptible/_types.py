@@ -1,8 +1,8 @@
 """What goes over the wire, and its validation. Knows nobody."""
 
 import json
-from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias, TypedDict, TypeGuard
 
 from typing_extensions import NotRequired
 
@@ -135,9 +135,9 @@ def message_in(body: Any, *, max_content: int) -> Message:
     if "content" not in fields:
         raise Refusal("content: is missing. Send text, or a list of parts.")
     content = fields["content"]
-    if isinstance(content, list):
+    if _is_list(content):
         for index, part in enumerate(content):
-            if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+            if not _is_object(part) or not isinstance(part.get("type"), str):
                 raise Refusal(
                     f"content[{index}]: must be an object with a `type`, not {_short(part)}."
                 )
@@ -175,12 +175,12 @@ def output(value: Any) -> list[Message]:
         return []
     if isinstance(value, str):
         return [{"role": "assistant", "content": value}] if value else []
-    if isinstance(value, Mapping):
+    if _is_object(value):
         if not isinstance(value.get("role"), str) or "content" not in value:
             msg = f"A message has a `role` and a `content`; this one is {_short(dict(value))}."
             raise TypeError(msg)
         return [dict(value)]
-    if isinstance(value, (list, tuple)):
+    if _is_list(value):
         return [message for item in value for message in output(item)]
     msg = (
         f"A turn puts out text, a message, a list of messages, or nothing; not "
@@ -189,15 +189,23 @@ def output(value: Any) -> list[Message]:
     raise TypeError(msg)
 
 
-def _fields(body: Any, known: set[str], *, example: str) -> dict[str, Any]:
+def _fields(body: Any, known: set[str], *, example: str) -> Mapping[str, Any]:
     if isinstance(body, Malformed):
         raise Refusal(f"body: is not JSON ({body.reason}). Send {example}.")
-    if not isinstance(body, dict):
+    if not _is_object(body):
         raise Refusal(f"body: must be a JSON object, not {_short(body)}. Send {example}.")
     for name in body:
         if name not in known:
             raise Refusal(f"{name}: is not a field. Known fields: {', '.join(sorted(known))}.")
     return body
+
+
+def _is_object(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping)
+
+
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, (list, tuple))
 
 
 def _short(value: Any, limit: int = 60) -> str:

@@ -4,11 +4,12 @@
 
     restate = fixture(app)
 
-    async def test_greets(restate):
+    async def test_it_greets(restate):
         assert await restate.client.service_call(greet, "Ada") == "Hello Ada"
 
-`python -m interruptible.testing` prints the path of the server, installing it first if needed.
+`python -m interruptible.testing` prints the path of the server, and installs it first if needed.
 """
+# ruff: noqa: PLC0415 - what the extra brings is imported on use, to name the extra if it lacks
 
 from __future__ import annotations
 
@@ -18,20 +19,20 @@ import fcntl
 import logging
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Generator, Mapping
 
     import httpx
+    from hypercorn import typing as asgi
     from restate import RestateClient
     from restate.server_types import RestateAppT
 
@@ -47,21 +48,25 @@ __all__ = [
 ]
 
 _VERSION = "1.7.12"
-_START_TIMEOUT = 30.0  # seconds, for one start
-_STOP_TIMEOUT = 10.0  # seconds, after which SIGTERM becomes SIGKILL
-_POLL = 0.02  # seconds; a start takes about 0.3 s
+_START_TIMEOUT = 30.0  # seconds; a start takes about half a second
+_STOP_TIMEOUT = 10.0  # seconds; the server waits up to 5 for calls that are open
+_HANG_UP_TIMEOUT = 2.0  # seconds
+_POLL = 0.02  # seconds
 
 
-class ServerNotFound(RuntimeError):  # noqa: N818 - reads as what happened
+class ServerNotFound(RuntimeError):  # noqa: N818 - says what happened, as FileNotFoundError does
     """Raised when there is no restate-server on this machine and none can be installed."""
+
+    def __init__(self, reason: str) -> None:
+        remedy = "Install Node.js (npm), put restate-server on the PATH, or set RESTATE_SERVER."
+        super().__init__(f"restate-server not found: {reason} {remedy}")
 
 
 class AdminError(RuntimeError):
-    """Raised when the server's admin API refuses a request.
+    """Raised when the server refuses what it is asked to do, or cannot do it.
 
-    Args:
-        message: What was asked and why it was refused.
-        status_code: The HTTP status: 404 for an unknown invocation, 409 for one in a wrong state.
+    Attributes:
+        status_code: 404 for an unknown invocation, 409 for one whose status does not allow it.
     """
 
     def __init__(self, message: str, status_code: int) -> None:
@@ -75,21 +80,21 @@ def fixture(
     always_replay: bool = False,
     env: Mapping[str, str] | None = None,
     scope: Literal["session", "package", "module", "class", "function"] = "function",
-) -> Any:
-    """Make a pytest fixture that yields what `harness` yields; async tests need the anyio plugin.
+) -> object:
+    """Make a pytest fixture that yields a `Restate`, for async tests under anyio's plugin.
 
     Args:
-        app: The ASGI application, from `restate.app`.
-        always_replay: Suspend and replay at every await, to find non-determinism.
-        env: Configuration of the server, `RESTATE_…` variables.
-        scope: As in `pytest.fixture`; a wider one needs an `anyio_backend` fixture as wide.
+        app: As for `harness`; so are `always_replay` and `env`.
+        always_replay: See there.
+        env: See there.
+        scope: As in `pytest.fixture`; one wider than a function needs as wide an `anyio_backend`.
     """
     import pytest
 
     @pytest.fixture(scope=scope)
-    async def restate() -> AsyncIterator[Restate]:
-        async with harness(app, always_replay=always_replay, env=env) as server:
-            yield server
+    async def restate() -> AsyncGenerator[Restate]:
+        async with harness(app, always_replay=always_replay, env=env) as running:
+            yield running
 
     return restate
 
@@ -97,77 +102,68 @@ def fixture(
 @asynccontextmanager
 async def harness(
     app: RestateAppT, *, always_replay: bool = False, env: Mapping[str, str] | None = None
-) -> AsyncIterator[Restate]:
-    """Start a server, serve the app, register it: all that a test needs.
-
-    When the block fails, the end of the server's log goes to stderr.
+) -> AsyncGenerator[Restate]:
+    """Start a server, serve the app and register it; if the block fails, show the server's log.
 
     Args:
-        app: The ASGI application, from `restate.app`.
-        always_replay: Suspend and replay at every await, to find non-determinism.
+        app: What to serve, from `restate.app`.
+        always_replay: Suspend and replay at every await, which finds non-determinism.
         env: Configuration of the server, `RESTATE_…` variables.
     """
-    async with serve(app) as url, restate_server(always_replay=always_replay, env=env) as server:
+    async with serve(app) as url, restate_server(always_replay=always_replay, env=env) as restate:
         try:
-            await server.register(url)
-            yield server
+            await restate.register(url)
+            yield restate
         except BaseException:
-            sys.stderr.write(f"\n--- end of restate-server's log ---\n{_tail(server.logs())}\n")
+            sys.stderr.write(f"\nThe end of restate-server's log:\n{_tail(restate.logs())}\n")
             raise
 
 
 @asynccontextmanager
 async def restate_server(
     *, always_replay: bool = False, env: Mapping[str, str] | None = None
-) -> AsyncIterator[Restate]:
-    """Start a server on free loopback ports with its data in a temporary directory.
+) -> AsyncGenerator[Restate]:
+    """Start a server on free ports of the loopback interface, with its data in a temporary folder.
 
-    It ends with the block, and when this process dies, however it dies.
+    It ends with the block, and with this process, however that ends.
 
     Args:
-        always_replay: Suspend and replay at every await, to find non-determinism.
+        always_replay: Suspend and replay at every await, which finds non-determinism.
         env: Configuration of the server, `RESTATE_…` variables.
 
     Raises:
         ServerNotFound: Raised when there is no server and none can be installed.
-        RuntimeError: Raised when the server does not come up; has the end of its log.
+        RuntimeError: Raised when the server does not start; has the end of its log.
     """
-    httpx = _import_httpx()
+    with _extra():
+        import httpx
     binary = await asyncio.to_thread(find_server)
-    with tempfile.TemporaryDirectory(
-        prefix="restate-", ignore_cleanup_errors=True
-    ) as base_dir:
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as http:
-            restate = Restate(binary, Path(base_dir), http, always_replay, env or {})
+    limits = httpx.Limits(max_connections=None)
+    with tempfile.TemporaryDirectory(prefix="restate-", ignore_cleanup_errors=True) as folder:
+        async with httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as http:  # noqa: S113
+            server = _Server(binary, Path(folder), env or {}, http)
             try:
-                await restate._start(tries=3)
-                yield restate
+                await server.start()
+                yield Restate(server, http, always_replay=always_replay)
             finally:
-                await restate._stop(signal.SIGKILL)
+                server.kill()
 
 
 @asynccontextmanager
-async def serve(app: RestateAppT) -> AsyncIterator[str]:
-    """Serve an ASGI app in this event loop, over HTTP/2 without TLS on a free loopback port.
+async def serve(app: RestateAppT) -> AsyncGenerator[str]:
+    """Serve an app in this event loop, by HTTP/2 without TLS on a free port; yields its URL.
+
+    At the end it hangs up on what still runs: handlers see a lost connection.
 
     Args:
-        app: The ASGI application, from `restate.app`.
-
-    Yields:
-        Its URL.
+        app: What to serve, from `restate.app`.
     """
-    try:
-        from hypercorn.asyncio import serve as hypercorn_serve
+    with _extra():
+        import hypercorn.asyncio
         from hypercorn.config import Config
-    except ImportError as error:
-        raise ImportError(_EXTRA) from error
 
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(1024)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
     config.errorlog = logging.getLogger(f"{__name__}.serve")
@@ -175,29 +171,34 @@ async def serve(app: RestateAppT) -> AsyncIterator[str]:
     config.h2_max_concurrent_streams = 2**31 - 1
     config.keep_alive_max_requests = 2**31 - 1
     config.keep_alive_timeout = 3600.0
-    config.graceful_timeout = 1.0
-    config.shutdown_timeout = 1.0
+    config.graceful_timeout = _HANG_UP_TIMEOUT / 2
 
     stop = asyncio.Event()
+    stopped = asyncio.create_task(stop.wait())
     serving = asyncio.create_task(
-        hypercorn_serve(app, config, mode="asgi", shutdown_trigger=stop.wait)
+        hypercorn.asyncio.serve(  # pyright: ignore[reportUnknownMemberType]
+            _until(stopped, app), config, shutdown_trigger=stop.wait, mode="asgi"
+        )
     )
     try:
         yield url
     finally:
+        if serving.done():
+            await serving  # it failed, and this says why
         stop.set()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(serving, 2.0)
+        await asyncio.wait({serving}, timeout=_HANG_UP_TIMEOUT)
+        serving.cancel()
+        await asyncio.gather(stopped, serving, return_exceptions=True)
 
 
 class Restate:
-    """A running restate-server, made by `restate_server`, `harness` or a `fixture`.
+    """A running restate-server, as `fixture`, `harness` and `restate_server` yield it.
 
     Attributes:
-        ingress_url: Where services are called.
-        admin_url: Where the server is administered; its web UI too.
-        base_dir: The directory with the server's data and log.
-        client: A client of the ingress that waits for as long as a call takes.
+        ingress_url: Where to call services.
+        admin_url: Where its admin API and its web UI are.
+        base_dir: The folder with its data and its log.
+        client: Calls services; waits for as long as a call takes.
     """
 
     ingress_url: str
@@ -205,212 +206,200 @@ class Restate:
     base_dir: Path
     client: RestateClient
 
-    def __init__(
-        self,
-        binary: Path,
-        base_dir: Path,
-        http: httpx.AsyncClient,
-        always_replay: bool,
-        env: Mapping[str, str],
-    ) -> None:
+    def __init__(self, server: _Server, http: httpx.AsyncClient, *, always_replay: bool) -> None:
         from restate.client import Client
 
-        self.base_dir = base_dir
+        http.base_url = server.ingress_url
+        self.ingress_url = server.ingress_url
+        self.admin_url = server.admin_url
+        self.base_dir = server.base_dir
         self.client = Client(http)
-        self._binary = binary
+        self._server = server
         self._http = http
         self._always_replay = always_replay
-        self._env = env
-        self._process: subprocess.Popen[bytes] | None = None
-        self._ports: list[int] = []
 
     async def register(self, url: str, *, force: bool = True) -> None:
         """Register the services that are served at a URL.
 
         Args:
             url: Where they are served.
-            force: Replace an earlier registration of the same URL.
+            force: Replace what was registered at this URL before.
 
         Raises:
-            AdminError: Raised when the server cannot reach or does not accept the services.
+            AdminError: Raised when the server does not reach them or does not accept them.
         """
-        body = {"uri": url, "force": force}
-        if self._always_replay:
-            body["use_http_11"] = True
+        # A handler that is reached over HTTP/1.1 can be sent nothing once it runs, so it has to
+        # suspend at every await, whatever inactivity timeout it or its service asks for.
+        body = {"uri": url, "force": force, "use_http_11": self._always_replay}
         await self._admin("POST", "/deployments", body)
 
     async def query(self, sql: str) -> list[dict[str, Any]]:
-        """Run SQL on the server's tables; columns that are null are left out of a row.
+        """Query the server's tables, see https://docs.restate.dev/references/sql-introspection.
 
         Args:
-            sql: A query, see https://docs.restate.dev/references/sql-introspection.
-        """
-        return (await self._admin("POST", "/query", {"query": sql}))["rows"]
+            sql: The query.
 
-    async def invocations(self, where: str = "") -> list[dict[str, Any]]:
-        """List the invocations the server knows, oldest first.
+        Returns:
+            The rows; columns that are null are not in them.
+        """
+        rows: list[dict[str, Any]] = (await self._admin("POST", "/query", {"query": sql}))["rows"]
+        return rows
+
+    async def invocations(self, where: str = "true") -> list[dict[str, Any]]:
+        """List the invocations that the server knows, oldest first.
 
         Args:
-            where: An SQL condition on `sys_invocation`; all invocations without it.
+            where: A condition on the columns of `sys_invocation`, in SQL.
+
+        Returns:
+            The rows; columns that are null are not in them.
         """
-        condition = f"WHERE {where} " if where else ""
-        return await self.query(f"SELECT * FROM sys_invocation {condition}ORDER BY created_at")  # noqa: S608
+        return await self.query(f"SELECT * FROM sys_invocation WHERE {where} ORDER BY created_at")  # noqa: S608
 
     async def cancel(self, invocation_id: str) -> None:
-        """Ask an invocation to end; it sees this at its next await."""
+        """Ask an invocation to end: it fails with 409 at its next await, and may clean up."""
         await self._admin("PATCH", f"/invocations/{invocation_id}/cancel")
 
     async def kill(self, invocation_id: str) -> None:
-        """End an invocation and its calls at once, without any cleanup."""
+        """End an invocation at once: its handler sees a lost connection, and no retry follows."""
         await self._admin("PATCH", f"/invocations/{invocation_id}/kill")
 
     async def pause(self, invocation_id: str) -> None:
-        """Pause a running invocation."""
+        """Pause a running invocation at its next await; does nothing to one that is suspended."""
         await self._admin("PATCH", f"/invocations/{invocation_id}/pause")
 
     async def resume(self, invocation_id: str) -> None:
-        """Resume an invocation that is paused, suspended, or waits to be tried again."""
+        """Let an invocation go on that is paused or backing off; a pause under way stays."""
         await self._admin("PATCH", f"/invocations/{invocation_id}/resume")
 
     async def purge(self, invocation_id: str) -> None:
-        """Forget a completed invocation: its result, journal and idempotency key."""
+        """Forget a completed invocation."""
         await self._admin("PATCH", f"/invocations/{invocation_id}/purge")
 
     async def restart(self, *, kill: bool = False) -> None:
-        """Stop the server and start it again on the same ports with the same data.
+        """Stop the server, and start it again with the same data on the same ports.
 
         Args:
-            kill: Stop it as a crash would, with SIGKILL instead of SIGTERM.
+            kill: Stop it with SIGKILL, as a crash would, instead of SIGTERM.
         """
-        await self._stop(signal.SIGKILL if kill else signal.SIGTERM)
-        await self._start(tries=1)
+        if not kill:
+            await self._server.terminate()
+        self._server.kill()
+        await self._server.start()
 
     def logs(self) -> str:
-        """Return all that the server has logged."""
-        return self._log.read_text(errors="replace")
+        """Return what the server has logged since its first start."""
+        return self._server.logs()
 
-    @property
-    def _log(self) -> Path:
-        return self.base_dir / "server.log"
-
-    async def _admin(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        response = await self._http.request(
-            method,
-            self.admin_url + path,
-            json=body,
-            headers={"accept": "application/json"},
-            timeout=30.0,
-        )
+    async def _admin(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+        url, headers = f"{self.admin_url}{path}", {"accept": "application/json"}
+        response = await self._http.request(method, url, json=body, headers=headers, timeout=30.0)
         if response.is_error:
-            message = f"{method} {path} was refused with {response.status_code}: {response.text}"
-            raise AdminError(message, response.status_code)
+            msg = f"{method} {path} was refused with {response.status_code}: {response.text}"
+            raise AdminError(msg, response.status_code)
         return response.json() if response.content else None
 
-    async def _start(self, tries: int) -> None:
-        for _ in range(tries):
-            if tries > 1:
-                self._ports = _free_ports(3)
-            ingress, admin, _ = self._ports
-            self.ingress_url = f"http://127.0.0.1:{ingress}"
-            self.admin_url = f"http://127.0.0.1:{admin}"
-            self._http.base_url = self.ingress_url
-            with self._log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-ISc", _SUPERVISED, self._binary, "--no-logo"],
-                    env=self._environment(),
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-            if await self._comes_up():
-                return
-            await self._stop(signal.SIGKILL)
+
+class _Server:
+    """The process, from one start to the next; its ports stay once it has come up on them."""
+
+    ingress_url: str
+    admin_url: str
+
+    def __init__(
+        self, binary: Path, base_dir: Path, env: Mapping[str, str], http: httpx.AsyncClient
+    ) -> None:
+        self.base_dir = base_dir
+        self._binary = binary
+        self._env = env
+        self._http = http
+        self._log = base_dir / "server.log"
+        self._ports: tuple[int, ...] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT
+        for _ in range(3):  # somebody may take a free port before the server does
+            ports = self._ports or _free_ports(3)
+            self._process = process = self._spawn(*ports)
+            while process.poll() is None and time.monotonic() < deadline:
+                if await self._is_ready():
+                    self._ports = ports
+                    return
+                await asyncio.sleep(_POLL)
+            self.kill()
         msg = f"restate-server did not start. The end of its log:\n{_tail(self.logs())}"
         raise RuntimeError(msg)
 
-    async def _comes_up(self) -> bool:
-        httpx = _import_httpx()
-        deadline = time.monotonic() + _START_TIMEOUT
-        while time.monotonic() < deadline:
-            assert self._process is not None
-            if self._process.poll() is not None:
-                return False
-            with contextlib.suppress(httpx.TransportError, AdminError):
-                if await self._is_ready():
-                    return True
-            await asyncio.sleep(_POLL)
-        return False
+    async def terminate(self) -> None:
+        if self._process:
+            self._process.terminate()
+            deadline = time.monotonic() + _STOP_TIMEOUT
+            while self._process.poll() is None and time.monotonic() < deadline:
+                await asyncio.sleep(_POLL)
+
+    def kill(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.communicate()  # closes its pipe, see _SUPERVISED, and waits for its end
+
+    def logs(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def _spawn(self, ingress: int, admin: int, fabric: int) -> subprocess.Popen[bytes]:
+        self.ingress_url = f"http://127.0.0.1:{ingress}"
+        self.admin_url = f"http://127.0.0.1:{admin}"
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_INHERITED)}
+        own = {
+            "RESTATE_ADMIN__BIND_PORT": str(admin),
+            "RESTATE_BASE_DIR": str(self.base_dir),
+            "RESTATE_BIND_PORT": str(fabric),
+            "RESTATE_CLUSTER_NAME": self.base_dir.name,
+            "RESTATE_INGRESS__BIND_PORT": str(ingress),
+        }
+        with self._log.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603
+                [sys.executable, "-ISc", _SUPERVISED, self._binary, "--no-logo"],
+                env={**inherited, **_CONFIGURATION, **own, **self._env},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     async def _is_ready(self) -> bool:
-        # Another server may have taken the ports since they were found free.
-        if (await self._admin("GET", "/cluster-health"))["cluster_name"] != self.base_dir.name:
-            return False
-        # A query needs the partitions, which lag behind the health checks.
-        await self.query("SELECT id FROM sys_invocation")
-        response = await self._http.get("/restate/health")
-        return bool(response.is_success)
+        from httpx import HTTPError
 
-    async def _stop(self, signum: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        assert process.stdin is not None
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signum)
-        deadline = time.monotonic() + _STOP_TIMEOUT
-        while process.poll() is None and time.monotonic() < deadline:
-            await asyncio.sleep(_POLL)
-        process.stdin.close()
-        process.wait()
-
-    def _environment(self) -> dict[str, str]:
-        ingress, admin, fabric = map(str, self._ports)
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("RESTATE_") and name.upper() not in {"HTTP_PROXY", "NO_PROXY"}
-        }
-        return {
-            **inherited,
-            "RESTATE_ADMIN__BIND_PORT": admin,
-            "RESTATE_ADVERTISED_HOST": "127.0.0.1",
-            "RESTATE_BASE_DIR": str(self.base_dir),
-            "RESTATE_BIND_IP": "127.0.0.1",
-            "RESTATE_BIND_PORT": fabric,
-            "RESTATE_CLUSTER_NAME": self.base_dir.name,
-            "RESTATE_DEFAULT_NUM_PARTITIONS": "2",
-            "RESTATE_DISABLE_TELEMETRY": "true",
-            "RESTATE_INGRESS__BIND_PORT": ingress,
-            "RESTATE_LISTEN_MODE": "tcp",
-            "RESTATE_LOG_DISABLE_ANSI_CODES": "true",
-            "RESTATE_LOG_FILTER": "warn,restate=info,octocrab=off",
-            "RESTATE_LOG_FORMAT": "compact",
-            "RESTATE_NODE_NAME": "test",
-            "RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE": "64MB",
-            **self._env,
-        }
+        get, post, timeout = self._http.get, self._http.post, 2.0
+        sql = {"query": "SELECT id FROM sys_invocation"}
+        with contextlib.suppress(HTTPError):
+            # Who answers may be another server, which was faster to take the port.
+            cluster = await get(f"{self.admin_url}/cluster-health", timeout=timeout)
+            ingress = await get(f"{self.ingress_url}/restate/health", timeout=timeout)
+            if ingress.is_success and cluster.json()["cluster_name"] == self.base_dir.name:
+                # It calls itself healthy before its partitions are there; a query needs them all.
+                return (await post(f"{self.admin_url}/query", json=sql, timeout=timeout)).is_success
+        return False
 
 
 def find_server() -> Path:
-    """Find the restate-server, or install it from npm.
+    """Find the restate-server, or install it.
 
-    The first of: the environment variable `RESTATE_SERVER`; the `PATH`; the directory
-    `RESTATE_NPM_DIR` (default `~/.cache/restate-interruptible/npm-<version>`), installed on first
-    use.
+    It is `RESTATE_SERVER` of the environment, or else the one on the `PATH`, or else the one that
+    npm has installed, or now installs, into `RESTATE_NPM_DIR`, by default a folder in `~/.cache`.
 
     Returns:
         The path of the program.
 
     Raises:
-        ServerNotFound: Raised when there is none and npm cannot install it.
+        ServerNotFound: Raised when there is none and npm is missing or fails.
     """
-    if chosen := os.environ.get("RESTATE_SERVER"):
-        if not os.access(chosen, os.X_OK):
-            raise ServerNotFound(_not_found(f"RESTATE_SERVER is {chosen}, not a program."))
-        return _native(Path(chosen))
-    if found := shutil.which("restate-server"):
+    chosen = os.environ.get("RESTATE_SERVER")
+    if found := shutil.which(chosen or "restate-server"):
         return _native(Path(found))
+    if chosen:
+        reason = f"RESTATE_SERVER is {chosen}, which is no program."
+        raise ServerNotFound(reason)
     default = f"~/.cache/restate-interruptible/npm-{_VERSION}"
     folder = Path(os.environ.get("RESTATE_NPM_DIR") or default).expanduser()
     wrapper = folder / "node_modules/.bin/restate-server"
@@ -424,67 +413,97 @@ def find_server() -> Path:
 def _npm_install(folder: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
-        raise ServerNotFound(_not_found("it is not on the PATH, and neither is npm."))
-    sys.stderr.write(
-        f"installing restate-server {_VERSION} from npm into {folder} (about 400 MB, once)\n"
-    )
+        reason = "it is not on the PATH, and there is no npm to install it."
+        raise ServerNotFound(reason)
+    size = "about 400 MB, once"
+    sys.stderr.write(f"installing restate-server {_VERSION} from npm into {folder} ({size})\n")
     packages = [f"@restatedev/restate-server@{_VERSION}", f"@restatedev/restate@{_VERSION}"]
     options = ["--ignore-scripts", "--no-audit", "--no-fund"]
-    with tempfile.TemporaryDirectory(dir=folder, prefix="installing-") as temporary:
-        command = [npm, "install", "--prefix", temporary, *options, *packages]
-        if subprocess.run(command, stdout=sys.stderr, check=False).returncode != 0:
-            raise ServerNotFound(_not_found("npm could not install it, see its output."))
-        # Only a complete installation gets its name.
-        Path(temporary, "node_modules").rename(folder / "node_modules")
-
-
-def _not_found(reason: str) -> str:
-    remedy = "Install Node.js (npm), put restate-server on the PATH, or set RESTATE_SERVER."
-    return f"restate-server not found: {reason} {remedy}"
+    with tempfile.TemporaryDirectory(dir=folder, prefix="unfinished-") as unfinished:
+        command = [npm, "install", "--prefix", unfinished, *options, *packages]
+        if subprocess.run(command, stdout=sys.stderr, check=False).returncode:  # noqa: S603
+            reason = "npm could not install it, as its output says."
+            raise ServerNotFound(reason)
+        Path(unfinished, "node_modules").rename(folder / "node_modules")
 
 
 def _native(program: Path) -> Path:
-    """Resolve npm's wrapper to the program it wraps, which gets signals itself."""
-    for parent in program.resolve().parents:
-        for native in parent.glob("node_modules/@restatedev/restate-server-*/bin/restate-server"):
-            return native
+    """Return what npm's wrapper starts, because SIGKILL does not get through the wrapper."""
+    script = program.resolve()
+    if script.suffix == ".js":
+        for parent in script.parents:
+            for native in parent.glob("node_modules/@restatedev/restate-server-*/bin/*"):
+                return native
     return program
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+@contextmanager
+def _locked(folder: Path) -> Generator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _import_httpx() -> Any:
+@contextmanager
+def _extra() -> Generator[None]:
     try:
-        import httpx
+        yield
     except ImportError as error:
-        raise ImportError(_EXTRA) from error
-    return httpx
+        remedy = "pip install 'restate-interruptible[testing]'"
+        msg = f"interruptible.testing needs the extra: {remedy}"
+        raise ImportError(msg) from error
 
 
-def _free_ports(count: int) -> list[int]:
+def _until(stopped: asyncio.Task[Any], app: RestateAppT) -> asgi.ASGIFramework:
+    """Let what the app is doing end then, for which hypercorn alone would wait."""
+
+    async def app_until_stopped(
+        scope: asgi.Scope, receive: asgi.ASGIReceiveCallable, send: asgi.ASGISendCallable
+    ) -> None:
+        async def receive_until_stopped() -> asgi.ASGIReceiveEvent:
+            event = asyncio.ensure_future(receive())
+            try:
+                await asyncio.wait({event, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                return event.result() if event.done() else {"type": "http.disconnect"}
+            finally:
+                event.cancel()
+
+        await app(scope, receive_until_stopped if scope["type"] == "http" else receive, send)
+
+    return app_until_stopped
+
+
+def _free_ports(count: int) -> tuple[int, ...]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        return tuple(each.getsockname()[1] for each in sockets)
 
 
-def _tail(log: str, lines: int = 60) -> str:
-    return "\n".join(log.splitlines()[-lines:])
+def _tail(log: str) -> str:
+    return "\n".join(log.splitlines()[-60:])
 
 
-_EXTRA = (
-    "interruptible.testing needs the extra: pip install 'restate-interruptible[testing]'"
-)
+# What is in the environment is for other servers, and loopback needs no proxy.
+_NOT_INHERITED = ("RESTATE_", "HTTP_PROXY", "NO_PROXY")
 
-# Becomes the server. Its child waits for the end of a pipe that only the test process can write
-# to, so it notices every death of that process, and then kills the group: the server and itself.
+_CONFIGURATION = {
+    "RESTATE_ADVERTISED_HOST": "127.0.0.1",
+    "RESTATE_BIND_IP": "127.0.0.1",
+    "RESTATE_DEFAULT_NUM_PARTITIONS": "2",
+    "RESTATE_DISABLE_TELEMETRY": "true",
+    "RESTATE_LISTEN_MODE": "tcp",
+    "RESTATE_LOG_DISABLE_ANSI_CODES": "true",
+    "RESTATE_LOG_FILTER": "warn,restate=info,octocrab=off",
+    "RESTATE_LOG_FORMAT": "compact",
+    "RESTATE_NODE_NAME": "test",
+    "RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE": "64MB",
+}
+
+# Becomes the server. Its child waits at a pipe that only the test process holds open, so it learns
+# of every end of that process, and kills its group then, which is the server and itself.
 _SUPERVISED = """
 import os, signal, sys
 if os.fork():
@@ -493,6 +512,8 @@ os.read(0, 1)
 os.killpg(0, signal.SIGKILL)
 """
 
-
 if __name__ == "__main__":
-    print(find_server())
+    try:
+        sys.stdout.write(f"{find_server()}\n")
+    except ServerNotFound as error:
+        sys.exit(str(error))

@@ -1,0 +1,116 @@
+"""One real server for all tests here; each test deploys services of its own to it."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import restate
+
+from interruptible import Agent
+from interruptible.testing import Restate, restate_server, serve
+
+REPLAY = os.environ.get("RESTATE_ALWAYS_REPLAY") == "1"
+"""Whether the server replays at every await. A step in flight then hears of no cancellation."""
+
+LONG = 0.4 if REPLAY else 60.0
+"""Seconds: longer than any test waits, where a step in flight can be cut off."""
+
+normal_mode = pytest.mark.skipif(
+    REPLAY, reason="a step in flight hears of a cancellation only while the server listens"
+)
+
+Deploy = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+async def restate_env(anyio_backend: str) -> AsyncIterator[Restate]:
+    del anyio_backend
+    async with restate_server(always_replay=REPLAY) as running:
+        yield running
+
+
+@pytest.fixture
+async def deploy(restate_env: Restate) -> AsyncIterator[Deploy]:
+    """Serve agents and services in this process until the test ends."""
+    async with AsyncExitStack() as stack:
+
+        async def deploy(*parts: Any, **options: Any) -> None:
+            services = [
+                service
+                for part in parts
+                for service in (part.services if isinstance(part, Agent) else [part])
+            ]
+            app = restate.app(services=services, **options)
+            await restate_env.register(await stack.enter_async_context(serve(app)))
+
+        yield deploy
+
+
+class Log:
+    """What happened, in order; tests wait for events instead of sleeping."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        self._changed = asyncio.Condition()
+
+    async def add(self, *event: Any) -> None:
+        self.events.append(event)
+        async with self._changed:
+            self._changed.notify_all()
+
+    def note(self, *event: Any) -> None:
+        """The same where nothing may be awaited."""
+        self.events.append(event)
+        asyncio.ensure_future(self._notify())  # noqa: RUF006
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def until(self, *event: Any, times: int = 1) -> None:
+        async with self._changed:
+            try:
+                await asyncio.wait_for(
+                    self._changed.wait_for(lambda: self.events.count(event) >= times), 30
+                )
+            except TimeoutError:
+                msg = f"{event} did not happen {times} times; these did: {self.events}"
+                raise AssertionError(msg) from None
+
+    def of(self, *kinds: str) -> list[tuple[Any, ...]]:
+        return [event for event in self.events if event[0] in kinds]
+
+    def before(self, first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
+        return self.events.index(first) < self.events.index(second)
+
+    async def step(self, name: Any, seconds: float = 0.0, result: str | None = None) -> str:
+        """A step that works for a while and notes how it ends."""
+        await self.add("begin", name)
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            self.note("abort", name)
+            raise
+        await self.add("end", name)
+        return result if result is not None else str(name)
+
+
+@pytest.fixture
+async def log() -> Log:
+    return Log()
+
+
+async def eventually(check: Callable[[], Awaitable[Any]], seconds: float = 30) -> Any:
+    """Ask until the answer is true."""
+    async with asyncio.timeout(seconds) if hasattr(asyncio, "timeout") else AsyncExitStack():
+        while not (answer := await check()):
+            await asyncio.sleep(0.02)
+        return answer
