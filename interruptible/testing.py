@@ -84,10 +84,10 @@ def fixture(
     """Make a pytest fixture that yields a `Restate`, for async tests under anyio's plugin.
 
     Args:
-        app: As for `harness`; so are `always_replay` and `env`.
+        app: As for `harness`, like `always_replay` and `env`.
         always_replay: See there.
         env: See there.
-        scope: As in `pytest.fixture`; one wider than a function needs as wide an `anyio_backend`.
+        scope: As for `pytest.fixture`; a wider one needs an `anyio_backend` that is as wide.
     """
     import pytest
 
@@ -171,13 +171,14 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
     config.h2_max_concurrent_streams = 2**31 - 1
     config.keep_alive_max_requests = 2**31 - 1
     config.keep_alive_timeout = 3600.0
-    config.graceful_timeout = _HANG_UP_TIMEOUT / 2
+    config.graceful_timeout = 2 * _HANG_UP_TIMEOUT
 
     stop = asyncio.Event()
+    requests = set[asyncio.Task[Any]]()
     stopped = asyncio.create_task(stop.wait())
     serving = asyncio.create_task(
         hypercorn.asyncio.serve(  # pyright: ignore[reportUnknownMemberType]
-            _until(stopped, app), config, shutdown_trigger=stop.wait, mode="asgi"
+            _until(stopped, app, requests), config, shutdown_trigger=stop.wait, mode="asgi"
         )
     )
     try:
@@ -186,9 +187,10 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
         if serving.done():
             await serving  # it failed, and this says why
         stop.set()
+        await asyncio.wait({stopped, serving}, timeout=_HANG_UP_TIMEOUT)
+        for request in requests:
+            request.cancel()
         await asyncio.wait({serving}, timeout=_HANG_UP_TIMEOUT)
-        serving.cancel()
-        await asyncio.gather(stopped, serving, return_exceptions=True)
 
 
 class Restate:
@@ -201,11 +203,6 @@ class Restate:
         client: Calls services; waits for as long as a call takes.
     """
 
-    ingress_url: str
-    admin_url: str
-    base_dir: Path
-    client: RestateClient
-
     def __init__(self, server: _Server, http: httpx.AsyncClient, *, always_replay: bool) -> None:
         from restate.client import Client
 
@@ -213,7 +210,7 @@ class Restate:
         self.ingress_url = server.ingress_url
         self.admin_url = server.admin_url
         self.base_dir = server.base_dir
-        self.client = Client(http)
+        self.client: RestateClient = Client(http)
         self._server = server
         self._http = http
         self._always_replay = always_replay
@@ -227,32 +224,32 @@ class Restate:
 
         Raises:
             AdminError: Raised when the server does not reach them or does not accept them.
+            ValueError: Raised when they are to replay always, and cannot.
         """
         # A handler that is reached over HTTP/1.1 can be sent nothing once it runs, so it has to
         # suspend at every await, whatever inactivity timeout it or its service asks for.
         body = {"uri": url, "force": force, "use_http_11": self._always_replay}
-        await self._admin("POST", "/deployments", body)
+        services = (await self._admin("POST", "/deployments", body))["services"]
+        if self._always_replay and any(each["inactivity_timeout"] != "0s" for each in services):
+            msg = (
+                f'always_replay has no hold on {url}, an app with protocol="bidi". Leave that out.'
+            )
+            raise ValueError(msg)
 
     async def query(self, sql: str) -> list[dict[str, Any]]:
-        """Query the server's tables, see https://docs.restate.dev/references/sql-introspection.
+        """Query the server's tables; columns that are null are left out of the rows.
 
         Args:
-            sql: The query.
-
-        Returns:
-            The rows; columns that are null are not in them.
+            sql: A query, see https://docs.restate.dev/references/sql-introspection.
         """
         rows: list[dict[str, Any]] = (await self._admin("POST", "/query", {"query": sql}))["rows"]
         return rows
 
     async def invocations(self, where: str = "true") -> list[dict[str, Any]]:
-        """List the invocations that the server knows, oldest first.
+        """List the rows of `sys_invocation`, oldest first.
 
         Args:
-            where: A condition on the columns of `sys_invocation`, in SQL.
-
-        Returns:
-            The rows; columns that are null are not in them.
+            where: A condition on its columns, in SQL.
         """
         return await self.query(f"SELECT * FROM sys_invocation WHERE {where} ORDER BY created_at")  # noqa: S608
 
@@ -303,9 +300,6 @@ class Restate:
 class _Server:
     """The process, from one start to the next; its ports stay once it has come up on them."""
 
-    ingress_url: str
-    admin_url: str
-
     def __init__(
         self, binary: Path, base_dir: Path, env: Mapping[str, str], http: httpx.AsyncClient
     ) -> None:
@@ -320,7 +314,7 @@ class _Server:
     async def start(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT
         for _ in range(3):  # somebody may take a free port before the server does
-            ports = self._ports or _free_ports(3)
+            ports = self._ports or _free_ports()
             self._process = process = self._spawn(*ports)
             while process.poll() is None and time.monotonic() < deadline:
                 if await self._is_ready():
@@ -357,14 +351,12 @@ class _Server:
             "RESTATE_CLUSTER_NAME": self.base_dir.name,
             "RESTATE_INGRESS__BIND_PORT": str(ingress),
         }
+        command = [sys.executable, "-ISc", _SUPERVISED, str(self._binary), "--no-logo"]
+        env = {**inherited, **_CONFIGURATION, **own, **self._env}
+        pipe = subprocess.PIPE
         with self._log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603
-                [sys.executable, "-ISc", _SUPERVISED, self._binary, "--no-logo"],
-                env={**inherited, **_CONFIGURATION, **own, **self._env},
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+                command, env=env, stdin=pipe, stdout=log, stderr=log, start_new_session=True
             )
 
     async def _is_ready(self) -> bool:
@@ -455,8 +447,10 @@ def _extra() -> Generator[None]:
         raise ImportError(msg) from error
 
 
-def _until(stopped: asyncio.Task[Any], app: RestateAppT) -> asgi.ASGIFramework:
-    """Let what the app is doing end then, for which hypercorn alone would wait."""
+def _until(
+    stopped: asyncio.Task[Any], app: RestateAppT, requests: set[asyncio.Task[Any]]
+) -> asgi.ASGIFramework:
+    """Tell what the app is doing then that it lost its connection; hypercorn would wait for it."""
 
     async def app_until_stopped(
         scope: asgi.Scope, receive: asgi.ASGIReceiveCallable, send: asgi.ASGISendCallable
@@ -469,17 +463,23 @@ def _until(stopped: asyncio.Task[Any], app: RestateAppT) -> asgi.ASGIFramework:
             finally:
                 event.cancel()
 
-        await app(scope, receive_until_stopped if scope["type"] == "http" else receive, send)
+        if scope["type"] == "lifespan":
+            await app(scope, receive, send)
+            return
+        request = asyncio.ensure_future(app(scope, receive_until_stopped, send))
+        requests.add(request)
+        request.add_done_callback(requests.discard)
+        await request
 
     return app_until_stopped
 
 
-def _free_ports(count: int) -> tuple[int, ...]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return tuple(each.getsockname()[1] for each in sockets)
+def _free_ports() -> tuple[int, ...]:
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    ports = tuple(listener.getsockname()[1] for listener in listeners)
+    for listener in listeners:
+        listener.close()
+    return ports
 
 
 def _tail(log: str) -> str:

@@ -1,0 +1,121 @@
+# What is said after `##` is the help text: `make` alone prints it.
+
+VENV := .venv
+OLDEST := .venv-oldest
+OLDEST_SDK := 1.0.1
+
+# restate-server and its CLI come from npm into this folder, unless a restate-server is on the PATH.
+export RESTATE_NPM_DIR ?= $(CURDIR)/.restate
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test lint types unit server replay oldest docs wheel compare clean
+
+help: ## Print this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## Make .venv with everything in it, and get restate-server (all below do so)
+	@$(VENV)/bin/python -m interruptible.testing >/dev/null
+
+demo: setup ## Show two conversations: one goes well, in one each message interrupts (20 s)
+	@$(VENV)/bin/python -m examples.quickstart.demo
+
+serve: setup ## Keep server, UI and quickstart agent up until Ctrl-C, to try them with curl
+	@$(VENV)/bin/python -m examples.quickstart.serve
+
+# One after the other, also under `make -j`: each has the machine to itself.
+test: ## Run every check: all from here to `wheel`
+	@for part in lint types unit server replay oldest docs wheel; do \
+	  $(MAKE) --no-print-directory $$part || exit 1; done
+	@echo "make test: every check passed"
+
+lint: $(VENV)/.installed ## Check style and format (ruff)
+	@echo "lint: ruff"
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+
+types: $(VENV)/.installed ## Check types (mypy, pyright)
+	@echo "types: mypy"
+	@$(VENV)/bin/mypy
+	@echo "types: pyright"
+	@$(VENV)/bin/pyright
+
+unit: $(VENV)/.installed ## Test the rules, without a server
+	@echo "unit: tests/unit"
+	@$(VENV)/bin/python -m pytest tests/unit
+
+server: setup ## Test against a real restate-server
+	@echo "server: tests/server"
+	@$(VENV)/bin/python -m pytest tests/server
+
+replay: setup ## The same, on a server that replays at every await
+	@echo "replay: tests/server, replaying at every await"
+	@RESTATE_ALWAYS_REPLAY=1 $(VENV)/bin/python -m pytest tests/server
+
+oldest: setup $(OLDEST)/.installed ## The same, on the oldest supported restate-sdk
+	@echo "oldest: tests/server, on restate-sdk $(OLDEST_SDK)"
+	@$(OLDEST)/bin/python -m pytest tests/server
+
+docs: setup ## Test the examples in README and docs
+	@echo "docs: tests/docs"
+	@$(VENV)/bin/python -m pytest tests/docs
+
+wheel: setup ## Build the wheel and try it in an empty environment
+	@echo "wheel: tests/wheel_check.py"
+	@$(VENV)/bin/python tests/wheel_check.py
+
+compare: setup ## Print, side by side, what the hand-written pattern does and what the library does
+	@$(VENV)/bin/python -m tests.compare
+
+clean: ## Remove all that the above has made
+	rm -rf $(VENV) $(OLDEST) .restate build dist *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- set-up --------------------------------------------------------------------------------------
+
+$(VENV)/.installed: pyproject.toml
+	@$(need_npm)
+	@$(call new_venv,$(VENV))
+	@echo "setup: installing the package and its tools into $(VENV) (a dot is a download)"
+	@$(call install,$(VENV),-e '.[client,testing]' --group dev)
+	@touch $@
+
+$(OLDEST)/.installed: pyproject.toml Makefile
+	@$(call new_venv,$(OLDEST))
+	@echo "setup: installing the same with restate-sdk $(OLDEST_SDK) into $(OLDEST)"
+	@$(call install,$(OLDEST),-e '.[client,testing]' --group dev restate-sdk==$(OLDEST_SDK))
+	@touch $@
+
+# Said before anything is downloaded.
+define need_npm
+[ -n "$$RESTATE_SERVER" ] || [ -d "$$RESTATE_NPM_DIR/node_modules" ] \
+|| command -v restate-server >/dev/null || command -v npm >/dev/null \
+|| { echo "setup: no npm. Install Node.js (nodejs.org), or put a restate-server on the PATH." >&2; exit 1; }
+endef
+
+# A name on the PATH may be a mere shim, and Debian ships a python3 that cannot make environments:
+# take the first that is new enough and able. Dependency groups need pip 25.1.
+define new_venv
+if ! [ -x $(1)/bin/pip ]; then \
+  for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do \
+    "$$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' \
+      >/dev/null 2>&1 && break; python=; done; \
+  [ -n "$$python" ] || { echo "setup: no Python 3.10 or newer that has venv. Install one \
+(on Debian: apt-get install python3-venv), or name it: make PYTHON=/path/to/python" >&2; exit 1; }; \
+  echo "setup: making $(1) with $$("$$python" --version)"; \
+  "$$python" -m venv $(1) || exit 1; \
+fi; \
+$(1)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+endef
+
+# A dot for each download, and pip's own words only if it fails.
+define install
+{ $(1)/bin/python -m pip install --progress-bar off $(2) 2>&1 || echo 'pip failed'; } \
+| tee $(1)/install.log \
+| { while IFS= read -r line; do case "$$line" in \
+      'pip failed') echo; cat $(1)/install.log >&2; exit 1;; \
+      Collecting*|*Downloading*) printf .;; \
+    esac; done; echo; }
+endef

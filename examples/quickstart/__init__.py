@@ -1,0 +1,1 @@
+"""The quickstart: a coding agent that every new message interrupts."""

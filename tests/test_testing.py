@@ -1,0 +1,478 @@
+"""What `interruptible.testing` promises, on a real restate-server."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import restate
+
+from interruptible import testing
+from interruptible.testing import (
+    AdminError,
+    Restate,
+    ServerNotFound,
+    find_server,
+    fixture,
+    harness,
+    restate_server,
+    serve,
+)
+
+pytestmark = pytest.mark.anyio
+
+DEADLINE = 20.0  # seconds, for what takes milliseconds
+
+service = restate.Service("Echo", inactivity_timeout=timedelta(minutes=5))
+events: list[str] = []
+
+
+@service.handler()
+async def echo(ctx: restate.Context, text: str) -> str:
+    del ctx
+    return text
+
+
+@service.handler()
+async def await_thrice(ctx: restate.Context, text: str) -> str:
+    events.append("attempt")
+    await ctx.sleep(timedelta(milliseconds=1))
+    await ctx.run_typed("shout", text.upper)
+    return await ctx.service_call(echo, text)
+
+
+@service.handler(inactivity_timeout=timedelta(minutes=6))
+async def await_thrice_patiently(ctx: restate.Context, text: str) -> str:
+    return await await_thrice(ctx, text)
+
+
+@service.handler()
+async def wait(ctx: restate.Context, text: str) -> str:
+    events.append("attempt")
+    _, answer = ctx.awakeable(type_hint=str)
+    try:
+        return text + await answer
+    except BaseException as error:
+        events.append(type(error).__name__)
+        raise
+
+
+app = restate.app([service])
+fixed = fixture(app)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_has_happened() -> None:
+    events.clear()
+
+
+async def test_a_fixture_answers_calls_of_the_app(fixed: Restate) -> None:
+    assert await fixed.client.service_call(echo, "Ada") == "Ada"
+
+
+async def test_many_calls_run_at_once(fixed: Restate) -> None:
+    async with httpx.AsyncClient(timeout=None) as unlimited:
+        assert fixed.client.client.timeout == unlimited.timeout  # type: ignore[attr-defined]
+
+    calls = [asyncio.ensure_future(fixed.client.service_call(wait, "Ada")) for _ in range(150)]
+    await until(lambda: events == ["attempt"] * 150)
+    for row in await fixed.invocations():
+        await fixed.kill(row["id"])
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert [getattr(end, "status_code", end) for end in ends] == [409] * 150
+
+
+async def test_invocations_are_listed_oldest_first() -> None:
+    async with harness(app) as server:
+        await server.client.service_call(echo, "Ada")
+        await server.client.service_call(await_thrice, "Ada", idempotency_key="once")
+
+        shown = ("target", "status", "completion_result", "invoked_by_target")
+        assert [[row.get(column) for column in shown] for row in await server.invocations()] == [
+            ["Echo/echo", "completed", "success", None],
+            ["Echo/await_thrice", "completed", "success", None],
+            ["Echo/echo", "completed", "success", "Echo/await_thrice"],
+        ]
+        (row,) = await server.invocations("idempotency_key = 'once'")
+        assert row["target"] == "Echo/await_thrice"
+        assert await server.query("SELECT name FROM sys_service") == [{"name": "Echo"}]
+
+
+async def test_a_cancelled_invocation_fails_at_its_await() -> None:
+    async with harness(app) as server:
+        invocation = await begin(server)
+        await server.cancel(invocation)
+
+        row = await until_status(server, invocation, "completed")
+        assert row["completion_failure"] == "[409] cancelled"
+        assert events == ["attempt", "TerminalError"]
+
+
+async def test_a_killed_invocation_loses_its_connection() -> None:
+    async with harness(app) as server:
+        invocation = await begin(server)
+        await server.kill(invocation)
+
+        row = await until_status(server, invocation, "completed")
+        assert row["completion_failure"] == "[409] killed"
+        await until(lambda: len(events) > 1)
+        assert events == ["attempt", "DisconnectedException"]
+
+
+async def test_a_paused_invocation_goes_on_when_resumed() -> None:
+    async with harness(app) as server:
+        invocation = await begin(server)
+        await server.pause(invocation)
+        await until_status(server, invocation, "paused")
+        assert events == ["attempt", "SuspendedException"]
+
+        await server.resume(invocation)
+        await until_status(server, invocation, "running")
+        await until(lambda: events.count("attempt") > 1)
+        assert events == ["attempt", "SuspendedException", "attempt"]
+
+
+async def test_a_purged_invocation_is_forgotten() -> None:
+    async with harness(app) as server:
+        await server.client.service_call(echo, "Ada")
+        (row,) = await server.invocations()
+        await server.purge(row["id"])
+
+        assert await server.invocations() == []
+
+
+async def test_the_server_says_why_it_refuses() -> None:
+    async with harness(app) as server:
+        invocation = await begin(server)
+        with pytest.raises(
+            AdminError, match=r"/purge was refused with 409: .*not yet completed"
+        ) as e:
+            await server.purge(invocation)
+        assert e.value.status_code == 409
+
+        with pytest.raises(AdminError, match="/deployments was refused with"):
+            await server.register(f"http://127.0.0.1:{closed_port()}")
+
+
+@pytest.mark.parametrize("kill", [False, True])
+async def test_a_restart_keeps_ports_and_data(kill: bool) -> None:
+    async with harness(app) as server:
+        urls = server.ingress_url, server.admin_url
+        await server.client.service_call(echo, "Ada")
+        before = await server.invocations()
+        invocation = await begin(server)
+
+        await server.restart(kill=kill)
+        await until(lambda: events.count("attempt") > 1)
+
+        assert (server.ingress_url, server.admin_url) == urls
+        assert await server.invocations("status = 'completed'") == before
+        assert await server.client.service_call(echo, "Bob") == "Bob"
+        await until_status(server, invocation, "running")
+        assert events == ["attempt", "DisconnectedException", "attempt"]
+        assert server.logs().count("Starting Restate Server") == 2
+        assert server.logs().count("Received signal, starting shutdown") == (0 if kill else 1)
+
+
+@pytest.mark.parametrize("handler", [await_thrice, await_thrice_patiently])
+async def test_always_replay_replays_at_every_await(handler: Any) -> None:
+    async with harness(app, always_replay=True) as server:
+        assert await server.client.service_call(handler, "Ada") == "Ada"
+        assert events == ["attempt"] * 4
+
+    events.clear()
+    async with harness(app) as server:
+        assert await server.client.service_call(handler, "Ada") == "Ada"
+        assert events == ["attempt"]
+
+
+async def test_always_replay_refuses_what_it_cannot_replay() -> None:
+    async with serve(restate.app([service], protocol="bidi")) as url:
+        async with restate_server() as server:
+            await server.register(url)
+        async with restate_server(always_replay=True) as server:
+            with pytest.raises(ValueError, match=f'no hold on {url}, an app with protocol="bidi"'):
+                await server.register(url)
+
+
+async def test_two_servers_side_by_side_share_nothing() -> None:
+    async with harness(app) as one, harness(app) as other:
+        await one.client.service_call(echo, "Ada")
+
+        assert len(await one.invocations()) == 1
+        assert await other.invocations() == []
+        assert one.base_dir != other.base_dir
+
+
+async def test_a_port_that_somebody_takes_first_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with restate_server() as first:
+        taken = tuple(int(url.rpartition(":")[2]) for url in (first.ingress_url, first.admin_url))
+        choices = [(*taken, closed_port()), testing._free_ports()]
+        monkeypatch.setattr(testing, "_free_ports", lambda: choices.pop(0))
+
+        async with restate_server() as second:
+            assert not choices
+            assert second.admin_url != first.admin_url
+            assert await second.query("SELECT name FROM sys_service") == []
+
+
+async def test_a_server_that_is_up_answers_queries_at_once() -> None:
+    async with restate_server() as server:
+        assert await server.invocations() == []
+        await server.restart(kill=True)
+        assert await server.invocations() == []
+
+
+async def test_the_environment_configures_other_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESTATE_SHUTDOWN_TIMEOUT", "no such time")
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
+
+    async with harness(app, env={"RESTATE_NODE_NAME": "ada"}) as server:
+        assert await server.client.service_call(echo, "Ada") == "Ada"
+        assert (server.base_dir / "ada").is_dir()
+
+
+async def test_a_server_that_does_not_start_shows_its_log() -> None:
+    with pytest.raises(RuntimeError, match=r"did not start(.|\n)*no such format"):
+        async with restate_server(env={"RESTATE_LOG_FORMAT": "no such format"}):
+            pytest.fail("it started")
+
+
+async def test_a_failing_block_shows_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with harness(app) as server:
+            folder = server.base_dir
+            _ = 1 / 0
+
+    assert "Starting Restate Server" in capsys.readouterr().err
+    assert not folder.exists()
+
+
+def test_no_server_outlives_a_killed_test_process() -> None:
+    program = (
+        "import asyncio\n"
+        "from interruptible.testing import restate_server\n"
+        "async def main():\n"
+        "    async with restate_server() as server:\n"
+        "        print(server._server._process.pid, server.admin_url, flush=True)\n"
+        "        await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        pid, admin_url = process.stdout.readline().split()
+        assert group_exists(int(pid))
+        assert httpx.get(f"{admin_url}/health", trust_env=False).is_success
+        process.kill()
+
+    asyncio.run(until(lambda: not group_exists(int(pid))))
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{admin_url}/health", trust_env=False)
+
+
+async def test_serve_hangs_up_on_what_still_runs() -> None:
+    async with restate_server() as server:
+        async with serve(app) as url:
+            await server.register(url)
+            await begin(server)
+            left = time.monotonic()
+        assert time.monotonic() - left < testing._HANG_UP_TIMEOUT / 2
+        assert events == ["attempt", "DisconnectedException"]
+
+
+async def test_serve_says_why_an_app_did_not_start() -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": f"no {scope['type']}"})
+
+    with pytest.raises(Exception, match="no lifespan"):  # noqa: PT012 - hypercorn's own
+        async with serve(broken):
+            for _ in range(100):
+                await asyncio.sleep(0)
+
+
+async def test_an_app_that_ignores_the_hanging_up_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(testing, "_HANG_UP_TIMEOUT", 0.1)
+
+    async def stubborn(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await receive()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            events.append("attempt")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                events.append(type(sys.exc_info()[1]).__name__)
+
+    async with httpx.AsyncClient(trust_env=False) as client:
+        async with serve(stubborn) as url, client.stream("GET", url):
+            assert events == ["attempt"]
+        assert events == ["attempt", "CancelledError"]
+
+
+class TestFindServer:
+    """`find_server`, with an environment of its own."""
+
+    @pytest.fixture(autouse=True)
+    def _bare(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "bin").mkdir()
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+        monkeypatch.setenv("RESTATE_NPM_DIR", str(tmp_path / "npm"))
+        monkeypatch.delenv("RESTATE_SERVER", raising=False)
+
+    def test_takes_what_the_environment_names(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("RESTATE_SERVER", str(program(tmp_path / "mine")))
+        program(tmp_path / "bin/restate-server")
+        assert find_server() == tmp_path / "mine"
+
+    def test_refuses_a_name_that_is_no_program(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RESTATE_SERVER", "/no/such")
+        with pytest.raises(ServerNotFound, match="RESTATE_SERVER is /no/such, which is no program"):
+            find_server()
+
+    def test_takes_the_one_on_the_path(self, tmp_path: Path) -> None:
+        found = program(tmp_path / "bin/restate-server")
+        assert find_server() == found
+
+    def test_sees_through_the_wrapper_of_npm(self, tmp_path: Path) -> None:
+        modules = tmp_path / "lib/node_modules"
+        native = program(modules / "@restatedev/restate-server-linux-x64/bin/restate-server")
+        wrapper = program(modules / "@restatedev/restate-server/lib/index.js")
+        (tmp_path / "bin/restate-server").symlink_to(wrapper)
+        assert find_server() == native
+
+    def test_without_npm_says_what_to_do(self) -> None:
+        with pytest.raises(ServerNotFound) as e:
+            find_server()
+        assert str(e.value) == (
+            "restate-server not found: it is not on the PATH, and there is no npm to install it. "
+            "Install Node.js (npm), put restate-server on the PATH, or set RESTATE_SERVER."
+        )
+
+    def test_installs_once_however_many_ask(
+        self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        program(tmp_path / "bin/npm", FAKE_NPM.format(calls=tmp_path / "calls"))
+        with ThreadPoolExecutor(4) as pool:
+            found = [each.result() for each in [pool.submit(find_server) for _ in range(4)]]
+
+        assert found == [tmp_path / "npm/node_modules/.bin/restate-server"] * 4
+        wanted = "@restatedev/restate-server@1.7.12 @restatedev/restate@1.7.12"
+        calls = (tmp_path / "calls").read_text()
+        assert calls == f"--ignore-scripts --no-audit --no-fund {wanted}\n"
+        said = f"installing restate-server 1.7.12 from npm into {tmp_path}/npm (about 400 MB, once)"
+        assert capfd.readouterr() == ("", f"{said}\nadded 2 packages\n")
+        assert sorted(each.name for each in (tmp_path / "npm").iterdir()) == [
+            ".lock",
+            "node_modules",
+        ]
+
+    def test_says_that_npm_failed(self, tmp_path: Path) -> None:
+        program(tmp_path / "bin/npm", "#!/bin/sh\nexit 1\n")
+        with pytest.raises(ServerNotFound, match="npm could not install it"):
+            find_server()
+
+    @pytest.mark.parametrize("exists", [False, True])
+    def test_is_what_the_module_prints(self, tmp_path: Path, exists: bool) -> None:
+        if exists:
+            program(tmp_path / "bin/restate-server")
+        command = [sys.executable, "-m", "interruptible.testing"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+        assert done.stdout == (f"{tmp_path}/bin/restate-server\n" if exists else "")
+        assert done.returncode == (0 if exists else 1)
+        assert done.stderr.count("\n") == (0 if exists else 1)
+
+
+@pytest.mark.parametrize(("module", "use"), [("httpx", restate_server), ("hypercorn", serve)])
+async def test_a_lacking_extra_is_named(
+    module: str, use: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [module, *(name for name in sys.modules if name.startswith(f"{module}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r"pip install 'restate-interruptible\[testing\]'"):
+        async with use(*([app] if use is serve else [])):
+            pytest.fail("it did without")
+
+
+def test_all_that_is_public_is_there() -> None:
+    assert sorted(testing.__all__, key=lambda name: (name.lower() == name, name)) == testing.__all__
+    assert all(hasattr(testing, name) for name in testing.__all__)
+
+
+async def begin(server: Restate) -> str:
+    """Start an invocation that waits, and return its id once it does."""
+    handle = await server.client.service_send(wait, "Ada")
+    await until(lambda: events == ["attempt"])
+    return handle.invocation_id
+
+
+async def until_status(server: Restate, invocation: str, status: str) -> dict[str, Any]:
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        (row,) = await server.invocations(f"id = '{invocation}'")
+        if row["status"] == status:
+            return row
+        assert time.monotonic() < deadline, row
+        await asyncio.sleep(0.02)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+def group_exists(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def closed_port() -> int:
+    return testing._free_ports()[0]
+
+
+def program(path: Path, text: str = "#!/bin/sh\n") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+# npm install --prefix <folder> …: as slow and as careless as the real one.
+FAKE_NPM = """#!/bin/sh
+shift 2
+folder="$1"
+shift
+echo "$@" >> {calls}
+/bin/mkdir -p "$folder/node_modules/.bin"
+/bin/sleep 0.2
+echo 'added 2 packages'
+echo '#!/bin/sh' > "$folder/node_modules/.bin/restate-server"
+/bin/chmod +x "$folder/node_modules/.bin/restate-server"
+"""
