@@ -3,6 +3,7 @@
 VENV := .venv
 OLDEST := .venv-oldest
 OLDEST_SDK := 1.0.1
+PACKAGE := -e '.[client,testing]' --group dev
 
 # restate-server and its CLI come from npm into this folder, unless a restate-server is on the PATH.
 export RESTATE_NPM_DIR ?= $(CURDIR)/.restate
@@ -79,13 +80,13 @@ $(VENV)/.installed: pyproject.toml
 	@$(need_npm)
 	@$(call new_venv,$(VENV))
 	@echo "setup: installing the package and its tools into $(VENV) (a dot is a download)"
-	@$(call install,$(VENV),-e '.[client,testing]' --group dev)
+	@$(call install,$(VENV),$(PACKAGE))
 	@touch $@
 
 $(OLDEST)/.installed: pyproject.toml Makefile
 	@$(call new_venv,$(OLDEST))
 	@echo "setup: installing the same with restate-sdk $(OLDEST_SDK) into $(OLDEST)"
-	@$(call install,$(OLDEST),-e '.[client,testing]' --group dev restate-sdk==$(OLDEST_SDK))
+	@$(call install,$(OLDEST),$(PACKAGE) restate-sdk==$(OLDEST_SDK))
 	@touch $@
 
 # Said before anything is downloaded.
@@ -107,7 +108,7 @@ if ! [ -x $(1)/bin/pip ]; then \
   echo "setup: making $(1) with $$("$$python" --version)"; \
   "$$python" -m venv $(1) || exit 1; \
 fi; \
-$(1)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+$(1)/bin/python -m pip install -qq --upgrade 'pip>=25.1'
 endef
 
 # A dot for each download, and pip's own words only if it fails.

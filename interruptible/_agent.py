@@ -185,17 +185,17 @@ class Agent:
         self.get_history = self._handler(
             "get_history",
             _object.get_history,
-            None,
+            _types.NOTHING_IN,
             _types.HISTORY,
             kind="shared",
             enable_lazy_state=False,
         )
         self.get_status = self._handler(
-            "get_status", _object.get_status, None, _types.STATUS, kind="shared"
+            "get_status", _object.get_status, _types.NOTHING_IN, _types.STATUS, kind="shared"
         )
         private: dict[str, Any] = {"ingress_private": True}
-        self._handler("settle", _object.settle_turn, {}, None, **private)
-        self._handler("recover", _object.recover, {}, None, kind="shared", **private)
+        self._handler("settle", _object.settle_turn, {}, {}, **private)
+        self._handler("recover", _object.recover, {}, {}, kind="shared", **private)
         self._handler(
             "load", _object.load, {}, {}, kind="shared", enable_lazy_state=False, **private
         )
@@ -217,8 +217,8 @@ class Agent:
         self,
         name: str,
         effect: Callable[..., Awaitable[Any]],
-        takes: dict[str, Any] | None,
-        gives: dict[str, Any] | None,
+        takes: dict[str, Any],
+        gives: dict[str, Any],
         *,
         kind: Literal["exclusive", "shared"] = "exclusive",
         **options: Any,
@@ -226,26 +226,18 @@ class Agent:
         add = self._object.handler(
             name=name, kind=kind, input_serde=_JSON, output_serde=_JSON, **options
         )
-        if takes is None:
 
-            async def without_input(ctx: Any) -> Any:
-                return await effect(self, ctx)
+        async def handle(ctx: Any, body: Any) -> Any:
+            return await effect(self, ctx, body)
 
-            without_input.__doc__ = effect.__doc__
-            handler: Any = add(without_input)
-        else:
-
-            async def with_input(ctx: Any, body: Any) -> Any:
-                return await effect(self, ctx, body)
-
-            with_input.__doc__ = effect.__doc__
-            handler = add(with_input)
+        handle.__doc__ = effect.__doc__
+        added = add(handle)
         io = self._object.handlers[name].handler_io
         for hint, schema in ((io.input_type, takes), (io.output_type, gives)):
             if hint is not None and schema:
                 hint.annotation = dict
                 hint.generate_json_schema = lambda schema=schema: schema
-        return handler
+        return added
 
 
 @overload
@@ -298,7 +290,7 @@ class _JsonSerde(Serde[Any]):
         return _types.parse(buf)
 
     def serialize(self, obj: Any) -> bytes:
-        return b"" if obj is None else json.dumps(obj).encode()
+        return json.dumps(obj).encode()
 
 
 _JSON: Final = _JsonSerde()

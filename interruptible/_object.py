@@ -29,6 +29,7 @@ from interruptible._types import (
     Status,
     Turn,
     message_in,
+    nothing_in,
     turn_in,
 )
 
@@ -93,18 +94,20 @@ async def attach(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Outcom
     return await _outcome(agent, ctx, record, turn)
 
 
-async def get_history(agent: Settings, ctx: ObjectSharedContext) -> list[Message]:
+async def get_history(agent: Settings, ctx: ObjectSharedContext, body: Any) -> list[Message]:
     """The conversation: what was said and put out, in the order of the turns."""
+    _checked(nothing_in, body)
     record = await _load(ctx)
     turns = await _history.read(ctx, record, record.next) if record is not None else []
     return _history.conversation(turns, agent.interruption_note)
 
 
-async def get_status(agent: Settings, ctx: ObjectSharedContext) -> Status:
+async def get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Status:
     """Whether the session is at work, and on what.
 
     The record alone would call a turn live whose task was killed, so each task is asked for.
     """
+    _checked(nothing_in, body)
     record = await _load(ctx)
     live: list[LiveTurn] = []
     for x in record.live if record is not None else ():

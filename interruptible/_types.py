@@ -165,6 +165,16 @@ def turn_in(body: Any) -> int | None:
     return turn
 
 
+def nothing_in(body: Any) -> None:
+    """Check the body of a handler that takes nothing.
+
+    Raises:
+        Refusal: 400 names the field that is there all the same.
+    """
+    if body is not None:
+        _fields(body, set(), example="no body")
+
+
 def output(value: Any) -> list[Message]:
     """What a body put out, as messages: text stands for a message of the assistant.
 
@@ -196,7 +206,7 @@ def _fields(body: Any, known: set[str], *, example: str) -> Mapping[str, Any]:
         raise Refusal(f"body: must be a JSON object, not {_short(body)}. Send {example}.")
     for name in body:
         if name not in known:
-            raise Refusal(f"{name}: is not a field. Known fields: {', '.join(sorted(known))}.")
+            raise Refusal(f"{name}: is not a field. Known fields: {', '.join(sorted(known)) or 'none'}.")
     return body
 
 
@@ -255,6 +265,11 @@ MESSAGE_IN: Final[dict[str, Any]] = {
 }
 CANCEL_IN: Final[dict[str, Any]] = {"title": "Cancel", **_OPTIONAL_TURN}
 ATTACH_IN: Final[dict[str, Any]] = {"title": "Attach", **_OPTIONAL_TURN}
+NOTHING_IN: Final[dict[str, Any]] = {
+    "title": "Nothing",
+    "type": ["object", "null"],
+    "additionalProperties": False,
+}
 RECEIPT: Final[dict[str, Any]] = {
     "title": "Receipt",
     "type": "object",

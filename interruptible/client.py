@@ -102,14 +102,13 @@ class Session:
         return cast("Status", await self._call("get_status"))
 
     async def _call(self, handler: str, body: Any = None, key: str | None = None) -> Any:
-        arg = b"" if body is None else json.dumps(body).encode()
-        headers = {} if body is None else {"Content-Type": "application/json"}
+        arg = json.dumps(body).encode()
         if isinstance(self._via, Context):
             answer = await self._via.generic_call(
                 self._agent, handler, arg, key=self.key, idempotency_key=key
             )
         else:
-            answer = await _post(self._via, self._agent, handler, arg, self.key, key, headers)
+            answer = await _post(self._via, self._agent, handler, arg, self.key, key)
         return json.loads(answer)
 
 
@@ -120,8 +119,8 @@ async def _post(  # noqa: PLR0913
     arg: bytes,
     session: str,
     idempotency_key: str | None,
-    headers: dict[str, str],
 ) -> bytes:
+    headers = {"Content-Type": "application/json"}
     while True:
         try:
             return await client.generic_call(

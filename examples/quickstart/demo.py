@@ -227,6 +227,8 @@ class Demo(logging.Handler):
         ids = ", ".join(f"'{task}'" for task in self.tasks)
         rows = {row["id"]: row for row in await self.restate.invocations(f"id IN ({ids})")}
         expect(len(rows) == len(BOB), f"Restate knows of {len(rows)} tasks, not {len(BOB)}")
+        heading = f"{'invocation of CodingTask/run_task':<38}   lasted  ended"
+        self.screen.row("", heading, "dim")
         for turn, task in enumerate(self.tasks, 1):
             row = rows[task]
             failure = row.get("completion_failure", "")

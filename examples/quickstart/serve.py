@@ -78,6 +78,7 @@ def free_port(name: str, usual: int) -> int:
 async def restate_server(ingress: int, admin: int, agent_url: str) -> AsyncGenerator[None]:
     """Run a restate-server that knows the agent, with its data in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="restate-", ignore_cleanup_errors=True) as folder:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("RESTATE_")}
         configuration = {
             "RESTATE_ADMIN__BIND_PORT": str(admin),
             "RESTATE_BASE_DIR": folder,
@@ -87,12 +88,13 @@ async def restate_server(ingress: int, admin: int, agent_url: str) -> AsyncGener
             "RESTATE_INGRESS__BIND_PORT": str(ingress),
             "RESTATE_LISTEN_MODE": "tcp",
             "RESTATE_LOG_DISABLE_ANSI_CODES": "true",
+            "TMPDIR": folder,
         }
         log = Path(folder, "server.log")
         with log.open("wb") as out:
             server = subprocess.Popen(  # noqa: ASYNC220, S603
                 [str(find_server()), "--no-logo"],
-                env={**os.environ, **configuration},
+                env={**inherited, **configuration},
                 stdout=out,
                 stderr=out,
             )

@@ -20,12 +20,14 @@ import pytest
 
 from examples.quickstart import agent
 from examples.quickstart.offline_model import OfflineModel
-from tests.server.conftest import normal_mode
+from tests.server.conftest import REPLAY
 
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
 ASKED: list[Any] = [{"role": "user", "content": "Hi."}, {"role": "user", "content": "Make a plan."}]
+
+once = pytest.mark.skipif(REPLAY, reason="its server is its own, always in normal mode")
 
 # An event is a line that begins with the seconds since the start.
 EVENT = re.compile(r"^ +\d+\.\d\d s  (?P<who>.{11})(?P<text>.*)$", re.MULTILINE)
@@ -66,7 +68,7 @@ INTERRUPTED = [
 ]
 
 
-@normal_mode
+@once
 async def test_the_demo_tells_both_stories_in_order_within_45_seconds(tmp_path: Path) -> None:
     async with running("demo", tmp_path) as demo:
         output, errors = await asyncio.wait_for(demo.communicate(), 45)
@@ -109,7 +111,7 @@ async def test_the_demo_fails_in_one_line_when_the_real_model_does_not_answer(
     assert re.fullmatch(r"demo: the model at \S+ does not answer: .+\n", errors.decode())
 
 
-@normal_mode
+@once
 @pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
 async def test_what_serve_prints_can_be_copied_and_pasted(tmp_path: Path) -> None:
     ports = {"INGRESS_PORT": str(free_port()), "ADMIN_PORT": str(free_port())}

@@ -1,0 +1,265 @@
+"""The pages of the documentation, and a reader who does what they say.
+
+A block of code is one of these, and a page's test has to use each of them:
+
+- `python` whose first line is `# name.py`: a file of the page's folder;
+- `python` without: lines that are run on their own, with top-level `await`;
+- `bash`: commands, one a line;
+- `json` and `text`: the output of the commands before, in which `…` stands for anything.
+
+One that cannot be run has the comment `<!-- not run: why -->` before it, and stands in `NOT_RUN`.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import os
+import re
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from interruptible.testing import Restate
+
+ROOT = Path(__file__).parents[2]
+PATHS = ["README.md", "CHANGELOG.md", *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
+LANGUAGES = {"python", "bash", "json", "text", "mermaid"}
+PATIENCE = 30  # seconds, for what takes a few
+
+_FENCE = re.compile(r"(?:^<!-- (?P<mark>.*?) -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+
+# Serves the app of a module until its input ends.
+_SERVE = """
+import asyncio, importlib, sys
+from interruptible.testing import serve
+async def main():
+    async with serve(importlib.import_module(sys.argv[1]).app) as url:
+        print(url, flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+asyncio.run(main())
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of code."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+    mark: str
+    """The comment before it."""
+
+    @property
+    def name(self) -> str | None:
+        """The file that it is, if it is one."""
+        found = re.match(r"# (\w+\.py)\n", self.text) if self.language == "python" else None
+        return found[1] if found else None
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the page's test has to use it."""
+        return self.language != "mermaid" and not self.mark.startswith("not run: ")
+
+    def __str__(self) -> str:
+        first = self.text.partition("\n")[0]
+        return f"{self.page}:{self.line} ({self.language}: {first})"
+
+
+class Page:
+    """One page of the documentation."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.text = (ROOT / path).read_text()
+        self.blocks = [
+            Block(
+                path,
+                self.text.count("\n", 0, match.start("text")),
+                match["language"],
+                match["text"],
+                match["mark"] or "",
+            )
+            for match in _FENCE.finditer(self.text)
+        ]
+
+    @property
+    def prose(self) -> str:
+        """The page without its blocks of code."""
+        return _FENCE.sub("", self.text)
+
+    def between(self, marker: str) -> str:
+        """What stands between `<!-- marker -->` and `<!-- /marker -->`."""
+        start, end = f"<!-- {marker} -->\n", f"<!-- /{marker} -->"
+        return self.text.split(start)[1].split(end)[0]
+
+
+class Reader:
+    """Follows one page, in an empty folder and with a server; `async with` checks that all was used.
+
+    Attributes:
+        said: The output of the program that is served, and of those that were run.
+    """
+
+    def __init__(self, page: Page, server: Restate, folder: Path) -> None:
+        self.page = page
+        self.server = server
+        self.folder = folder
+        self.said: list[str] = []
+        self.unused = [block for block in page.blocks if block.is_run]
+        self.hosts = {
+            "localhost:8080": server.ingress_url.removeprefix("http://"),
+            "localhost:9070": server.admin_url.removeprefix("http://"),
+        }
+        self._stack = AsyncExitStack()
+        self._said_more = asyncio.Event()
+
+    async def __aenter__(self) -> Reader:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+        if error is None:
+            left = "\n".join(map(str, self.unused))
+            assert not left, f"no test runs these blocks:\n{left}"
+
+    # -- files and lines ---------------------------------------------------------------------
+
+    def write(self, name: str, replace: Mapping[str, str] | None = None) -> str:
+        """Write the next block that is this file, with some of its text replaced."""
+        text = self._take(lambda block: block.name == name, name).text
+        for old, new in (replace or {}).items():
+            assert old in text, f"{name} of {self.page.path} has no {old!r}"
+            text = text.replace(old, new)
+        (self.folder / name).write_text(self._local(text))
+        return text
+
+    async def run_lines(self, **names: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Run the next block of Python that is not a file; returns the names that it defines."""
+        block = self._take(lambda b: b.language == "python" and b.name is None, "lines of Python")
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        where = f"{block.page}, block in line {block.line}"
+        code = compile(self._local(block.text), where, "exec", flags=flags, dont_inherit=True)
+        result = eval(code, names)  # noqa: S307 - it is our own documentation
+        if inspect.isawaitable(result):
+            await asyncio.wait_for(result, PATIENCE)
+        return names
+
+    # -- programs ----------------------------------------------------------------------------
+
+    async def serve(self, name: str) -> None:
+        """Serve the app of a file in a process of its own, and register it; replaces the last."""
+        await self._stack.aclose()
+        process = await self._spawn(sys.executable, "-c", _SERVE, Path(name).stem)
+        self._stack.push_async_callback(_stop, process)
+        assert process.stdout is not None
+        url = (await asyncio.wait_for(process.stdout.readline(), PATIENCE)).decode().strip()
+        if not url.startswith("http"):
+            more = (await process.stdout.read()).decode()
+            msg = f"{name} of {self.page.path} cannot be served:\n{url}\n{more}"
+            raise AssertionError(msg)
+        listening = asyncio.ensure_future(self._listen(process.stdout))
+        self._stack.callback(listening.cancel)
+        await self.server.register(url)
+
+    async def until_said(self, text: str, times: int = 1) -> None:
+        """Wait until the program that is served has said it."""
+
+        async def wait() -> None:
+            while sum(text in line for line in self.said) < times:
+                self._said_more.clear()
+                await self._said_more.wait()
+
+        try:
+            await asyncio.wait_for(wait(), PATIENCE)
+        except asyncio.TimeoutError:
+            msg = f"{self.page.path}: {text!r} was not said {times} times, but: {self.said}"
+            raise AssertionError(msg) from None
+
+    async def run(self, *command: str) -> str:
+        """Run a program to its end; returns its output."""
+        process = await self._spawn(*command)
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+        except asyncio.TimeoutError:
+            process.kill()
+            raise
+        text = output.decode()
+        assert process.returncode == 0, f"{' '.join(command)} of {self.page.path} failed:\n{text}"
+        return text
+
+    async def shell(self, replace: Mapping[str, str] | None = None) -> str:
+        """Run the next block of commands; compares the output, if the next block is that."""
+        block = self._take(lambda b: b.language == "bash", "commands")
+        text = self._local(block.text)
+        for old, new in (replace or {}).items():
+            assert old in text, f"{block} has no {old!r}"
+            text = text.replace(old, new)
+        script = f"set -e\nalias curl='curl --silent --show-error --fail-with-body'\n{text}"
+        output = await self.run("bash", "-O", "expand_aliases", "-c", script)
+        following = self.page.blocks[self.page.blocks.index(block) + 1 :]
+        if following and following[0].language in ("json", "text") and following[0].is_run:
+            expected = following[0]
+            self._take(lambda b: b is expected, "the output")
+            said, meant = _squeeze(output), _squeeze(self._local(expected.text))
+            pattern = ".*".join(map(re.escape, meant.split("…")))
+            assert re.fullmatch(pattern, said, re.S), f"{expected} is in fact:\n{output}"
+        return output
+
+    # -- how ---------------------------------------------------------------------------------
+
+    def _take(self, wanted: Any, what: str) -> Block:  # noqa: ANN401
+        block = next(filter(wanted, self.unused), None)
+        assert block is not None, f"{self.page.path} has no {what} (any more)"
+        self.unused.remove(block)
+        return block
+
+    def _local(self, text: str) -> str:
+        for documented, real in self.hosts.items():
+            text = text.replace(documented, real)
+        return text
+
+    async def _spawn(self, *command: str) -> asyncio.subprocess.Process:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        modules = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        return await asyncio.create_subprocess_exec(
+            *command,
+            cwd=self.folder,
+            env={**os.environ, "PATH": path, "PYTHONPATH": modules, "PYTHONUNBUFFERED": "1"},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+
+    async def _listen(self, stdout: asyncio.StreamReader) -> None:
+        while line := await stdout.readline():
+            self.said.append(line.decode().rstrip())
+            self._said_more.set()
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        await asyncio.wait_for(process.wait(), PATIENCE)
+    except asyncio.TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _squeeze(text: str) -> str:
+    return re.sub(r"\s+", "", text)

@@ -1,0 +1,60 @@
+"""A worker process that tests kill: `python -m tests.server.worker PORT FOLDER`.
+
+Its steps write what they do to `FOLDER/log`; a step waits while `FOLDER/hold <step>` exists, and
+kills the worker before it does anything if `FOLDER/die <step>` exists.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import restate
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from restate import Context
+
+from interruptible import Agent, Task, cleanup
+
+FOLDER = Path(sys.argv[2]) if __name__ == "__main__" else Path()
+
+
+def write(*event: str) -> None:
+    with (FOLDER / "log").open("a") as log:
+        log.write(json.dumps([*event]) + "\n")
+        log.flush()
+        os.fsync(log.fileno())
+
+
+async def step(name: str) -> str:
+    die = FOLDER / f"die {name}"
+    if die.exists():
+        die.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    write("begin", name)
+    while (FOLDER / f"hold {name}").exists():
+        await asyncio.sleep(0.01)
+    write("end", name)
+    return name
+
+
+class CrashAgent(Agent):
+    async def run(self, ctx: Context, task: Task) -> str:
+        if task.turn > 1:
+            return await ctx.run_typed("next", step, name=f"turn {task.turn}")
+        async with cleanup(ctx) as undo:
+            for number in (3, 2, 1):
+                undo.on_interrupt(f"undo {number}", step, f"undo {number}")
+            plan = await ctx.run_typed("plan", step, name="plan")
+            task.append(plan)
+            return await ctx.run_typed("draft", step, name="draft")
+
+
+if __name__ == "__main__":
+    agent = CrashAgent()
+    config = Config()
+    config.bind = [f"127.0.0.1:{sys.argv[1]}"]
+    config.h2_max_concurrent_streams = 2**31 - 1
+    asyncio.run(serve(restate.app(services=agent.services), config, mode="asgi"))

@@ -1,0 +1,322 @@
+"""The rules of one session, in every order of events that a small world leads to."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+from interruptible import _session
+from interruptible._session import Live, Record, Step
+
+from . import world
+from .world import INVARIANTS, Budget, Fault, Walk
+
+BUDGETS = {
+    "killed tasks and lost reports": Budget(messages=3, task_kills=1, losses=1),
+    "cancels": Budget(messages=3, cancels=1),
+    "killed messages and repeated reports": Budget(messages=3, message_kills=1, repeats=1),
+    "overdue cleanups and repeated reports": Budget(messages=3, timeouts=1, repeats=1),
+    "all of these, after fewer messages": Budget(
+        messages=2, cancels=1, task_kills=1, message_kills=1, repeats=1, losses=1
+    ),
+}
+
+
+@cache
+def walk(name: str) -> Walk:
+    return world.walk(BUDGETS[name])
+
+
+@pytest.fixture(params=BUDGETS)
+def walked(request: pytest.FixtureRequest) -> Walk:
+    """All worlds that one of the budgets leads to."""
+    return walk(request.param)
+
+
+def story_of(walked: Walk, what: str | Fault) -> str | None:
+    """What leads to a broken invariant or to a fault, if anything does."""
+    if isinstance(what, Fault):
+        return walked.broken.get(what.name)
+    assert what in INVARIANTS
+    return walked.broken.get(what)
+
+
+def test_accepted_messages_are_in_the_history_once_and_in_their_order(walked: Walk) -> None:
+    assert story_of(walked, "messages_are_in_the_history_once_and_in_order") is None
+
+
+def test_one_task_is_at_work_at_a_time(walked: Walk) -> None:
+    assert story_of(walked, "one_task_is_at_work") is None
+
+
+def test_a_turn_gets_one_outcome_and_it_is_its_tasks(walked: Walk) -> None:
+    assert story_of(walked, "a_turns_outcome_is_its_tasks") is None
+    assert story_of(walked, Fault.SETTLED_AGAIN) is None
+
+
+def test_in_the_end_nothing_is_live_and_the_last_turn_was_answered(walked: Walk) -> None:
+    assert story_of(walked, "at_rest_nothing_is_live_and_the_last_turn_was_answered") is None
+
+
+def test_a_turn_that_was_superseded_before_it_began_does_not_begin(walked: Walk) -> None:
+    assert story_of(walked, "what_was_superseded_before_it_began_does_not_begin") is None
+
+
+def test_numbers_are_never_used_again(walked: Walk) -> None:
+    assert story_of(walked, Fault.NUMBER_USED_AGAIN) is None
+
+
+def test_a_settle_touches_its_own_turn_alone(walked: Walk) -> None:
+    assert story_of(walked, Fault.SETTLED_OTHER) is None
+
+
+def test_a_session_cancels_a_task_once_at_most_and_knows_its_id_by_then(walked: Walk) -> None:
+    assert story_of(walked, Fault.CANCELLED_AGAIN) is None
+    assert story_of(walked, Fault.CANCELLED_NOTHING) is None
+
+
+def test_a_cancel_cancels_what_it_names_and_nothing_else(walked: Walk) -> None:
+    assert story_of(walked, Fault.CANCELLED_OTHER) is None
+
+
+def test_a_live_turn_has_a_reason_if_and_only_if_it_was_cancelled(walked: Walk) -> None:
+    assert story_of(walked, "what_the_record_says_was_cancelled_was_cancelled") is None
+
+
+def test_a_record_comes_back_from_the_store_as_it_was(walked: Walk) -> None:
+    assert story_of(walked, "the_record_can_be_stored") is None
+
+
+def test_nothing_else_is_wrong(walked: Walk) -> None:
+    assert walked.broken == {}
+
+
+def test_all_that_can_happen_does(walked: Walk) -> None:
+    del walked  # walk them all first
+    happened = set[str]().union(*(walk(name).happened for name in BUDGETS))
+    assert happened == {happens.__name__ for happens in world.EVENTS}
+    assert sum(walk(name).worlds for name in BUDGETS) > 50_000
+
+
+# -- That the walk finds what is wrong: rules with one mistake each. --------------------------------
+
+_message, _cancel, _settle = _session.message, _session.cancel, _session.settle
+
+
+def settle_clears_everything(record: Record, turn: int) -> Record | None:
+    settled = _settle(record, turn)
+    return settled and replace(settled, live=())
+
+
+def settle_clears_whatever_is_live(record: Record, turn: int) -> Record | None:
+    # The hand-written pattern: a report clears the one current task, whose ever it is.
+    del turn
+    return replace(record, live=()) if record.live else None
+
+
+def settle_forgets_to(record: Record, turn: int) -> Record | None:
+    return record if record.find(turn) else None
+
+
+def settle_does_not_take_the_cancelled(record: Record, turn: int) -> Record | None:
+    live = record.find(turn)
+    return _settle(record, turn) if live and not live.cancelled else None
+
+
+def settle_takes_a_turn_every_time(record: Record, turn: int) -> Record:
+    return _settle(record, turn) or record
+
+
+def settle_clears_what_came_before(record: Record, turn: int) -> Record | None:
+    settled = _settle(record, turn)
+    return settled and replace(settled, live=tuple(x for x in settled.live if x.turn > turn))
+
+
+def message_does_not_cancel(record: Record) -> Step:
+    step = _message(record)
+    return replace(step, record=replace(step.record, live=(*record.live, Live(record.next))), cancel=())
+
+
+def message_cancels_the_oldest_alone(record: Record) -> Step:
+    step = _message(replace(record, live=record.live[:1]))
+    live = (*step.record.live[:-1], *record.live[1:], step.record.live[-1])
+    return replace(step, record=replace(step.record, live=live))
+
+
+def message_cancels_silently(record: Record) -> Step:
+    return replace(_message(record), cancel=())
+
+
+def message_cancels_again(record: Record) -> Step:
+    return replace(_message(record), cancel=record.live)
+
+
+def message_uses_a_number_again(record: Record) -> Step:
+    free = max((live.turn for live in record.live), default=0) + 1
+    return _message(replace(record, next=free))
+
+
+def message_puts_the_new_turn_in_the_place_of_the_old(record: Record) -> Step:
+    step = _message(record)
+    return replace(step, record=replace(step.record, live=(Live(record.next),)))
+
+
+def cancel_forgets_that_it_did(record: Record, turn: int | None = None) -> Step:
+    return replace(_cancel(record, turn), record=record)
+
+
+def cancel_takes_everything_every_time(record: Record, turn: int | None = None) -> Step:
+    del turn
+    return _cancel(record, None)
+
+
+def dispatched_is_not_stored(record: Record, turn: int, task_id: str) -> Record:
+    del turn, task_id
+    return record
+
+
+def after_has_the_newest_alone(record: Record, turn: int) -> tuple[Live, ...]:
+    return tuple(x for x in record.live if x.turn < turn)[-1:]
+
+
+def after_has_no_cancelled(record: Record, turn: int) -> tuple[Live, ...]:
+    return tuple(x for x in record.live if x.turn < turn and x.cancelled is None)
+
+
+@property
+def lost_are_forgotten(record: Record) -> tuple[int, ...]:
+    del record
+    return ()
+
+
+def dump_leaves_out_the_reason(record: Record) -> dict[str, Any]:
+    live = [[x.turn, x.task_id, None] for x in record.live]
+    return {"v": 1, "epoch": record.epoch, "next": record.next, "live": live}
+
+
+BROKEN = Budget(messages=3, cancels=1, message_kills=1, repeats=1)
+MISTAKES: list[tuple[str, Callable[..., Any], str | Fault]] = [
+    ("settle", settle_clears_everything, Fault.SETTLED_OTHER),
+    ("settle", settle_clears_everything, "one_task_is_at_work"),
+    ("settle", settle_clears_whatever_is_live, "one_task_is_at_work"),
+    ("settle", settle_clears_what_came_before, Fault.SETTLED_OTHER),
+    ("settle", settle_forgets_to, "a_turns_outcome_is_its_tasks"),
+    (
+        "settle",
+        settle_does_not_take_the_cancelled,
+        "at_rest_nothing_is_live_and_the_last_turn_was_answered",
+    ),
+    ("settle", settle_takes_a_turn_every_time, Fault.SETTLED_AGAIN),
+    ("message", message_does_not_cancel, "what_was_superseded_before_it_began_does_not_begin"),
+    (
+        "message",
+        message_cancels_the_oldest_alone,
+        "what_was_superseded_before_it_began_does_not_begin",
+    ),
+    ("message", message_cancels_silently, "what_the_record_says_was_cancelled_was_cancelled"),
+    ("message", message_cancels_again, Fault.CANCELLED_AGAIN),
+    ("message", message_uses_a_number_again, Fault.NUMBER_USED_AGAIN),
+    (
+        "message",
+        message_uses_a_number_again,
+        "messages_are_in_the_history_once_and_in_order",
+    ),
+    ("message", message_puts_the_new_turn_in_the_place_of_the_old, "one_task_is_at_work"),
+    ("cancel", cancel_forgets_that_it_did, "what_the_record_says_was_cancelled_was_cancelled"),
+    ("cancel", cancel_takes_everything_every_time, Fault.CANCELLED_OTHER),
+    ("dispatched", dispatched_is_not_stored, Fault.CANCELLED_NOTHING),
+    ("Record.before", after_has_the_newest_alone, "one_task_is_at_work"),
+    ("Record.before", after_has_no_cancelled, "one_task_is_at_work"),
+    (
+        "Record.lost",
+        lost_are_forgotten,
+        "at_rest_nothing_is_live_and_the_last_turn_was_answered",
+    ),
+    ("dump", dump_leaves_out_the_reason, "the_record_can_be_stored"),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "mistake", "broken"),
+    MISTAKES,
+    ids=lambda x: getattr(x, "__name__", getattr(x, "name", str(x))),
+)
+def test_a_mistake_in_the_rules_is_found(
+    monkeypatch: pytest.MonkeyPatch, rule: str, mistake: Callable[..., Any], broken: str | Fault
+) -> None:
+    monkeypatch.setattr(f"interruptible._session.{rule}", mistake)
+    world.stored.cache_clear()
+    what = broken.name if isinstance(broken, Fault) else broken
+    walked = world.walk(BROKEN, until=what)
+    world.stored.cache_clear()
+    assert story_of(walked, broken) is not None
+
+
+# -- The record. ------------------------------------------------------------------------------------
+
+
+def after_turns(number: int) -> Record:
+    """A session in which so many turns ran and one was interrupted."""
+    record = Record(epoch="0" * 8)
+    for turn in range(1, number + 1):
+        record = _session.dispatched(_session.message(record).record, turn, f"inv-{turn:0>40}")
+        if turn > 1:
+            record = _session.settle(record, turn - 1) or record
+    return record
+
+
+def test_the_size_of_a_record_does_not_grow_with_the_number_of_turns() -> None:
+    sizes = [len(json.dumps(_session.dump(after_turns(number)))) for number in (1000, 9000)]
+    assert sizes[0] == sizes[1] < 200
+
+
+def test_a_record_is_stored_in_this_form_for_as_long_as_its_version_stays() -> None:
+    record = Record("e1", 4, (Live(2, "inv-2", "interrupted by turn 3"), Live(3)))
+    stored = {
+        "v": 1,
+        "epoch": "e1",
+        "next": 4,
+        "live": [[2, "inv-2", "interrupted by turn 3"], [3, None, None]],
+    }
+    assert _session.dump(record) == stored
+    assert _session.load(stored) == record
+
+
+def test_a_record_of_a_newer_version_is_refused_with_the_remedy() -> None:
+    stored = {**_session.dump(Record("e")), "v": _session.VERSION + 1, "new": "field"}
+    with pytest.raises(ValueError, match=r"version 2 .*Deploy the version .* or a newer one\."):
+        _session.load(stored)
+
+
+def test_a_message_says_why_it_cancels_and_what_to_dispatch_in_this_order() -> None:
+    one = Live(1, "inv-1", "cancelled")
+    two = Live(2, "inv-2")
+    record = Record("e", 3, (one, two))
+    interrupted = replace(two, cancelled="interrupted by turn 3")
+    assert _session.message(record) == Step(
+        Record("e", 4, (one, interrupted, Live(3))), cancel=(two,), dispatch=3
+    )
+
+
+def test_a_cancel_takes_all_that_is_live_or_one_and_leaves_what_is_over() -> None:
+    one, two = Live(1, "inv-1"), Live(2, "inv-2")
+    record = Record("e", 4, (one, two))
+    all_cancelled = tuple(replace(x, cancelled="cancelled") for x in (one, two))
+    assert _session.cancel(record) == Step(Record("e", 4, all_cancelled), cancel=(one, two))
+    assert _session.cancel(record, 2) == Step(
+        Record("e", 4, (one, all_cancelled[1])), cancel=(two,)
+    )
+    assert _session.cancel(record, 3) == Step(record)
+    assert _session.cancel(Record("e", 4, all_cancelled)) == Step(Record("e", 4, all_cancelled))
+
+
+def test_a_record_knows_its_turns() -> None:
+    record = Record("e", 4, (Live(2, "inv-2"), Live(3)))
+    assert [turn for turn in range(-1, 6) if record.has(turn)] == [1, 2, 3]
+    assert record.find(1) is None
+    assert record.find(2) == Live(2, "inv-2")
+    assert record.before(3) == (Live(2, "inv-2"),)
+    assert record.lost == (3,)
