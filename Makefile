@@ -48,7 +48,7 @@ unit: $(VENV)/.installed ## Test the rules, without a server
 
 server: setup ## Test against a real restate-server
 	@echo "server: tests/server"
-	@$(VENV)/bin/python -m pytest tests/server
+	@$(VENV)/bin/python -m pytest tests/server $(wildcard tests/test_*.py)
 
 replay: setup ## The same, on a server that replays at every await
 	@echo "replay: tests/server, replaying at every await"

@@ -1,11 +1,10 @@
 """A real restate-server for tests, without Docker (Linux and macOS).
 
-    from interruptible.testing import fixture
+    server = fixture(restate.app([greeter]))
 
-    restate = fixture(app)
-
-    async def test_it_greets(restate):
-        assert await restate.client.service_call(greet, "Ada") == "Hello Ada"
+    @pytest.mark.anyio
+    async def test_it_greets(server: Restate) -> None:
+        assert await server.client.service_call(greet, "Ada") == "Hello Ada"
 
 `python -m interruptible.testing` prints the path of the server, and installs it first if needed.
 """
@@ -24,7 +23,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Mapping
 
     import httpx
-    from hypercorn import typing as asgi
     from restate import RestateClient
     from restate.server_types import RestateAppT
 
@@ -81,22 +81,22 @@ def fixture(
     env: Mapping[str, str] | None = None,
     scope: Literal["session", "package", "module", "class", "function"] = "function",
 ) -> object:
-    """Make a pytest fixture that yields a `Restate`, for async tests under anyio's plugin.
+    """Make a pytest fixture that yields a `Restate`, for tests that anyio's plugin runs on asyncio.
 
     Args:
-        app: As for `harness`, like `always_replay` and `env`.
-        always_replay: See there.
-        env: See there.
+        app: What to serve, from `restate.app`.
+        always_replay: Suspend and replay at every await, which finds non-determinism.
+        env: Configuration of the server, `RESTATE_…` variables.
         scope: As for `pytest.fixture`; a wider one needs an `anyio_backend` that is as wide.
     """
     import pytest
 
     @pytest.fixture(scope=scope)
-    async def restate() -> AsyncGenerator[Restate]:
+    async def server() -> AsyncGenerator[Restate]:
         async with harness(app, always_replay=always_replay, env=env) as running:
             yield running
 
-    return restate
+    return server
 
 
 @asynccontextmanager
@@ -160,37 +160,39 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
     """
     with _extra():
         import hypercorn.asyncio
-        from hypercorn.config import Config
+        from hypercorn.config import Config, Sockets
 
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
+    class Bound(Config):
+        def create_sockets(self) -> Sockets:
+            return Sockets([], [listener], [])
+
+    listener = _Listener()
+    config = Bound()
     config.errorlog = logging.getLogger(f"{__name__}.serve")
     config.errorlog.setLevel(logging.ERROR)
     config.h2_max_concurrent_streams = 2**31 - 1
     config.keep_alive_max_requests = 2**31 - 1
     config.keep_alive_timeout = 3600.0
-    config.graceful_timeout = 2 * _HANG_UP_TIMEOUT
+    config.graceful_timeout = _HANG_UP_TIMEOUT / 2
 
     stop = asyncio.Event()
-    requests = set[asyncio.Task[Any]]()
-    stopped = asyncio.create_task(stop.wait())
     serving = asyncio.create_task(
         hypercorn.asyncio.serve(  # pyright: ignore[reportUnknownMemberType]
-            _until(stopped, app, requests), config, shutdown_trigger=stop.wait, mode="asgi"
+            app, config, shutdown_trigger=stop.wait, mode="asgi"
         )
     )
+    serving.add_done_callback(lambda _: listener.close())
     try:
-        yield url
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         if serving.done():
             await serving  # it failed, and this says why
         stop.set()
-        await asyncio.wait({stopped, serving}, timeout=_HANG_UP_TIMEOUT)
-        for request in requests:
-            request.cancel()
-        await asyncio.wait({serving}, timeout=_HANG_UP_TIMEOUT)
+        deadline = time.monotonic() + _HANG_UP_TIMEOUT
+        while not serving.done() and time.monotonic() < deadline:
+            listener.hang_up()
+            await asyncio.wait({serving}, timeout=_POLL)
+        serving.cancel()
 
 
 class Restate:
@@ -333,9 +335,10 @@ class _Server:
                 await asyncio.sleep(_POLL)
 
     def kill(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.communicate()  # closes its pipe, see _SUPERVISED, and waits for its end
+        process, self._process = self._process, None
+        if process:
+            process.kill()
+            process.communicate(_IN_ORDER)  # also waits for its end
 
     def logs(self) -> str:
         return self._log.read_text(errors="replace")
@@ -351,7 +354,8 @@ class _Server:
             "RESTATE_CLUSTER_NAME": self.base_dir.name,
             "RESTATE_INGRESS__BIND_PORT": str(ingress),
         }
-        command = [sys.executable, "-ISc", _SUPERVISED, str(self._binary), "--no-logo"]
+        python = [sys.executable, "-ISc", _SUPERVISED, str(self.base_dir)]
+        command = [*python, str(self._binary), "--no-logo"]
         env = {**inherited, **_CONFIGURATION, **own, **self._env}
         pipe = subprocess.PIPE
         with self._log.open("ab") as log:
@@ -362,15 +366,16 @@ class _Server:
     async def _is_ready(self) -> bool:
         from httpx import HTTPError
 
-        get, post, timeout = self._http.get, self._http.post, 2.0
-        sql = {"query": "SELECT id FROM sys_invocation"}
         with contextlib.suppress(HTTPError):
             # Who answers may be another server, which was faster to take the port.
-            cluster = await get(f"{self.admin_url}/cluster-health", timeout=timeout)
-            ingress = await get(f"{self.ingress_url}/restate/health", timeout=timeout)
-            if ingress.is_success and cluster.json()["cluster_name"] == self.base_dir.name:
-                # It calls itself healthy before its partitions are there; a query needs them all.
-                return (await post(f"{self.admin_url}/query", json=sql, timeout=timeout)).is_success
+            cluster = await self._http.get(f"{self.admin_url}/cluster-health", timeout=2.0)
+            ingress = await self._http.get(f"{self.ingress_url}/restate/health", timeout=2.0)
+            if self.base_dir.name in cluster.text and ingress.is_success:
+                # It calls itself healthy before its partitions have leaders, and until then answers
+                # even from those of its last life. Only a leader knows what it does not have.
+                purge = [f"{self.admin_url}/invocations/{each}/purge" for each in _NOT_FOUND]
+                answers = [await self._http.patch(url, timeout=2.0) for url in purge]
+                return all(answer.status_code == HTTPStatus.NOT_FOUND for answer in answers)
         return False
 
 
@@ -447,31 +452,24 @@ def _extra() -> Generator[None]:
         raise ImportError(msg) from error
 
 
-def _until(
-    stopped: asyncio.Task[Any], app: RestateAppT, requests: set[asyncio.Task[Any]]
-) -> asgi.ASGIFramework:
-    """Tell what the app is doing then that it lost its connection; hypercorn would wait for it."""
+class _Listener(socket.socket):
+    """A free port that knows its connections, because hypercorn does not hang up on busy ones."""
 
-    async def app_until_stopped(
-        scope: asgi.Scope, receive: asgi.ASGIReceiveCallable, send: asgi.ASGISendCallable
-    ) -> None:
-        async def receive_until_stopped() -> asgi.ASGIReceiveEvent:
-            event = asyncio.ensure_future(receive())
-            try:
-                await asyncio.wait({event, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                return event.result() if event.done() else {"type": "http.disconnect"}
-            finally:
-                event.cancel()
+    def __init__(self) -> None:
+        super().__init__()
+        self.bind(("127.0.0.1", 0))
+        self.listen(1024)
+        self._accepted = weakref.WeakSet[socket.socket]()
 
-        if scope["type"] == "lifespan":
-            await app(scope, receive, send)
-            return
-        request = asyncio.ensure_future(app(scope, receive_until_stopped, send))
-        requests.add(request)
-        request.add_done_callback(requests.discard)
-        await request
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = super().accept()
+        self._accepted.add(connection)
+        return connection, address
 
-    return app_until_stopped
+    def hang_up(self) -> None:
+        for connection in self._accepted:
+            with contextlib.suppress(OSError):  # it is closed
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 def _free_ports() -> tuple[int, ...]:
@@ -502,15 +500,27 @@ _CONFIGURATION = {
     "RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE": "64MB",
 }
 
+# Ids of invocations in the first and in the last partition.
+_NOT_FOUND = (f"inv_1{'0' * 33}", f"inv_1lYGhA16ahyf{'0' * 22}")
+
 # Becomes the server. Its child waits at a pipe that only the test process holds open, so it learns
-# of every end of that process, and kills its group then, which is the server and itself.
+# of every end of that process; then it kills the server, and removes its folder if nobody else can.
 _SUPERVISED = """
 import os, signal, sys
+server, folder, command = os.getpid(), sys.argv[1], sys.argv[2:]
 if os.fork():
-    os.execv(sys.argv[1], sys.argv[1:])
-os.read(0, 1)
-os.killpg(0, signal.SIGKILL)
+    os.execv(command[0], command)
+in_order = os.read(0, 1)
+os.setpgid(0, 0)  # not earlier: as long as it is in the server's group, nobody else gets its number
+try:
+    os.killpg(server, signal.SIGKILL)
+except ProcessLookupError:
+    pass
+if not in_order:
+    import shutil
+    shutil.rmtree(folder, ignore_errors=True)
 """
+_IN_ORDER = b"."
 
 if __name__ == "__main__":
     try:

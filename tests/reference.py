@@ -16,12 +16,21 @@ And where it says that there is room for durable cleanup, there is a list of ste
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, Final, TypedDict
 
 import restate
-from restate import Context, ObjectContext, ObjectSharedContext, Service, TerminalError
-from restate import VirtualObject
+from restate import (
+    Context,
+    ObjectContext,
+    ObjectSharedContext,
+    RestateDurableFuture,
+    Service,
+    TerminalError,
+    VirtualObject,
+)
 
 Message = dict[str, Any]
 Append = Callable[[Message], None]
@@ -69,11 +78,9 @@ def reference(name: str, work: Work, cleanup: Cleanup = ()) -> tuple[VirtualObje
         running = await ctx.get("current_task_id", type_hint=str)
         if running:
             ctx.cancel_invocation(running)
-            ended = ctx.attach_invocation(running)
-            try:
+            ended: RestateDurableFuture[None] = ctx.attach_invocation(running)
+            with suppress(TerminalError):  # how a cancelled invocation is expected to end
                 await restate.select(ended=ended, late=ctx.sleep(CLEANUP_TIMEOUT))
-            except TerminalError:
-                pass  # how a cancelled invocation is expected to end
 
         job: TaskInput = {"agent_id": ctx.key(), "messages": messages}
         task_id = await ctx.service_send(run_task, arg=job).invocation_id()
@@ -94,7 +101,8 @@ def reference(name: str, work: Work, cleanup: Cleanup = ()) -> tuple[VirtualObje
     @task.handler()
     async def run_task(ctx: Context, job: TaskInput) -> None:
         def report(content: str) -> None:
-            ctx.object_send(append_message, key=job["agent_id"], arg={"content": content})
+            said: Said = {"content": content}
+            ctx.object_send(append_message, key=job["agent_id"], arg=said)
 
         try:
             messages = list(job["messages"])
@@ -102,7 +110,7 @@ def reference(name: str, work: Work, cleanup: Cleanup = ()) -> tuple[VirtualObje
         except TerminalError as error:
             for step, action in cleanup:
                 await ctx.run_typed(step, action)
-            report(CANCELLED if error.status_code == 409 else FAILED)
+            report(CANCELLED if error.status_code == HTTPStatus.CONFLICT else FAILED)
             raise
 
     return agent, task

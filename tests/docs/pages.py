@@ -17,6 +17,7 @@ import asyncio
 import inspect
 import os
 import re
+import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -24,17 +25,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
+
+    from typing_extensions import Self
 
     from interruptible.testing import Restate
 
 ROOT = Path(__file__).parents[2]
-PATHS = ["README.md", "CHANGELOG.md", *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
+PATHS = [
+    "README.md",
+    "CHANGELOG.md",
+    *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md")),
+]
 LANGUAGES = {"python", "bash", "json", "text", "mermaid"}
 PATIENCE = 30  # seconds, for what takes a few
 
-_FENCE = re.compile(r"(?:^<!-- (?P<mark>.*?) -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+_FENCE = re.compile(
+    r"(?:^<!-- (?P<mark>[^\n]*?) -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
 
 # Serves the app of a module until its input ends.
 _SERVE = """
@@ -45,6 +55,14 @@ async def main():
         print(url, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 asyncio.run(main())
+"""
+
+# Commands stop at the first that fails, and sleep until there is a line to read.
+_BASH = """
+set -e
+shopt -s expand_aliases
+alias curl='curl --silent --show-error --fail-with-body'
+sleep() { read -r; }
 """
 
 
@@ -68,7 +86,13 @@ class Block:
     @property
     def is_run(self) -> bool:
         """Whether the page's test has to use it."""
-        return self.language != "mermaid" and not self.mark.startswith("not run: ")
+        if self.page == "docs/reference.md" and self.language != "python":
+            return False  # signatures and schemas, from the source
+        return (
+            self.language != "mermaid"
+            and self.mark != "demo"
+            and not self.mark.startswith("not run: ")
+        )
 
     def __str__(self) -> str:
         first = self.text.partition("\n")[0]
@@ -98,16 +122,17 @@ class Page:
         return _FENCE.sub("", self.text)
 
     def between(self, marker: str) -> str:
-        """What stands between `<!-- marker -->` and `<!-- /marker -->`."""
+        """Return what stands between `<!-- marker -->` and `<!-- /marker -->`."""
         start, end = f"<!-- {marker} -->\n", f"<!-- /{marker} -->"
         return self.text.split(start)[1].split(end)[0]
 
 
 class Reader:
-    """Follows one page, in an empty folder and with a server; `async with` checks that all was used.
+    """Follows one page, in an empty folder and with a server; at the end all has to be used.
 
     Attributes:
-        said: The output of the program that is served, and of those that were run.
+        said: The output of the program that is served, in lines.
+
     """
 
     def __init__(self, page: Page, server: Restate, folder: Path) -> None:
@@ -121,9 +146,10 @@ class Reader:
             "localhost:9070": server.admin_url.removeprefix("http://"),
         }
         self._stack = AsyncExitStack()
+        self._started = AsyncExitStack()
         self._said_more = asyncio.Event()
 
-    async def __aenter__(self) -> Reader:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -133,6 +159,7 @@ class Reader:
         traceback: TracebackType | None,
     ) -> None:
         await self._stack.aclose()
+        await self._started.aclose()
         if error is None:
             left = "\n".join(map(str, self.unused))
             assert not left, f"no test runs these blocks:\n{left}"
@@ -147,6 +174,11 @@ class Reader:
             text = text.replace(old, new)
         (self.folder / name).write_text(self._local(text))
         return text
+
+    def write_lines(self, name: str, *, before: str) -> None:
+        """Write the next block of Python that is not a file into one, after some other lines."""
+        block = self._take(lambda b: b.language == "python" and b.name is None, "lines of Python")
+        (self.folder / name).write_text(f"{before}\n{block.text}")
 
     async def run_lines(self, **names: Any) -> dict[str, Any]:  # noqa: ANN401
         """Run the next block of Python that is not a file; returns the names that it defines."""
@@ -165,16 +197,25 @@ class Reader:
         """Serve the app of a file in a process of its own, and register it; replaces the last."""
         await self._stack.aclose()
         process = await self._spawn(sys.executable, "-c", _SERVE, Path(name).stem)
-        self._stack.push_async_callback(_stop, process)
+        self._stack.push_async_callback(_end, process, process.kill)
         assert process.stdout is not None
         url = (await asyncio.wait_for(process.stdout.readline(), PATIENCE)).decode().strip()
         if not url.startswith("http"):
             more = (await process.stdout.read()).decode()
             msg = f"{name} of {self.page.path} cannot be served:\n{url}\n{more}"
             raise AssertionError(msg)
-        listening = asyncio.ensure_future(self._listen(process.stdout))
-        self._stack.callback(listening.cancel)
+        self._listen(process.stdout)
         await self.server.register(url)
+
+    async def start(self, *command: str, until: str, **env: str) -> None:
+        """Start a program of the repository, wait until it says so; at the end, press Ctrl-C."""
+        process = await self._spawn(*command, cwd=ROOT, **env)
+        self._started.push_async_callback(_end, process, lambda: process.send_signal(signal.SIGINT))
+        assert process.stdout is not None
+        said = await asyncio.wait_for(process.stdout.readuntil(until.encode()), PATIENCE)
+        assert said
+        draining = asyncio.ensure_future(process.stdout.read())
+        self._started.callback(draining.cancel)
 
     async def until_said(self, text: str, times: int = 1) -> None:
         """Wait until the program that is served has said it."""
@@ -190,39 +231,46 @@ class Reader:
             msg = f"{self.page.path}: {text!r} was not said {times} times, but: {self.said}"
             raise AssertionError(msg) from None
 
-    async def run(self, *command: str) -> str:
-        """Run a program to its end; returns its output."""
+    async def run(self, *command: str, sleeps: Sequence[str] = ()) -> str:
+        """Run a program to its end, which has to be a good one; returns its output."""
         process = await self._spawn(*command)
+        assert process.stdin is not None
         try:
+            for text in sleeps:
+                await self.until_said(text)
+                process.stdin.write(b"\n")
             output, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
-        except asyncio.TimeoutError:
-            process.kill()
-            raise
+        finally:
+            if process.returncode is None:
+                process.kill()
         text = output.decode()
-        assert process.returncode == 0, f"{' '.join(command)} of {self.page.path} failed:\n{text}"
+        assert process.returncode == 0, f"{self.page.path}: {command[-1]}\nfailed:\n{text}"
         return text
 
-    async def shell(self, replace: Mapping[str, str] | None = None) -> str:
-        """Run the next block of commands; compares the output, if the next block is that."""
+    async def shell(self, *sleeps: str) -> str:
+        """Run the next block of commands; compares the output, if the next block is that.
+
+        Args:
+            sleeps: What the program that is served says when a `sleep` among the commands is over.
+
+        """
         block = self._take(lambda b: b.language == "bash", "commands")
-        text = self._local(block.text)
-        for old, new in (replace or {}).items():
-            assert old in text, f"{block} has no {old!r}"
-            text = text.replace(old, new)
-        script = f"set -e\nalias curl='curl --silent --show-error --fail-with-body'\n{text}"
-        output = await self.run("bash", "-O", "expand_aliases", "-c", script)
+        assert len(sleeps) == len(re.findall("^sleep ", block.text, re.MULTILINE)), (
+            f"the sleeps of {block}"
+        )
+        output = await self.run("bash", "-c", _BASH + self._local(block.text), sleeps=sleeps)
         following = self.page.blocks[self.page.blocks.index(block) + 1 :]
         if following and following[0].language in ("json", "text") and following[0].is_run:
             expected = following[0]
             self._take(lambda b: b is expected, "the output")
-            said, meant = _squeeze(output), _squeeze(self._local(expected.text))
+            got, meant = _squeeze(output), _squeeze(self._local(expected.text))
             pattern = ".*".join(map(re.escape, meant.split("…")))
-            assert re.fullmatch(pattern, said, re.S), f"{expected} is in fact:\n{output}"
+            assert re.fullmatch(pattern, got, re.DOTALL), f"{expected} is in fact:\n{output}"
         return output
 
     # -- how ---------------------------------------------------------------------------------
 
-    def _take(self, wanted: Any, what: str) -> Block:  # noqa: ANN401
+    def _take(self, wanted: Callable[[Block], bool], what: str) -> Block:
         block = next(filter(wanted, self.unused), None)
         assert block is not None, f"{self.page.path} has no {what} (any more)"
         self.unused.remove(block)
@@ -233,32 +281,43 @@ class Reader:
             text = text.replace(documented, real)
         return text
 
-    async def _spawn(self, *command: str) -> asyncio.subprocess.Process:
+    async def _spawn(
+        self, *command: str, cwd: Path | None = None, **env: str
+    ) -> asyncio.subprocess.Process:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         modules = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         return await asyncio.create_subprocess_exec(
             *command,
-            cwd=self.folder,
-            env={**os.environ, "PATH": path, "PYTHONPATH": modules, "PYTHONUNBUFFERED": "1"},
+            cwd=cwd or self.folder,
+            env={
+                **os.environ,
+                "PATH": path,
+                "PYTHONPATH": modules,
+                "PYTHONUNBUFFERED": "1",
+                **env,
+            },
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
 
-    async def _listen(self, stdout: asyncio.StreamReader) -> None:
-        while line := await stdout.readline():
-            self.said.append(line.decode().rstrip())
-            self._said_more.set()
+    def _listen(self, stdout: asyncio.StreamReader) -> None:
+        async def listen() -> None:
+            while line := await stdout.readline():
+                self.said.append(line.decode().rstrip())
+                self._said_more.set()
+
+        self._stack.callback(asyncio.ensure_future(listen()).cancel)
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    assert process.stdin is not None
-    process.stdin.close()
+async def _end(process: asyncio.subprocess.Process, how: Callable[[], None]) -> None:
+    if process.returncode is None:
+        how()
     try:
         await asyncio.wait_for(process.wait(), PATIENCE)
-    except asyncio.TimeoutError:
-        process.kill()
-        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
 
 
 def _squeeze(text: str) -> str:

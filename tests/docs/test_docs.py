@@ -1,47 +1,46 @@
-"""What README and docs say is so: every example runs, every link leads somewhere, every name is there."""
+"""What README and docs say is so: examples run, links lead somewhere, no name is missing."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
 import re
-import signal
+import runpy
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx
 import pytest
-import restate
 
 import interruptible
-from interruptible import client, testing
-from interruptible.testing import Restate
+from interruptible import Session, client, testing
 
-from .pages import LANGUAGES, PATHS, ROOT, Page, Reader
+from .pages import LANGUAGES, PATHS, PATIENCE, ROOT, Page, Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
 
 pytestmark = pytest.mark.anyio
 
-Reading = Callable[[str], AbstractAsyncContextManager[Reader]]
+Reading: TypeAlias = "Callable[[str], AbstractAsyncContextManager[Reader]]"
+
+JSON = {"content-type": "application/json"}
 
 NOT_RUN = {
-    ("README.md", "$ make demo"),
     ("README.md", "make demo"),
     ("README.md", "pip install '.[client,testing]'"),
-    ("README.md", "make serve"),
-    ("docs/how-to/adopt-cleanup.md", "ignored: cancelled"),
+    ("docs/how-to/adopt-cleanup.md", "rendering moon"),
     ("docs/how-to/clean-up.md", "lock taken by inv_…"),
     ("docs/how-to/run-on-lambda.md", "part 1 begins"),
-    ("docs/reference.md", "from interruptible.testing import fixture"),
     ("docs/tutorial.md", "mkdir first-steps"),
     ("docs/tutorial.md", '"$(python -m interruptible.testing)"'),
     ("docs/tutorial.md", "python -m hypercorn --bind localhost:9080 agent:app"),
     (
         "docs/tutorial.md",
-        "curl localhost:9070/deployments --json '{\"uri\": \"http://localhost:9080\"}'",
+        'curl localhost:9070/deployments --json \'{"uri": "http://localhost:9080"}\'',
     ),
     ("docs/tutorial.md", "thinking of an outline of a poem about rain"),
     ("docs/tutorial.md", "pip install pytest anyio"),
@@ -52,10 +51,72 @@ NOT_RUN = {
 # -- the examples ------------------------------------------------------------------------------
 
 
+YOURS = """
+async def complete(about: list, prompt: str) -> str:
+    print(f"asked with {len(about)} messages: {prompt}")
+    return "An answer."
+
+async def create_sandbox(name: str) -> None:
+    print("sandbox created")
+
+async def delete_sandbox(name: str) -> None:
+    print("sandbox deleted")
+
+async def render(scene: str) -> str:
+    return f"{scene}.png"
+
+async def free_gpu(scene: str) -> None:
+    print(f"GPU of {scene} is free")
+"""
+"""What the README leaves to its reader."""
+
+
+async def test_readme(reading: Reading) -> None:
+    async with reading("README.md") as page:
+        # The lines for `make serve`, against what that starts.
+        ingress, admin = free_port(), free_port()
+        await page.start(
+            *(sys.executable, "-m", "examples.quickstart.serve"),
+            until="For another terminal",
+            INGRESS_PORT=ingress,
+            ADMIN_PORT=admin,
+        )
+        page.hosts["localhost:8080"] = f"localhost:{ingress}"
+        lines = asyncio.ensure_future(page.shell())
+
+        (page.folder / "yours.py").write_text(YOURS)
+        page.write("agent.py")
+        await page.serve("agent.py")
+        outcome = await Session(page.server.client, "CodingAgent", "ada").ask("Hello")
+        assert [message["content"] for message in outcome["messages"]] == ["An answer."] * 2
+        assert page.said == [
+            "sandbox created",
+            "asked with 1 messages: Make a plan.",
+            "asked with 2 messages: Write it.",
+            "sandbox deleted",
+        ]
+        page.write("service.py")
+        await page.serve("service.py")
+        call = page.server.client.generic_call
+        assert await call("Renderer", "render", b'"moon"', headers=JSON) == b'"moon.png"'
+        await page.until_said("GPU of moon is free")
+        page.write("test_agent.py")
+        assert "1 passed" in await page.run(sys.executable, "-m", "pytest", "test_agent.py")
+
+        first, sent, second, status, cancelled, ended, history = answers(await lines)
+        assert (first["turn"], first["interrupted"]) == (1, [])
+        assert sent["status"] == "Accepted"
+        assert (second["turn"], second["interrupted"]) == (2, [1])
+        assert (status["status"], status["turn"]) == ("running", 2)
+        assert cancelled == {"cancelled": [2]}
+        assert (ended["turn"], ended["status"]) == (1, "completed")
+        assert [message["role"] for message in history] == ["user", *["assistant"] * 3]
+
+
 async def test_tutorial(reading: Reading) -> None:
     async with reading("docs/tutorial.md") as page:
-        assert Path((await page.shell()).strip()).exists()
-        page.write("agent.py", {"SECONDS = 10.0": "SECONDS = 1.5"})
+        assert await page.shell()  # the path of the server
+        page.write("agent.py", {"SECONDS = 10.0": "SECONDS = 1.0"})
         await page.serve("agent.py")
         await page.shell()
         await page.until_said("thinking of an outline of a poem about rain")
@@ -69,9 +130,9 @@ async def test_tutorial(reading: Reading) -> None:
         await page.shell()
         await page.shell()
         page.said.clear()
-        page.write("agent.py", {"SECONDS = 10.0": "SECONDS = 1.5"})
+        page.write("agent.py", {"SECONDS = 10.0": "SECONDS = 1.0"})
         await page.serve("agent.py")
-        await page.shell({"sleep 15": "sleep 2.25"})
+        await page.shell("thinking of a poem about rain")
         assert page.said.index("deleting work-1") > page.said.index("cut off: a poem about rain")
         assert not (page.folder / "work-1").exists()
         page.write("test_agent.py")
@@ -86,7 +147,7 @@ async def test_how_to_stop_the_work(reading: Reading) -> None:
         await page.shell()
         names = await page.run_lines()
         # What the page says of Restate's UI and CLI, which use the admin API.
-        session = interruptible.Session(page.server.client, "SlowAgent", "carl")
+        session = Session(page.server.client, "SlowAgent", "carl")
         for end, outcome in ((page.server.cancel, "interrupted"), (page.server.kill, "killed")):
             receipt = await session.send("a long story")
             await end(receipt["task_id"])
@@ -98,8 +159,8 @@ async def test_how_to_keep_what_was_done(reading: Reading) -> None:
     async with reading("docs/how-to/keep-what-was-done.md") as page:
         page.write("agent.py")
         await page.serve("agent.py")
-        await page.shell()
-        history = await interruptible.Session(page.server.client, "PlannerAgent", "ada").history()
+        await page.shell("thinking of a house")
+        history = await Session(page.server.client, "PlannerAgent", "ada").history()
         assert [message["role"] for message in history] == ["user", "assistant", "user"]
 
 
@@ -107,16 +168,17 @@ async def test_how_to_clean_up(reading: Reading) -> None:
     async with reading("docs/how-to/clean-up.md") as page:
         page.write("agent.py")
         await page.serve("agent.py")
-        await page.shell()
+        await page.shell("process started")
         said = [re.sub(r"inv_\w+", "inv_…", line) for line in page.said]
         assert said == shown(page, "lock taken by inv_…")
         page.write("notify.py")
         await page.serve("notify.py")
-        session = interruptible.Session(page.server.client, "PoliteAgent", "ada")
+        session = Session(page.server.client, "PoliteAgent", "ada")
         await session.send("Hello")
+        await page.until_said("thinking")
         await session.cancel()
-        if (await session.attach())["status"] == "interrupted":
-            await page.until_said("turn 1 was interrupted; 1 message(s) so far")
+        assert (await session.attach())["status"] == "interrupted"
+        await page.until_said("turn 1 was interrupted; 1 message(s) so far")
 
 
 async def test_how_to_change_the_note(reading: Reading) -> None:
@@ -124,7 +186,7 @@ async def test_how_to_change_the_note(reading: Reading) -> None:
         page.write("agent.py")
         await page.serve("agent.py")
         await page.shell()
-        session = interruptible.Session(page.server.client, "BareAgent", "ada")
+        session = Session(page.server.client, "BareAgent", "ada")
         await session.send("paint it red")
         outcome = await session.ask("no, green")
         assert outcome["messages"][0]["content"] == "I was sent 2 messages."
@@ -134,11 +196,13 @@ async def test_how_to_adopt_cleanup(reading: Reading) -> None:
     async with reading("docs/how-to/adopt-cleanup.md") as page:
         page.write("service.py")
         await page.serve("service.py")
-        await page.shell()
+        await page.shell("rendering moon")
         await page.until_said("told that moon was interrupted")
-        assert page.said == shown(page, "ignored: cancelled")
-        (row,) = await page.server.invocations("target_service_name = 'Renderer'")
-        assert row["id"].startswith("inv_")
+        assert page.said == shown(page, "rendering moon")
+        *_, row = await page.server.invocations("target_service_name = 'Renderer'")
+        async with httpx.AsyncClient(base_url=page.server.ingress_url, timeout=PATIENCE) as http:
+            ended = await http.get(f"/restate/invocation/{row['id']}/attach")
+        assert (ended.status_code, ended.json()["message"]) == (409, "cancelled")
 
 
 async def test_how_to_add_a_handler(reading: Reading) -> None:
@@ -157,11 +221,11 @@ async def test_how_to_call_an_agent(reading: Reading) -> None:
         await page.shell()
         page.write("impatient.py")
         await page.serve("impatient.py")
-        session = interruptible.Session(page.server.client, "ThinkerAgent", "ada")
-        handle = await page.server.client.generic_send("Hotline", "call", b'"ada"')
-        while (await session.status())["status"] == "idle":
-            pass
-        await page.server.cancel(handle.invocation_id)
+        session = Session(page.server.client, "ThinkerAgent", "ada")
+        send = page.server.client.generic_send
+        call = await send("Hotline", "call", b'"ada"', headers=JSON)
+        await page.until_said("thinking")
+        await page.server.cancel(call.invocation_id)
         assert (await session.attach())["status"] == "interrupted"
 
 
@@ -169,7 +233,7 @@ async def test_how_to_use_a_framework(reading: Reading) -> None:
     async with reading("docs/how-to/use-a-framework.md") as page:
         page.write("agent.py")
         await page.serve("agent.py")
-        await page.shell()
+        await page.shell("fetching two")
         assert page.said == ["fetching one", "fetching two"]
 
 
@@ -181,7 +245,7 @@ async def test_how_to_choose_timeouts_and_retries(reading: Reading) -> None:
             answer = await http.get(f"{page.server.admin_url}/services/PatientTask")
         service = answer.json()
         assert (service["inactivity_timeout"], service["abort_timeout"]) == ("20m", "5m")
-        assert service["journal_retention"] == service["idempotency_retention"] == "7days"
+        assert service["journal_retention"] == service["idempotency_retention"] == "7d"
         assert service["retry_policy"] == {
             "initial_interval": "50ms",
             "exponentiation_factor": 2.0,
@@ -204,11 +268,160 @@ async def test_how_to_run_on_lambda(reading: Reading) -> None:
     async with reading("docs/how-to/run-on-lambda.md") as page:
         page.write("agent.py")
         await page.serve("agent.py")
-        await page.shell()
+        await page.shell("part 1 begins")
         assert page.said == shown(page, "part 1 begins")
 
 
+async def test_explanation_of_cancellation(reading: Reading) -> None:
+    async with reading("docs/explanation/cancellation.md") as page:
+        page.write("shop.py")
+        await page.serve("shop.py")
+        send = page.server.client.generic_send
+        sale = await send("Shop", "sell", b'"a book"', headers=JSON)
+        await page.until_said("shipping a book")
+        await page.server.cancel(sale.invocation_id)
+        await page.until_said("paying back a book")
+        await page.server.cancel(sale.invocation_id)
+        await page.until_said("paid back a book")
+
+
+GREETER = """
+import pytest
+import restate
+from interruptible.testing import Restate, fixture
+
+greeter = restate.Service("Greeter")
+
+@greeter.handler()
+async def greet(ctx: restate.Context, name: str) -> str:
+    return f"Hello {name}"
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+"""
+"""What the example of `interruptible.testing` takes for granted."""
+
+
+async def test_example_in_the_reference(reading: Reading) -> None:
+    async with reading("docs/reference.md") as page:
+        page.write_lines("test_greeter.py", before=GREETER)
+        assert "1 passed" in await page.run(sys.executable, "-m", "pytest", "test_greeter.py")
+
+
 def shown(page: Reader, first: str) -> list[str]:
-    """The lines that a page shows as the output of its program."""
+    """Return the lines that a page shows as the output of its program."""
     (block,) = [b for b in page.page.blocks if b.text.startswith(f"{first}\n")]
     return block.text.splitlines()
+
+
+def answers(output: str) -> list[Any]:
+    """Return the JSON values in the output of commands."""
+    decoder, values = json.JSONDecoder(), []
+    while output := output.lstrip():
+        value, end = decoder.raw_decode(output)
+        values.append(value)
+        output = output[end:]
+    return values
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return str(listener.getsockname()[1])
+
+
+# -- the rest ----------------------------------------------------------------------------------
+
+
+def test_no_example_is_left_out_in_silence() -> None:
+    blocks = [block for path in PATHS for block in Page(path).blocks]
+    assert {block.language for block in blocks} == LANGUAGES
+    skipped = {
+        (block.page, block.text.partition("\n")[0])
+        for block in blocks
+        if block.mark.startswith("not run: ")
+    }
+    assert skipped == NOT_RUN
+    followed = set(re.findall(r'reading\("(.*?)"\)', Path(__file__).read_text()))
+    assert {block.page for block in blocks if block.is_run} == followed
+
+
+def test_every_link_leads_somewhere() -> None:
+    pages = {(ROOT / path).resolve(): Page(path) for path in PATHS}
+    broken = []
+    for path, page in pages.items():
+        for target in re.findall(r"\]\((.*?)\)", page.prose):
+            if target.startswith("https://"):
+                continue
+            name, _, anchor = target.partition("#")
+            file = (path.parent / name).resolve() if name else path
+            if not file.is_file() or (anchor and anchor not in anchors(pages[file])):
+                broken.append((page.path, target))
+    assert not broken
+
+
+def anchors(page: Page) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = Page("docs/README.md").prose
+    pages = {path.removeprefix("docs/") for path in PATHS if path.startswith("docs/")}
+    assert pages - {"README.md"} == set(re.findall(r"\]\((.*?\.md)\)", index))
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    text = "\n".join(Page(path).text for path in PATHS)
+    named = set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE))
+    exist = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert named <= exist
+    assert {"demo", "test", "serve", "compare"} <= named
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    headings = set(re.findall(r"^#+ `(\w+)`", Page("docs/reference.md").prose, re.MULTILINE))
+    for module in (interruptible, client, testing):
+        missing = set(module.__all__) - headings
+        assert not missing, module.__name__
+
+
+def test_the_reference_is_what_the_docstrings_say() -> None:
+    made = runpy.run_path(str(ROOT / "docs/build_reference.py"))["reference"]()
+    assert Page("docs/reference.md").text == made, "Run: python docs/build_reference.py"
+
+
+def test_the_protocol_has_a_diagram_and_all_invariants() -> None:
+    page = Page("docs/explanation/protocol.md")
+    (diagram,) = [block for block in page.blocks if block.language == "mermaid"]
+    assert diagram.text.startswith("sequenceDiagram\n")
+    assert re.findall(r"^\| (I\d+) \|", page.text, re.MULTILINE) == [f"I{n}" for n in range(1, 11)]
+
+
+def test_why_tells_all_faults() -> None:
+    faults = re.findall(r"^\*\*F(\d+)\.", Page("docs/explanation/why.md").text, re.MULTILINE)
+    assert faults == [str(number) for number in range(1, 14)]
+
+
+def test_the_readme_shows_a_run_of_the_demo_and_the_table_of_faults() -> None:
+    page = Page("README.md")
+    shown_run = page.between("demo")
+    calls = re.findall(r"model call: (.*)", shown_run)
+    said = re.findall(r"“(.*)”\n", shown_run)
+    checked = re.findall(r"^  ok +(.*)$", shown_run, re.MULTILINE)
+    folder = ROOT / "examples/quickstart"
+    agent, demo = ((folder / f"{name}.py").read_text() for name in ("agent", "demo"))
+    assert len(said) == 3
+    assert len(calls) == 6
+    assert len(checked) == 4
+    assert all(call in agent for call in calls)
+    assert all(text in demo for text in said)
+    faults = re.findall(r"^\| *(F\d+)\b", page.between("compare"), re.MULTILINE)
+    assert faults == [f"F{number}" for number in range(1, 14)]
+
+
+def test_the_changelog_names_the_version() -> None:
+    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version
+    assert re.search(rf"^## {re.escape(version[1])} ", Page("CHANGELOG.md").text, re.MULTILINE)

@@ -119,6 +119,8 @@ async def test_what_serve_prints_can_be_copied_and_pasted(tmp_path: Path) -> Non
         printed = await until_printed(serve, "/cancel -X POST")
         commands = re.findall(r"^  curl (.+)$", printed, re.MULTILINE)
         answers = [await shell(f"curl -sS --fail-with-body {command}") for command in commands]
+        ingress = f"http://localhost:{ports['INGRESS_PORT']}"
+        await shell(f"curl -sS --fail-with-body {ingress}/CodingAgent/bob/attach")
         serve.send_signal(signal.SIGINT)
         await asyncio.wait_for(serve.communicate(), 15)
 

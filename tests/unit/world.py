@@ -13,7 +13,7 @@ import json
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from interruptible import _session
@@ -114,9 +114,7 @@ class World(NamedTuple):
 
     def spend(self, what: str) -> World:
         """This world with one less of something to happen."""
-        return self._replace(
-            budget=self.budget._replace(**{what: getattr(self.budget, what) - 1})
-        )
+        return self._replace(budget=self.budget._replace(**{what: getattr(self.budget, what) - 1}))
 
 
 Happening = tuple[str, World]
@@ -136,7 +134,7 @@ def invariant(function: Callable[[World], str | None]) -> Callable[[World], str 
     return function
 
 
-# -- What the handlers do with the rules, as in `_object`. ------------------------------------------
+# -- What the handlers do with the rules, as in `_object`. -----------------------------------------
 
 
 def find_lost(world: World) -> World:
@@ -249,7 +247,7 @@ def somebody_looks(world: World) -> Iterator[Happening]:
         yield "look", looked
 
 
-# -- What tasks do, as in `_task`, and what is done to them. ----------------------------------------
+# -- What tasks do, as in `_task`, and what is done to them. ---------------------------------------
 
 
 @event
@@ -319,7 +317,7 @@ def told(world: World, turn: int) -> bool:
     return task is not None and task.told
 
 
-# -- What has to hold. ------------------------------------------------------------------------------
+# -- What has to hold. -----------------------------------------------------------------------------
 
 
 @invariant
@@ -391,13 +389,13 @@ def at_rest_nothing_is_live_and_the_last_turn_was_answered(world: World) -> str 
     if world.record.live:
         return f"{world.record.live} stay live"
     last = world.slots[-1].outcome if world.slots else None
-    if last and len(world.slots) not in world.cancelled:
-        if last.status not in ("completed", "failed"):
-            return f"the last turn ended as {last}, and nobody wanted that"
+    wanted = len(world.slots) in world.cancelled
+    if last and not wanted and last.status not in ("completed", "failed"):
+        return f"the last turn ended as {last}, and nobody wanted that"
     return None
 
 
-# -- The walk. --------------------------------------------------------------------------------------
+# -- The walk. -------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -441,7 +439,7 @@ def walk(budget: Budget, *, until: str | None = None) -> Walk:
     queue = deque([start])
     while queue and until not in result.broken:
         world = queue.popleft()
-        result.look_at(world, lambda world=world: story(world))
+        result.look_at(world, partial(story, world))
         for happens in EVENTS:
             for label, after in happens(world):
                 result.happened.add(happens.__name__)

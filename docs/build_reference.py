@@ -1,0 +1,393 @@
+"""Writes docs/reference.md from the docstrings: `python docs/build_reference.py`.
+
+It reads the source and imports nothing but the schemas of the wire, so that the result does not
+depend on the version of Python or of a dependency.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from interruptible import _types
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parents[1]
+TARGET = ROOT / "docs/reference.md"
+PACKAGE = ROOT / "interruptible"
+
+SECTIONS = "Args|Attributes|Returns|Yields|Raises"
+SPELLED_OUT = {"Policy", "Run", "TurnStatus"}  # aliases of types that have no entry of their own
+WIDTH = 100
+
+INTRODUCTION = """\
+<!-- Made by `python docs/build_reference.py`. Change the docstrings, not this file. -->
+
+# Reference
+
+Ten names make up the package `interruptible`. Two modules beside it are imported by their own
+names: [`interruptible.client`](#interruptibleclient) for what a session answers, and
+[`interruptible.testing`](#interruptibletesting) for tests. Callers in other languages want
+[the wire](#the-wire).
+"""
+
+CONTEXTS = """\
+`ctx` is always the context that Restate gave to the handler. Its methods are those of
+[restate-sdk](https://docs.restate.dev/develop/python/services).
+"""
+
+WIRE = """\
+## The wire
+
+JSON over Restate's ingress. An agent `CodingAgent` is called at
+`POST /CodingAgent/<session>/<handler>`, and one-way at
+`POST /CodingAgent/<session>/<handler>/send`. What takes nothing may also be called with `GET`. A
+request with a body needs the header `content-type: application/json`. Restate's own options apply,
+such as the header `idempotency-key`.
+
+| handler | kind | takes | gives |
+| --- | --- | --- | --- |
+| `message` | exclusive | `{"content": …, "role"?: "user", "policy"?: "interrupt"}` | the receipt |
+| `cancel` | exclusive | nothing, or `{"turn"?: n}` | `{"cancelled": [turns]}` |
+| `attach` | shared | nothing, or `{"turn"?: n}` | the outcome |
+| `get_history` | shared | nothing | the conversation, a list of messages |
+| `get_status` | shared | nothing | the status |
+
+`content` is text, or a list of parts: objects with a `type`. Further handlers (`settle`, `load` and
+`recover` of the object, `run_task` and `mark` of the task service) are private to Restate; the
+ingress refuses them.
+
+| status | when |
+| --- | --- |
+| 200 | The answer is in the body. |
+| 202 | A one-way call was accepted. |
+| 400 | The body is not as above. The text names the field. Nothing has changed. |
+| 404 | There is no such turn in this session. |
+| 413 | The content is larger than the agent's `max_content`. Nothing has changed. |
+| 409 | Never a refusal of ours. Restate uses it for the call itself: it was cancelled or killed. |
+
+The body of a refusal is an object with `code` and `message`, for example "content: is missing. Send
+text, or a list of parts."
+
+These are the schemas in Restate's discovery, of which its UI makes forms.
+"""
+
+
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class Module:
+    """The definitions of one module, by name."""
+
+    def __init__(self, name: str) -> None:
+        self.tree = ast.parse((PACKAGE / f"{name}.py").read_text())
+        self.nodes: dict[str, ast.AST] = {}
+        self.docs: dict[str, str] = {}
+        self.values: dict[str, ast.expr] = {}
+        before = ""
+        for node in self.tree.body:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                self.nodes[node.name] = node
+                self.docs[node.name] = ast.get_docstring(node) or ""
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                before = node.target.id
+                self.nodes[before] = node
+                if node.value is not None:
+                    self.values[before] = node.value
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                before = node.targets[0].id
+                self.nodes[before] = node
+                self.values[before] = node.value
+            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                self.docs[before] = str(node.value.value)
+
+
+AGENT, CANCELLATION, CLEANUP = Module("_agent"), Module("_cancellation"), Module("_cleanup")
+TASK, TYPES, CLIENT, TESTING = (
+    Module("_task"),
+    Module("_types"),
+    Module("client"),
+    Module("testing"),
+)
+
+
+def reference() -> str:
+    """Return the whole page."""
+    parts = [
+        INTRODUCTION,
+        CONTEXTS,
+        "## Agents",
+        a_class(AGENT, "Agent", constants=("inactivity_timeout", "abort_timeout", "retry_policy")),
+        a_function(AGENT, "agent"),
+        a_function(AGENT, "handler"),
+        a_class(TASK, "Task", made=False),
+        "## Cancellation and cleanup",
+        a_function(CLEANUP, "cleanup"),
+        *methods(CLEANUP, "Cleanup", owner="undo"),
+        a_class(CANCELLATION, "Interrupted", made=False),
+        a_function(CANCELLATION, "shield"),
+        "## Conversations",
+        a_class(CLIENT, "Session"),
+        an_alias(TYPES, "Message"),
+        a_dict(TYPES, "Turn"),
+        "## `interruptible.client`",
+        "What the methods of `Session` return, as types.",
+        *(
+            a_dict(TYPES, name)
+            for name in ("Receipt", "Outcome", "Cancelled", "Status", "LiveTurn")
+        ),
+        "## `interruptible.testing`",
+        document(ast.get_docstring(TESTING.tree) or ""),
+        *(a_function(TESTING, name) for name in ("fixture", "harness", "restate_server", "serve")),
+        a_class(TESTING, "Restate", made=False),
+        a_function(TESTING, "find_server"),
+        a_class(TESTING, "AdminError", made=False),
+        a_class(TESTING, "ServerNotFound", made=False),
+        WIRE,
+        *(schema(title, value) for title, value in SCHEMAS.items()),
+    ]
+    return joined(*parts) + "\n"
+
+
+SCHEMAS: dict[str, Any] = {
+    "`message` takes": _types.MESSAGE_IN,
+    "`message` gives": _types.RECEIPT,
+    "`cancel` takes": _types.CANCEL_IN,
+    "`cancel` gives": _types.CANCELLED,
+    "`attach` takes": _types.ATTACH_IN,
+    "`attach` gives": _types.OUTCOME,
+    "`get_history` gives": _types.HISTORY,
+    "`get_status` gives": _types.STATUS,
+}
+
+
+# -- one part of the page ----------------------------------------------------------------------
+
+
+def a_class(module: Module, name: str, *, made: bool = True, constants: Sequence[str] = ()) -> str:
+    """Render a class with its methods; `constants` are parameters whose defaults say more."""
+    node = module.nodes[name]
+    assert isinstance(node, ast.ClassDef)
+    base = ast.unparse(node.bases[0]) if node.bases else ""
+    init = next((method for method in functions(node) if method.name == "__init__"), None)
+    return joined(
+        f"### `{name}`, a `{base}`" if base.endswith("Error") else f"### `{name}`",
+        call(module, name, init) if made and init else "",
+        document(module.docs[name]),
+        defaults_of(module, init, constants) if init else "",
+        *methods(module, name),
+    )
+
+
+def methods(module: Module, name: str, *, owner: str | None = None) -> list[str]:
+    """Render the public methods of a class."""
+    node = module.nodes[name]
+    assert isinstance(node, ast.ClassDef)
+    return [
+        joined(
+            f"#### `{owner or name}.{method.name}`",
+            "" if is_property(method) else call(module, method.name, method),
+            document(ast.get_docstring(method) or ""),
+        )
+        for method in functions(node)
+        if not method.name.startswith("_")
+    ]
+
+
+def a_function(module: Module, name: str) -> str:
+    """Render a function of a module."""
+    node = module.nodes[name]
+    assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    return joined(f"### `{name}`", call(module, name, node), document(module.docs[name]))
+
+
+def an_alias(module: Module, name: str) -> str:
+    """Render a type alias."""
+    return joined(f"### `{name}`", f"`{typed(module.values[name])}`", document(module.docs[name]))
+
+
+def a_dict(module: Module, name: str) -> str:
+    """Render a typed dictionary, with its fields."""
+    node = module.nodes[name]
+    assert isinstance(node, ast.ClassDef)
+    fields = [
+        f"- `{ast.unparse(field.target)}`: `{typed(field.annotation)}`"
+        for field in node.body
+        if isinstance(field, ast.AnnAssign)
+    ]
+    return joined(f"### `{name}`", document(module.docs[name]), "\n".join(fields))
+
+
+def schema(title: str, value: Any) -> str:  # noqa: ANN401
+    """Render a JSON schema."""
+    summary = re.sub(r"`(.*?)`", r"<code>\1</code>", title)
+    text = f"```json\n{pretty(value)}\n```"
+    return joined(f"<details><summary>{summary}</summary>", text, "</details>")
+
+
+# -- code --------------------------------------------------------------------------------------
+
+
+def functions(node: ast.ClassDef) -> list[Function]:
+    """Return the methods of a class."""
+    return [n for n in node.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+def is_property(method: Function) -> bool:
+    """Return whether a method is a property."""
+    return "property" in map(ast.unparse, method.decorator_list)
+
+
+def call(module: Module, name: str, node: Function) -> str:
+    """Render how a function is called: in one line if it fits, else with an argument a line."""
+    arguments = node.args
+    positional = parameters(module, [*arguments.posonlyargs, *arguments.args], arguments.defaults)
+    if arguments.posonlyargs:
+        positional.insert(sum(a.arg != "self" for a in arguments.posonlyargs), "/")
+    if arguments.vararg:
+        positional.append(f"*{parameter(arguments.vararg)}")
+    elif arguments.kwonlyargs:
+        positional.append("*")
+    shown = [*positional, *parameters(module, arguments.kwonlyargs, arguments.kw_defaults)]
+    if arguments.kwarg:
+        shown.append(f"**{parameter(arguments.kwarg)}")
+    before, after = "", f" -> {typed(node.returns)}" if node.returns else ""
+    if name == "cleanup":
+        before, after = "async with ", " as undo"
+    elif "asynccontextmanager" in map(ast.unparse, node.decorator_list):
+        before, after = "async with ", re.sub(r" -> \w+\[(.*)\]", r" as \1", after)
+    elif name[0].isupper():
+        after = ""
+    elif isinstance(node, ast.AsyncFunctionDef):
+        before = "await "
+    line = f"{before}{name}({', '.join(shown)}){after}"
+    if len(line) > WIDTH:
+        inside = "".join(f"    {each},\n" for each in shown)
+        line = f"{before}{name}(\n{inside}){after}"
+    return f"```text\n{line}\n```"
+
+
+def parameters(
+    module: Module, arguments: Sequence[ast.arg], defaults: Sequence[ast.expr | None]
+) -> list[str]:
+    """Render parameters with their types and defaults."""
+    padded = [*[None] * (len(arguments) - len(defaults)), *defaults]
+    return [
+        parameter(argument) + (f" = {default_value(module, default)}" if default else "")
+        for argument, default in zip(arguments, padded, strict=True)
+        if argument.arg != "self"
+    ]
+
+
+def parameter(argument: ast.arg) -> str:
+    """Render a parameter with its type."""
+    return f"{argument.arg}: {typed(argument.annotation)}"
+
+
+def typed(annotation: ast.expr | None) -> str:
+    """Render a type; aliases that have no entry of their own are spelled out."""
+    if annotation is None:
+        return "Any"
+    shown = unparsed(annotation)
+    for alias in SPELLED_OUT:
+        if re.search(rf"\b{alias}\b", shown):
+            meaning = unparsed({**TYPES.values, **AGENT.values}[alias])
+            shown = re.sub(rf"\b{alias}\b", meaning, shown)
+    return shown
+
+
+def unparsed(expression: ast.expr) -> str:
+    """Return the source of an expression."""
+    return ast.unparse(expression).replace("'", '"')
+
+
+def default_value(module: Module, default: ast.expr) -> str:
+    """Render a default; a constant of the package is shown as what it is, if that is short."""
+    if isinstance(default, ast.Attribute) and ast.unparse(default.value) == "_types":
+        default = TYPES.values[default.attr]
+    elif isinstance(default, ast.Name):
+        default = module.values.get(default.id, default)
+    shown = unparsed(default)
+    return shown if len(shown) < WIDTH // 2 else "…"
+
+
+def defaults_of(module: Module, init: Function, constants: Sequence[str]) -> str:
+    """Render what the source says of the defaults of some parameters."""
+    pairs = zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
+    named = {a.arg: d.id for a, d in pairs if isinstance(d, ast.Name)}
+    entries = [
+        f"- `{name}`: `{unparsed(module.values[named[name]])}`. "
+        + " ".join(module.docs[named[name]].split())
+        for name in constants
+    ]
+    return joined("*Defaults*", "\n".join(entries)) if entries else ""
+
+
+# -- text --------------------------------------------------------------------------------------
+
+
+def document(docstring: str) -> str:
+    """Render a docstring as Markdown."""
+    first, *rest = re.split(rf"^({SECTIONS}):\n", docstring, flags=re.MULTILINE)
+    shown = [prose(first)]
+    for title, text in zip(rest[::2], rest[1::2], strict=True):
+        section = re.match(r"(?:(?: .*)?\n)*(?: .*)?", text)
+        assert section
+        body = textwrap.dedent(section[0]).strip()
+        if title in ("Returns", "Yields"):
+            shown.append(f"*{title}*: {' '.join(body.split())}")
+        else:
+            shown += [f"*{title}*", entries(body)]
+        shown.append(prose(text[section.end() :]))
+    return joined(*shown)
+
+
+def entries(section: str) -> str:
+    """Render the entries of a section, as a list."""
+    shown = []
+    for entry in re.split(r"\n(?=\S)", section):
+        name, _, text = " ".join(entry.split()).partition(": ")
+        shown.append(f"- `{name}`: {text}" if text else f"- {name}")
+    return "\n".join(shown)
+
+
+def prose(text: str) -> str:
+    """Render the free text of a docstring; what is indented is an example."""
+
+    def example(found: re.Match[str]) -> str:
+        lines = textwrap.dedent(found[0]).strip()
+        # As ruff formats it; in a docstring one empty line is enough.
+        lines = re.sub(r"\n\n(?=@|class |def |async def )", "\n\n\n", lines)
+        return f"```python\n{lines}\n```\n\n"
+
+    return re.sub(r"^    .*\n(?:(?:    .*)?\n)*", example, f"{text}\n", flags=re.MULTILINE)
+
+
+def pretty(value: Any, indent: str = "") -> str:  # noqa: ANN401
+    """Render JSON so that what fits into a line stands in a line."""
+    line = json.dumps(value, ensure_ascii=False)
+    if len(indent) + len(line) < WIDTH or not isinstance(value, (dict, list)):
+        return line
+    deeper = f"{indent}  "
+    if isinstance(value, list):
+        items, around = [pretty(each, deeper) for each in value], "[]"
+    else:
+        items = [f"{json.dumps(k)}: {pretty(v, deeper)}" for k, v in value.items()]
+        around = "{}"
+    inside = ",\n".join(f"{deeper}{item}" for item in items)
+    return f"{around[0]}\n{inside}\n{indent}{around[1]}"
+
+
+def joined(*parts: str) -> str:
+    """Join parts with an empty line between each and the next."""
+    return "\n\n".join(part.strip() for part in parts if part.strip())
+
+
+if __name__ == "__main__":
+    TARGET.write_text(reference())

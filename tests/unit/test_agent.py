@@ -1,0 +1,508 @@
+"""How an agent is made: its names, what is refused, and what Restate discovers of it."""
+
+import asyncio
+import gc
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+import restate
+from restate.discovery import compute_discovery_json
+from restate.endpoint import Endpoint
+
+import interruptible
+from interruptible import Agent, Session, Task, _types, agent, handler
+
+
+async def run(self: Any, ctx: Any, task: Any) -> None:
+    """Does nothing."""
+
+
+def subclass(name: str = "OddAgent", /, **attributes: Any) -> Any:
+    """A class of agents, made when it is called for."""
+    return type(name, (Agent,), {"run": run, **attributes})
+
+
+# For what type checkers would find, but not everybody has one.
+an_agent: Any = agent
+a_handler: Any = handler
+a_session: Any = Session
+
+
+def discovered(*agents: Agent) -> dict[str, Any]:
+    """What Restate is told about the services, by their names."""
+    endpoint = cast("Any", Endpoint)()
+    for each in agents:
+        for service in each.services:
+            endpoint.bind(service)
+    answer = json.loads(compute_discovery_json(endpoint, 4, "bidi"))
+    return {service["name"]: service for service in answer["services"]}
+
+
+def names(of: Agent) -> tuple[str, str]:
+    """Those of the object and of the task service."""
+    object_, service = of.services
+    return object_.name, service.name
+
+
+# -- Names. ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made_of", "expected"),
+    [
+        ("CodingAgent", ("CodingAgent", "CodingTask")),
+        ("Bot", ("Bot", "BotTask")),
+        ("AgentSmith", ("AgentSmith", "AgentSmithTask")),
+        ("Agent", ("Agent", "Task")),
+    ],
+)
+def test_an_agent_is_named_after_its_class_and_its_tasks_after_the_agent(
+    made_of: str, expected: tuple[str, str]
+) -> None:
+    assert names(subclass(made_of)()) == expected
+
+
+def test_a_name_that_is_given_comes_before_that_of_the_class() -> None:
+    made = subclass("CodingAgent")("ReviewAgent")
+    assert names(made) == ("ReviewAgent", "ReviewTask")
+    assert (made.name, made.task_name) == ("ReviewAgent", "ReviewTask")
+
+
+def test_one_class_makes_several_agents_under_names_of_their_own() -> None:
+    made = subclass("CodingAgent")
+    agents = [made("One"), made("Two"), made()]
+    assert [each.name for each in agents] == ["One", "Two", "CodingAgent"]
+    assert discovered(*agents).keys() == {
+        "One",
+        "OneTask",
+        "Two",
+        "TwoTask",
+        "CodingAgent",
+        "CodingTask",
+    }
+
+
+def test_the_name_of_an_agent_that_is_gone_is_free_again() -> None:
+    made = subclass("GoneAgent")
+    first = made()
+    with pytest.raises(ValueError, match="There is an agent GoneAgent already"):
+        made()
+    del first
+    gc.disable()  # what is gone is found all the same
+    try:
+        assert made().name == "GoneAgent"
+    finally:
+        gc.enable()
+
+
+def test_an_agent_that_was_refused_does_not_keep_its_name() -> None:
+    made = subclass("RefusedAgent")
+    with pytest.raises(TypeError):
+        made(cleanup_timeout=5)
+    assert made().name == "RefusedAgent"
+
+
+# -- Of a function. --------------------------------------------------------------------------------
+
+
+def test_a_function_makes_an_agent_of_its_name_in_camel_case() -> None:
+    @agent
+    async def coding_agent(ctx: restate.Context, task: Task) -> str:
+        """Writes code."""
+        return f"{ctx} {task}"
+
+    assert isinstance(coding_agent, Agent)
+    assert names(coding_agent) == ("CodingAgent", "CodingTask")
+    assert discovered(coding_agent)["CodingAgent"]["documentation"] == "Writes code."
+
+
+def test_a_function_with_options_makes_an_agent_with_these() -> None:
+    @agent(name="ReviewAgent", cleanup_timeout=timedelta(seconds=5))
+    async def coding_agent(ctx: restate.Context, task: Task) -> str:
+        return f"{ctx} {task}"
+
+    assert isinstance(coding_agent, Agent)
+    assert names(coding_agent) == ("ReviewAgent", "ReviewTask")
+    assert coding_agent.cleanup_timeout == timedelta(seconds=5)
+
+
+def test_the_function_is_what_the_agent_runs() -> None:
+    @agent()
+    async def bot(ctx: Any, task: Any) -> str:
+        return f"{ctx} {task}"
+
+    assert names(bot) == ("Bot", "BotTask")
+    done = asyncio.run(cast("Any", bot).run("ctx", "task"))
+    assert done == "ctx task"
+
+
+# -- What is refused. ------------------------------------------------------------------------------
+
+
+def sync_run(self: Any, ctx: Any, task: Any) -> None: ...
+async def run_without_task(self: Any, ctx: Any) -> None: ...
+async def run_with_nothing(self: Any) -> None: ...
+async def run_with_more(self: Any, ctx: Any, task: Any, extra: Any, more: Any) -> None: ...
+async def run_with_an_option(self: Any, ctx: Any, task: Any, extra: int = 0) -> None: ...
+async def run_by_name(self: Any, ctx: Any, *, task: Any) -> None: ...
+async def async_note(self: Any, turn: Any) -> None: ...
+async def plain(self: Any, ctx: Any) -> None: ...
+
+
+@handler()
+async def greet(self: Any, ctx: Any) -> None: ...
+
+
+def sync_greet(self: Any, ctx: Any) -> None: ...
+
+
+def sync_function(ctx: Any, task: Any) -> None: ...
+async def function_without_task(ctx: Any) -> None: ...
+async def function(ctx: Any, task: Any) -> None: ...
+
+
+class NoRun(Agent):
+    pass
+
+
+Make = Callable[[], Any]
+
+CLASSES: list[tuple[Make, str]] = [
+    (
+        lambda: subclass(run=sync_run),
+        "OddAgent.run is not `async`. Write `async def run(self, ctx, task)`.",
+    ),
+    (
+        lambda: subclass(run=run_without_task),
+        "OddAgent.run takes (self, ctx); it has to take (self, ctx, task). Add `task`.",
+    ),
+    (
+        lambda: subclass(run=run_with_nothing),
+        "OddAgent.run takes (self); it has to take (self, ctx, task). Add `ctx`, `task`.",
+    ),
+    (
+        lambda: subclass(run=run_with_more),
+        (
+            "OddAgent.run takes (self, ctx, task, extra, more); it has to take (self, ctx, task). "
+            "Remove `extra`, `more`."
+        ),
+    ),
+    (
+        lambda: subclass(on_interrupted=sync_run),
+        (
+            "OddAgent.on_interrupted is not `async`. "
+            "Write `async def on_interrupted(self, ctx, task)`."
+        ),
+    ),
+    (
+        lambda: subclass(on_interrupted=run_without_task),
+        "OddAgent.on_interrupted takes (self, ctx); it has to take (self, ctx, task). Add `task`.",
+    ),
+    (
+        lambda: subclass(greet=a_handler()(sync_greet)),
+        "OddAgent.greet is a handler but not `async`. Make it `async def`.",
+    ),
+    *(
+        (
+            lambda name=name: subclass(**{name: greet}),
+            f"OddAgent.{name} would replace a handler of every agent. Give it another name.",
+        )
+        for name in ("settle", "recover", "load", "services", "interruption_note")
+    ),
+    (
+        lambda: an_agent(sync_function),
+        "sync_function is not `async`. Write `async def sync_function(ctx, task)`.",
+    ),
+    (
+        lambda: an_agent(function_without_task),
+        "function_without_task takes (ctx); it has to take (ctx, task). Add `task`.",
+    ),
+    (
+        lambda: an_agent(name="Odd")(sync_function),
+        "sync_function is not `async`. Write `async def sync_function(ctx, task)`.",
+    ),
+]
+
+OBJECTS: list[tuple[Make, str]] = [
+    (
+        NoRun,
+        "NoRun has no `run`. Add `async def run(self, ctx, task)`, which works on one turn.",
+    ),
+    (
+        lambda: subclass()(policy="shout"),
+        f"OddAgent: there is no policy 'shout'. Choose one of {', '.join(_types.POLICIES)}.",
+    ),
+    (
+        lambda: an_agent(policy="shout")(function),
+        f"Function: there is no policy 'shout'. Choose one of {', '.join(_types.POLICIES)}.",
+    ),
+    *(
+        (
+            lambda option=option: subclass()(**{option: 30}),
+            f"OddAgent: {option} is 30. Write it as a `datetime.timedelta`.",
+        )
+        for option in ("cleanup_timeout", "inactivity_timeout", "abort_timeout", "retention")
+    ),
+    *(
+        (
+            lambda option=option: subclass()(**{option: -timedelta(seconds=1)}),
+            f"OddAgent: {option}=-1 day, 23:59:59 is in the past. Make it positive.",
+        )
+        for option in ("cleanup_timeout", "inactivity_timeout", "abort_timeout", "retention")
+    ),
+    (
+        lambda: subclass()(max_content=0),
+        "OddAgent: max_content=0 would refuse every message. Raise it.",
+    ),
+    *(
+        (
+            lambda name=name: subclass()(name),
+            f"{name!r} cannot be the name of a Restate object. Give the agent another `name`.",
+        )
+        for name in ("", "a/b", "_odd")
+    ),
+    (
+        lambda: [subclass("TwinAgent")(), subclass("TwinAgent")()],
+        "There is an agent TwinAgent already. Give one of them another `name`.",
+    ),
+    (
+        lambda: a_session(None, "OddAgent", ""),
+        "A session needs a key that is not empty. Name the conversation.",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"), CLASSES + OBJECTS, ids=[x for _, x in CLASSES + OBJECTS]
+)
+def test_a_mistake_is_refused_with_the_culprit_and_the_remedy(make: Make, message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        make()
+    assert str(caught.value) == message
+
+
+NOT_REFUSED: dict[str, tuple[Make, str]] = {
+    "a handler in the place of a public one": (lambda: subclass(message=greet), "message"),
+    "a handler in the place of an attribute": (lambda: subclass(policy=greet), "policy"),
+    "a handler renamed to a public one": (
+        lambda: subclass(greet=a_handler(name="message")(plain)),
+        "message",
+    ),
+    "a handler renamed to an internal one": (
+        lambda: subclass(greet=a_handler(name="settle")(plain)),
+        "settle",
+    ),
+    "a handler of no kind": (lambda: a_handler(kind="loud")(plain), "loud"),
+    "a handler without brackets": (lambda: a_handler(plain), "handler"),
+    "a method in the place of a handler": (lambda: subclass(message=plain), "message"),
+    "a note that is async": (lambda: subclass(interruption_note=async_note), "interruption_note"),
+    "a task by name alone": (lambda: subclass(run=run_by_name), "task"),
+    "two agents with one task service": (
+        lambda: [subclass("Odd")(), subclass("OddAgent")()],
+        "OddTask",
+    ),
+    "no cleanup_timeout": (
+        lambda: subclass()(cleanup_timeout=None),
+        "cleanup_timeout",
+    ),
+    "a retry_policy that is none": (
+        lambda: subclass()(retry_policy=5),
+        "retry_policy",
+    ),
+    "a max_content that is no number": (
+        lambda: subclass()(max_content="5"),
+        "max_content",
+    ),
+    "a name that is no text": (lambda: subclass()(5), "name"),
+    "a name with a space": (lambda: subclass()("my agent"), "my agent"),
+    "a name that begins with a digit": (lambda: subclass()("1st"), "1st"),
+    "a name beyond ASCII": (lambda: subclass()("Äpfel"), "Äpfel"),
+    "an agent of no function": (lambda: an_agent(5), "agent"),
+}
+
+
+@pytest.mark.xfail(reason="not refused yet, or in other words than ours", strict=True)
+@pytest.mark.parametrize(("make", "culprit"), NOT_REFUSED.values(), ids=NOT_REFUSED)
+def test_these_mistakes_are_refused_with_the_culprit_and_a_remedy(make: Make, culprit: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        make()
+    assert culprit in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+def test_what_is_odd_but_works_is_accepted() -> None:
+    class Base(Agent):
+        """Has no `run` of its own; its subclasses do."""
+
+    class OddAgent(Base):
+        run = run_with_an_option
+
+    assert OddAgent().name == "OddAgent"
+    made = subclass()(cleanup_timeout=timedelta(0), inactivity_timeout=None, retry_policy=None)
+    assert made.cleanup_timeout == timedelta(0)
+
+
+# -- What Restate discovers. -----------------------------------------------------------------------
+
+
+def test_the_object_has_these_handlers_in_this_order_and_the_internal_ones_are_private() -> None:
+    handlers = discovered(subclass("CodingAgent")())["CodingAgent"]["handlers"]
+    assert [
+        (x["name"], x["ty"], x.get("ingressPrivate", False), x.get("enableLazyState", True))
+        for x in handlers
+    ] == [
+        ("message", "EXCLUSIVE", False, True),
+        ("cancel", "EXCLUSIVE", False, True),
+        ("attach", "SHARED", False, True),
+        ("get_history", "SHARED", False, False),  # what needs all of the state gets it at once
+        ("get_status", "SHARED", False, True),
+        ("settle", "EXCLUSIVE", True, True),
+        ("recover", "SHARED", True, True),
+        ("load", "SHARED", True, False),
+    ]
+
+
+def test_the_public_handlers_have_schemas_of_what_they_take_and_give() -> None:
+    handlers = discovered(subclass("CodingAgent")())["CodingAgent"]["handlers"]
+    assert {
+        x["name"]: (x["input"]["jsonSchema"], x["output"]["jsonSchema"])
+        for x in handlers
+        if not x.get("ingressPrivate")
+    } == {
+        "message": (_types.MESSAGE_IN, _types.RECEIPT),
+        "cancel": (_types.CANCEL_IN, _types.CANCELLED),
+        "attach": (_types.ATTACH_IN, _types.OUTCOME),
+        "get_history": (_types.NOTHING_IN, _types.HISTORY),
+        "get_status": (_types.NOTHING_IN, _types.STATUS),
+    }
+
+
+def test_everything_is_json_and_nothing_has_to_be_sent() -> None:
+    for service in discovered(subclass("CodingAgent")()).values():
+        for each in service["handlers"]:
+            assert each["input"].get("required", False) is False
+            assert {each[x].get("contentType") for x in ("input", "output")} <= {
+                "application/json",
+                None,
+            }
+
+
+def test_every_handler_and_service_is_documented() -> None:
+    class CodingAgent(Agent):
+        """Writes code.
+
+        And tests.
+        """
+
+        run = run
+
+    for service in discovered(CodingAgent()).values():
+        for each in (service, *service["handlers"]):
+            assert each["documentation"].rstrip().endswith(".")
+    assert discovered(CodingAgent())["CodingAgent"]["documentation"] == "Writes code.\n\nAnd tests."
+
+
+@pytest.mark.xfail(reason="it has that of the library's class yet", strict=True)
+def test_an_agent_without_a_docstring_is_not_documented_as_the_library_is() -> None:
+    service = discovered(subclass("CodingAgent")())["CodingAgent"]
+    assert "Subclass it" not in service.get("documentation", "")
+
+
+def test_the_state_of_the_object_is_read_as_it_is_needed() -> None:
+    services = discovered(subclass("CodingAgent")())
+    assert services["CodingAgent"]["enableLazyState"] is True
+    assert services["CodingAgent"]["ty"] == "VIRTUAL_OBJECT"
+
+
+def options(service: dict[str, Any]) -> dict[str, Any]:
+    """What a service has beside its name, its handlers and words for people."""
+    return {
+        k: v for k, v in service.items() if k not in ("name", "ty", "handlers", "documentation")
+    }
+
+
+def test_the_task_service_is_private_and_can_be_interrupted_while_a_step_is_silent_or_fails() -> (
+    None
+):
+    service = discovered(subclass("CodingAgent")())["CodingTask"]
+    assert service["ty"] == "SERVICE"
+    assert [x["name"] for x in service["handlers"]] == ["run_task", "mark"]
+    assert options(service) == {
+        "ingressPrivate": True,
+        "inactivityTimeout": 60 * 60 * 1000,
+        "abortTimeout": 60 * 60 * 1000,
+        "retryPolicyInitialInterval": 100,
+        "retryPolicyExponentiationFactor": 2.0,
+        "retryPolicyMaxInterval": 2000,
+        "retryPolicyMaxAttempts": 2000,
+        "retryPolicyOnMaxAttempts": "PAUSE",
+    }
+
+
+def test_all_of_these_can_be_set() -> None:
+    made = subclass("CodingAgent")(
+        inactivity_timeout=timedelta(minutes=1),
+        abort_timeout=timedelta(minutes=2),
+        retention=timedelta(minutes=3),
+        retry_policy=restate.InvocationRetryPolicy(max_attempts=4),
+    )
+    services = discovered(made)
+    assert options(services["CodingTask"]) == {
+        "ingressPrivate": True,
+        "inactivityTimeout": 60_000,
+        "abortTimeout": 120_000,
+        "journalRetention": 180_000,
+        "idempotencyRetention": 180_000,
+        "retryPolicyMaxAttempts": 4,
+    }
+    assert options(services["CodingAgent"]) == {
+        "enableLazyState": True,
+        "journalRetention": 180_000,
+    }
+
+
+def test_without_them_those_of_the_server_hold() -> None:
+    made = subclass("CodingAgent")(inactivity_timeout=None, abort_timeout=None, retry_policy=None)
+    assert options(discovered(made)["CodingTask"]) == {"ingressPrivate": True}
+
+
+def test_a_handler_that_is_added_is_one_of_the_objects_like_any_other() -> None:
+    class CodingAgent(Agent):
+        run = run
+
+        @handler(kind="shared", ingress_private=True)
+        async def count(self, ctx: restate.ObjectSharedContext, start: int) -> int:
+            """Count."""
+            return len(ctx.key()) + start
+
+        @handler(name="say_hello")
+        async def greet(self, ctx: restate.ObjectContext) -> str:
+            return ctx.key()
+
+    class LoudAgent(CodingAgent):
+        @handler()
+        async def shout(self, ctx: restate.ObjectContext) -> str:
+            return ctx.key()
+
+    handlers = {x["name"]: x for x in discovered(CodingAgent())["CodingAgent"]["handlers"]}
+    assert list(handlers)[-2:] == ["count", "say_hello"]
+    assert handlers["count"]["ty"] == "SHARED"
+    assert handlers["count"]["ingressPrivate"] is True
+    assert handlers["count"]["documentation"] == "Count."
+    assert handlers["count"]["input"]["jsonSchema"] == {"type": "integer"}
+    assert handlers["say_hello"]["ty"] == "EXCLUSIVE"
+    inherited = discovered(LoudAgent())["LoudAgent"]["handlers"]
+    assert [x["name"] for x in inherited][-3:] == ["count", "say_hello", "shout"]
+
+
+# -- The public names. -----------------------------------------------------------------------------
+
+
+def test_the_public_names_are_at_most_ten_sorted_and_there() -> None:
+    assert sorted(interruptible.__all__) == interruptible.__all__
+    assert len(set(interruptible.__all__)) == len(interruptible.__all__) <= 10
+    public = {name for name in vars(interruptible) if not name.startswith("_")}
+    assert public - {"client", "testing"} == set(interruptible.__all__)

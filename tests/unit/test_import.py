@@ -1,0 +1,197 @@
+"""What importing the library brings along, and which module may know which."""
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import restate
+
+import interruptible
+from interruptible import _agent, _cancellation, _cleanup, _session, _task, _types, client, testing
+
+PACKAGE = Path(interruptible.__file__).parent
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+LAYERS: list[set[str]] = [
+    {"_session", "_types", "_cancellation", "testing"},
+    {"_history", "_cleanup"},
+    {"_task"},
+    {"_object"},
+    {"_agent"},
+    {"client"},
+    {"__init__"},
+]
+"""Each module imports from the layers above its own only; `testing` knows nobody."""
+
+LEAVES = {"testing": set[str](), "client": {"__init__"}}
+"""What imports the modules that the core never imports."""
+
+OF_RESTATE = {
+    "_session": set[str](),
+    "_types": set[str](),
+    "_history": {"restate", "restate.serde"},
+    "_cleanup": {"restate"},
+    "_task": {"restate"},
+    "_object": {"restate"},
+    "_agent": {"restate", "restate.serde"},
+    "client": {"restate"},
+    "testing": {"restate", "restate.client", "restate.server_types"},
+    "__init__": set[str](),
+}
+"""What the modules import of the SDK; `_cancellation` alone knows its inside."""
+
+
+def imports(module: str) -> Iterator[str]:
+    """The names of all modules that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            assert node.module is not None
+            yield node.module
+            if node.module == "interruptible":
+                yield from (f"interruptible.{alias.name}" for alias in node.names)
+
+
+def own_imports(module: str) -> set[str]:
+    """The modules of this package that a module imports."""
+    names = {name.removeprefix("interruptible.") for name in imports(module)}
+    return names & set(MODULES)
+
+
+def layer(module: str) -> int:
+    return next(number for number, modules in enumerate(LAYERS) if module in modules)
+
+
+def test_every_module_has_its_place() -> None:
+    assert sorted(set[str]().union(*LAYERS)) == MODULES
+    assert sorted({*OF_RESTATE, "_cancellation"}) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_dependencies_point_one_way(module: str) -> None:
+    assert all(layer(other) < layer(module) for other in own_imports(module)), own_imports(module)
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_the_core_imports_neither_client_nor_testing(leaf: str) -> None:
+    assert {module for module in MODULES if leaf in own_imports(module)} == LEAVES[leaf]
+
+
+@pytest.mark.parametrize("module", ["_session", "_types", "testing"])
+def test_what_knows_nobody_imports_nothing_of_the_package(module: str) -> None:
+    assert own_imports(module) == set()
+
+
+@pytest.mark.parametrize("module", OF_RESTATE)
+def test_of_the_sdk_a_module_imports_public_names_alone(module: str) -> None:
+    found = {name for name in imports(module) if name.split(".")[0] == "restate"}
+    assert found <= OF_RESTATE[module]
+
+
+def loaded(*statements: str) -> set[str]:
+    """The modules that are there after these statements, in a new process."""
+    code = "; ".join((*statements, "import json, sys", "print(json.dumps(list(sys.modules)))"))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(json.loads(done.stdout))
+
+
+def test_importing_the_library_brings_nothing_along_but_the_sdk_and_the_standard_library() -> None:
+    before = loaded("import restate, typing_extensions")
+    added = loaded("import restate, typing_extensions", "import interruptible") - before
+    packages = {name.split(".")[0] for name in added} - set(sys.stdlib_module_names)
+    assert packages <= {"interruptible", "restate"}
+    assert not {"interruptible.testing", "restate.client", "restate.ext"} & added
+
+
+def test_importing_testing_needs_no_extra() -> None:
+    hidden = "import sys; sys.modules.update(dict.fromkeys(('httpx', 'hypercorn', 'pytest')))"
+    assert "interruptible.testing" in loaded(hidden, "import interruptible.testing")
+
+
+# -- Docstrings. -----------------------------------------------------------------------------------
+
+
+def documented(owner: Any, path: str) -> Iterator[tuple[str, str | None]]:
+    """The public members of a class with their own docstrings, inherited ones left out."""
+    for name, member in vars(owner).items():
+        if not name.startswith("_") and (callable(member) or isinstance(member, property)):
+            yield f"{path}.{name}", inspect.getdoc(member)
+
+
+PUBLIC: list[tuple[ModuleType, list[str]]] = [
+    (interruptible, interruptible.__all__),
+    (client, client.__all__),
+    (testing, testing.__all__),
+    (_cleanup, ["Cleanup"]),
+]
+OBJECTS = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module, offered in PUBLIC
+    for name in offered
+    if name != "Message"  # an alias, which cannot have one at run time
+}
+
+
+@pytest.mark.parametrize("path", OBJECTS)
+def test_every_public_object_and_its_public_methods_have_a_docstring(path: str) -> None:
+    offered = OBJECTS[path]
+    docs = {path: inspect.getdoc(offered)}
+    if inspect.isclass(offered):
+        assert "__doc__" in vars(offered)
+        docs.update(documented(offered, path))
+    assert all(docs.values()), docs
+    first_lines = [str(doc).splitlines()[0] for doc in docs.values()]
+    assert all(line.endswith((".", ":")) for line in first_lines), first_lines
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is_for(module: str) -> None:
+    assert ast.get_docstring(ast.parse((PACKAGE / f"{module}.py").read_text()))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        _agent.Agent,
+        _agent.agent,
+        _agent.handler,
+        _cancellation.shield,
+        _cleanup.cleanup,
+        _task.Task.append,
+        client.Session,
+        client.Session.send,
+    ],
+    ids=lambda x: x.__qualname__,
+)
+def test_the_docstring_has_every_parameter(function: Any) -> None:
+    parameters = set(inspect.signature(function).parameters) - {"self"}
+    doc = inspect.getdoc(function) or ""
+    assert {name for name in parameters if f"    {name}: " not in doc} == set()
+
+
+def test_an_interruption_is_a_terminal_error_of_the_sdk() -> None:
+    error = interruptible.Interrupted()
+    assert isinstance(error, restate.TerminalError)
+    assert (error.message, error.status_code) == ("cancelled", 409)
+
+
+def test_the_rules_and_the_types_can_be_loaded_without_the_sdk() -> None:
+    hidden = "import sys; sys.modules.update(restate=None)"
+    for module in (_session, _types):
+        load = f"import runpy; runpy.run_path({module.__file__!r})"
+        assert "restate.context" not in loaded(hidden, load)  # or it would have failed
