@@ -2,7 +2,7 @@
 
 VENV := .venv
 OLDEST := .venv-oldest
-OLDEST_SDK := 1.0.1
+OLDEST_SDK := $(shell sed -n 's/^dependencies.*restate-sdk>=\([0-9.]*\).*/\1/p' pyproject.toml)
 PACKAGE := -e '.[client,testing]' --group dev
 
 # restate-server and its CLI come from npm into this folder, unless a restate-server is on the PATH.
@@ -83,7 +83,7 @@ $(VENV)/.installed: pyproject.toml
 	@$(call install,$(VENV),$(PACKAGE))
 	@touch $@
 
-$(OLDEST)/.installed: pyproject.toml Makefile
+$(OLDEST)/.installed: pyproject.toml
 	@$(call new_venv,$(OLDEST))
 	@echo "setup: installing the same with restate-sdk $(OLDEST_SDK) into $(OLDEST)"
 	@$(call install,$(OLDEST),$(PACKAGE) restate-sdk==$(OLDEST_SDK))

@@ -1,19 +1,18 @@
 """`Agent` and `@agent`: build the virtual object and the task service."""
 
-import gc
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Literal, TypeVar, overload
-from weakref import WeakValueDictionary
 
 from restate import Context, InvocationRetryPolicy, Service, VirtualObject
 from restate.serde import Serde
+from typing_extensions import TypedDict, Unpack
 
-from interruptible import _object, _types
+from interruptible import _checks, _object, _types
 from interruptible._task import Task, work
-from interruptible._types import POLICIES, Message, Policy, Turn
+from interruptible._types import Message, Policy, Turn
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 Output = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None
@@ -21,7 +20,6 @@ Output = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None
 Run = Callable[[Context, Task], Awaitable[Output]]
 
 _HANDLER: Final = "_interruptible_handler"
-_agents: WeakValueDictionary[str, "Agent"] = WeakValueDictionary()
 
 RETRY_POLICY: Final = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=100),
@@ -30,8 +28,11 @@ RETRY_POLICY: Final = InvocationRetryPolicy(
     max_attempts=2000,
     on_max_attempts="pause",
 )
-"""A step in retry back-off is interrupted at its next attempt: within two seconds. The number of
-attempts makes a task that keeps failing pause after about as long as Restate's own default."""
+"""A step in retry back-off is interrupted at its next attempt: within two seconds. After the last
+attempt, an hour on, Restate pauses the task."""
+
+MIN_RETENTION: Final = timedelta(minutes=5)
+"""How long the result of a task is kept at least, for its successor and for `attach`."""
 
 INACTIVITY_TIMEOUT: Final = timedelta(hours=1)
 """A call that is silent for longer cannot be interrupted, for Restate has hung up. A task that
@@ -55,8 +56,8 @@ class Agent:
             `None` for the server's default.
         retry_policy: How Restate retries a task; its longest interval is how long a step in
             back-off takes to be interrupted. `None` for the server's default.
-        retention: How long Restate keeps a finished task's journal and result;
-            `None` for the server's default, a day.
+        retention: How long Restate keeps a finished task's journal and result (the result five
+            minutes at least); `None` for the server's default, a day.
         max_content: The largest content of a message, in bytes.
 
     Raises:
@@ -66,7 +67,7 @@ class Agent:
 
     _handlers: ClassVar[dict[str, Any]] = {}
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         name: str | None = None,
         *,
@@ -85,10 +86,11 @@ class Agent:
                 "which works on one turn."
             )
             raise TypeError(msg)
-        _check_options(
+        _checks.check_options(
             self.name,
             policy=policy,
             max_content=max_content,
+            retry_policy=retry_policy,
             cleanup_timeout=cleanup_timeout,
             inactivity_timeout=inactivity_timeout,
             abort_timeout=abort_timeout,
@@ -98,10 +100,10 @@ class Agent:
         self.policy: Policy = policy
         self.cleanup_timeout = cleanup_timeout
         self.max_content = max_content
-        _claim(self)
+        _checks.claim(self, self.name, self.task_name)
         self._object = VirtualObject(
             self.name,
-            description=inspect.getdoc(type(self)),
+            description=inspect.cleandoc(type(self).__doc__ or "") or None,
             enable_lazy_state=True,
             journal_retention=retention,
         )
@@ -111,7 +113,7 @@ class Agent:
             inactivity_timeout=inactivity_timeout,
             abort_timeout=abort_timeout,
             journal_retention=retention,
-            idempotency_retention=retention,
+            idempotency_retention=None if retention is None else max(retention, MIN_RETENTION),
             invocation_retry_policy=retry_policy,
             ingress_private=True,
         )
@@ -119,23 +121,8 @@ class Agent:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name, parameters in {
-            "run": ["self", "ctx", "task"],
-            "on_interrupted": ["self", "ctx", "task"],
-        }.items():
-            if name in vars(cls):
-                _check_signature(f"{cls.__name__}.{name}", vars(cls)[name], parameters)
-        own = {k: v for k, v in vars(cls).items() if hasattr(v, _HANDLER)}
-        for name, method in own.items():
-            if getattr(Agent, name, None) is not None or name in _RESERVED:
-                msg = (
-                    f"{cls.__name__}.{name} would replace a handler of every agent. "
-                    "Give it another name."
-                )
-                raise TypeError(msg)
-            if not inspect.iscoroutinefunction(method):
-                msg = f"{cls.__name__}.{name} is a handler but not `async`. Make it `async def`."
-                raise TypeError(msg)
+        own = {name: x for name, x in vars(cls).items() if hasattr(x, _HANDLER)}
+        _checks.check_class(cls, Agent, {x: getattr(own[x], _HANDLER)["name"] or x for x in own})
         cls._handlers = {**cls._handlers, **own}
 
     @property
@@ -213,7 +200,7 @@ class Agent:
         async def mark(ctx: Context) -> None:
             """Answer at once."""
 
-    def _handler(  # noqa: PLR0913
+    def _handler(
         self,
         name: str,
         effect: Callable[..., Awaitable[Any]],
@@ -240,11 +227,24 @@ class Agent:
         return added
 
 
+class Options(TypedDict, total=False):
+    """The options of `Agent`, for `@agent`."""
+
+    name: str | None
+    policy: Policy
+    cleanup_timeout: timedelta
+    inactivity_timeout: timedelta | None
+    abort_timeout: timedelta | None
+    retry_policy: InvocationRetryPolicy | None
+    retention: timedelta | None
+    max_content: int
+
+
 @overload
 def agent(run: Run, /) -> Agent: ...
 @overload
-def agent(*, name: str | None = None, **options: Any) -> Callable[[Run], Agent]: ...
-def agent(run: Run | None = None, /, **options: Any) -> Agent | Callable[[Run], Agent]:
+def agent(**options: Unpack[Options]) -> Callable[[Run], Agent]: ...
+def agent(run: Run | None = None, /, **options: Unpack[Options]) -> Agent | Callable[[Run], Agent]:
     """Make an agent of an `async def f(ctx, task)`, without a class.
 
     Args:
@@ -275,7 +275,17 @@ def handler(
         name: The handler's name; by default the method's.
         kind: Exclusive handlers of a session run one at a time, shared ones side by side.
         options: Those of `restate.VirtualObject.handler`.
+
+    Raises:
+        TypeError: It was written without brackets.
+        ValueError: There is no such kind.
     """
+    if callable(name):
+        msg = "`@handler` was written without brackets. Write `@handler()`."
+        raise TypeError(msg)
+    if kind not in ("exclusive", "shared"):
+        msg = f'There is no kind {kind!r} of handler. Choose "exclusive" or "shared".'
+        raise ValueError(msg)
 
     def decorate(method: F) -> F:
         setattr(method, _HANDLER, {"name": name, "kind": kind, **options})
@@ -294,11 +304,10 @@ class _JsonSerde(Serde[Any]):
 
 
 _JSON: Final = _JsonSerde()
-_RESERVED: Final = {"settle", "recover", "load"}
 
 
-def _from_function(function: Run, **options: Any) -> Agent:
-    _check_signature(function.__name__, function, ["ctx", "task"])
+def _from_function(function: Run, **options: Unpack[Options]) -> Agent:
+    _checks.check_function(function)
 
     async def run(self: Agent, ctx: Context, task: Task) -> Output:  # noqa: ARG001
         return await function(ctx, task)
@@ -306,52 +315,3 @@ def _from_function(function: Run, **options: Any) -> Agent:
     name = "".join(word[:1].upper() + word[1:] for word in function.__name__.split("_"))
     made: type[Agent] = type(name, (Agent,), {"run": run, "__doc__": function.__doc__})
     return made(**options)
-
-
-def _check_signature(name: str, function: Any, parameters: list[str]) -> None:
-    wanted = f"({', '.join(parameters)})"
-    if not inspect.iscoroutinefunction(function):
-        msg = f"{name} is not `async`. Write `async def {name.split('.')[-1]}{wanted}`."
-        raise TypeError(msg)
-    taken = list(inspect.signature(function).parameters.values())
-    extra = [p for p in taken[len(parameters) :] if p.default is p.empty]
-    if len(taken) < len(parameters) or extra:
-        signature = f"({', '.join(p.name for p in taken)})"
-        verb = "Add" if len(taken) < len(parameters) else "Remove"
-        which = parameters[len(taken) :] or [p.name for p in extra]
-        msg = f"{name} takes {signature}; it has to take {wanted}. {verb} {_quoted(which)}."
-        raise TypeError(msg)
-
-
-def _check_options(
-    name: str, *, policy: str, max_content: int, **durations: Any
-) -> None:
-    if not name or "/" in name or name.startswith("_"):
-        msg = f"{name!r} cannot be the name of a Restate object. Give the agent another `name`."
-        raise ValueError(msg)
-    if policy not in POLICIES:
-        msg = f"{name}: there is no policy {policy!r}. Choose one of {', '.join(POLICIES)}."
-        raise ValueError(msg)
-    if max_content < 1:
-        msg = f"{name}: max_content={max_content} would refuse every message. Raise it."
-        raise ValueError(msg)
-    for option, value in durations.items():
-        if value is not None and not isinstance(value, timedelta):
-            msg = f"{name}: {option} is {value!r}. Write it as a `datetime.timedelta`."
-            raise TypeError(msg)
-        if value is not None and value < timedelta(0):
-            msg = f"{name}: {option}={value} is in the past. Make it positive."
-            raise ValueError(msg)
-
-
-def _claim(agent: Agent) -> None:
-    if agent.name in _agents:
-        gc.collect()  # an agent that nobody holds any more does not count
-    if agent.name in _agents:
-        msg = f"There is an agent {agent.name} already. Give one of them another `name`."
-        raise ValueError(msg)
-    _agents[agent.name] = agent
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

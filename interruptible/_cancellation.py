@@ -3,12 +3,12 @@
 The SDK raises a cancellation once: at the await that was pending when it arrived. A body that
 catches `Exception` there goes on as if nothing had happened, and a cleanup that is running is
 broken off by the next cancellation. Both follow from one method, through which every await of a
-durable future goes: `ServerInvocationContext.create_poll_or_cancel_coroutine`. `watching` replaces
+durable future goes, `ServerInvocationContext.create_poll_or_cancel_coroutine`. `watching` replaces
 it, on one context and for as long as needed, so that a cancellation is remembered, is raised again
 by every later await that is not shielded, and has a class of its own.
 
-What else is needed of the SDK's inside: `create_run_coroutine`, which runs a step's action (to abort
-it), `receive`, the inbox of the attempt (to wake the awaits that run side by side), and
+What else is needed of the SDK's inside: `create_run_coroutine`, which runs a step's action (to
+abort it), `receive`, the inbox of the attempt (to wake the awaits that run side by side), and
 `journal_codec` (error metadata bypasses it). `tests/server/test_sdk.py` pins all of it.
 """
 
@@ -28,6 +28,8 @@ from restate.server_context import DisconnectedException, ServerInvocationContex
 T = TypeVar("T")
 
 _WATCH: Final = "_interruptible_watch"
+MANY: Final = 10_000
+"""More cancellations than one await can receive, unless the SDK repeats itself."""
 _shielded: ContextVar[bool] = ContextVar("interruptible_shielded", default=False)
 
 for _name, _parameters in {
@@ -106,6 +108,7 @@ class Watch:
         self._ctx.receive = self._inbox.receive
 
     async def _poll(self, unresolved_future: Any) -> None:
+        cancellations = 0
         while not self.pending:
             if _shielded.get():
                 self._rerun_aborted(unresolved_future)
@@ -116,6 +119,13 @@ class Watch:
                 # the failure of what is awaited is raised when its result is taken.
                 self.cancelled = True
                 self._inbox.wake()
+                cancellations += 1
+                if cancellations > MANY:
+                    msg = (
+                        "restate-sdk raises one cancellation for ever: no cleanup can run. "
+                        "Install restate-sdk 1.0.4 or newer."
+                    )
+                    raise RuntimeError(msg) from None
             else:
                 if not self.pending:
                     return

@@ -11,6 +11,7 @@ from typing import Any, Literal, ParamSpec
 
 import restate
 from restate import Context, TerminalError
+from typing_extensions import Self
 
 from interruptible._cancellation import Interrupted, Watch, shield, terminal, watching
 
@@ -69,7 +70,7 @@ class Cleanup:
         """The same when this invocation was cancelled."""
         self._steps.append(("interrupt", name, _step(name, action, *args, **kwargs)))
 
-    async def __aenter__(self) -> "Cleanup":
+    async def __aenter__(self) -> Self:
         self._watch = self._watching.__enter__()
         return self
 

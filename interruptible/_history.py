@@ -93,8 +93,8 @@ def conversation(turns: Iterable[Turn], note: Note) -> list[Message]:
         messages += [*turn["input"], *turn["messages"]]
         if turn["status"] == "interrupted":
             said = note(turn)
-            messages += [{"role": "user", "content": said}] if isinstance(said, str) else (
-                output(said)
+            messages += (
+                [{"role": "user", "content": said}] if isinstance(said, str) else (output(said))
             )
     return messages
 

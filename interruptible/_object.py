@@ -160,9 +160,7 @@ async def recover(agent: Settings, ctx: ObjectSharedContext, body: Any) -> None:
         await _outcome(agent, ctx, record, body["turn"])
 
 
-async def _outcome(
-    agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int
-) -> Outcome:
+async def _outcome(agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int) -> Outcome:
     """Wait for a live turn's outcome, and until the session has recorded it.
 
     So whoever has the outcome finds it in the history, and a task that did not report is settled.
@@ -176,9 +174,7 @@ async def _outcome(
     now = await _load(ctx)
     if now is not None and now.find(turn) is not None:
         settlement: Settlement = {"outcome": end.outcome}
-        await ctx.generic_call(
-            agent.name, "settle", json.dumps(settlement).encode(), key=ctx.key()
-        )
+        await ctx.generic_call(agent.name, "settle", json.dumps(settlement).encode(), key=ctx.key())
     return await _recorded(ctx, turn)
 
 
@@ -198,9 +194,7 @@ async def _ended(
     return await ending(ctx, turn, task) if task in done else None
 
 
-async def _find_lost(
-    agent: Settings, ctx: ObjectContext, record: Record | None
-) -> Record | None:
+async def _find_lost(agent: Settings, ctx: ObjectContext, record: Record | None) -> Record | None:
     """Learn the task ids that a killed `message` left unknown."""
     for turn in record.lost if record is not None else ():
         assert record is not None  # noqa: S101
@@ -258,10 +252,11 @@ def _store(ctx: ObjectContext, record: Record) -> None:
 
 
 def _apply(ctx: ObjectContext, step: _session.Step) -> None:
-    _store(ctx, step.record)
+    # The cancels first: killed in between, a session must not believe in a cancel it never sent.
     for x in step.cancel:
         if x.task_id is not None:
             ctx.cancel_invocation(x.task_id)
+    _store(ctx, step.record)
 
 
 async def _recorded(ctx: ObjectSharedContext, turn: int) -> Outcome:

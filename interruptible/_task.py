@@ -204,4 +204,3 @@ async def _tell(body: Body, ctx: Context, task: Task, end: Interrupted) -> None:
         await shield(body.on_interrupted(ctx, task))
     except TerminalError as failure:
         report(end, [{"step": "on_interrupted", "error": failure.message}])
-

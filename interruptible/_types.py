@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias, TypedDict, TypeGuard
+from typing import Any, Final, Literal, TypeAlias, TypeGuard
 
-from typing_extensions import NotRequired
+from typing_extensions import NotRequired, TypedDict
 
 Message: TypeAlias = dict[str, Any]
-"""One message of a conversation, as the chat APIs have it: `role`, `content` and what else they take."""
+"""One message, as the chat APIs have it: `role`, `content`, and what else they take."""
 
 Policy: TypeAlias = Literal["interrupt"]
 TurnStatus: TypeAlias = Literal["running", "completed", "interrupted", "failed", "killed"]
 
 POLICIES: Final[tuple[Policy, ...]] = ("interrupt",)
 MAX_CONTENT: Final = 1024 * 1024
+MAX_DEPTH: Final = 64
+"""How deep content may be nested: Python's JSON gives up at about a thousand."""
 
 
 class Receipt(TypedDict):
@@ -111,8 +113,8 @@ class Malformed:
 def parse(body: bytes) -> Any:
     """Parse a request body; nothing at all is `None`, and what is not JSON is `Malformed`."""
     try:
-        return json.loads(body) if body else None
-    except ValueError as e:
+        return json.loads(body, parse_constant=_refuse_constant) if body else None
+    except (ValueError, RecursionError) as e:
         return Malformed(str(e))
 
 
@@ -126,15 +128,20 @@ def message_in(body: Any, *, max_content: int) -> Message:
         Refusal: 400 names the field that is wrong; 413 when the content is too long.
     """
     fields = _fields(body, {"content", "role", "policy"}, example='{"content": "Hello"}')
+    if "content" not in fields:
+        raise Refusal("content: is missing. Send text, or a list of parts.")
     role = fields.get("role", "user")
     if role != "user":
         raise Refusal(f'role: must be "user", not {_short(role)}. Leave it out.')
     policy = fields.get("policy", POLICIES[0])
     if policy not in POLICIES:
         raise Refusal(f"policy: must be one of {', '.join(POLICIES)}, not {_short(policy)}.")
-    if "content" not in fields:
-        raise Refusal("content: is missing. Send text, or a list of parts.")
     content = fields["content"]
+    _check_content(content, max_content)
+    return {"role": "user", "content": content}
+
+
+def _check_content(content: Any, max_content: int) -> None:
     if _is_list(content):
         for index, part in enumerate(content):
             if not _is_object(part) or not isinstance(part.get("type"), str):
@@ -145,10 +152,15 @@ def message_in(body: Any, *, max_content: int) -> Message:
         raise Refusal(f"content: must be text or a list of parts, not {_short(content)}.")
     if not content or (isinstance(content, str) and not content.strip()):
         raise Refusal("content: is empty. Send text, or a list of parts.")
-    size = len((content if isinstance(content, str) else json.dumps(content)).encode())
+    if _is_deep(content, MAX_DEPTH):
+        raise Refusal(f"content: is nested more than {MAX_DEPTH} levels deep. Flatten it.")
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise Refusal("content: has half a surrogate pair, which is no text.") from None
     if size > max_content:
         raise Refusal(f"content: has {size} bytes; at most {max_content} are accepted.", 413)
-    return {"role": "user", "content": content}
 
 
 def turn_in(body: Any) -> int | None:
@@ -206,8 +218,22 @@ def _fields(body: Any, known: set[str], *, example: str) -> Mapping[str, Any]:
         raise Refusal(f"body: must be a JSON object, not {_short(body)}. Send {example}.")
     for name in body:
         if name not in known:
-            raise Refusal(f"{name}: is not a field. Known fields: {', '.join(sorted(known)) or 'none'}.")
+            fields = ", ".join(sorted(known)) or "none"
+            raise Refusal(f"{_short(name)[1:-1]}: is not a field. Known fields: {fields}.")
     return body
+
+
+def _is_deep(value: Any, levels: int) -> bool:
+    if _is_object(value):
+        value = list(value.values())
+    if not _is_list(value):
+        return False
+    return levels == 0 or any(_is_deep(item, levels - 1) for item in value)
+
+
+def _refuse_constant(name: str) -> None:
+    msg = f"{name} is not a JSON value"
+    raise ValueError(msg)
 
 
 def _is_object(value: Any) -> TypeGuard[Mapping[str, Any]]:
@@ -221,6 +247,16 @@ def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
 def _short(value: Any, limit: int = 60) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def _optional_turn(title: str, default: str) -> dict[str, Any]:
+    turn = {"type": ["integer", "null"], "minimum": 1, "description": f"By default {default}."}
+    return {
+        "title": title,
+        "type": ["object", "null"],
+        "properties": {"turn": turn},
+        "additionalProperties": False,
+    }
 
 
 # JSON schemas of what callers send and receive; the UI's playground makes a form of them.
@@ -238,19 +274,13 @@ _MESSAGE = {
 _MESSAGES = {"type": "array", "items": _MESSAGE}
 _TURN = {"type": "integer", "minimum": 1}
 _TURNS = {"type": "array", "items": _TURN}
-_OPTIONAL_TURN = {
-    "type": ["object", "null"],
-    "properties": {"turn": {**_TURN, "description": "Which turn; without it, as documented."}},
-    "additionalProperties": False,
-}
-
 MESSAGE_IN: Final[dict[str, Any]] = {
     "title": "Message",
     "type": "object",
     "properties": {
         "content": {
             "description": "What the user says: text, or a list of parts.",
-            "anyOf": [{"type": "string", "minLength": 1}, _PARTS],
+            "anyOf": [{"type": "string", "pattern": "\\S"}, _PARTS],
         },
         "role": {"const": "user", "default": "user"},
         "policy": {
@@ -263,8 +293,8 @@ MESSAGE_IN: Final[dict[str, Any]] = {
     "additionalProperties": False,
     "examples": [{"content": "Write me a small todo CLI in Python."}],
 }
-CANCEL_IN: Final[dict[str, Any]] = {"title": "Cancel", **_OPTIONAL_TURN}
-ATTACH_IN: Final[dict[str, Any]] = {"title": "Attach", **_OPTIONAL_TURN}
+CANCEL_IN: Final[dict[str, Any]] = _optional_turn("Cancel", "everything live")
+ATTACH_IN: Final[dict[str, Any]] = _optional_turn("Attach", "the newest")
 NOTHING_IN: Final[dict[str, Any]] = {
     "title": "Nothing",
     "type": ["object", "null"],

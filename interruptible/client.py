@@ -3,14 +3,23 @@
 import asyncio
 import json
 import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from restate import Context, HttpError, RestateClient, TerminalError
 
 from interruptible._agent import Agent
-from interruptible._types import Cancelled, Message, Outcome, Policy, Receipt, Status
+from interruptible._types import (
+    Cancelled,
+    LiveTurn,
+    Message,
+    Outcome,
+    Policy,
+    Receipt,
+    Status,
+)
 
-__all__ = ["Cancelled", "Outcome", "Receipt", "Session", "Status"]
+__all__ = ["LiveTurn", "Outcome", "Receipt", "Session", "Status"]
 
 T = TypeVar("T")
 
@@ -36,7 +45,7 @@ class Session:
 
     async def send(
         self,
-        content: str | list[dict[str, Any]],
+        content: str | Sequence[Mapping[str, Any]],
         *,
         policy: Policy | None = None,
         idempotency_key: str | None = None,
@@ -60,7 +69,7 @@ class Session:
         return cast("Receipt", await self._call("message", body, idempotency_key))
 
     async def ask(
-        self, content: str | list[dict[str, Any]], *, policy: Policy | None = None
+        self, content: str | Sequence[Mapping[str, Any]], *, policy: Policy | None = None
     ) -> Outcome:
         """Send a message and wait for the outcome of its turn.
 
@@ -112,7 +121,7 @@ class Session:
         return json.loads(answer)
 
 
-async def _post(  # noqa: PLR0913
+async def _post(
     client: RestateClient,
     agent: str,
     handler: str,

@@ -269,19 +269,18 @@ class Demo(logging.Handler):
 
     def check_cleanup(self) -> str:
         """Each sandbox was deleted, after its request was cut off, before the next was made."""
-        verbs = {"create sandbox": "+", "delete sandbox": "-"}
-        story = ""
+        verbs = {"create sandbox": "made", "delete sandbox": "deleted"}
+        story: list[str] = []
         sandboxes: list[str] = []
         for record in self.log:
-            text = record.getMessage()
+            text, _, path = record.getMessage().rpartition(" ")
             if is_cut_off(record):
-                story += "x"
-            elif text.rpartition(" ")[0] in verbs:
-                verb, _, path = text.rpartition(" ")
-                story += verbs[verb]
+                story.append("cut off")
+            elif text in verbs:
+                story.append(verbs[text])
                 sandboxes.append(path)
-        expected = "+x-+x-+-" if self.model else "+-+-+-"
-        expect(story == expected, f"{story}, not {expected} (made, cut off, deleted)")
+        turn = ["made", "cut off", "deleted"] if self.model else ["made", "deleted"]
+        expect(story == [*turn, *turn, "made", "deleted"], f"not in order: {', '.join(story)}")
         expect(sandboxes[::2] == sandboxes[1::2], f"not the same sandboxes: {sandboxes}")
         left = [path for path in sandboxes if Path(path).exists()]
         expect(not left, f"left behind: {left}")

@@ -157,7 +157,7 @@ class Kinds:
                     raise TerminalError("no luck", 418)
                 if how == "fails inside":
                     try:
-                        raise TerminalError("no luck", 418)
+                        raise TerminalError("no luck", 418)  # noqa: TRY301
                     except TerminalError as error:
                         raise RuntimeError("wrapped") from error
                 if how == "waits":

@@ -44,7 +44,7 @@ def run() -> "subprocess.CompletedProcess[str]":
     if REPLAY:
         pytest.skip("the comparison starts servers of its own, in their normal mode")
     command = [sys.executable, "-m", "tests.compare", "--json"]
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     sys.stderr.write(done.stderr)

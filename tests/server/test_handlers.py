@@ -40,7 +40,9 @@ class Ingress:
     def __init__(self, env: Restate, name: str, key: str) -> None:
         self.url = f"{env.ingress_url}/{name}/{key}"
 
-    async def post(self, handler: str, body: Any = None, raw: bytes | None = None) -> httpx.Response:
+    async def post(
+        self, handler: str, body: Any = None, raw: bytes | None = None
+    ) -> httpx.Response:
         headers = {} if body is None and raw is None else {"content-type": "application/json"}
         content = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
         async with httpx.AsyncClient(timeout=60) as client:
@@ -203,6 +205,10 @@ async def test_a_killed_task_is_told_by_status_and_attach_and_the_next_message_r
     await eventually(lambda: _is(other, "idle"))
 
 
+async def _completed(env: Restate, where: str) -> bool:
+    return [row["status"] for row in await env.invocations(where)] == ["completed"]
+
+
 async def _is(session: Session, status: str) -> bool:
     return (await session.status())["status"] == status
 
@@ -215,11 +221,16 @@ async def test_an_invocation_that_restate_has_forgotten_leaves_nobody_waiting(
     await deploy(worker)
     session = Session(restate_env.client, worker, "one")
     receipt = await session.send("long")
+    where = f"id = '{receipt['task_id']}'"
     await log.until("begin", 1)
     await restate_env.kill(receipt["task_id"])
+    await eventually(lambda: _completed(restate_env, where))
+    (row,) = await restate_env.invocations(where)
+    assert row["journal_retention"] == "PT0S"
+    await restate_env.purge(receipt["task_id"])
 
     async def gone() -> bool:
-        return not await restate_env.invocations(f"id = '{receipt['task_id']}'")
+        return not await restate_env.invocations(where)
 
     await eventually(gone)
     if then == "status":
@@ -386,16 +397,20 @@ async def test_the_cost_of_a_message_is_the_same_after_10_turns_and_after_2000(
         return [(row["entry_type"], row["raw_length"]) for row in rows]
 
     early, late = await entries("at-10-turns", 10), await entries("at-2k-turns", 2000)
-    assert [name for name, _ in early] == [name for name, _ in late] == [
-        "Command: GetLazyState",
-        "Notification: GetLazyState",
-        "Command: SetState",
-        "Command: SetState",
-        "Command: OneWayCall",
-        "Notification: CallInvocationId",
-        "Command: SetState",
-        "Command: Output",
-    ]
+    assert (
+        [name for name, _ in early]
+        == [name for name, _ in late]
+        == [
+            "Command: GetLazyState",
+            "Notification: GetLazyState",
+            "Command: SetState",
+            "Command: SetState",
+            "Command: OneWayCall",
+            "Notification: CallInvocationId",
+            "Command: SetState",
+            "Command: Output",
+        ]
+    )
     # Only the turn's number has more digits; it stands at most twice in one entry.
     assert all(
         0 <= size - small <= 2 * (len("2001") - len("11"))
@@ -409,9 +424,7 @@ async def test_a_repeated_message_of_one_idempotency_key_is_one_message(
     worker = Worker(log, "OnceAgent")
     await deploy(worker)
     session = Session(restate_env.client, worker, "one")
-    receipts = await asyncio.gather(
-        *(session.send("hello", idempotency_key="k") for _ in range(5))
-    )
+    receipts = await asyncio.gather(*(session.send("hello", idempotency_key="k") for _ in range(5)))
     assert [receipt["turn"] for receipt in receipts] == [1] * 5
     await session.attach()
     assert [m["content"] for m in await session.history()] == ["hello", "1"]

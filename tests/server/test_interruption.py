@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -164,8 +165,6 @@ async def test_a_subprocess_started_by_a_step_is_gone_before_the_first_cleanup_s
 async def test_a_step_that_is_not_async_is_waited_for_before_cleanup(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    import threading
-
     release = threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -212,7 +211,7 @@ async def test_a_body_that_swallows_the_cancellation_still_ends_interrupted(
                 steps.on_interrupt("undo", undo)
                 try:
                     await ctx.run_typed("tool", log.step, name="tool", seconds=LONG)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - the fault
                     if swallow == "returns":
                         return f"tool failed: {error}"
                     if swallow == "wraps":
@@ -242,7 +241,7 @@ async def test_a_tool_runner_that_turns_exceptions_into_text_does_not_hide_an_in
         assert ctx is not None
         try:
             return await ctx.run_typed(name, log.step, name=name, seconds=seconds)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the fault
             return f"Error running tool: {error}"
 
     class FrameworkAgent(Agent):
@@ -299,7 +298,7 @@ async def test_tools_that_run_side_by_side_are_all_cut_off(
     ]
 
 
-async def test_a_409_that_is_not_a_cancellation_fails_the_turn(
+async def test_a_409_that_is_not_a_cancellation_fails_the_turn(  # noqa: C901
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
     payments = restate.Service("FourOhNine")
@@ -364,7 +363,9 @@ async def test_what_an_interrupted_turn_put_out_stays_in_its_place_and_the_next_
             plan = await ctx.run_typed("plan", log.step, name=f"plan {task.turn}")
             task.append({"role": "assistant", "content": plan})
             seconds = LONG if task.turn == 1 else 0.0
-            return await ctx.run_typed("draft", log.step, name=f"draft {task.turn}", seconds=seconds)
+            return await ctx.run_typed(
+                "draft", log.step, name=f"draft {task.turn}", seconds=seconds
+            )
 
         def interruption_note(self, turn: Any) -> str:
             return f"note on {turn['turn']}: {turn['reason']}"

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+import restate
 from restate import Context
 
 from interruptible import Agent, Session, Task, cleanup
@@ -31,8 +32,6 @@ async def hasty_server(anyio_backend: str) -> AsyncIterator[Restate]:
 async def test_a_call_that_is_silent_beyond_the_servers_inactivity_timeout_is_interrupted_at_once(
     hasty_server: Restate, log: Log
 ) -> None:
-    import restate
-
     class SilentAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
             seconds = 60.0 if task.turn == 1 else 0.0
@@ -90,7 +89,7 @@ async def test_a_step_in_retry_back_off_is_interrupted_at_its_next_attempt(
     assert (await session.attach(1))["status"] == "interrupted"
     assert log.of("undo") == [("undo",)]
     assert len(tries) <= 8
-    services = await restate_env._admin("GET", "/services/FlakyTask")  # noqa: SLF001
+    services = await restate_env._admin("GET", "/services/FlakyTask")
     (run_task,) = [h for h in services["handlers"] if h["name"] == "run_task"]
     policy = {**services["retry_policy"], **run_task.get("retry_policy", {})}
     assert policy["max_interval"] in ("2s", "PT2S", 2000), policy
@@ -99,8 +98,6 @@ async def test_a_step_in_retry_back_off_is_interrupted_at_its_next_attempt(
 async def test_a_task_that_restate_has_paused_is_interrupted_and_cleaned_up(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    import restate
-
     async def flaky() -> str:
         raise RuntimeError("the provider is gone")
 

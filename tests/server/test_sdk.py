@@ -39,11 +39,10 @@ async def test_a_cancellation_is_raised_once_outside_of_the_library(
     @service.handler()
     async def work(ctx: Context) -> str:
         await log.add("waiting")
-        try:
+        with pytest.raises(TerminalError) as raised:
             await ctx.signal("never")
-        except TerminalError as error:
-            assert type(error) is TerminalError
-            assert (error.status_code, error.message) == (409, "cancelled")
+        assert type(raised.value) is TerminalError
+        assert (raised.value.status_code, raised.value.message) == (409, "cancelled")
         return await ctx.run_typed("after", log.step, name="after", result="went on")
 
     await deploy(service)

@@ -1,0 +1,152 @@
+"""What is refused when an agent's class or object is made."""
+
+import gc
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from restate import InvocationRetryPolicy
+
+from interruptible._types import POLICIES
+
+_owners: WeakValueDictionary[str, Any] = WeakValueDictionary()
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_TAKEN: Final = {"restate", "openapi"}
+OURS: Final = {
+    "message",
+    "cancel",
+    "attach",
+    "get_history",
+    "get_status",
+    "settle",
+    "recover",
+    "load",
+}
+"""The handlers of every agent."""
+ATTRIBUTES: Final = {"name", "task_name", "policy", "cleanup_timeout", "max_content"}
+
+
+def check_class(cls: type[Any], base: type[Any], exposed: Mapping[str, str]) -> None:
+    """Refuse an agent class that cannot work.
+
+    Args:
+        cls: The subclass.
+        base: `Agent`.
+        exposed: Its methods that are handlers, with the names that Restate will know.
+    """
+    for name in ("run", "on_interrupted"):
+        if getattr(cls, name) is not getattr(base, name):
+            _check_signature(f"{cls.__name__}.{name}", getattr(cls, name), ["self", "ctx", "task"])
+    if inspect.iscoroutinefunction(cls.interruption_note):
+        msg = (
+            f"{cls.__name__}.interruption_note is `async`, but the same turn must always have the "
+            "same note. Write `def`."
+        )
+        raise TypeError(msg)
+    for name, value in vars(cls).items():
+        for taken in {name, exposed.get(name, name)} & OURS:
+            msg = (
+                f"{cls.__name__}.{name} would replace `{taken}`, which every agent has. "
+                "Give it another name."
+            )
+            raise TypeError(msg)
+        if name in exposed and (hasattr(base, name) or name in ATTRIBUTES):
+            msg = f"{cls.__name__}.{name} is no handler but part of `Agent`. Rename the handler."
+            raise TypeError(msg)
+        if name in exposed and not inspect.iscoroutinefunction(value):
+            msg = f"{cls.__name__}.{name} is a handler but not `async`. Make it `async def`."
+            raise TypeError(msg)
+
+
+def check_function(function: Any) -> None:
+    """Refuse what `@agent` cannot make an agent of."""
+    if not inspect.isfunction(function):
+        msg = f"@agent takes a function, not {function!r}. Write `async def f(ctx, task)`."
+        raise TypeError(msg)
+    _check_signature(function.__name__, function, ["ctx", "task"])
+
+
+def check_options(
+    name: Any, *, policy: Any, max_content: Any, retry_policy: Any, **durations: Any
+) -> None:
+    """Refuse options that make no sense, alone or together."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in _TAKEN:
+        msg = (
+            f"{name!r} cannot be the name of a Restate object. Give the agent a `name` of letters, "
+            "digits, `.`, `_` and `-` that begins with a letter."
+        )
+        raise ValueError(msg)
+    if policy not in POLICIES:
+        msg = f"{name}: there is no policy {policy!r}. Choose one of {', '.join(POLICIES)}."
+        raise ValueError(msg)
+    if not isinstance(max_content, int) or isinstance(max_content, bool):
+        msg = f"{name}: max_content is {max_content!r}. Write it as a whole number of bytes."
+        raise TypeError(msg)
+    if max_content < 1:
+        msg = f"{name}: max_content={max_content} would refuse every message. Raise it."
+        raise ValueError(msg)
+    if not isinstance(retry_policy, (InvocationRetryPolicy, type(None))):
+        msg = (
+            f"{name}: retry_policy is {retry_policy!r}. Write it as a "
+            "`restate.InvocationRetryPolicy`."
+        )
+        raise TypeError(msg)
+    for option, value in durations.items():
+        if value is None and option != "cleanup_timeout":
+            continue
+        if not isinstance(value, timedelta):
+            msg = f"{name}: {option} is {value!r}. Write it as a `datetime.timedelta`."
+            raise TypeError(msg)
+        if value < timedelta(0):
+            msg = f"{name}: {option}={value} is in the past. Make it positive."
+            raise ValueError(msg)
+
+
+def claim(agent: Any, *names: str) -> None:
+    """Give the names of its services to an agent, as long as it lives."""
+    if any(name in _owners for name in names):
+        gc.collect()  # an agent that nobody holds any more does not count
+    for name in names:
+        if name in _owners:
+            msg = (
+                f"There is an agent {_owners[name].name} already, to which {name} belongs. "
+                "Give one of them another `name`."
+            )
+            raise ValueError(msg)
+    _owners.update(dict.fromkeys(names, agent))
+
+
+def _check_signature(name: str, function: Any, parameters: list[str]) -> None:
+    wanted = f"({', '.join(parameters)})"
+    if inspect.isasyncgenfunction(function):
+        msg = f"{name} yields. Put out messages with `task.append`, and return the last one."
+        raise TypeError(msg)
+    if not inspect.iscoroutinefunction(function):
+        msg = f"{name} is not `async`. Write `async def {name.rpartition('.')[2]}{wanted}`."
+        raise TypeError(msg)
+    taken = list(inspect.signature(function).parameters.values())
+    positional = [p for p in taken if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    extra = [
+        p
+        for p in taken
+        if p.default is p.empty
+        and p not in positional[: len(parameters)]
+        and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if len(positional) < len(parameters) or extra:
+        signature = str(inspect.Signature([p.replace(annotation=p.empty) for p in taken]))
+        if len(positional) < len(parameters) and not extra:
+            remedy = f"Add {_quoted(parameters[len(positional) :])}"
+        elif len(positional) < len(parameters):
+            remedy = f"Make {_quoted([p.name for p in extra])} positional"
+        else:
+            remedy = f"Remove {_quoted([p.name for p in extra])}"
+        msg = f"{name} takes {signature}; it has to take {wanted}. {remedy}."
+        raise TypeError(msg)
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
