@@ -48,8 +48,9 @@ WIRE = """\
 JSON over Restate's ingress. An agent `CodingAgent` is called at
 `POST /CodingAgent/<session>/<handler>`, and one-way at
 `POST /CodingAgent/<session>/<handler>/send`. What takes nothing may also be called with `GET`. A
-request with a body needs the header `content-type: application/json`. Restate's own options apply,
-such as the header `idempotency-key`.
+request with a body needs the header `content-type: application/json`. One with that header and an
+empty body is refused by Restate itself: send no header, `null` or `{}`. Restate's own options
+apply, such as the header `idempotency-key`.
 
 | handler | kind | takes | gives |
 | --- | --- | --- | --- |
@@ -59,9 +60,9 @@ such as the header `idempotency-key`.
 | `get_history` | shared | nothing | the conversation, a list of messages |
 | `get_status` | shared | nothing | the status |
 
-`content` is text, or a list of parts: objects with a `type`. Further handlers (`settle`, `load` and
-`recover` of the object, `run_task` and `mark` of the task service) are private to Restate; the
-ingress refuses them.
+`content` is text, or a list of parts: objects with a `type`, and in them what else the model takes,
+nested at most 64 levels deep. Further handlers (`settle`, `load` and `recover` of the object,
+`run_task` and `mark` of the task service) are private to Restate; the ingress refuses them.
 
 | status | when |
 | --- | --- |
@@ -138,10 +139,7 @@ def reference() -> str:
         a_dict(TYPES, "Turn"),
         "## `interruptible.client`",
         "What the methods of `Session` return, as types.",
-        *(
-            a_dict(TYPES, name)
-            for name in ("Receipt", "Outcome", "Cancelled", "Status", "LiveTurn")
-        ),
+        *(a_dict(TYPES, name) for name in ("Receipt", "Outcome", "Status", "LiveTurn")),
         "## `interruptible.testing`",
         document(ast.get_docstring(TESTING.tree) or ""),
         *(a_function(TESTING, name) for name in ("fixture", "harness", "restate_server", "serve")),
@@ -224,7 +222,7 @@ def a_dict(module: Module, name: str) -> str:
     return joined(f"### `{name}`", document(module.docs[name]), "\n".join(fields))
 
 
-def schema(title: str, value: Any) -> str:  # noqa: ANN401
+def schema(title: str, value: Any) -> str:
     """Render a JSON schema."""
     summary = re.sub(r"`(.*?)`", r"<code>\1</code>", title)
     text = f"```json\n{pretty(value)}\n```"
@@ -286,8 +284,9 @@ def parameters(
 
 
 def parameter(argument: ast.arg) -> str:
-    """Render a parameter with its type."""
-    return f"{argument.arg}: {typed(argument.annotation)}"
+    """Render a parameter with its type; options that are another's are told in its text."""
+    shown = typed(argument.annotation)
+    return argument.arg if "Unpack[" in shown else f"{argument.arg}: {shown}"
 
 
 def typed(annotation: ast.expr | None) -> str:
@@ -369,7 +368,7 @@ def prose(text: str) -> str:
     return re.sub(r"^    .*\n(?:(?:    .*)?\n)*", example, f"{text}\n", flags=re.MULTILINE)
 
 
-def pretty(value: Any, indent: str = "") -> str:  # noqa: ANN401
+def pretty(value: Any, indent: str = "") -> str:
     """Render JSON so that what fits into a line stands in a line."""
     line = json.dumps(value, ensure_ascii=False)
     if len(indent) + len(line) < WIDTH or not isinstance(value, (dict, list)):

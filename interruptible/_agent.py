@@ -4,15 +4,17 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar, Final, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict, TypeVar, overload
 
 from restate import Context, InvocationRetryPolicy, Service, VirtualObject
 from restate.serde import Serde
-from typing_extensions import TypedDict, Unpack
 
 from interruptible import _checks, _object, _types
 from interruptible._task import Task, work
 from interruptible._types import Message, Policy, Turn
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 Output = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None
@@ -24,12 +26,12 @@ _HANDLER: Final = "_interruptible_handler"
 RETRY_POLICY: Final = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=100),
     exponentiation_factor=2.0,
-    max_interval=timedelta(seconds=2),
+    max_interval=timedelta(seconds=1.5),
     max_attempts=2000,
     on_max_attempts="pause",
 )
-"""A step in retry back-off is interrupted at its next attempt: within two seconds. After the last
-attempt, an hour on, Restate pauses the task."""
+"""A step in retry back-off is interrupted at its next attempt: within two seconds, for Restate adds
+up to 30 % to an interval. After the last attempt it pauses the task."""
 
 MIN_RETENTION: Final = timedelta(minutes=5)
 """How long the result of a task is kept at least, for its successor and for `attach`."""
@@ -243,8 +245,8 @@ class Options(TypedDict, total=False):
 @overload
 def agent(run: Run, /) -> Agent: ...
 @overload
-def agent(**options: Unpack[Options]) -> Callable[[Run], Agent]: ...
-def agent(run: Run | None = None, /, **options: Unpack[Options]) -> Agent | Callable[[Run], Agent]:
+def agent(**options: "Unpack[Options]") -> Callable[[Run], Agent]: ...
+def agent(run: Run | None = None, /, **options: "Unpack[Options]") -> Agent | Callable[[Run], Agent]:
     """Make an agent of an `async def f(ctx, task)`, without a class.
 
     Args:
@@ -306,7 +308,7 @@ class _JsonSerde(Serde[Any]):
 _JSON: Final = _JsonSerde()
 
 
-def _from_function(function: Run, **options: Unpack[Options]) -> Agent:
+def _from_function(function: Run, **options: "Unpack[Options]") -> Agent:
     _checks.check_function(function)
 
     async def run(self: Agent, ctx: Context, task: Task) -> Output:  # noqa: ARG001

@@ -11,7 +11,6 @@ from typing import Any, Literal, ParamSpec
 
 import restate
 from restate import Context, TerminalError
-from typing_extensions import Self
 
 from interruptible._cancellation import Interrupted, Watch, shield, terminal, watching
 
@@ -70,7 +69,7 @@ class Cleanup:
         """The same when this invocation was cancelled."""
         self._steps.append(("interrupt", name, _step(name, action, *args, **kwargs)))
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> "Cleanup":  # noqa: PYI034
         self._watch = self._watching.__enter__()
         return self
 

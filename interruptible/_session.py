@@ -5,14 +5,12 @@ about it. Nothing here knows Restate, so every interleaving can be checked witho
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 VERSION: Final = 1
 
 
-@dataclass(frozen=True)
-class Live:
+class Live(NamedTuple):
     """A turn whose outcome is not recorded yet."""
 
     turn: int
@@ -22,8 +20,7 @@ class Live:
     """Why it was cancelled, once it is."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """What a session knows about itself; its size does not depend on the history's."""
 
     epoch: str
@@ -49,8 +46,7 @@ class Record:
         return tuple(live.turn for live in self.live if live.task_id is None)
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What an event leads to: the new record, and the effects in the order to carry them out."""
 
     record: Record
@@ -64,12 +60,9 @@ def message(record: Record) -> Step:
     """A message arrived: it interrupts everything live and becomes the next turn."""
     turn = record.next
     cancelling = _cancel(record, record.live, f"interrupted by turn {turn}")
-    return replace(
-        cancelling,
-        record=replace(
-            cancelling.record, next=turn + 1, live=(*cancelling.record.live, Live(turn))
-        ),
-        dispatch=turn,
+    live = (*cancelling.record.live, Live(turn))
+    return cancelling._replace(
+        record=cancelling.record._replace(next=turn + 1, live=live), dispatch=turn
     )
 
 
@@ -81,17 +74,15 @@ def cancel(record: Record, turn: int | None = None) -> Step:
 
 def dispatched(record: Record, turn: int, task_id: str) -> Record:
     """The invocation id of a turn's task became known."""
-    return replace(
-        record,
-        live=tuple(replace(x, task_id=task_id) if x.turn == turn else x for x in record.live),
-    )
+    live = (x._replace(task_id=task_id) if x.turn == turn else x for x in record.live)
+    return record._replace(live=tuple(live))
 
 
 def settle(record: Record, turn: int) -> Record | None:
     """A turn's outcome arrived: record it, or do nothing (`None`) as it is recorded already."""
     if record.find(turn) is None:
         return None
-    return replace(record, live=tuple(x for x in record.live if x.turn != turn))
+    return record._replace(live=tuple(x for x in record.live if x.turn != turn))
 
 
 def dump(record: Record) -> dict[str, Any]:
@@ -100,7 +91,7 @@ def dump(record: Record) -> dict[str, Any]:
         "v": VERSION,
         "epoch": record.epoch,
         "next": record.next,
-        "live": [[x.turn, x.task_id, x.cancelled] for x in record.live],
+        "live": [list(x) for x in record.live],
     }
 
 
@@ -121,10 +112,5 @@ def load(stored: Mapping[str, Any]) -> Record:
 
 def _cancel(record: Record, chosen: tuple[Live, ...], why: str) -> Step:
     fresh = tuple(x for x in chosen if x.cancelled is None)
-    return Step(
-        replace(
-            record,
-            live=tuple(replace(x, cancelled=why) if x in fresh else x for x in record.live),
-        ),
-        cancel=fresh,
-    )
+    live = (x._replace(cancelled=why) if x in fresh else x for x in record.live)
+    return Step(record._replace(live=tuple(live)), cancel=fresh)

@@ -5,6 +5,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
+from urllib.parse import quote
 
 from restate import Context, HttpError, RestateClient, TerminalError
 
@@ -117,7 +118,8 @@ class Session:
                 self._agent, handler, arg, key=self.key, idempotency_key=key
             )
         else:
-            answer = await _post(self._via, self._agent, handler, arg, self.key, key)
+            session = quote(self.key, safe="")  # the client of restate-sdk takes it for a path
+            answer = await _post(self._via, self._agent, handler, arg, session, key)
         return json.loads(answer)
 
 

@@ -281,6 +281,17 @@ def test_no_server_outlives_a_killed_test_process() -> None:
     asyncio.run(until(lambda: not group_exists(int(pid)) and not Path(folder).exists()))
 
 
+async def test_serve_is_quiet(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level("INFO"):
+        async with serve(app) as url, httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"{url}/health")).json() == {"status": "ok"}
+
+    assert [record.name for record in caplog.records if record.name != "httpx"] == []
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("kill", [False, True])
 async def test_serve_hangs_up_on_what_still_runs(kill: bool) -> None:
     async with restate_server() as server:
@@ -324,6 +335,8 @@ async def test_serve_leaves_an_app_that_ignores_the_lost_connection(
         async with serve(stubborn) as url:
             call = asyncio.ensure_future(client.get(url))
             await until(lambda: events == ["attempt"])
+            left = time.monotonic()
+        assert time.monotonic() - left < 2.0  # of which 0.2 are the timeout
         with pytest.raises(httpx.RemoteProtocolError):
             await call
 

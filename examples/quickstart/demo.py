@@ -136,7 +136,7 @@ class Demo(logging.Handler):
         await self.answer("bob", third["turn"])
         self.tasks = {turn["task_id"]: "unknown" for turn in (first, second, third)}
 
-    async def say(self, session: str, text: str, *, one_way: bool = False) -> Any:  # noqa: ANN401
+    async def say(self, session: str, text: str, *, one_way: bool = False) -> Any:
         """Send a message, and show its receipt; one that is sent one-way has none."""
         self.screen.event(session, f"“{text}”", "bold")
         self.spoke_at = time.time()
@@ -153,7 +153,7 @@ class Demo(logging.Handler):
         expect(outcome["status"] == "completed", f"turn {turn} of {session}: {outcome}")
         self.screen.event("answer", outcome["messages"][-1]["content"], "green")
 
-    async def post(self, session: str, handler: str, body: object = None) -> Any:  # noqa: ANN401
+    async def post(self, session: str, handler: str, body: object = None) -> Any:
         """Call a handler of the agent through Restate's ingress."""
         path = f"/CodingAgent/{session}/{handler}"
         try:
@@ -331,7 +331,7 @@ async def until_stopped() -> int:
     try:
         await task
     except RuntimeError as error:  # ours, or that there is no server
-        print(f"demo: {error}", file=sys.stderr)  # noqa: T201
+        print(f"demo: {error}", file=sys.stderr)
         return 1
     except asyncio.CancelledError:
         return 130

@@ -40,7 +40,7 @@ class Screen:
 
     def line(self, text: str = "") -> None:
         """Print a line as it is."""
-        print(text, flush=True)  # noqa: T201
+        print(text, flush=True)
 
     def event(self, who: str, text: str, style: str = "", *, at: float | None = None) -> None:
         """Print what `who` did, and when (in Unix time; now, if it is not said)."""

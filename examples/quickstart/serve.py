@@ -92,7 +92,7 @@ async def restate_server(ingress: int, admin: int, agent_url: str) -> AsyncGener
         }
         log = Path(folder, "server.log")
         with log.open("wb") as out:
-            server = subprocess.Popen(  # noqa: ASYNC220, S603
+            server = subprocess.Popen(  # noqa: S603
                 [str(find_server()), "--no-logo"],
                 env={**inherited, **configuration},
                 stdout=out,

@@ -180,7 +180,7 @@ class Reader:
         block = self._take(lambda b: b.language == "python" and b.name is None, "lines of Python")
         (self.folder / name).write_text(f"{before}\n{block.text}")
 
-    async def run_lines(self, **names: Any) -> dict[str, Any]:  # noqa: ANN401
+    async def run_lines(self, **names: Any) -> dict[str, Any]:
         """Run the next block of Python that is not a file; returns the names that it defines."""
         block = self._take(lambda b: b.language == "python" and b.name is None, "lines of Python")
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT

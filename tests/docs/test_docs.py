@@ -153,6 +153,17 @@ async def test_how_to_stop_the_work(reading: Reading) -> None:
             await end(receipt["task_id"])
             assert (await session.attach())["status"] == outcome
         assert names["outcome"]["turn"] == 1
+        # What the page says of bodies, and the reference as well.
+        async with httpx.AsyncClient(base_url=page.server.ingress_url, timeout=PATIENCE) as http:
+            for body, headers, status in (
+                (b"", {}, 200),
+                (b"null", JSON, 200),
+                (b"{}", JSON, 200),
+                (b"", JSON, 400),
+                (b"{}", {}, 400),
+            ):
+                answer = await http.post("/SlowAgent/carl/cancel", content=body, headers=headers)
+                assert answer.status_code == status, (body, headers)
 
 
 async def test_how_to_keep_what_was_done(reading: Reading) -> None:
@@ -419,6 +430,19 @@ def test_the_readme_shows_a_run_of_the_demo_and_the_table_of_faults() -> None:
     assert all(text in demo for text in said)
     faults = re.findall(r"^\| *(F\d+)\b", page.between("compare"), re.MULTILINE)
     assert faults == [f"F{number}" for number in range(1, 14)]
+
+
+def test_the_range_of_the_sdk_is_the_one_that_is_installed() -> None:
+    wanted = r"restate-sdk>=([\d.]+),<(\d+)"
+    found = re.search(wanted, (ROOT / "pyproject.toml").read_text())
+    assert found
+    oldest, before = found.groups()
+    for path, text in (
+        ("README.md", f"`restate-sdk`, {oldest} or newer and before {before},"),
+        ("CHANGELOG.md", f"`restate-sdk` {oldest} and newer, before {before}."),
+        ("docs/explanation/cancellation.md", f"The oldest `restate-sdk` is {oldest}."),
+    ):
+        assert text in Page(path).text, path
 
 
 def test_the_changelog_names_the_version() -> None:

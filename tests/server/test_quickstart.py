@@ -1,4 +1,4 @@
-"""The quickstart: its demo tells the truth, `make serve` does what it prints, the stand-in counts."""
+"""The demo tells the truth, `make serve` does what it prints, the stand-in counts."""
 
 import asyncio
 import json

@@ -4,6 +4,9 @@ import asyncio
 import base64
 import hashlib
 import inspect
+import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ from restate import Context, TerminalError
 from restate.server_context import ServerInvocationContext
 
 from interruptible import Agent, Interrupted, Session, Task, cleanup, shield
-from interruptible.testing import Restate
+from interruptible.testing import Restate, restate_server, serve
 
 from .conftest import LONG, Deploy, Log, eventually
 
@@ -159,6 +162,27 @@ async def test_requests_that_restate_did_not_sign_are_refused(
     key = "publickeyv1_w7YHemBctH5Ck2nQRQ47iBBqhNHy4FV7t2Usbye2A6f"
     with pytest.raises(RuntimeError, match="401"):
         await deploy(SignedAgent(), identity_keys=[key])
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the server's key")
+async def test_requests_that_restate_signed_are_answered(tmp_path: Path) -> None:
+    class TrustedAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            return "trusted"
+
+    private = tmp_path / "key.pem"
+    command = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", private]
+    await (await asyncio.create_subprocess_exec(*command)).wait()
+    env = {"RESTATE_REQUEST_IDENTITY_PRIVATE_KEY_PEM_FILE": str(private)}
+    async with restate_server(env=env) as signing:
+        key = re.search(r"publickeyv1_\w+", signing.logs())
+        assert key is not None
+        agent = TrustedAgent()
+        app = restate.app(services=agent.services, identity_keys=[key[0]])
+        async with serve(app) as url:
+            await signing.register(url)
+            outcome = await Session(signing.client, agent, "one").ask("hello")
+    assert outcome["messages"] == [{"role": "assistant", "content": "trusted"}]
 
 
 class Scrambled(getattr(restate, "JournalValueCodec", object)):  # type: ignore[misc]

@@ -21,7 +21,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 LAYERS: list[set[str]] = [
     {"_session", "_types", "_cancellation", "testing"},
-    {"_history", "_cleanup"},
+    {"_checks", "_history", "_cleanup"},
     {"_task"},
     {"_object"},
     {"_agent"},
@@ -36,6 +36,7 @@ LEAVES = {"testing": set[str](), "client": {"__init__"}}
 OF_RESTATE = {
     "_session": set[str](),
     "_types": set[str](),
+    "_checks": {"restate"},
     "_history": {"restate", "restate.serde"},
     "_cleanup": {"restate"},
     "_task": {"restate"},

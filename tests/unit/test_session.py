@@ -1,7 +1,6 @@
 """The rules of one session, in every order of events that a small world leads to."""
 
 import json
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -107,13 +106,13 @@ _message, _cancel, _settle = _session.message, _session.cancel, _session.settle
 
 def settle_clears_everything(record: Record, turn: int) -> Record | None:
     settled = _settle(record, turn)
-    return settled and replace(settled, live=())
+    return settled and settled._replace(live=())
 
 
 def settle_clears_whatever_is_live(record: Record, turn: int) -> Record | None:
     # The hand-written pattern: a report clears the one current task, whose ever it is.
     del turn
-    return replace(record, live=()) if record.live else None
+    return record._replace(live=()) if record.live else None
 
 
 def settle_forgets_to(record: Record, turn: int) -> Record | None:
@@ -131,42 +130,42 @@ def settle_takes_a_turn_every_time(record: Record, turn: int) -> Record:
 
 def settle_clears_what_came_before(record: Record, turn: int) -> Record | None:
     settled = _settle(record, turn)
-    return settled and replace(settled, live=tuple(x for x in settled.live if x.turn > turn))
+    return settled and settled._replace(live=tuple(x for x in settled.live if x.turn > turn))
 
 
 def message_does_not_cancel(record: Record) -> Step:
     step = _message(record)
-    return replace(
-        step, record=replace(step.record, live=(*record.live, Live(record.next))), cancel=()
+    return step._replace(
+        record=step.record._replace(live=(*record.live, Live(record.next))), cancel=()
     )
 
 
 def message_cancels_the_oldest_alone(record: Record) -> Step:
-    step = _message(replace(record, live=record.live[:1]))
+    step = _message(record._replace(live=record.live[:1]))
     live = (*step.record.live[:-1], *record.live[1:], step.record.live[-1])
-    return replace(step, record=replace(step.record, live=live))
+    return step._replace(record=step.record._replace(live=live))
 
 
 def message_cancels_silently(record: Record) -> Step:
-    return replace(_message(record), cancel=())
+    return _message(record)._replace(cancel=())
 
 
 def message_cancels_again(record: Record) -> Step:
-    return replace(_message(record), cancel=record.live)
+    return _message(record)._replace(cancel=record.live)
 
 
 def message_uses_a_number_again(record: Record) -> Step:
     free = max((live.turn for live in record.live), default=0) + 1
-    return _message(replace(record, next=free))
+    return _message(record._replace(next=free))
 
 
 def message_puts_the_new_turn_in_the_place_of_the_old(record: Record) -> Step:
     step = _message(record)
-    return replace(step, record=replace(step.record, live=(Live(record.next),)))
+    return step._replace(record=step.record._replace(live=(Live(record.next),)))
 
 
 def cancel_forgets_that_it_did(record: Record, turn: int | None = None) -> Step:
-    return replace(_cancel(record, turn), record=record)
+    return _cancel(record, turn)._replace(record=record)
 
 
 def cancel_takes_everything_every_time(record: Record, turn: int | None = None) -> Step:
@@ -295,7 +294,7 @@ def test_a_message_says_why_it_cancels_and_what_to_dispatch_in_this_order() -> N
     one = Live(1, "inv-1", "cancelled")
     two = Live(2, "inv-2")
     record = Record("e", 3, (one, two))
-    interrupted = replace(two, cancelled="interrupted by turn 3")
+    interrupted = two._replace(cancelled="interrupted by turn 3")
     assert _session.message(record) == Step(
         Record("e", 4, (one, interrupted, Live(3))), cancel=(two,), dispatch=3
     )
@@ -304,7 +303,7 @@ def test_a_message_says_why_it_cancels_and_what_to_dispatch_in_this_order() -> N
 def test_a_cancel_takes_all_that_is_live_or_one_and_leaves_what_is_over() -> None:
     one, two = Live(1, "inv-1"), Live(2, "inv-2")
     record = Record("e", 4, (one, two))
-    all_cancelled = tuple(replace(x, cancelled="cancelled") for x in (one, two))
+    all_cancelled = tuple(x._replace(cancelled="cancelled") for x in (one, two))
     assert _session.cancel(record) == Step(Record("e", 4, all_cancelled), cancel=(one, two))
     assert _session.cancel(record, 2) == Step(
         Record("e", 4, (one, all_cancelled[1])), cancel=(two,)

@@ -87,6 +87,12 @@ async def lonely_agent(ctx: restate.Context) -> str:
     return "Done."
 
 
+agent(policy="shout")  # error
+agent(cleanup_timeout=5)  # error
+agent(timeout=5)  # error
+agent("CodingAgent")  # error
+
+
 @handler(kind="loud")  # error
 async def loud(ctx: restate.ObjectContext) -> None: ...
 

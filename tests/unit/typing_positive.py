@@ -20,7 +20,7 @@ from interruptible import (
     handler,
     shield,
 )
-from interruptible.client import Cancelled, Outcome, Receipt, Status
+from interruptible.client import LiveTurn, Outcome, Receipt, Status
 
 
 class TextAgent(Agent):
@@ -58,6 +58,13 @@ class ToolMessage(TypedDict):
 
     role: str
     content: str
+
+
+class TextPart(TypedDict):
+    """Likewise."""
+
+    type: str
+    text: str
 
 
 class ToolAgent(Agent):
@@ -126,7 +133,16 @@ async def plain_agent(ctx: restate.Context, task: Task) -> str:
 async def bare_agent(ctx: restate.Context, task: Task) -> None: ...
 
 
-@agent(name="ReviewAgent", policy="interrupt", cleanup_timeout=timedelta(seconds=5))
+@agent(
+    name="ReviewAgent",
+    policy="interrupt",
+    cleanup_timeout=timedelta(seconds=5),
+    inactivity_timeout=None,
+    abort_timeout=timedelta(minutes=1),
+    retry_policy=restate.InvocationRetryPolicy(max_attempts=3),
+    retention=timedelta(days=7),
+    max_content=64 * 1024,
+)
 async def review_agent(ctx: restate.Context, task: Task) -> list[Message]:
     return task.messages
 
@@ -155,8 +171,13 @@ async def from_outside(client: restate.RestateClient) -> None:
     assert_type(await session.history(), list[dict[str, Any]])
     assert_type(await session.status(), Status)
     assert_type(session.key, str)
-    answer: Cancelled = {"cancelled": [1]}
-    assert_type(answer["cancelled"], list[int])
+    status = await session.status()
+    assert_type(status["live"], list[LiveTurn])
+    assert_type([live["cancelled"] for live in status["live"]], list[str | None])
+    part: TextPart = {"type": "text", "text": "Hello"}
+    parts = [part]
+    await session.send(parts)
+    await session.ask((part, {"type": "image_url", "image_url": {"url": "https://x.example"}}))
 
 
 async def from_a_handler(ctx: restate.ObjectContext) -> None:
