@@ -246,7 +246,9 @@ class Options(TypedDict, total=False):
 def agent(run: Run, /) -> Agent: ...
 @overload
 def agent(**options: "Unpack[Options]") -> Callable[[Run], Agent]: ...
-def agent(run: Run | None = None, /, **options: "Unpack[Options]") -> Agent | Callable[[Run], Agent]:
+def agent(
+    run: Run | None = None, /, **options: "Unpack[Options]"
+) -> Agent | Callable[[Run], Agent]:
     """Make an agent of an `async def f(ctx, task)`, without a class.
 
     Args:

@@ -10,12 +10,18 @@ from datetime import timedelta
 from typing import Any, Final, Protocol, TypeVar
 
 import restate
-from restate import ObjectContext, ObjectSharedContext, SendHandle, TerminalError
+from restate import (
+    ObjectContext,
+    ObjectSharedContext,
+    RestateDurableFuture,
+    SendHandle,
+    TerminalError,
+)
 
 from interruptible import _history, _session
 from interruptible._cancellation import shield
 from interruptible._history import JSON
-from interruptible._session import Record
+from interruptible._session import Live, Record
 from interruptible._task import Body, Ending, ending
 from interruptible._types import (
     Cancelled,
@@ -35,6 +41,7 @@ from interruptible._types import (
 
 T = TypeVar("T")
 AnyContext = ObjectContext | ObjectSharedContext
+_Asked = tuple[RestateDurableFuture[Any], RestateDurableFuture[Any]]
 
 GRACE: Final = timedelta(seconds=1)
 """How long the report of a task that Restate knows no more may be under way."""
@@ -109,11 +116,14 @@ async def get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) -> St
     """
     _checked(nothing_in, body)
     record = await _load(ctx)
-    live: list[LiveTurn] = []
+    asked: list[tuple[Live, str, _Asked]] = []
     for x in record.live if record is not None else ():
         assert record is not None  # noqa: S101
         task_id = x.task_id or await _find(agent, ctx, record, x.turn)
-        end = await _ended(agent, ctx, record, x.turn, task_id)
+        asked.append((x, task_id, _ask(agent, ctx, record, x.turn, task_id)))
+    live: list[LiveTurn] = []
+    for x, task_id, answers in asked:
+        end = await _answer(ctx, x.turn, *answers)
         if end is not None:
             _send(ctx, agent.name, "recover", {"turn": x.turn})
         if end is None or end.reported:
@@ -178,18 +188,25 @@ async def _outcome(agent: Settings, ctx: ObjectSharedContext, record: Record, tu
     return await _recorded(ctx, turn)
 
 
-async def _ended(
+def _ask(
     agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int, task_id: str
-) -> Ending | None:
-    """How a task ended; `None` while it runs.
+) -> _Asked:
+    """Ask whether a task is over, without waiting for it.
 
     A call with the task's own idempotency key goes to the same partition as the attach before it,
     and is answered after it: if the attach has no answer by then, the task is not over.
     """
     task = ctx.attach_invocation(task_id, serde=JSON)
-    mark = ctx.generic_call(
-        agent.task_name, "mark", b"", idempotency_key=_idempotency_key(ctx, record, turn)
-    )
+    key = _idempotency_key(ctx, record, turn)
+    return task, ctx.generic_call(agent.task_name, "mark", b"", idempotency_key=key)
+
+
+async def _answer(
+    ctx: ObjectSharedContext,
+    turn: int,
+    task: RestateDurableFuture[Any],
+    mark: RestateDurableFuture[Any],
+) -> Ending | None:
     done, _ = await restate.wait_completed(task, mark)
     return await ending(ctx, turn, task) if task in done else None
 

@@ -54,7 +54,7 @@ _HANG_UP_TIMEOUT = 2.0  # seconds
 _POLL = 0.02  # seconds
 
 
-class ServerNotFound(RuntimeError):  # noqa: N818 - says what happened, as FileNotFoundError does
+class ServerNotFound(RuntimeError):
     """Raised when there is no restate-server on this machine and none can be installed."""
 
     def __init__(self, reason: str) -> None:
@@ -115,7 +115,7 @@ async def harness(
             await restate.register(url)
             yield restate
         except BaseException:
-            sys.stderr.write(f"\nThe end of restate-server's log:\n{_tail(restate.logs())}\n")
+            sys.stderr.write(f"\nrestate-server's log ends:\n{_tail(restate.logs())}\n")
             raise
 
 
@@ -233,10 +233,9 @@ class Restate:
         body = {"uri": url, "force": force, "use_http_11": self._always_replay}
         services = (await self._admin("POST", "/deployments", body))["services"]
         if self._always_replay and any(each["inactivity_timeout"] != "0s" for each in services):
-            msg = (
-                f'always_replay has no hold on {url}, an app with protocol="bidi". Leave that out.'
+            raise ValueError(
+                f'{url} cannot replay always: its app has protocol="bidi". Leave that out.'
             )
-            raise ValueError(msg)
 
     async def query(self, sql: str) -> list[dict[str, Any]]:
         """Query the server's tables; columns that are null are left out of the rows.
@@ -290,12 +289,14 @@ class Restate:
         """Return what the server has logged since its first start."""
         return self._server.logs()
 
-    async def _admin(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+    async def _admin(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         url, headers = f"{self.admin_url}{path}", {"accept": "application/json"}
         response = await self._http.request(method, url, json=body, headers=headers, timeout=30.0)
         if response.is_error:
-            msg = f"{method} {path} was refused with {response.status_code}: {response.text}"
-            raise AdminError(msg, response.status_code)
+            raise AdminError(
+                f"{method} {path} was refused with {response.status_code}: {response.text}",
+                response.status_code,
+            )
         return response.json() if response.content else None
 
 
@@ -324,8 +325,7 @@ class _Server:
                     return
                 await asyncio.sleep(_POLL)
             self.kill()
-        msg = f"restate-server did not start. The end of its log:\n{_tail(self.logs())}"
-        raise RuntimeError(msg)
+        raise RuntimeError(f"restate-server did not start. Its log ends:\n{_tail(self.logs())}")
 
     async def terminate(self) -> None:
         if self._process:
@@ -395,8 +395,7 @@ def find_server() -> Path:
     if found := shutil.which(chosen or "restate-server"):
         return _native(Path(found))
     if chosen:
-        reason = f"RESTATE_SERVER is {chosen}, which is no program."
-        raise ServerNotFound(reason)
+        raise ServerNotFound(f"RESTATE_SERVER is {chosen}, which is no program.")
     default = f"~/.cache/restate-interruptible/npm-{_VERSION}"
     folder = Path(os.environ.get("RESTATE_NPM_DIR") or default).expanduser()
     wrapper = folder / "node_modules/.bin/restate-server"
@@ -410,8 +409,7 @@ def find_server() -> Path:
 def _npm_install(folder: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
-        reason = "it is not on the PATH, and there is no npm to install it."
-        raise ServerNotFound(reason)
+        raise ServerNotFound("it is not on the PATH, and there is no npm to install it.")
     size = "about 400 MB, once"
     sys.stderr.write(f"installing restate-server {_VERSION} from npm into {folder} ({size})\n")
     packages = [f"@restatedev/restate-server@{_VERSION}", f"@restatedev/restate@{_VERSION}"]
@@ -419,8 +417,7 @@ def _npm_install(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix="unfinished-") as unfinished:
         command = [npm, "install", "--prefix", unfinished, *options, *packages]
         if subprocess.run(command, stdout=sys.stderr, check=False).returncode:  # noqa: S603
-            reason = "npm could not install it, as its output says."
-            raise ServerNotFound(reason)
+            raise ServerNotFound("npm could not install it, as its output says.")
         Path(unfinished, "node_modules").rename(folder / "node_modules")
 
 
@@ -447,9 +444,9 @@ def _extra() -> Generator[None]:
     try:
         yield
     except ImportError as error:
-        remedy = "pip install 'restate-interruptible[testing]'"
-        msg = f"interruptible.testing needs the extra: {remedy}"
-        raise ImportError(msg) from error
+        raise ImportError(
+            "interruptible.testing needs the extra: pip install 'restate-interruptible[testing]'"
+        ) from error
 
 
 class _Listener(socket.socket):

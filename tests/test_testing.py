@@ -201,7 +201,9 @@ async def test_always_replay_refuses_what_it_cannot_replay() -> None:
         async with restate_server() as server:
             await server.register(url)
         async with restate_server(always_replay=True) as server:
-            with pytest.raises(ValueError, match=f'no hold on {url}, an app with protocol="bidi"'):
+            with pytest.raises(
+                ValueError, match=f'{url} cannot replay always: its app has protocol="bidi"'
+            ):
                 await server.register(url)
 
 

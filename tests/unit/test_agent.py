@@ -528,7 +528,7 @@ def test_the_task_service_is_private_and_can_be_interrupted_while_a_step_is_sile
         "abortTimeout": 60 * 60 * 1000,
         "retryPolicyInitialInterval": 100,
         "retryPolicyExponentiationFactor": 2.0,
-        "retryPolicyMaxInterval": 2000,
+        "retryPolicyMaxInterval": 1500,
         "retryPolicyMaxAttempts": 2000,
         "retryPolicyOnMaxAttempts": "PAUSE",
     }
