@@ -47,10 +47,11 @@ WIRE = """\
 
 JSON over Restate's ingress. An agent `CodingAgent` is called at
 `POST /CodingAgent/<session>/<handler>`, and one-way at
-`POST /CodingAgent/<session>/<handler>/send`. What takes nothing may also be called with `GET`. A
-request with a body needs the header `content-type: application/json`. One with that header and an
-empty body is refused by Restate itself: send no header, `null` or `{}`. Restate's own options
-apply, such as the header `idempotency-key`.
+`POST /CodingAgent/<session>/<handler>/send`. The session may be any text, percent-encoded. What
+takes nothing may also be called with `GET`. A request with a body needs the header
+`content-type: application/json`. One with that header and an empty body is refused by Restate
+itself: send no header, `null` or `{}`. Restate's own options apply, such as the header
+`idempotency-key`.
 
 | handler | kind | takes | gives |
 | --- | --- | --- | --- |
