@@ -123,9 +123,14 @@ class Agent:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        own = {name: x for name, x in vars(cls).items() if hasattr(x, _HANDLER)}
+        own = {
+            name: x
+            for parent in reversed(cls.__mro__)
+            for name, x in vars(parent).items()
+            if hasattr(x, _HANDLER)
+        }
         _checks.check_class(cls, Agent, {x: getattr(own[x], _HANDLER)["name"] or x for x in own})
-        cls._handlers = {**cls._handlers, **own}
+        cls._handlers = own
 
     @property
     def services(self) -> list[Service | VirtualObject]:

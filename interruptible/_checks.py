@@ -15,17 +15,10 @@ from interruptible._types import POLICIES
 _owners: WeakValueDictionary[str, Any] = WeakValueDictionary()
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _TAKEN: Final = {"restate", "openapi"}
-OURS: Final = {
-    "message",
-    "cancel",
-    "attach",
-    "get_history",
-    "get_status",
-    "settle",
-    "recover",
-    "load",
-}
-"""The handlers of every agent."""
+PUBLIC: Final = {"message", "cancel", "attach", "get_history", "get_status"}
+"""The handlers of every agent that are attributes of it, too."""
+PRIVATE: Final = {"settle", "recover", "load"}
+"""Those that only Restate calls."""
 ATTRIBUTES: Final = {"name", "task_name", "policy", "cleanup_timeout", "max_content"}
 
 
@@ -37,28 +30,22 @@ def check_class(cls: type[Any], base: type[Any], exposed: Mapping[str, str]) -> 
         base: `Agent`.
         exposed: Its methods that are handlers, with the names that Restate will know.
     """
+    for name in exposed:
+        _check_handler(cls, base, name, exposed[name])
+    for parent in cls.__mro__[: cls.__mro__.index(base)]:
+        for name in vars(parent).keys() & PUBLIC:
+            raise TypeError(
+                f"{parent.__name__}.{name} would replace `{name}`, which every agent has. "
+                "Give it another name."
+            )
     for name in ("run", "on_interrupted"):
         if getattr(cls, name) is not getattr(base, name):
             _check_signature(f"{cls.__name__}.{name}", getattr(cls, name), ["self", "ctx", "task"])
     if inspect.iscoroutinefunction(cls.interruption_note):
-        msg = (
+        raise TypeError(
             f"{cls.__name__}.interruption_note is `async`, but the same turn must always have the "
             "same note. Write `def`."
         )
-        raise TypeError(msg)
-    for name, value in vars(cls).items():
-        for taken in {name, exposed.get(name, name)} & OURS:
-            msg = (
-                f"{cls.__name__}.{name} would replace `{taken}`, which every agent has. "
-                "Give it another name."
-            )
-            raise TypeError(msg)
-        if name in exposed and (hasattr(base, name) or name in ATTRIBUTES):
-            msg = f"{cls.__name__}.{name} is no handler but part of `Agent`. Rename the handler."
-            raise TypeError(msg)
-        if name in exposed and not inspect.iscoroutinefunction(value):
-            msg = f"{cls.__name__}.{name} is a handler but not `async`. Make it `async def`."
-            raise TypeError(msg)
 
 
 def check_function(function: Any) -> None:
@@ -73,7 +60,9 @@ def check_options(
     name: Any, *, policy: Any, max_content: Any, retry_policy: Any, **durations: Any
 ) -> None:
     """Refuse options that make no sense, alone or together."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in _TAKEN:
+    if not isinstance(name, str):
+        raise TypeError(f"The name of an agent is {name!r}. Write it as text.")
+    if not _NAME.fullmatch(name) or name.lower() in _TAKEN:
         msg = (
             f"{name!r} cannot be the name of a Restate object. Give the agent a `name` of letters, "
             "digits, `.`, `_` and `-` that begins with a letter."
@@ -111,12 +100,32 @@ def claim(agent: Any, *names: str) -> None:
         gc.collect()  # an agent that nobody holds any more does not count
     for name in names:
         if name in _owners:
-            msg = (
-                f"There is an agent {_owners[name].name} already, to which {name} belongs. "
-                "Give one of them another `name`."
+            owner = _owners[name].name
+            which = "" if owner == name else f", to which {name} belongs"
+            raise ValueError(
+                f"There is an agent {owner} already{which}. Give one of them another `name`."
             )
-            raise ValueError(msg)
     _owners.update(dict.fromkeys(names, agent))
+
+
+def _check_handler(cls: type[Any], base: type[Any], name: str, exposed: str) -> None:
+    if name in PUBLIC or exposed in PUBLIC | PRIVATE:
+        taken = exposed if exposed in PUBLIC | PRIVATE else name
+        raise TypeError(
+            f"{cls.__name__}.{name} would replace `{taken}`, which every agent has. "
+            "Give it another name."
+        )
+    if hasattr(base, name) or name in ATTRIBUTES:
+        raise TypeError(
+            f"{cls.__name__}.{name} would replace `{base.__name__}.{name}`. "
+            "Give the handler another name."
+        )
+    if name.startswith("_"):
+        raise TypeError(
+            f"{cls.__name__}.{name} is a handler, and so not private. Take the `_` off its name."
+        )
+    if not inspect.iscoroutinefunction(getattr(cls, name)):
+        raise TypeError(f"{cls.__name__}.{name} is a handler but not `async`. Make it `async def`.")
 
 
 def _check_signature(name: str, function: Any, parameters: list[str]) -> None:

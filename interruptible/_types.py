@@ -158,11 +158,14 @@ def _check_content(content: Any, max_content: int) -> None:
         raise Refusal("content: is empty. Send text, or a list of parts.")
     if _is_deep(content, MAX_DEPTH):
         raise Refusal(f"content: is nested more than {MAX_DEPTH} levels deep. Flatten it.")
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
     try:
-        size = len(text.encode())
+        size = len(json.dumps(content, ensure_ascii=False, allow_nan=False).encode())
     except UnicodeEncodeError:
         raise Refusal("content: has half a surrogate pair, which is no text.") from None
+    except ValueError:
+        raise Refusal("content: has a number that is not finite, which is no JSON.") from None
+    if isinstance(content, str):
+        size = len(content.encode())
     if size > max_content:
         raise Refusal(f"content: has {size} bytes; at most {max_content} are accepted.", 413)
 
@@ -218,12 +221,15 @@ def output(value: Any) -> list[Message]:
 def _fields(body: Any, known: set[str], *, example: str) -> Mapping[str, Any]:
     if isinstance(body, Malformed):
         raise Refusal(f"body: is not JSON ({body.reason}). Send {example}.")
+    if _is_deep(body, MAX_DEPTH + 2):
+        raise Refusal(f"body: is nested more than {MAX_DEPTH} levels deep. Flatten it.")
     if not _is_object(body):
         raise Refusal(f"body: must be a JSON object, not {_short(body)}. Send {example}.")
     for name in body:
         if name not in known:
             fields = ", ".join(sorted(known)) or "none"
-            raise Refusal(f"{_short(name)[1:-1]}: is not a field. Known fields: {fields}.")
+            shown = name[:60].encode(errors="backslashreplace").decode()
+            raise Refusal(f"{shown}: is not a field. Known fields: {fields}.")
     return body
 
 

@@ -354,8 +354,8 @@ class _Server:
             "RESTATE_CLUSTER_NAME": self.base_dir.name,
             "RESTATE_INGRESS__BIND_PORT": str(ingress),
         }
-        python = [sys.executable, "-ISc", _SUPERVISED, str(self.base_dir)]
-        command = [*python, str(self._binary), "--no-logo"]
+        shell = ["/bin/sh", "-c", _SUPERVISED, "supervised", str(self.base_dir)]
+        command = [*shell, str(self._binary), "--no-logo"]
         env = {**inherited, **_CONFIGURATION, **own, **self._env}
         pipe = subprocess.PIPE
         with self._log.open("ab") as log:
@@ -500,24 +500,22 @@ _CONFIGURATION = {
 # Ids of invocations in the first and in the last partition.
 _NOT_FOUND = (f"inv_1{'0' * 33}", f"inv_1lYGhA16ahyf{'0' * 22}")
 
-# Becomes the server. Its child waits at a pipe that only the test process holds open, so it learns
-# of every end of that process; then it kills the server, and removes its folder if nobody else can.
+# Becomes the server. Its child reads from a pipe that only the test process holds open, so it learns
+# of every end of that process; then it kills the server, and cleans up if nobody else can. While it
+# is in the server's process group, whose number is the server's, no other process gets that number.
 _SUPERVISED = """
-import os, signal, sys
-server, folder, command = os.getpid(), sys.argv[1], sys.argv[2:]
-if os.fork():
-    os.execv(command[0], command)
-in_order = os.read(0, 1)
-os.setpgid(0, 0)  # not earlier: as long as it is in the server's group, nobody else gets its number
-try:
-    os.killpg(server, signal.SIGKILL)
-except ProcessLookupError:
-    pass
-if not in_order:
-    import shutil
-    shutil.rmtree(folder, ignore_errors=True)
+folder=$1
+shift
+exec 3<&0
+{
+  read in_order <&3
+  kill -9 $$
+  [ "$in_order" ] || rm -rf "$folder"
+  kill -9 -$$
+} &
+exec "$@" 3<&- </dev/null
 """
-_IN_ORDER = b"."
+_IN_ORDER = b"in order\n"
 
 if __name__ == "__main__":
     try:

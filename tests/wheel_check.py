@@ -18,7 +18,7 @@ from interruptible import Session
 from interruptible.testing import restate_server
 
 ROOT = Path(__file__).parent.parent
-AGENT = '''
+AGENT = """
 import asyncio, sys
 import restate
 from hypercorn.asyncio import serve
@@ -40,7 +40,7 @@ def tell(sockets):
 
 create, config.create_sockets = config.create_sockets, lambda: tell(create())
 asyncio.run(serve(restate.app(services=EchoAgent().services), config, mode="asgi"))
-'''
+"""
 
 
 def run(*command: str | Path) -> str:

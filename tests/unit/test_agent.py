@@ -196,6 +196,19 @@ class Mixin:
     run = run_without_task
 
 
+class MessageMixin:
+    """Has a method that an attribute of every agent would hide."""
+
+    message = plain
+
+
+class Greeter(Agent):
+    """Has a handler to inherit."""
+
+    run = run_with_anything
+    greet = greet
+
+
 class NoRun(Agent):
     pass
 
@@ -271,14 +284,14 @@ CLASSES: list[tuple[Make, str]] = [
             lambda name=name: subclass(**{name: greet}),
             f"OddAgent.{name} would replace `{name}`, which every agent has. Give it another name.",
         )
-        for name in sorted(_checks.OURS)
+        for name in sorted(_checks.PUBLIC | _checks.PRIVATE)
     ),
     *(
         (
             lambda name=name: subclass(greet=renamed(name)),
             f"OddAgent.greet would replace `{name}`, which every agent has. Give it another name.",
         )
-        for name in sorted(_checks.OURS)
+        for name in sorted(_checks.PUBLIC | _checks.PRIVATE)
     ),
     (
         lambda: subclass(message=plain),
@@ -287,9 +300,24 @@ CLASSES: list[tuple[Make, str]] = [
     *(
         (
             lambda name=name: subclass(**{name: greet}),
-            f"OddAgent.{name} is no handler but part of `Agent`. Rename the handler.",
+            f"OddAgent.{name} would replace `Agent.{name}`. Give the handler another name.",
         )
-        for name in ("services", *sorted(_checks.ATTRIBUTES))
+        for name in ("services", "interruption_note", *sorted(_checks.ATTRIBUTES))
+    ),
+    (
+        lambda: subclass(_greet=greet),
+        "OddAgent._greet is a handler, and so not private. Take the `_` off its name.",
+    ),
+    (
+        lambda: type("OddAgent", (Greeter,), {"greet": sync_greet}),
+        "OddAgent.greet is a handler but not `async`. Make it `async def`.",
+    ),
+    (
+        lambda: type("OddAgent", (MessageMixin, Agent), {}),
+        (
+            "MessageMixin.message would replace `message`, which every agent has. "
+            "Give it another name."
+        ),
     ),
     (
         lambda: a_handler(kind="loud")(plain),
@@ -324,9 +352,13 @@ CLASSES: list[tuple[Make, str]] = [
     ),
 ]
 
-NO_NAMES = ["", "a/b", "_odd", 5, "my agent", "1st", "Äpfel", "a\n", "restate", "OpenAPI"]
+NO_NAMES = ["", "a/b", "_odd", "my agent", "1st", "Äpfel", "a\n", "restate", "OpenAPI"]
 
 OBJECTS: list[tuple[Make, str]] = [
+    (
+        lambda: subclass()(5),
+        "The name of an agent is 5. Write it as text.",
+    ),
     (
         NoRun,
         "NoRun has no `run`. Add `async def run(self, ctx, task)`, which works on one turn.",
@@ -384,10 +416,7 @@ OBJECTS: list[tuple[Make, str]] = [
     ),
     (
         lambda: [subclass("TwinAgent")(), subclass("TwinAgent")()],
-        (
-            "There is an agent TwinAgent already, to which TwinAgent belongs. "
-            "Give one of them another `name`."
-        ),
+        ("There is an agent TwinAgent already. Give one of them another `name`."),
     ),
     (
         lambda: [subclass("Odd")(), subclass("OddAgent")()],
@@ -434,9 +463,11 @@ def test_what_is_odd_but_works_is_accepted() -> None:
 
 def test_the_names_that_are_taken_are_those_of_the_handlers_and_attributes_of_an_agent() -> None:
     made = subclass("CodingAgent")()
-    assert {x["name"] for x in discovered(made)["CodingAgent"]["handlers"]} == _checks.OURS
+    assert {x["name"] for x in discovered(made)["CodingAgent"]["handlers"]} == (
+        _checks.PUBLIC | _checks.PRIVATE
+    )
     public = {name for name in vars(made) if not name.startswith("_")}
-    assert public - _checks.OURS == _checks.ATTRIBUTES
+    assert public - (_checks.PUBLIC | _checks.PRIVATE) == _checks.ATTRIBUTES
 
 
 # -- What Restate discovers. -----------------------------------------------------------------------
@@ -604,3 +635,16 @@ def test_the_public_names_are_at_most_ten_sorted_and_there() -> None:
     assert len(set(interruptible.__all__)) == len(interruptible.__all__) <= 10
     public = {name for name in vars(interruptible) if not name.startswith("_")}
     assert public - {"client", "testing"} == set(interruptible.__all__)
+
+
+def test_a_handler_of_a_mixin_is_a_handler_and_a_method_may_be_called_like_an_internal_one() -> (
+    None
+):
+    class Greeting:
+        greet = greet
+
+    class MixedAgent(Greeting, Agent):
+        run = run_with_anything
+        load = plain
+
+    assert "greet" in [h["name"] for h in discovered(MixedAgent())["MixedAgent"]["handlers"]]

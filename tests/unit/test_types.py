@@ -161,6 +161,14 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         b'{"content": [{"type": "x", "x": -Infinity}]}',
         f"body: is not JSON (-Infinity is not a JSON value). {EXAMPLE}",
     ),
+    "a number too large to be finite": (
+        b'{"content": [{"type": "x", "x": 1e999}]}',
+        "content: has a number that is not finite, which is no JSON.",
+    ),
+    "a field with letters of its own": (
+        '{"größe": 1}'.encode(),
+        "größe: is not a field. Known fields: content, policy, role.",
+    ),
 }
 
 
@@ -440,3 +448,13 @@ def test_the_examples_of_a_schema_are_valid() -> None:
     assert _types.MESSAGE_IN["examples"]
     for example in _types.MESSAGE_IN["examples"]:
         assert message_in(example, max_content=_types.MAX_CONTENT)
+
+
+@pytest.mark.parametrize("field", ["role", "policy", "type", "content"])
+def test_however_deep_a_body_is_it_is_refused_and_breaks_nothing(field: str) -> None:
+    # Python's JSON reads and writes about a thousand levels, not the same number of both.
+    for depth in range(900, 1100):
+        nest = b"[" * depth + b"]" * depth
+        body = b'{"content": "x", "' + field.encode() + b'": ' + nest + b"}"
+        with pytest.raises(Refusal, match=r"deep|is not JSON"):
+            message_in(parse(body), max_content=MAX)
