@@ -353,6 +353,7 @@ class _Server:
             "RESTATE_BIND_PORT": str(fabric),
             "RESTATE_CLUSTER_NAME": self.base_dir.name,
             "RESTATE_INGRESS__BIND_PORT": str(ingress),
+            "TMPDIR": str(self.base_dir),  # for what the server would leave behind
         }
         shell = ["/bin/sh", "-c", _SUPERVISED, "supervised", str(self.base_dir)]
         command = [*shell, str(self._binary), "--no-logo"]
@@ -500,9 +501,9 @@ _CONFIGURATION = {
 # Ids of invocations in the first and in the last partition.
 _NOT_FOUND = (f"inv_1{'0' * 33}", f"inv_1lYGhA16ahyf{'0' * 22}")
 
-# Becomes the server. Its child reads from a pipe that only the test process holds open, so it learns
-# of every end of that process; then it kills the server, and cleans up if nobody else can. While it
-# is in the server's process group, whose number is the server's, no other process gets that number.
+# Becomes the server. Its child reads from a pipe that only the test process holds open, so learns
+# of every end of that process; then it kills the server, and cleans up if nobody else can. No other
+# process gets the server's number meanwhile: it is also that of their group, where the child stays.
 _SUPERVISED = """
 folder=$1
 shift
@@ -512,7 +513,7 @@ exec 3<&0
   kill -9 $$
   [ "$in_order" ] || rm -rf "$folder"
   kill -9 -$$
-} &
+} 2>/dev/null &
 exec "$@" 3<&- </dev/null
 """
 _IN_ORDER = b"in order\n"

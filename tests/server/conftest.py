@@ -81,7 +81,7 @@ class Log:
                 await asyncio.wait_for(
                     self._changed.wait_for(lambda: self.events.count(event) >= times), 30
                 )
-            except asyncio.TimeoutError:  # noqa: UP041 - not the same before Python 3.11
+            except asyncio.TimeoutError:
                 msg = f"{event} did not happen {times} times; these did: {self.events}"
                 raise AssertionError(msg) from None
 

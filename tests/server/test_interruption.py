@@ -298,7 +298,7 @@ async def test_tools_that_run_side_by_side_are_all_cut_off(
     ]
 
 
-async def test_a_409_that_is_not_a_cancellation_fails_the_turn(  # noqa: C901
+async def test_a_409_that_is_not_a_cancellation_fails_the_turn(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
     payments = restate.Service("FourOhNine")
