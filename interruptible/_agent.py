@@ -11,7 +11,7 @@ from restate.serde import Serde
 
 from interruptible import _checks, _object, _types
 from interruptible._task import Task, work
-from interruptible._types import Message, Policy, Turn
+from interruptible._types import POLICIES, Message, Policy, Turn
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -50,7 +50,10 @@ class Agent:
     Args:
         name: The object's name; by default the class's. The service is called the same, with
             "Agent" at the end replaced by "Task", or "Task" added.
-        policy: What a message does to a live turn.
+        policy: What a message does to a live turn, unless it says so itself: `interrupt` cancels
+            all that is live, `queue` waits for it, `reject` is refused with a 423.
+        allowed_policies: What messages may choose from; by default all. Others get a 400.
+        max_pending: How many turns may be at work or queued; one more is refused with a 429.
         cleanup_timeout: How long a new turn waits for the cleanup of the one it interrupted.
         inactivity_timeout: How long a step may be silent and still be interrupted at once;
             `None` for the server's default.
@@ -74,6 +77,8 @@ class Agent:
         name: str | None = None,
         *,
         policy: Policy = "interrupt",
+        allowed_policies: Sequence[Policy] = POLICIES,
+        max_pending: int = 32,
         cleanup_timeout: timedelta = timedelta(seconds=30),
         inactivity_timeout: timedelta | None = INACTIVITY_TIMEOUT,
         abort_timeout: timedelta | None = INACTIVITY_TIMEOUT,
@@ -91,7 +96,9 @@ class Agent:
         _checks.check_options(
             self.name,
             policy=policy,
+            allowed_policies=allowed_policies,
             max_content=max_content,
+            max_pending=max_pending,
             retry_policy=retry_policy,
             cleanup_timeout=cleanup_timeout,
             inactivity_timeout=inactivity_timeout,
@@ -100,6 +107,8 @@ class Agent:
         )
         self.task_name = f"{self.name.removesuffix('Agent')}Task"
         self.policy: Policy = policy
+        self.allowed_policies: Sequence[Policy] = tuple(allowed_policies)
+        self.max_pending = max_pending
         self.cleanup_timeout = cleanup_timeout
         self.max_content = max_content
         _checks.claim(self, self.name, self.task_name)
@@ -239,6 +248,8 @@ class Options(TypedDict, total=False):
 
     name: str | None
     policy: Policy
+    allowed_policies: Sequence[Policy]
+    max_pending: int
     cleanup_timeout: timedelta
     inactivity_timeout: timedelta | None
     abort_timeout: timedelta | None

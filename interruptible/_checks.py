@@ -19,7 +19,15 @@ PUBLIC: Final = {"message", "cancel", "attach", "get_history", "get_status"}
 """The handlers of every agent that are attributes of it, too."""
 PRIVATE: Final = {"settle", "recover", "load"}
 """Those that only Restate calls."""
-ATTRIBUTES: Final = {"name", "task_name", "policy", "cleanup_timeout", "max_content"}
+ATTRIBUTES: Final = {
+    "name",
+    "task_name",
+    "policy",
+    "allowed_policies",
+    "cleanup_timeout",
+    "max_content",
+    "max_pending",
+}
 
 
 def check_class(cls: type[Any], base: type[Any], exposed: Mapping[str, str]) -> None:
@@ -57,7 +65,14 @@ def check_function(function: Any) -> None:
 
 
 def check_options(
-    name: Any, *, policy: Any, max_content: Any, retry_policy: Any, **durations: Any
+    name: Any,
+    *,
+    policy: Any,
+    allowed_policies: Any,
+    max_content: Any,
+    max_pending: Any,
+    retry_policy: Any,
+    **durations: Any,
 ) -> None:
     """Refuse options that make no sense, alone or together."""
     if not isinstance(name, str):
@@ -68,30 +83,24 @@ def check_options(
             "digits, `.`, `_` and `-` that begins with a letter."
         )
         raise ValueError(msg)
-    if policy not in POLICIES:
-        msg = f"{name}: there is no policy {policy!r}. Choose one of {', '.join(POLICIES)}."
-        raise ValueError(msg)
-    if not isinstance(max_content, int) or isinstance(max_content, bool):
-        msg = f"{name}: max_content is {max_content!r}. Write it as a whole number of bytes."
-        raise TypeError(msg)
-    if max_content < 1:
-        msg = f"{name}: max_content={max_content} would refuse every message. Raise it."
-        raise ValueError(msg)
+    _check_policies(name, policy, allowed_policies)
+    for option, number in {"max_content": max_content, "max_pending": max_pending}.items():
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise TypeError(f"{name}: {option} is {number!r}. Write it as a whole number.")
+        if number < 1:
+            raise ValueError(f"{name}: {option}={number} would refuse every message. Raise it.")
     if not isinstance(retry_policy, (InvocationRetryPolicy, type(None))):
-        msg = (
+        raise TypeError(
             f"{name}: retry_policy is {retry_policy!r}. Write it as a "
             "`restate.InvocationRetryPolicy`."
         )
-        raise TypeError(msg)
     for option, value in durations.items():
         if value is None and option != "cleanup_timeout":
             continue
         if not isinstance(value, timedelta):
-            msg = f"{name}: {option} is {value!r}. Write it as a `datetime.timedelta`."
-            raise TypeError(msg)
+            raise TypeError(f"{name}: {option} is {value!r}. Write it as a `datetime.timedelta`.")
         if value < timedelta(0):
-            msg = f"{name}: {option}={value} is in the past. Make it positive."
-            raise ValueError(msg)
+            raise ValueError(f"{name}: {option}={value} is in the past. Make it positive.")
 
 
 def claim(agent: Any, *names: str) -> None:
@@ -106,6 +115,20 @@ def claim(agent: Any, *names: str) -> None:
                 f"There is an agent {owner} already{which}. Give one of them another `name`."
             )
     _owners.update(dict.fromkeys(names, agent))
+
+
+def _check_policies(name: str, policy: Any, allowed: Any) -> None:
+    if isinstance(allowed, str):
+        raise TypeError(f"{name}: allowed_policies is {allowed!r}. Write it as a list or a tuple.")
+    for chosen in (policy, *allowed):
+        if chosen not in POLICIES:
+            raise ValueError(
+                f"{name}: there is no policy {chosen!r}. Choose from {', '.join(POLICIES)}."
+            )
+    if policy not in allowed:
+        raise ValueError(
+            f"{name}: its policy {policy!r} is not among its allowed_policies. Add it there."
+        )
 
 
 def _check_handler(cls: type[Any], base: type[Any], name: str, exposed: str) -> None:

@@ -5,7 +5,7 @@ invocation id of a new task; that one is shielded, as state set before a failure
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final, Protocol, TypeVar
 
@@ -26,14 +26,15 @@ from interruptible._task import Body, Ending, ending
 from interruptible._types import (
     Cancelled,
     Dispatch,
-    LiveTurn,
     Message,
     Outcome,
+    Policy,
     Receipt,
     Refusal,
     Settlement,
     Status,
     Turn,
+    cancel_in,
     message_in,
     nothing_in,
     turn_in,
@@ -41,7 +42,6 @@ from interruptible._types import (
 
 T = TypeVar("T")
 AnyContext = ObjectContext | ObjectSharedContext
-_Asked = tuple[RestateDurableFuture[Any], RestateDurableFuture[Any]]
 
 GRACE: Final = timedelta(seconds=1)
 """How long the report of a task that Restate knows no more may be under way."""
@@ -51,39 +51,62 @@ class Settings(Body, Protocol):
     """What the handlers need of their agent."""
 
     task_name: str
+    policy: Policy
+    allowed_policies: Sequence[Policy]
     max_content: int
+    max_pending: int
 
 
 async def message(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
-    """Take in a message: it interrupts what is live, and becomes the next turn."""
-    said = _checked(message_in, body, max_content=agent.max_content)
+    """Take in a message: it becomes the next turn, and interrupts what is live or waits for it."""
+    request = _checked(
+        message_in,
+        body,
+        max_content=agent.max_content,
+        policy=agent.policy,
+        allowed=agent.allowed_policies,
+    )
     record = await _find_lost(agent, ctx, await _load(ctx))
     if record is None:
         record = Record(epoch=f"{ctx.random().getrandbits(32):08x}")
-    step = _session.message(record)
+    seen = record
+    if request.policy != "interrupt" or request.if_idle or request.if_turn is not None:
+        # It may be refused for what is live: so leave out what only the record calls live.
+        asked = await _look(agent, ctx, record)
+        seen = record._replace(live=tuple(x for x, _, end in asked if end is None))
+    refusal = _session.refusal(
+        seen,
+        request.policy,
+        max_pending=agent.max_pending,
+        if_turn=request.if_turn,
+        if_idle=request.if_idle,
+    )
+    if refusal is not None:
+        raise TerminalError(refusal[1], refusal[0])
+    step = _session.message(record, request.policy)
     turn = record.next
-    _history.begin(ctx, turn, [said])
+    _history.begin(ctx, turn, [request.message])
     _apply(ctx, step)
-    handle = _dispatch(agent, ctx, step.record, turn, [said])
+    handle = _dispatch(agent, ctx, step.record, turn, [request.message])
     task_id = await shield(handle.invocation_id())
     _store(ctx, _session.dispatched(step.record, turn, task_id))
     return {
         "turn": turn,
         "task_id": task_id,
-        "status": "waiting" if record.live else "running",
+        "status": "waiting" if seen.live else "running",
         "interrupted": [x.turn for x in step.cancel],
     }
 
 
 async def cancel(agent: Settings, ctx: ObjectContext, body: Any) -> Cancelled:
     """Cancel everything live, or one turn; what is over already is no error."""
-    turn = _checked(turn_in, body)
+    turn, reason = _checked(cancel_in, body)
     record = await _find_lost(agent, ctx, await _load(ctx))
     if turn is not None:
         _require(record, turn)
     if record is None:
         return {"cancelled": []}
-    step = _session.cancel(record, turn)
+    step = _session.cancel(record, turn, reason)
     if step.cancel:
         _apply(ctx, step)
     return {"cancelled": [x.turn for x in step.cancel]}
@@ -116,26 +139,18 @@ async def get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) -> St
     """
     _checked(nothing_in, body)
     record = await _load(ctx)
-    asked: list[tuple[Live, str, _Asked]] = []
-    for x in record.live if record is not None else ():
-        assert record is not None  # noqa: S101
-        task_id = x.task_id or await _find(agent, ctx, record, x.turn)
-        asked.append((x, task_id, _ask(agent, ctx, record, x.turn, task_id)))
-    live: list[LiveTurn] = []
-    for x, task_id, answers in asked:
-        end = await _answer(ctx, x.turn, *answers)
+    live: list[Live] = []
+    for x, task_id, end in await _look(agent, ctx, record) if record is not None else ():
         if end is not None:
             _send(ctx, agent.name, "recover", {"turn": x.turn})
         if end is None or end.reported:
-            live.append({"turn": x.turn, "task_id": task_id, "cancelled": x.cancelled})
-    if not live:
-        return {"status": "idle", "turn": None, "task_id": None, "live": []}
-    newest = live[-1]
+            live.append(x._replace(task_id=task_id))
+    busy = Record("", live=tuple(live)).at_work
     return {
-        "status": "running",
-        "turn": newest["turn"],
-        "task_id": newest["task_id"],
-        "live": live,
+        "status": "idle" if busy is None else "running",
+        "turn": None if busy is None else busy.turn,
+        "task_id": None if busy is None else busy.task_id,
+        "live": [{"turn": x.turn, "task_id": x.task_id, "cancelled": x.cancelled} for x in live],
     }
 
 
@@ -188,27 +203,29 @@ async def _outcome(agent: Settings, ctx: ObjectSharedContext, record: Record, tu
     return await _recorded(ctx, turn)
 
 
-def _ask(
-    agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int, task_id: str
-) -> _Asked:
-    """Ask whether a task is over, without waiting for it.
+async def _look(
+    agent: Settings, ctx: AnyContext, record: Record
+) -> list[tuple[Live, str, Ending | None]]:
+    """Ask for each live turn how its task ended, without waiting; `None` is: it did not.
 
     A call with the task's own idempotency key goes to the same partition as the attach before it,
     and is answered after it: if the attach has no answer by then, the task is not over.
     """
-    task = ctx.attach_invocation(task_id, serde=JSON)
-    key = _idempotency_key(ctx, record, turn)
-    return task, ctx.generic_call(agent.task_name, "mark", b"", idempotency_key=key)
-
-
-async def _answer(
-    ctx: ObjectSharedContext,
-    turn: int,
-    task: RestateDurableFuture[Any],
-    mark: RestateDurableFuture[Any],
-) -> Ending | None:
-    done, _ = await restate.wait_completed(task, mark)
-    return await ending(ctx, turn, task) if task in done else None
+    asked: list[tuple[Live, str, RestateDurableFuture[Any], RestateDurableFuture[Any]]] = []
+    for x in record.live:
+        task_id = x.task_id or await _find(agent, ctx, record, x.turn)
+        task: RestateDurableFuture[Any] = ctx.attach_invocation(task_id, serde=JSON)
+        key = _idempotency_key(ctx, record, x.turn)
+        mark: RestateDurableFuture[Any] = ctx.generic_call(
+            agent.task_name, "mark", b"", idempotency_key=key
+        )
+        asked.append((x, task_id, task, mark))
+    looked: list[tuple[Live, str, Ending | None]] = []
+    for x, task_id, task, mark in asked:
+        done, _ = await restate.wait_completed(task, mark)
+        end = await ending(ctx, x.turn, task) if task in done else None
+        looked.append((x, task_id, end))
+    return looked
 
 
 async def _find_lost(agent: Settings, ctx: ObjectContext, record: Record | None) -> Record | None:

@@ -41,6 +41,16 @@ class Record(NamedTuple):
         return tuple(live for live in self.live if live.turn < turn)
 
     @property
+    def at_work(self) -> Live | None:
+        """The live turn whose turn it is: the oldest that is not cancelled, or else the newest."""
+        return next((x for x in self.live if x.cancelled is None), (*self.live[-1:], None)[0])
+
+    @property
+    def pending(self) -> int:
+        """How many turns are at work or wait for it; those that are cancelled do neither."""
+        return sum(x.cancelled is None for x in self.live)
+
+    @property
     def lost(self) -> tuple[int, ...]:
         """Turns whose task may be running but whose id is unknown: their `message` was killed."""
         return tuple(live.turn for live in self.live if live.task_id is None)
@@ -56,20 +66,50 @@ class Step(NamedTuple):
     """Send the task of this turn, after all that were live."""
 
 
-def message(record: Record) -> Step:
-    """A message arrived: it interrupts everything live and becomes the next turn."""
+def refusal(
+    record: Record,
+    policy: str = "interrupt",
+    *,
+    max_pending: int = 32,
+    if_turn: int | None = None,
+    if_idle: bool = False,
+) -> tuple[int, str] | None:
+    """Why a message cannot be taken in as things are: the HTTP status, and the reason.
+
+    Args:
+        record: The session, without the live turns whose tasks are over already.
+        policy: What the message would do to a live turn.
+        max_pending: How many turns may be at work or wait for it.
+        if_turn: Take the message only if this turn is at work.
+        if_idle: Take the message only if no turn is live.
+    """
+    busy = record.at_work
+    live = "no turn is live" if busy is None else f"turn {busy.turn} is live"
+    if if_idle and busy is not None:
+        return 412, f"if_idle: {live}. Wait for it, or leave out if_idle."
+    if if_turn is not None and (busy is None or busy.turn != if_turn):
+        return 412, f"if_turn: {live}, not turn {if_turn}. Look at what has happened since."
+    if policy == "reject" and busy is not None:
+        return 423, f"policy: {live}, and this message asks not to disturb it. Wait for it."
+    if policy == "queue" and record.pending >= max_pending:
+        return 429, f"policy: {record.pending} turns are pending already. Wait, or interrupt them."
+    return None
+
+
+def message(record: Record, policy: str = "interrupt") -> Step:
+    """A message was accepted: it becomes the next turn, and may interrupt everything live."""
     turn = record.next
-    cancelling = _cancel(record, record.live, f"interrupted by turn {turn}")
-    live = (*cancelling.record.live, Live(turn))
-    return cancelling._replace(
-        record=cancelling.record._replace(next=turn + 1, live=live), dispatch=turn
-    )
+    step = Step(record)
+    if policy == "interrupt":
+        step = _cancel(record, record.live, f"interrupted by turn {turn}")
+    live = (*step.record.live, Live(turn))
+    return step._replace(record=step.record._replace(next=turn + 1, live=live), dispatch=turn)
 
 
-def cancel(record: Record, turn: int | None = None) -> Step:
+def cancel(record: Record, turn: int | None = None, reason: str | None = None) -> Step:
     """Somebody cancels one live turn, or all. What is over or cancelled already stays as it is."""
     chosen = record.live if turn is None else tuple(x for x in record.live if x.turn == turn)
-    return _cancel(record, chosen, "cancelled")
+    return _cancel(record, chosen, "cancelled" if reason is None else f"cancelled: {reason}")
 
 
 def dispatched(record: Record, turn: int, task_id: str) -> Record:

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias, TypeGuard
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeGuard
 
 if sys.version_info >= (3, 11):
     from typing import NotRequired, TypedDict
@@ -13,17 +13,31 @@ else:
 Message: TypeAlias = dict[str, Any]
 """One message, as the chat APIs have it: `role`, `content`, and what else they take."""
 
-Policy: TypeAlias = Literal["interrupt"]
+Policy: TypeAlias = Literal["interrupt", "queue", "reject"]
 TurnStatus: TypeAlias = Literal["running", "completed", "interrupted", "failed", "killed"]
 
-POLICIES: Final[tuple[Policy, ...]] = ("interrupt",)
+POLICIES: Final[tuple[Policy, ...]] = ("interrupt", "queue", "reject")
 MAX_CONTENT: Final = 1024 * 1024
+MAX_REASON: Final = 1000
+"""Bytes of the reason for a cancel: it stands in the record that each message reads."""
 MAX_DEPTH: Final = 64
 """How deep content may be nested: Python's JSON gives up at about a thousand."""
 
 
+class Request(NamedTuple):
+    """A message as it came in, with what it asks for."""
+
+    message: Message
+    policy: Policy
+    if_turn: int | None
+    if_idle: bool
+
+
 class Receipt(TypedDict):
-    """The answer to a message: the turn it became, and the live turns that it interrupted."""
+    """The answer to a message: the turn it became, and the live turns that it interrupted.
+
+    The status is `waiting` while an earlier turn is at work or cleans up, otherwise `running`.
+    """
 
     turn: int
     task_id: str
@@ -122,27 +136,38 @@ def parse(body: bytes) -> Any:
         return Malformed(str(e))
 
 
-def message_in(body: Any, *, max_content: int) -> Message:
+def message_in(body: Any, *, max_content: int, policy: Policy, allowed: Sequence[str]) -> Request:
     """Check the body of `message`.
 
+    Args:
+        body: The body.
+        max_content: The largest content, in bytes.
+        policy: The policy of a message that names none.
+        allowed: The policies that the agent allows.
+
     Returns:
-        The message to store.
+        The message to store, and what it asks for.
 
     Raises:
         Refusal: 400 names the field that is wrong; 413 when the content is too long.
     """
-    fields = _fields(body, {"content", "role", "policy"}, example='{"content": "Hello"}')
+    known = {"content", "role", "policy", "if_turn", "if_idle"}
+    fields = _fields(body, known, example='{"content": "Hello"}')
     if "content" not in fields:
         raise Refusal("content: is missing. Send text, or a list of parts.")
     role = fields.get("role", "user")
     if role != "user":
         raise Refusal(f'role: must be "user", not {_short(role)}. Leave it out.')
-    policy = fields.get("policy", POLICIES[0])
-    if policy not in POLICIES:
-        raise Refusal(f"policy: must be one of {', '.join(POLICIES)}, not {_short(policy)}.")
+    chosen = fields.get("policy", policy)
+    if chosen not in allowed:
+        raise Refusal(f"policy: must be one of {', '.join(allowed)}, not {_short(chosen)}.")
+    if_idle = fields.get("if_idle", False)
+    if not isinstance(if_idle, bool):
+        raise Refusal(f"if_idle: must be true or false, not {_short(if_idle)}.")
     content = fields["content"]
     _check_content(content, max_content)
-    return {"role": "user", "content": content}
+    message: Message = {"role": "user", "content": content}
+    return Request(message, chosen, _whole_number(fields, "if_turn"), if_idle)
 
 
 def _check_content(content: Any, max_content: int) -> None:
@@ -171,17 +196,36 @@ def _check_content(content: Any, max_content: int) -> None:
 
 
 def turn_in(body: Any) -> int | None:
-    """Check the body of `cancel` and `attach`: nothing, or `{"turn": n}`.
+    """Check the body of `attach`: nothing, or `{"turn": n}`.
 
     Raises:
         Refusal: 400 names the field that is wrong.
     """
     if body is None:
         return None
-    turn = _fields(body, {"turn"}, example='{"turn": 1}, or no body').get("turn")
-    if turn is not None and (not isinstance(turn, int) or isinstance(turn, bool)):
-        raise Refusal(f"turn: must be a whole number, not {_short(turn)}.")
-    return turn
+    return _whole_number(_fields(body, {"turn"}, example='{"turn": 1}, or no body'), "turn")
+
+
+def cancel_in(body: Any) -> tuple[int | None, str | None]:
+    """Check the body of `cancel`: nothing, or `{"turn": n, "reason": text}`, or one of them.
+
+    Raises:
+        Refusal: 400 names the field that is wrong.
+    """
+    if body is None:
+        return None, None
+    fields = _fields(body, {"turn", "reason"}, example='{"turn": 1}, or no body')
+    reason = fields.get("reason")
+    if reason is not None:
+        if not isinstance(reason, str):
+            raise Refusal(f"reason: must be text, not {_short(reason)}.")
+        try:
+            size = len(reason.encode())
+        except UnicodeEncodeError:
+            raise Refusal("reason: has half a surrogate pair, which is no text.") from None
+        if size > MAX_REASON:
+            raise Refusal(f"reason: has {size} bytes; at most {MAX_REASON} are accepted.")
+    return _whole_number(fields, "turn"), reason
 
 
 def nothing_in(body: Any) -> None:
@@ -233,6 +277,13 @@ def _fields(body: Any, known: set[str], *, example: str) -> Mapping[str, Any]:
     return body
 
 
+def _whole_number(fields: Mapping[str, Any], name: str) -> int | None:
+    value = fields.get(name)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise Refusal(f"{name}: must be a whole number, not {_short(value)}.")
+    return value
+
+
 def _is_deep(value: Any, levels: int) -> bool:
     if _is_object(value):
         value = list(value.values())
@@ -259,12 +310,12 @@ def _short(value: Any, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
-def _optional_turn(title: str, default: str) -> dict[str, Any]:
+def _optional_turn(title: str, default: str, **more: Any) -> dict[str, Any]:
     turn = {"type": ["integer", "null"], "minimum": 1, "description": f"By default {default}."}
     return {
         "title": title,
         "type": ["object", "null"],
-        "properties": {"turn": turn},
+        "properties": {"turn": turn, **more},
         "additionalProperties": False,
     }
 
@@ -294,16 +345,24 @@ MESSAGE_IN: Final[dict[str, Any]] = {
         },
         "role": {"const": "user", "default": "user"},
         "policy": {
-            "description": "What the message does to a live turn.",
+            "description": "What the message does to a live turn; by default the agent's.",
             "enum": list(POLICIES),
-            "default": POLICIES[0],
         },
+        "if_turn": {
+            "description": "Only if this turn is at work.",
+            "type": ["integer", "null"],
+        },
+        "if_idle": {"description": "Only if no turn is live.", "type": "boolean"},
     },
     "required": ["content"],
     "additionalProperties": False,
     "examples": [{"content": "Write me a small todo CLI in Python."}],
 }
-CANCEL_IN: Final[dict[str, Any]] = _optional_turn("Cancel", "everything live")
+CANCEL_IN: Final[dict[str, Any]] = _optional_turn(
+    "Cancel",
+    "everything live",
+    reason={"type": ["string", "null"], "description": "Why; it is kept with the turn."},
+)
 ATTACH_IN: Final[dict[str, Any]] = _optional_turn("Attach", "the newest")
 NOTHING_IN: Final[dict[str, Any]] = {
     "title": "Nothing",

@@ -49,6 +49,8 @@ class Session:
         content: str | Sequence[Mapping[str, Any]],
         *,
         policy: Policy | None = None,
+        if_turn: int | None = None,
+        if_idle: bool = False,
         idempotency_key: str | None = None,
     ) -> Receipt:
         """Send a message, and return as soon as it is accepted.
@@ -56,32 +58,49 @@ class Session:
         Args:
             content: Text, or a list of parts.
             policy: What it does to a live turn; by default the agent's.
+            if_turn: Send it only if this turn is at work.
+            if_idle: Send it only if no turn is live.
             idempotency_key: Restate takes messages of one key for one message.
 
         Returns:
             The turn that it became, and the turns that it interrupted.
 
         Raises:
-            TerminalError: 400 or 413 when the message is refused; then nothing has changed.
+            TerminalError: When the message is refused; then nothing has changed. 400 or 413: there
+                is something wrong with it. 412: `if_turn` or `if_idle` does not hold. 423: a turn
+                is live, and the policy is `reject`. 429: too many turns are queued.
         """
         body: dict[str, Any] = {"content": content}
         if policy is not None:
             body["policy"] = policy
+        if if_turn is not None:
+            body["if_turn"] = if_turn
+        if if_idle:
+            body["if_idle"] = True
         return cast("Receipt", await self._call("message", body, idempotency_key))
 
     async def ask(
-        self, content: str | Sequence[Mapping[str, Any]], *, policy: Policy | None = None
+        self,
+        content: str | Sequence[Mapping[str, Any]],
+        *,
+        policy: Policy | None = None,
+        if_turn: int | None = None,
+        if_idle: bool = False,
     ) -> Outcome:
         """Send a message and wait for the outcome of its turn.
 
         Raises:
-            TerminalError: 400 or 413 when the message is refused; then nothing has changed.
+            TerminalError: When the message is refused, as by `send`.
         """
-        receipt = await self.send(content, policy=policy)
+        receipt = await self.send(content, policy=policy, if_turn=if_turn, if_idle=if_idle)
         return await self.attach(receipt["turn"])
 
-    async def cancel(self, turn: int | None = None) -> list[int]:
+    async def cancel(self, turn: int | None = None, *, reason: str | None = None) -> list[int]:
         """Cancel everything live, or one turn.
+
+        Args:
+            turn: Which; without it, everything live.
+            reason: Why; it is kept with the turn.
 
         Returns:
             The turns that this cancelled; what is over already is no error.
@@ -89,7 +108,7 @@ class Session:
         Raises:
             TerminalError: 404 when there is no such turn.
         """
-        body = None if turn is None else {"turn": turn}
+        body = {"turn": turn, "reason": reason}
         return cast("Cancelled", await self._call("cancel", body))["cancelled"]
 
     async def attach(self, turn: int | None = None) -> Outcome:
