@@ -62,7 +62,7 @@ def import_times(python: Path, runs: int = 15) -> tuple[float, float]:
     for _ in range(runs):
         for module, times in took.items():
             started = time.perf_counter()
-            run(python, "-c", f"import {module}")
+            run(python, "-I", "-c", f"import {module}")
             times.append(time.perf_counter() - started)
     return statistics.median(took["restate"]), statistics.median(took["interruptible"])
 
