@@ -13,7 +13,7 @@ from restate import InvocationRetryPolicy
 from interruptible._types import POLICIES
 
 _owners: WeakValueDictionary[str, Any] = WeakValueDictionary()
-_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_NAME: Final = r"[A-Za-z][A-Za-z0-9._-]*"
 _TAKEN: Final = {"restate", "openapi"}
 PUBLIC: Final = {"message", "cancel", "attach", "get_history", "get_status"}
 """The handlers of every agent that are attributes of it, too."""
@@ -77,7 +77,7 @@ def check_options(
     """Refuse options that make no sense, alone or together."""
     if not isinstance(name, str):
         raise TypeError(f"The name of an agent is {name!r}. Write it as text.")
-    if not _NAME.fullmatch(name) or name.lower() in _TAKEN:
+    if not re.fullmatch(_NAME, name) or name.lower() in _TAKEN:
         msg = (
             f"{name!r} cannot be the name of a Restate object. Give the agent a `name` of letters, "
             "digits, `.`, `_` and `-` that begins with a letter."
