@@ -121,15 +121,21 @@ async def harness(
 
 @asynccontextmanager
 async def restate_server(
-    *, always_replay: bool = False, env: Mapping[str, str] | None = None
+    *,
+    always_replay: bool = False,
+    env: Mapping[str, str] | None = None,
+    ingress_port: int = 0,
+    admin_port: int = 0,
 ) -> AsyncGenerator[Restate]:
-    """Start a server on free ports of the loopback interface, with its data in a temporary folder.
+    """Start a server on the loopback interface, with its data in a temporary folder.
 
     It ends with the block, and with this process, however that ends.
 
     Args:
         always_replay: Suspend and replay at every await, which finds non-determinism.
         env: Configuration of the server, `RESTATE_…` variables.
+        ingress_port: Where clients reach it; 0 is a free port.
+        admin_port: Where its admin API and UI are; 0 is a free port.
 
     Raises:
         ServerNotFound: Raised when there is no server and none can be installed.
@@ -141,7 +147,7 @@ async def restate_server(
     limits = httpx.Limits(max_connections=None)
     with tempfile.TemporaryDirectory(prefix="restate-", ignore_cleanup_errors=True) as folder:
         async with httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as http:  # noqa: S113
-            server = _Server(binary, Path(folder), env or {}, http)
+            server = _Server(binary, Path(folder), env or {}, http, (ingress_port, admin_port))
             try:
                 await server.start()
                 yield Restate(server, http, always_replay=always_replay)
@@ -304,12 +310,18 @@ class _Server:
     """The process, from one start to the next; its ports stay once it has come up on them."""
 
     def __init__(
-        self, binary: Path, base_dir: Path, env: Mapping[str, str], http: httpx.AsyncClient
+        self,
+        binary: Path,
+        base_dir: Path,
+        env: Mapping[str, str],
+        http: httpx.AsyncClient,
+        wanted_ports: tuple[int, int],
     ) -> None:
         self.base_dir = base_dir
         self._binary = binary
         self._env = env
         self._http = http
+        self._wanted_ports = wanted_ports
         self._log = base_dir / "server.log"
         self._ports: tuple[int, ...] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -317,7 +329,7 @@ class _Server:
     async def start(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT
         for _ in range(3):  # somebody may take a free port before the server does
-            ports = self._ports or _free_ports()
+            ports = self._ports or _free_ports(*self._wanted_ports)
             self._process = process = self._spawn(*ports)
             while process.poll() is None and time.monotonic() < deadline:
                 if await self._is_ready():
@@ -470,12 +482,12 @@ class _Listener(socket.socket):
                 connection.shutdown(socket.SHUT_RDWR)
 
 
-def _free_ports() -> tuple[int, ...]:
+def _free_ports(*wanted: int) -> tuple[int, ...]:
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    ports = tuple(listener.getsockname()[1] for listener in listeners)
+    free = tuple(listener.getsockname()[1] for listener in listeners)
     for listener in listeners:
         listener.close()
-    return ports
+    return (*(port or free[i] for i, port in enumerate(wanted)), *free[len(wanted) :])
 
 
 def _tail(log: str) -> str:

@@ -222,7 +222,7 @@ async def test_a_port_that_somebody_takes_first_is_given_up(
     async with restate_server() as first:
         taken = tuple(int(url.rpartition(":")[2]) for url in (first.ingress_url, first.admin_url))
         choices = [(*taken, closed_port()), testing._free_ports()]
-        monkeypatch.setattr(testing, "_free_ports", lambda: choices.pop(0))
+        monkeypatch.setattr(testing, "_free_ports", lambda *_: choices.pop(0))
 
         async with restate_server() as second:
             assert not choices

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import httpx
 
 from examples.quickstart import agent
 from examples.quickstart.offline_model import endpoint
 from examples.quickstart.screen import Screen
-from interruptible.testing import find_server, serve
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+from interruptible.testing import restate_server, serve
 
 CALLS = """
   # One message, and the answer to it.
@@ -50,7 +40,12 @@ async def main() -> None:
     screen = Screen()
     screen.title("Interruptible agents on Restate: the quickstart, up until Ctrl-C")
     screen.line()
-    async with endpoint() as model, serve(agent.app) as url, restate_server(ingress, admin, url):
+    async with (
+        endpoint() as model,
+        serve(agent.app) as url,
+        restate_server(ingress_port=ingress, admin_port=admin) as restate,
+    ):
+        await restate.register(url)
         screen.row("model", model.label if model else "the real one of OPENAI_API_KEY")
         screen.row("agent", f"CodingAgent (object) and CodingTask (service) on {url}")
         screen.row("restate", f"ingress on http://localhost:{ingress}, agent registered")
@@ -72,55 +67,6 @@ def free_port(name: str, usual: int) -> int:
         remedy = f"Stop what listens there, or choose another: make serve {name}={port + 10000}"
         msg = f"port {port} cannot be used: {os.strerror(error.errno or 0).lower()}. {remedy}"
         raise RuntimeError(msg) from error
-
-
-@contextlib.asynccontextmanager
-async def restate_server(ingress: int, admin: int, agent_url: str) -> AsyncGenerator[None]:
-    """Run a restate-server that knows the agent, with its data in a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="restate-", ignore_cleanup_errors=True) as folder:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("RESTATE_")}
-        configuration = {
-            "RESTATE_ADMIN__BIND_PORT": str(admin),
-            "RESTATE_BASE_DIR": folder,
-            "RESTATE_BIND_IP": "127.0.0.1",
-            "RESTATE_BIND_PORT": str(free_port("FABRIC_PORT", 0)),
-            "RESTATE_DISABLE_TELEMETRY": "true",
-            "RESTATE_INGRESS__BIND_PORT": str(ingress),
-            "RESTATE_LISTEN_MODE": "tcp",
-            "RESTATE_LOG_DISABLE_ANSI_CODES": "true",
-            "TMPDIR": folder,
-        }
-        log = Path(folder, "server.log")
-        with log.open("wb") as out:
-            server = subprocess.Popen(  # noqa: S603
-                [str(find_server()), "--no-logo"],
-                env={**inherited, **configuration},
-                stdout=out,
-                stderr=out,
-            )
-        try:
-            deployment = {"uri": agent_url, "force": True}
-            await until_accepted(server, log, f"http://127.0.0.1:{admin}/deployments", deployment)
-            await until_accepted(server, log, f"http://127.0.0.1:{ingress}/restate/health")
-            yield
-        finally:
-            server.kill()
-            server.wait()
-
-
-async def until_accepted(
-    server: subprocess.Popen[bytes], log: Path, url: str, body: object = None
-) -> None:
-    """Repeat a request (a GET, or a POST of a body) until the server, once it is up, accepts it."""
-    method = "POST" if body else "GET"
-    async with httpx.AsyncClient(trust_env=False) as http:
-        while server.poll() is None:
-            with contextlib.suppress(httpx.TransportError):
-                if (await http.request(method, url, json=body)).is_success:
-                    return
-            await asyncio.sleep(0.05)
-    msg = f"restate-server did not start:\n{log.read_text(errors='replace')[-2000:]}"
-    raise RuntimeError(msg)
 
 
 def show_log(screen: Screen) -> None:

@@ -14,7 +14,7 @@ from restate import Context, ObjectContext, ObjectSharedContext, VirtualObject
 from interruptible import Agent, Session, Task, _history, _session, handler
 from interruptible.testing import harness
 
-RUNS = 15
+RUNS = 25
 SIZES = ((10, 1000), (100, 1000), (1000, 1000), (4000, 1000), (400, 20_000))
 
 

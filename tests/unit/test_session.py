@@ -56,7 +56,7 @@ def test_a_turn_gets_one_outcome_and_it_is_its_tasks(walked: Walk) -> None:
 
 
 def test_in_the_end_nothing_is_live_and_the_last_turn_was_answered(walked: Walk) -> None:
-    assert story_of(walked, "at_rest_nothing_is_live_and_the_last_turn_was_answered") is None
+    assert story_of(walked, "at_rest_nothing_is_live_and_all_that_was_wanted_was_answered") is None
 
 
 def test_a_turn_that_was_superseded_before_it_began_does_not_begin(walked: Walk) -> None:
@@ -206,7 +206,7 @@ MISTAKES: list[tuple[str, Any, str | Fault]] = [
     (
         "settle",
         settle_does_not_take_the_cancelled,
-        "at_rest_nothing_is_live_and_the_last_turn_was_answered",
+        "at_rest_nothing_is_live_and_all_that_was_wanted_was_answered",
     ),
     ("settle", settle_takes_a_turn_every_time, Fault.SETTLED_AGAIN),
     ("message", message_does_not_cancel, "what_was_superseded_before_it_began_does_not_begin"),
@@ -232,7 +232,7 @@ MISTAKES: list[tuple[str, Any, str | Fault]] = [
     (
         "Record.lost",
         LostAreForgotten(),
-        "at_rest_nothing_is_live_and_the_last_turn_was_answered",
+        "at_rest_nothing_is_live_and_all_that_was_wanted_was_answered",
     ),
     ("dump", dump_leaves_out_the_reason, "the_record_can_be_stored"),
 ]

@@ -34,6 +34,11 @@ class Fault(Enum):
     CANCELLED_NOTHING = "a turn was cancelled whose task is unknown"
     SETTLED_AGAIN = "a turn was settled twice"
     SETTLED_OTHER = "a settle touched another turn"
+    CANCELLED_FOR_QUEUE = "a message that interrupts nothing cancelled something"
+    SPARED = "an interrupt spared a live turn"
+    TAKEN_IN = "a message was taken in that is to be refused"
+    TURNED_AWAY = "a message was refused that is to be taken in"
+    OUT_OF_ORDER = "a turn began after a later one"
 
 
 class Outcome(NamedTuple):
@@ -69,10 +74,21 @@ class Slot(NamedTuple):
     outcome: Outcome | None = None
 
 
+class Wish(NamedTuple):
+    """What a message asks for."""
+
+    policy: str
+    if_turn: int | None = None
+    if_idle: bool = False
+
+
 class Budget(NamedTuple):
     """What may still happen."""
 
     messages: int = 0
+    policies: tuple[str, ...] = ("interrupt",)
+    """What each of the messages may choose from."""
+    max_pending: int = 2
     cancels: int = 0
     task_kills: int = 0
     message_kills: int = 0
@@ -93,9 +109,9 @@ class World(NamedTuple):
     accepted: int = 0
     """How many messages were stored; each is known by its place in the order of acceptance."""
     superseded: frozenset[int] = frozenset()
-    """The turns that had not begun when a newer message came."""
+    """The turns that had not begun when a newer message interrupted them."""
     cancelled: frozenset[int] = frozenset()
-    """The turns that a client or an operator cancelled or killed."""
+    """The turns that were live when somebody interrupted, cancelled or killed them."""
     fault: Fault | None = None
     """The first thing that was wrong with an event on the way here."""
 
@@ -168,29 +184,87 @@ def tell(world: World, cancelled: tuple[Live, ...]) -> World:
 
 @event
 def a_message_arrives(world: World) -> Iterator[Happening]:
-    """It is taken in whole, or its handler is killed on either side of the dispatch."""
+    """With every wish; what is taken in alike is one event, and so is all that is refused."""
     if not world.budget.messages:
         return
-    world = find_lost(world.spend("messages"))
-    step = _session.message(world.record)
-    turn = world.record.next
+    found = find_lost(world.spend("messages"))
+    seen = Record("e", found.record.next, tuple(x for x in found.record.live if live(found, x)))
+    verdicts: dict[tuple[str | None, Fault | None], None] = {}
+    for wish in wishes(world):
+        policy, *preconditions = wish
+        refused = _session.refusal(
+            seen,
+            policy,
+            max_pending=world.budget.max_pending,
+            **dict(zip(("if_turn", "if_idle"), preconditions, strict=True)),
+        )
+        fault = None
+        if (refused is not None) != is_to_be_refused(found, wish):
+            fault = Fault.TAKEN_IN if refused is None else Fault.TURNED_AWAY
+        verdicts[None if refused else policy, fault] = None
+    for policy, fault in verdicts:
+        judged = found if fault is None else found.wrong(fault)
+        if policy is None:
+            # What was found for it is not stored either.
+            yield "a message is refused", judged._replace(record=world.record)
+        else:
+            yield from take_in(judged, policy)
+
+
+def wishes(world: World) -> Iterator[Wish]:
+    """All that a message may ask for."""
+    for policy in world.budget.policies:
+        yield Wish(policy)
+        yield Wish(policy, if_idle=True)
+        for turn in range(1, world.record.next + 1):
+            yield Wish(policy, if_turn=turn)
+
+
+def is_to_be_refused(world: World, wish: Wish) -> bool:
+    """Judged by the tasks themselves, and not by the record."""
+    left = [x for x in world.tasks if x.phase != OVER]
+    pending = [x for x in left if not x.told]
+    at_work = [x.turn for x in pending[:1] or left[-1:]]
+    return (
+        (wish.if_idle and bool(left))
+        or (wish.if_turn is not None and [wish.if_turn] != at_work)
+        or (wish.policy == "reject" and bool(left))
+        or (wish.policy == "queue" and len(pending) >= world.budget.max_pending)
+    )
+
+
+def live(world: World, of: Live) -> bool:
+    """Whether a turn that is live by the record is so in truth."""
+    return not over(world, of.turn)
+
+
+def take_in(world: World, policy: str) -> Iterator[Happening]:
+    """Take in a message whole, or be killed on either side of the dispatch."""
+    before = world.record
+    step = _session.message(before, policy)
+    turn = before.next
     if step.dispatch != turn or turn != len(world.slots) + 1:
         world = world.wrong(Fault.NUMBER_USED_AGAIN)
     slots = (*world.slots[: turn - 1], Slot(world.accepted), *world.slots[turn:])
-    not_begun = {x.turn for x in world.tasks if x.phase == WAITING}
-    world = world._replace(
-        record=step.record,
-        slots=slots,
-        accepted=world.accepted + 1,
-        superseded=world.superseded | not_begun,
-    )
+    world = world._replace(record=step.record, slots=slots, accepted=world.accepted + 1)
+    if policy == "interrupt":
+        not_begun = {x.turn for x in world.tasks if x.phase == WAITING}
+        world = world._replace(
+            superseded=world.superseded | not_begun,
+            cancelled=world.cancelled | {x.turn for x in before.live},
+        )
     world = tell(world, step.cancel)
+    if policy != "interrupt" and step.cancel:
+        world = world.wrong(Fault.CANCELLED_FOR_QUEUE)
+    if policy == "interrupt" and any(not told(world, x.turn) for x in before.live):
+        world = world.wrong(Fault.SPARED)
     sent = dispatch(world, turn)
     whole = sent._replace(record=_session.dispatched(sent.record, turn, f"inv-{turn}"))
-    yield f"message {turn}", whole
+    label = f"message {turn}" if policy == "interrupt" else f"message {turn} ({policy})"
+    yield label, whole
     if world.budget.message_kills:
-        yield f"message {turn}, killed before it dispatched", world.spend("message_kills")
-        yield f"message {turn}, killed after it dispatched", sent.spend("message_kills")
+        yield f"{label}, killed before it dispatched", world.spend("message_kills")
+        yield f"{label}, killed after it dispatched", sent.spend("message_kills")
 
 
 @event
@@ -294,6 +368,8 @@ def a_cleanup_takes_too_long(world: World) -> Iterator[Happening]:
 
 def begin(world: World, task: Task) -> World:
     """Start work, and settle the predecessors that have not reported."""
+    if any(x.began for x in world.tasks if x.turn > task.turn):
+        world = world.wrong(Fault.OUT_OF_ORDER)
     unsettled = {x for x in task.after - task.overdue if world.record.find(x)}
     world = world._replace(reports=world.reports | unsettled)
     return world.put(task._replace(phase=WORKING, began=True))
@@ -376,8 +452,19 @@ def stored(record: Record) -> str | None:
 
 
 @invariant
-def at_rest_nothing_is_live_and_the_last_turn_was_answered(world: World) -> str | None:
-    """I5; at rest no task goes on, no report is under way, and who looks sets nothing in motion."""
+def what_nobody_cancelled_goes_on(world: World) -> str | None:
+    """Neither `queue` nor `reject` disturbs what is live, nor does what is refused."""
+    disturbed = [x.turn for x in world.tasks if x.told and x.turn not in world.cancelled]
+    return f"turns {disturbed} were cancelled, and nobody wanted that" if disturbed else None
+
+
+@invariant
+def at_rest_nothing_is_live_and_all_that_was_wanted_was_answered(world: World) -> str | None:
+    """I5, I9; at rest no task goes on, no report is under way, and who looks sets none in motion.
+
+    What is wanted is all that nobody interrupted, cancelled or killed: so is the last turn, and so
+    are those that were queued.
+    """
     looked = find_lost(world)
     if world.reports or looked.tasks != world.tasks or any(True for _ in a_task_goes_on(world)):
         return None
@@ -388,10 +475,10 @@ def at_rest_nothing_is_live_and_the_last_turn_was_answered(world: World) -> str 
         world = settle(world, live.turn) if over(world, live.turn) else world
     if world.record.live:
         return f"{world.record.live} stay live"
-    last = world.slots[-1].outcome if world.slots else None
-    wanted = len(world.slots) in world.cancelled
-    if last and not wanted and last.status not in ("completed", "failed"):
-        return f"the last turn ended as {last}, and nobody wanted that"
+    for turn, slot in enumerate(world.slots, 1):
+        answered = slot.outcome and slot.outcome.status in ("completed", "failed")
+        if not answered and turn not in world.cancelled:
+            return f"turn {turn} ended as {slot.outcome}, and nobody wanted that"
     return None
 
 
