@@ -55,15 +55,25 @@ itself: send no header, `null` or `{}`. Restate's own options apply, such as the
 
 | handler | kind | takes | gives |
 | --- | --- | --- | --- |
-| `message` | exclusive | `{"content": …, "role"?: "user", "policy"?: "interrupt"}` | the receipt |
-| `cancel` | exclusive | nothing, or `{"turn"?: n}` | `{"cancelled": [turns]}` |
+| `message` | exclusive | `{"content": …}`, and the fields below | the receipt |
+| `cancel` | exclusive | nothing, or `{"turn"?: n, "reason"?: text}` | `{"cancelled": [turns]}` |
 | `attach` | shared | nothing, or `{"turn"?: n}` | the outcome |
 | `get_history` | shared | nothing | the conversation, a list of messages |
 | `get_status` | shared | nothing | the status |
 
 `content` is text, or a list of parts: objects with a `type`, and in them what else the model takes,
-nested at most 64 levels deep. Further handlers (`settle`, `load` and `recover` of the object,
-`run_task` and `mark` of the task service) are private to Restate; the ingress refuses them.
+nested at most 64 levels deep. A `reason` has at most 1,000 bytes. These fields of `message` may be
+left out:
+
+| field | value | what it says |
+| --- | --- | --- |
+| `role` | `"user"` | Whose message it is; there is no other choice. |
+| `policy` | `"interrupt"`, `"queue"`, `"reject"` | [Which](policies.md); by default the agent's. |
+| `if_turn` | a turn, or `null` | Accept the message only if this turn is at work. |
+| `if_idle` | `true`, `false` | Accept the message only if no turn is live. |
+
+Further handlers (`settle`, `load` and `recover` of the object, `run_task` and `mark` of the task
+service) are private to Restate; the ingress refuses them.
 
 | status | when |
 | --- | --- |
@@ -71,8 +81,14 @@ nested at most 64 levels deep. Further handlers (`settle`, `load` and `recover` 
 | 202 | A one-way call was accepted. |
 | 400 | The body is not as above. The text names the field. Nothing has changed. |
 | 404 | There is no such turn in this session. |
-| 413 | The content is larger than the agent's `max_content`. Nothing has changed. |
 | 409 | Never a refusal of ours. Restate uses it for the call itself: it was cancelled or killed. |
+| 412 | `if_turn` or `if_idle` does not hold. Nothing has changed. |
+| 413 | The content is larger than the agent's `max_content`. Nothing has changed. |
+| 423 | The policy is `reject`, and a turn is live. Nothing has changed. |
+| 429 | The policy is `queue`, and `max_pending` turns are at work or queued. Nothing has changed. |
+
+`turn` and `task_id` of the status are those of the turn at work: the oldest live one that is not
+cancelled, or the newest if all are. `live` has them all, oldest first.
 
 The body of a refusal is an object with `code` and `message`, for example "content: is missing. Send
 text, or a list of parts."
@@ -312,7 +328,7 @@ def default_value(module: Module, default: ast.expr) -> str:
     if isinstance(default, ast.Attribute) and ast.unparse(default.value) == "_types":
         default = TYPES.values[default.attr]
     elif isinstance(default, ast.Name):
-        default = module.values.get(default.id, default)
+        default = {**TYPES.values, **module.values}.get(default.id, default)
     shown = unparsed(default)
     return shown if len(shown) < WIDTH // 2 else "…"
 

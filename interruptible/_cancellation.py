@@ -24,10 +24,12 @@ from restate import Context, TerminalError
 from restate.exceptions import RetryableError
 from restate.extensions import current_context
 from restate.server_context import DisconnectedException, ServerInvocationContext
+from restate.vm import AllCompletedUnresolvedFuture
 
 T = TypeVar("T")
 
 _WATCH: Final = "_interruptible_watch"
+_LOOK_AGAIN: Final = "look again"
 MANY: Final = 10_000
 """More cancellations than one await can receive, unless the SDK repeats itself."""
 _shielded: ContextVar[bool] = ContextVar("interruptible_shielded", default=False)
@@ -66,32 +68,46 @@ class Watch:
         self.cancelled = False
         self.raised = False
         self.depth = 0
+        self.owner = asyncio.current_task()
         self._ctx = ctx
         self._sdk_poll = ctx.create_poll_or_cancel_coroutine
         self._sdk_run = ctx.create_run_coroutine
-        self._inbox = _Inbox(ctx.receive)
+        self._inbox = _Inbox(ctx.receive, self)
         self._steps: dict[asyncio.Task[Any], _Step] = {}
         self._aborted: dict[int, _Step] = {}
 
     @property
     def pending(self) -> bool:
-        """Whether a cancellation has arrived that this part of the code must end for."""
-        return self.cancelled and not _shielded.get()
+        """Whether a cancellation has arrived that this part of the code must end for.
 
-    async def abort(self, *, shielded: bool = False) -> None:
-        """Cut off the steps in flight, and return when they have unwound.
+        Outside of all blocks it is raised once, as in any Restate handler.
+        """
+        told = self.raised and self.depth == 0
+        return self.cancelled and not told and not _shielded.get()
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left that the context has to be watched for."""
+        return self.depth == 0 and not self._aborted and (self.raised or not self.cancelled)
+
+    async def abort(self, future: Any = None) -> None:
+        """Cut off the steps in flight that are not shielded, and return when they have unwound.
 
         A step that is not `async` runs in a thread, which nothing can stop: it is waited for.
 
         Args:
-            shielded: Cut off shielded steps too, and wait for no thread.
+            future: Cut off the step of this durable future alone, shielded or not.
         """
         mine = asyncio.current_task()
-        steps = {t: s for t, s in self._steps.items() if t is not mine}
-        if not shielded:
-            steps = {t: s for t, s in steps.items() if not s.shielded}
+        steps = {
+            task: step
+            for task, step in self._steps.items()
+            if task is not mine
+            and (not step.shielded if future is None else step.handle == future.handle)
+        }
         for task, step in steps.items():
-            if step.stoppable or shielded:
+            if (step.stoppable or future is not None) and not step.aborted:
+                step.aborted = True  # once: a second time would break off how it unwinds
                 self._aborted[step.handle] = step
                 task.cancel()
         if steps:
@@ -110,14 +126,15 @@ class Watch:
     async def _poll(self, unresolved_future: Any) -> None:
         cancellations = 0
         while not self.pending:
-            if _shielded.get():
-                self._rerun_aborted(unresolved_future)
+            self._rerun_aborted(unresolved_future)
             try:
                 await self._sdk_poll(unresolved_future)
+            except Interrupted:
+                continue  # woken: another await was told
             except TerminalError:
                 # Raised here for this invocation's own cancellation, and for nothing else:
                 # the failure of what is awaited is raised when its result is taken.
-                self.cancelled = True
+                self.cancelled, self.raised = True, False
                 self._inbox.wake()
                 cancellations += 1
                 if cancellations > MANY:
@@ -129,9 +146,18 @@ class Watch:
             else:
                 if not self.pending:
                     return
+        if self._is_ready(unresolved_future):
+            return  # another attempt would find it ready, and not come here
         self.raised = True
         await self.abort()
         raise Interrupted
+
+    def _is_ready(self, unresolved_future: Any) -> bool:
+        children = getattr(unresolved_future, "children", None)
+        if children is None:
+            return self._ctx.vm.is_completed(unresolved_future.handle)
+        some = all if isinstance(unresolved_future, AllCompletedUnresolvedFuture) else any
+        return some(self._is_ready(child) for child in children)
 
     async def _run(self, handle: int, action: Callable[[], Any], *args: Any, **kwargs: Any) -> None:
         step = _Step(handle, action, args, kwargs, shielded=_shielded.get())
@@ -145,7 +171,7 @@ class Watch:
     def _rerun_aborted(self, unresolved_future: Any) -> None:
         # The state machine believes that an aborted step is still running, and would wait for it
         # for ever. Another attempt would run it again; so does this one.
-        for handle in self._aborted.keys() & set(_handles(unresolved_future)):
+        for handle in sorted(self._aborted.keys() & set(_handles(unresolved_future))):
             step = self._aborted.pop(handle)
 
             async def again(step: _Step = step) -> None:
@@ -174,29 +200,35 @@ class _Step:
         self.handle, self.action, self.args, self.kwargs = handle, action, args, kwargs
         self.shielded = shielded
         self.stoppable = inspect.iscoroutinefunction(action)
+        self.aborted = False
 
 
 class _Inbox:
     """The attempt's inbox; an await that is parked in it can be woken without losing anything."""
 
-    def __init__(self, receive: Any) -> None:
+    def __init__(self, receive: Any, watch: Watch) -> None:
         self.receive = receive
-        self._parked: set[asyncio.Task[Any]] = set()
+        self._watch = watch
+        self._waiting = 0
+        self._parked: dict[asyncio.Task[Any], None] = {}  # in the order in which they came
         self._woken: set[asyncio.Task[Any]] = set()
 
     def wake(self) -> None:
         """Raise `Interrupted` in every await that is parked here and not shielded."""
-        self._woken |= self._parked
+        self._woken.update(self._parked)
         for task in self._parked:
             task.cancel()
         self._parked.clear()
 
     async def __call__(self) -> Any:
+        if self._watch.pending:
+            raise Interrupted
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         if not _shielded.get():
-            self._parked.add(task)
+            self._parked[task] = None
+        self._waiting += 1
         try:
-            return await self.receive()
+            event = await self.receive()
         except asyncio.CancelledError:
             if task not in self._woken:
                 raise
@@ -204,8 +236,16 @@ class _Inbox:
                 task.uncancel()
             raise Interrupted from None
         finally:
-            self._parked.discard(task)
+            self._waiting -= 1
+            self._parked.pop(task, None)
             self._woken.discard(task)
+        if event.get("data") != _LOOK_AGAIN:
+            # What it brings may be what another await is waiting for.
+            for _ in range(self._waiting):
+                await self.receive.enqueue_restate_event(
+                    {"type": "restate.run_completed", "data": _LOOK_AGAIN}
+                )
+        return event
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.receive, name)
@@ -237,7 +277,7 @@ def watching(ctx: Context) -> Generator[Watch, None, None]:
         yield watch
     finally:
         watch.depth -= 1
-        if watch.depth == 0 and (watch.raised or not watch.cancelled):
+        if watch.done:
             watch.remove()
             delattr(ctx, _WATCH)
 
@@ -250,15 +290,21 @@ async def shield(future: Awaitable[T]) -> T:
     followed by an attach is not affected.
 
     Args:
-        future: A durable future, or a coroutine that awaits durable futures.
+        future: A durable future that nothing else awaits, or a coroutine that awaits such.
 
     Returns:
         The result of `future`.
 
     Raises:
         RuntimeError: When called outside of a Restate handler.
+        TypeError: When `future` is of asyncio, so that its awaits have begun unshielded.
         TerminalError: The failure of `future` itself.
     """
+    if isinstance(future, asyncio.Future):
+        raise TypeError(
+            "shield() takes a durable future or a coroutine; what is in an asyncio task or "
+            "`asyncio.gather` has begun without it. Use `restate.gather`, or shield inside."
+        )
     try:
         ctx = current_context()
     except LookupError:
@@ -287,6 +333,11 @@ def terminal(error: BaseException, watch: Watch) -> TerminalError | None:
         return None
     if watch.pending:
         return error if isinstance(error, Interrupted) else Interrupted()
+    return terminal_cause(error)
+
+
+def terminal_cause(error: BaseException) -> TerminalError | None:
+    """The `TerminalError` that the SDK would take `error` for."""
     cause: BaseException | None = error
     while cause is not None and isinstance(cause, Exception):
         if isinstance(cause, TerminalError):

@@ -1,5 +1,6 @@
 """`cleanup`: durable steps for when a task ends otherwise than well."""
 
+import asyncio
 import inspect
 import json
 import logging
@@ -38,6 +39,7 @@ def cleanup(ctx: Context, *, timeout: timedelta | None = None) -> "Cleanup":
 
     Raises:
         TypeError: `ctx` is not the context that Restate gave to a handler.
+        RuntimeError: The block is entered in an asyncio task other than the handler's own.
     """
     return Cleanup(ctx, timeout)
 
@@ -48,6 +50,8 @@ class Cleanup:
     def __init__(self, ctx: Context, timeout: timedelta | None) -> None:
         self._ctx = ctx
         self._timeout = timeout
+        self._timer: restate.RestateDurableFuture[None] | None = None
+        self._late = False
         self._steps: list[tuple[End, str, Callable[[], Any]]] = []
         self._watching: AbstractContextManager[Watch] = watching(ctx)
 
@@ -71,6 +75,12 @@ class Cleanup:
 
     async def __aenter__(self) -> "Cleanup":  # noqa: PYI034
         self._watch = self._watching.__enter__()
+        if asyncio.current_task() is not self._watch.owner:
+            self._watching.__exit__(None, None, None)
+            raise RuntimeError(
+                "cleanup() was entered in an asyncio task of its own: steps that run side by side "
+                "cannot be replayed. Register them on a block around the tasks."
+            )
         return self
 
     async def __aexit__(
@@ -86,8 +96,12 @@ class Cleanup:
                 end = terminal(error, self._watch)
                 if end is None:
                     return  # the attempt is over, not the task
-            await self._watch.abort()
+            if end is not None:
+                await self._watch.abort()
             failures = await self._run(_ends(end))
+            if self._watch.pending and not isinstance(end, Interrupted):
+                before, end = _ends(end), Interrupted()  # it arrived meanwhile
+                failures += await self._run(_ends(end) - before)
             if end is None and failures:
                 end = TerminalError(f"Cleanup failed: {failures[0]['error']}")
             if end is None:
@@ -102,19 +116,19 @@ class Cleanup:
     async def _run(self, ends: set[End]) -> list[dict[str, str]]:
         steps = [(name, action) for end, name, action in reversed(self._steps) if end in ends]
         failures: list[dict[str, str]] = []
-        timer = self._ctx.sleep(self._timeout) if self._timeout is not None and steps else None
-        late = False
+        if self._timer is None and self._timeout is not None and steps:
+            self._timer = self._ctx.sleep(self._timeout)
         for name, action in steps:
-            if late:
+            if self._late:
                 failures.append({"step": name, "error": "not run: the timeout was over"})
                 continue
             step = self._ctx.run_typed(name, action)
             try:
-                if timer is not None:
-                    done, _ = await shield(restate.wait_completed(step, timer))
-                    late = step not in done
-                if late:
-                    await self._watch.abort(shielded=True)
+                if self._timer is not None:
+                    done, _ = await shield(restate.wait_completed(step, self._timer))
+                    self._late = step not in done
+                if self._late:
+                    await self._watch.abort(step)
                     failures.append({"step": name, "error": f"not done within {self._timeout}"})
                 else:
                     await shield(step)

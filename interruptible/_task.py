@@ -8,7 +8,15 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
-from interruptible._cancellation import Interrupted, seal, shield, terminal, unseal, watching
+from interruptible._cancellation import (
+    Interrupted,
+    seal,
+    shield,
+    terminal,
+    terminal_cause,
+    unseal,
+    watching,
+)
 from interruptible._cleanup import report
 from interruptible._history import JSON, conversation
 from interruptible._types import Dispatch, Message, Outcome, Settlement, Turn, output
@@ -94,16 +102,17 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> Outcome:
             result = output(await body.run(ctx, task))
             if watch.pending:
                 raise Interrupted  # noqa: TRY301
+            await watch.abort()  # what `run` left in flight must not outlast its turn
         except Exception as error:
             end = terminal(error, watch)
             if end is None:
                 raise
             outcome: Outcome = {"turn": turn, "status": "failed", "messages": put_out}
+            await watch.abort()
             if not isinstance(end, Interrupted):
                 outcome["error"] = end.message
             else:
                 outcome["status"] = "interrupted"
-                await watch.abort()
                 if task is not None:
                     await _tell(body, ctx, task, end)
             settle(ctx, body.name, job["session"], outcome, ended)
@@ -202,5 +211,8 @@ async def _wait(
 async def _tell(body: Body, ctx: Context, task: Task, end: Interrupted) -> None:
     try:
         await shield(body.on_interrupted(ctx, task))
-    except TerminalError as failure:
+    except Exception as error:
+        failure = terminal_cause(error)
+        if failure is None:
+            raise
         report(end, [{"step": "on_interrupted", "error": failure.message}])

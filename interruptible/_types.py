@@ -252,6 +252,7 @@ def output(value: Any) -> list[Message]:
         if not isinstance(value.get("role"), str) or "content" not in value:
             msg = f"A message has a `role` and a `content`; this one is {_short(dict(value))}."
             raise TypeError(msg)
+        json.dumps(value)  # what is no JSON is to fail here, where it can be seen whose it is
         return [dict(value)]
     if _is_list(value):
         return [message for item in value for message in output(item)]

@@ -64,6 +64,7 @@ shopt -s expand_aliases
 alias curl='curl --silent --show-error --fail-with-body'
 sleep() { read -r; }
 """
+_FAIL = " --fail-with-body"  # what makes a refusal a failure of `curl`
 
 
 @dataclass(frozen=True)
@@ -247,18 +248,21 @@ class Reader:
         assert process.returncode == 0, f"{self.page.path}: {command[-1]}\nfailed:\n{text}"
         return text
 
-    async def shell(self, *sleeps: str) -> str:
+    async def shell(self, *sleeps: str, refused: bool = False) -> str:
         """Run the next block of commands; compares the output, if the next block is that.
 
         Args:
             sleeps: What the program that is served says when a `sleep` among the commands is over.
+            refused: Some requests are meant to be refused, as the output then has to say.
 
         """
         block = self._take(lambda b: b.language == "bash", "commands")
         assert len(sleeps) == len(re.findall("^sleep ", block.text, re.MULTILINE)), (
             f"the sleeps of {block}"
         )
-        output = await self.run("bash", "-c", _BASH + self._local(block.text), sleeps=sleeps)
+        before = _BASH.replace(_FAIL, "") if refused else _BASH
+        output = await self.run("bash", "-c", before + self._local(block.text), sleeps=sleeps)
+        assert refused == bool(re.search(r'"code": ?4\d\d', output)), f"{block}:\n{output}"
         following = self.page.blocks[self.page.blocks.index(block) + 1 :]
         if following and following[0].language in ("json", "text") and following[0].is_run:
             expected = following[0]

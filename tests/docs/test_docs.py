@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import re
 import runpy
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx
 import pytest
+from restate import TerminalError
 
 import interruptible
-from interruptible import Session, client, testing
+from interruptible import Agent, Session, _types, client, testing
 
 from .pages import LANGUAGES, PATHS, PATIENCE, ROOT, Page, Reader
 
@@ -201,6 +203,74 @@ async def test_how_to_change_the_note(reading: Reading) -> None:
         await session.send("paint it red")
         outcome = await session.ask("no, green")
         assert outcome["messages"][0]["content"] == "I was sent 2 messages."
+
+
+async def test_how_to_queue_follow_ups(reading: Reading) -> None:
+    async with reading("docs/how-to/queue-follow-ups.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell()
+        assert page.said == ["writing a story", "writing a summary"]
+        await page.shell()
+        # What the page says of turns that never began.
+        session = Session(page.server.client, "ScribeAgent", "bob")
+        assert (await session.attach(4))["status"] == "completed"
+        assert page.said[2:] == ["writing a story", "writing a letter"]
+        said = [m["content"] for m in await session.history() if not m["content"].startswith("[")]
+        assert said == ["a story", "a poem", "a summary", "a letter", "Here is a letter."]
+        await page.shell(refused=True)
+
+
+async def test_how_to_refuse_while_at_work(reading: Reading) -> None:
+    async with reading("docs/how-to/refuse-while-at-work.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell(refused=True)
+        await page.run_lines()
+        # What docs/policies.md says of idempotency keys.
+        session = Session(page.server.client, "DeployAgent", "news")
+        await session.send("v1")
+        with pytest.raises(TerminalError) as refusal:
+            await session.send("v2", idempotency_key="one")
+        assert (refusal.value.status_code, await session.cancel()) == (423, [1])
+        assert (await session.attach())["status"] == "interrupted"
+        with pytest.raises(TerminalError) as refusal:
+            await session.send("v2", idempotency_key="one")
+        assert refusal.value.status_code == 423
+        assert (await session.send("v2", idempotency_key="two"))["turn"] == 2
+
+
+async def test_how_to_interrupt_what_was_seen(reading: Reading) -> None:
+    async with reading("docs/how-to/interrupt-what-was-seen.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell(refused=True)
+        await page.run_lines()
+
+
+async def test_how_to_say_why(reading: Reading) -> None:
+    async with reading("docs/how-to/say-why.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell("editing main.py")
+        # The other rows of the page's table, and its limit.
+        session = Session(page.server.client, "EditorAgent", "bob")
+        first = await session.send("one.py")
+        await page.until_said("editing one.py")
+        await page.server.cancel(first["task_id"])
+        await session.attach()
+        await session.send("two.py")
+        await session.send("three.py")
+        with pytest.raises(TerminalError, match="reason: has 1001 bytes") as refusal:
+            await session.cancel(reason="x" * 1001)
+        assert refusal.value.status_code == 400
+        assert await session.cancel() == [3]
+        assert await session.cancel(reason="too late") == []
+        for turn in (2, 3):
+            assert (await session.attach(turn))["status"] == "interrupted"
+        notes = [m["content"] for m in await session.history()][1::2]
+        reasons = ["cancelled", "interrupted by turn 3", "cancelled"]
+        assert notes == [f"[Turn {n} was {reason}.]" for n, reason in enumerate(reasons, 1)]
 
 
 async def test_how_to_adopt_cleanup(reading: Reading) -> None:
@@ -408,6 +478,18 @@ def test_the_protocol_has_a_diagram_and_all_invariants() -> None:
     (diagram,) = [block for block in page.blocks if block.language == "mermaid"]
     assert diagram.text.startswith("sequenceDiagram\n")
     assert re.findall(r"^\| (I\d+) \|", page.text, re.MULTILINE) == [f"I{n}" for n in range(1, 11)]
+
+
+def test_the_table_of_policies_has_them_all_and_the_options_with_their_defaults() -> None:
+    page = Page("docs/policies.md").text
+    named = re.findall(r"^\| `(\w+)` \| (?!`?\"|all|\d)", page, re.MULTILINE)
+    assert named == list(_types.POLICIES)
+    defaults = inspect.signature(Agent).parameters
+    for option, shown in (("policy", '`"interrupt"`'), ("max_pending", "32")):
+        assert f"| `{option}` | {shown} |" in page
+        assert str(defaults[option].default) == shown.strip('`"')
+    assert defaults["allowed_policies"].default == _types.POLICIES
+    assert f"at most {_types.MAX_REASON:,} bytes" in Page("docs/how-to/say-why.md").text
 
 
 def test_why_tells_all_faults() -> None:

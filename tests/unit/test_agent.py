@@ -354,6 +354,8 @@ CLASSES: list[tuple[Make, str]] = [
 
 NO_NAMES = ["", "a/b", "_odd", "my agent", "1st", "Äpfel", "a\n", "restate", "OpenAPI"]
 
+NUMBERS = ("max_content", "max_pending")
+
 OBJECTS: list[tuple[Make, str]] = [
     (
         lambda: subclass()(5),
@@ -365,11 +367,11 @@ OBJECTS: list[tuple[Make, str]] = [
     ),
     (
         lambda: subclass()(policy="shout"),
-        f"OddAgent: there is no policy 'shout'. Choose one of {', '.join(_types.POLICIES)}.",
+        f"OddAgent: there is no policy 'shout'. Choose from {', '.join(_types.POLICIES)}.",
     ),
     (
         lambda: an_agent(policy="shout")(function),
-        f"Function: there is no policy 'shout'. Choose one of {', '.join(_types.POLICIES)}.",
+        f"Function: there is no policy 'shout'. Choose from {', '.join(_types.POLICIES)}.",
     ),
     *(
         (
@@ -390,14 +392,37 @@ OBJECTS: list[tuple[Make, str]] = [
         for option in ("cleanup_timeout", "inactivity_timeout", "abort_timeout", "retention")
     ),
     (
-        lambda: subclass()(max_content=0),
-        "OddAgent: max_content=0 would refuse every message. Raise it.",
+        lambda: subclass()(allowed_policies="queue"),
+        "OddAgent: allowed_policies is 'queue'. Write it as a list or a tuple.",
+    ),
+    (
+        lambda: subclass()(policy="queue", allowed_policies=["queue", "shout"]),
+        f"OddAgent: there is no policy 'shout'. Choose from {', '.join(_types.POLICIES)}.",
+    ),
+    (
+        lambda: subclass()(allowed_policies=[None]),
+        f"OddAgent: there is no policy None. Choose from {', '.join(_types.POLICIES)}.",
     ),
     *(
         (
-            lambda value=value: subclass()(max_content=value),
-            f"OddAgent: max_content is {value!r}. Write it as a whole number of bytes.",
+            lambda allowed=allowed: subclass()(allowed_policies=allowed),
+            ("OddAgent: its policy 'interrupt' is not among its allowed_policies. Add it there."),
         )
+        for allowed in ((), ["queue", "reject"])
+    ),
+    *(
+        (
+            lambda option=option: subclass()(**{option: 0}),
+            f"OddAgent: {option}=0 would refuse every message. Raise it.",
+        )
+        for option in NUMBERS
+    ),
+    *(
+        (
+            lambda option=option, value=value: subclass()(**{option: value}),
+            f"OddAgent: {option} is {value!r}. Write it as a whole number.",
+        )
+        for option in NUMBERS
         for value in ("5", 5.0, True, None)
     ),
     (
@@ -459,6 +484,19 @@ def test_what_is_odd_but_works_is_accepted() -> None:
     assert subclass("Odd-1.x_", run=run_with_anything)().task_name == "Odd-1.x_Task"
     made = subclass()(cleanup_timeout=timedelta(0), inactivity_timeout=None, retry_policy=None)
     assert made.cleanup_timeout == timedelta(0)
+
+
+def test_an_agent_interrupts_allows_every_policy_and_has_a_bound_unless_it_says_otherwise() -> None:
+    made = subclass("PlainAgent")()
+    assert (made.policy, made.max_pending) == ("interrupt", 32)
+    assert made.allowed_policies == _types.POLICIES == ("interrupt", "queue", "reject")
+    allowed: list[Any] = ["queue", "reject"]
+    made = subclass("QueueAgent")(policy="queue", allowed_policies=allowed, max_pending=1)
+    assert (made.policy, made.max_pending) == ("queue", 1)
+    allowed.append("interrupt")  # what is allowed does not change any more
+    assert made.allowed_policies == ("queue", "reject")
+    made = an_agent(policy="reject", allowed_policies=("reject",), max_pending=2)(function)
+    assert (made.policy, made.allowed_policies, made.max_pending) == ("reject", ("reject",), 2)
 
 
 def test_the_names_that_are_taken_are_those_of_the_handlers_and_attributes_of_an_agent() -> None:

@@ -2,18 +2,28 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, get_origin
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args, get_origin
 
 import pytest
 from typing_extensions import NotRequired, get_type_hints
 
 from interruptible import _types
-from interruptible._types import Malformed, Refusal, message_in, nothing_in, output, parse, turn_in
+from interruptible._types import (
+    Malformed,
+    Policy,
+    Refusal,
+    Request,
+    cancel_in,
+    nothing_in,
+    output,
+    parse,
+    turn_in,
+)
 
 MAX = 200
 POLICIES = ", ".join(_types.POLICIES)
-FIELDS = "Known fields: content, policy, role."
+FIELDS = "Known fields: content, if_idle, if_turn, policy, role."
 TEXT_PART = {"type": "text", "text": "Hello"}
 
 ACCEPTED: list[Any] = [
@@ -26,6 +36,11 @@ ACCEPTED: list[Any] = [
     {"content": [{"type": "x"}], "role": "user", "policy": "interrupt"},
     {"content": "Hello", "role": "user"},
     {"content": "Hello", "policy": "interrupt"},
+    {"content": "Hello", "policy": "queue"},
+    {"content": "Hello", "policy": "reject", "if_turn": 2, "if_idle": False},
+    {"content": "Hello", "if_turn": None},
+    {"content": "Hello", "if_turn": 10**30},
+    {"content": "Hello", "if_idle": True},
 ]
 
 REFUSED: list[tuple[Any, str]] = [
@@ -65,6 +80,21 @@ REFUSED: list[tuple[Any, str]] = [
     ),
     ({"content": "Hello", "policy": None}, f"policy: must be one of {POLICIES}, not null."),
     ({"content": "Hello", "policy": {}}, f"policy: must be one of {POLICIES}, not {{}}."),
+    *(
+        (
+            {"content": "Hello", "policy": policy},
+            f"policy: must be one of {POLICIES}, not {json.dumps(policy)}.",
+        )
+        for policy in (["queue"], "Queue", "", 0, True)
+    ),
+    ({"content": "Hello", "if_turn": "1"}, 'if_turn: must be a whole number, not "1".'),
+    ({"content": "Hello", "if_turn": 1.0}, "if_turn: must be a whole number, not 1.0."),
+    ({"content": "Hello", "if_turn": True}, "if_turn: must be a whole number, not true."),
+    ({"content": "Hello", "if_turn": [1]}, "if_turn: must be a whole number, not [1]."),
+    ({"content": "Hello", "if_idle": None}, "if_idle: must be true or false, not null."),
+    ({"content": "Hello", "if_idle": 1}, "if_idle: must be true or false, not 1."),
+    ({"content": "Hello", "if_idle": "true"}, 'if_idle: must be true or false, not "true".'),
+    ({"content": "Hello", "reason": "x"}, f"reason: is not a field. {FIELDS}"),
     ({"content": "Hello", "user": "Ada"}, f"user: is not a field. {FIELDS}"),
     ({"content": "Hello", "Content": "x"}, f"Content: is not a field. {FIELDS}"),
     ({"content": "Hello", "": "x"}, f": is not a field. {FIELDS}"),
@@ -80,10 +110,43 @@ TOO_LONG: list[tuple[Any, int]] = [
 ]
 
 
+def message_in(
+    body: Any,
+    *,
+    max_content: int = MAX,
+    policy: Policy = "interrupt",
+    allowed: Sequence[str] = _types.POLICIES,
+) -> Request:
+    """Check a message as an agent does to which nobody gave options."""
+    return _types.message_in(body, max_content=max_content, policy=policy, allowed=allowed)
+
+
 @pytest.mark.parametrize("body", ACCEPTED, ids=json.dumps)
-def test_a_message_is_accepted_and_its_content_kept_as_it_is(body: Any) -> None:
-    accepted = message_in(body, max_content=MAX)
-    assert accepted == {"role": "user", "content": body["content"]}
+def test_a_message_is_accepted_its_content_kept_as_it_is_and_what_it_asks_for_read(
+    body: Any,
+) -> None:
+    assert message_in(body) == Request(
+        message={"role": "user", "content": body["content"]},
+        policy=body.get("policy", "interrupt"),
+        if_turn=body.get("if_turn"),
+        if_idle=body.get("if_idle", False),
+    )
+
+
+def test_a_message_that_names_no_policy_has_the_agents() -> None:
+    assert message_in({"content": "Hello"}, policy="queue").policy == "queue"
+    assert message_in({"content": "Hello", "policy": "reject"}, policy="queue").policy == "reject"
+
+
+def test_a_policy_that_the_agent_does_not_allow_is_refused_with_400_and_those_it_does() -> None:
+    allowed = ("queue", "reject")
+    with pytest.raises(Refusal) as caught:
+        message_in({"content": "Hello", "policy": "interrupt"}, policy="queue", allowed=allowed)
+    reason = 'policy: must be one of queue, reject, not "interrupt".'
+    assert (caught.value.reason, caught.value.status) == (reason, 400)
+    for policy in allowed:
+        body = {"content": "Hello", "policy": policy}
+        assert message_in(body, policy="queue", allowed=allowed).policy == policy
 
 
 @pytest.mark.parametrize(("body", "reason"), REFUSED, ids=[json.dumps(x) for x, _ in REFUSED])
@@ -91,7 +154,7 @@ def test_a_wrong_message_is_refused_with_400_and_the_field_that_is_wrong(
     body: Any, reason: str
 ) -> None:
     with pytest.raises(Refusal) as caught:
-        message_in(body, max_content=MAX)
+        message_in(body)
     assert (caught.value.reason, caught.value.status) == (reason, 400)
 
 
@@ -102,7 +165,7 @@ def test_content_that_is_too_long_is_refused_with_413_and_both_sizes(
     content: Any, size: int
 ) -> None:
     with pytest.raises(Refusal) as caught:
-        message_in({"content": content}, max_content=MAX)
+        message_in({"content": content})
     reason = f"content: has {size} bytes; at most {MAX} are accepted."
     assert (caught.value.reason, caught.value.status) == (reason, 413)
     assert message_in({"content": content}, max_content=size)
@@ -110,7 +173,7 @@ def test_content_that_is_too_long_is_refused_with_413_and_both_sizes(
 
 def test_a_refusal_quotes_no_more_of_the_input_than_a_reader_needs() -> None:
     with pytest.raises(Refusal) as caught:
-        message_in({"content": "Hello", "role": "x" * 10_000}, max_content=MAX)
+        message_in({"content": "Hello", "role": "x" * 10_000})
     assert len(caught.value.reason) < 150
     assert "…" in caught.value.reason
 
@@ -131,8 +194,9 @@ def test_what_is_not_json_is_refused_by_every_handler_with_400(body: bytes) -> N
     parsed = parse(body)
     assert isinstance(parsed, Malformed)
     for check, example in (
-        (lambda: message_in(parsed, max_content=MAX), '{"content": "Hello"}'),
+        (lambda: message_in(parsed), '{"content": "Hello"}'),
         (lambda: turn_in(parsed), '{"turn": 1}, or no body'),
+        (lambda: cancel_in(parsed), '{"turn": 1}, or no body'),
         (lambda: nothing_in(parsed), "no body"),
     ):
         with pytest.raises(Refusal) as caught:
@@ -167,7 +231,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "a field with letters of its own": (
         '{"größe": 1}'.encode(),
-        "größe: is not a field. Known fields: content, policy, role.",
+        f"größe: is not a field. {FIELDS}",
     ),
 }
 
@@ -176,7 +240,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 def test_what_cannot_be_stored_or_sent_back_is_refused(body: bytes, reason: str) -> None:
     # Any other error would be retried for ever, and the session would be stuck behind it.
     with pytest.raises(Refusal) as caught:
-        message_in(parse(body), max_content=MAX)
+        message_in(parse(body))
     assert (caught.value.reason, caught.value.status) == (reason, 400)
     assert caught.value.reason.encode()
 
@@ -201,7 +265,7 @@ def test_content_may_be_nested_to_a_depth_and_no_deeper(around: str) -> None:
 
 def test_a_depth_that_cannot_be_parsed_is_refused() -> None:
     with pytest.raises(Refusal, match=r"^body: is not JSON \(.*recursion") as caught:
-        message_in(parse(b'{"content": ' + b"[" * 99_999), max_content=MAX)
+        message_in(parse(b'{"content": ' + b"[" * 99_999))
     assert caught.value.status == 400
 
 
@@ -242,6 +306,54 @@ def test_what_is_no_turn_is_refused_with_400_and_the_field_that_is_wrong(
     with pytest.raises(Refusal) as caught:
         turn_in(body)
     assert (caught.value.reason, caught.value.status) == (reason, 400)
+
+
+LONGEST = "ä" * (_types.MAX_REASON // 2)
+CANCELS: list[tuple[Any, tuple[int | None, str | None]]] = [
+    (None, (None, None)),
+    ({}, (None, None)),
+    ({"turn": None, "reason": None}, (None, None)),
+    ({"turn": 1}, (1, None)),
+    ({"reason": "wrong file"}, (None, "wrong file")),
+    ({"turn": 2, "reason": LONGEST}, (2, LONGEST)),
+]
+NO_CANCEL: list[tuple[Any, str]] = [
+    *(
+        (body, reason.replace("Known fields: turn.", "Known fields: reason, turn."))
+        for body, reason in NO_TURN
+    ),
+    ({"reason": 5}, "reason: must be text, not 5."),
+    ({"reason": False}, "reason: must be text, not false."),
+    ({"turn": 1, "reason": ["x"]}, 'reason: must be text, not ["x"].'),
+    ({"reason": {"x": 1}}, 'reason: must be text, not {"x": 1}.'),
+    ({"turn": "1", "reason": "x"}, 'turn: must be a whole number, not "1".'),
+]
+NO_REASON = [
+    (
+        {"reason": f"{LONGEST}x"},
+        f"reason: has {_types.MAX_REASON + 1} bytes; at most {_types.MAX_REASON} are accepted.",
+    ),
+    ({"reason": "\ud800"}, "reason: has half a surrogate pair, which is no text."),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), CANCELS, ids=[json.dumps(x) for x, _ in CANCELS])
+def test_a_cancel_may_name_a_turn_and_a_reason(
+    body: Any, expected: tuple[int | None, str | None]
+) -> None:
+    assert cancel_in(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"), NO_CANCEL + NO_REASON, ids=[json.dumps(x) for x, _ in NO_CANCEL + NO_REASON]
+)
+def test_what_is_no_cancel_is_refused_with_400_and_the_field_that_is_wrong(
+    body: Any, reason: str
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        cancel_in(body)
+    assert (caught.value.reason, caught.value.status) == (reason, 400)
+    assert caught.value.reason.encode()
 
 
 def test_what_takes_nothing_takes_nothing() -> None:
@@ -319,6 +431,7 @@ JSON_TYPES: dict[str, tuple[type, ...]] = {
     "array": (list,),
     "string": (str,),
     "integer": (int,),
+    "boolean": (bool,),
     "null": (type(None),),
 }
 NOTES = {"title", "description", "default", "examples"}
@@ -329,7 +442,8 @@ def accepts(schema: Mapping[str, Any], value: Any) -> bool:
 
     def has_type(names: str | list[str]) -> bool:
         kinds = [JSON_TYPES[x] for x in ([names] if isinstance(names, str) else names)]
-        return any(isinstance(value, x) and (type(value) is not bool) for x in kinds)
+        # A bool is an int in Python.
+        return any(isinstance(value, x) and (bool in x or type(value) is not bool) for x in kinds)
 
     def items(of: Mapping[str, Any]) -> bool:
         return not isinstance(value, list) or all(accepts(of, x) for x in value)
@@ -367,6 +481,18 @@ def accepts(schema: Mapping[str, Any], value: Any) -> bool:
 )
 def test_the_schema_of_a_message_accepts_what_validation_accepts(body: Any, valid: bool) -> None:
     assert accepts(_types.MESSAGE_IN, body) is valid
+
+
+def test_the_schema_of_a_cancel_accepts_what_validation_accepts() -> None:
+    for body, _ in CANCELS:
+        assert accepts(_types.CANCEL_IN, body)
+    for body, _ in NO_CANCEL:
+        assert not accepts(_types.CANCEL_IN, body)
+
+
+def test_the_policies_of_the_schema_are_those_of_the_type() -> None:
+    assert _types.MESSAGE_IN["properties"]["policy"]["enum"] == list(get_args(Policy))
+    assert list(get_args(Policy)) == list(_types.POLICIES)
 
 
 @pytest.mark.parametrize("schema", [_types.CANCEL_IN, _types.ATTACH_IN], ids=lambda x: x["title"])
@@ -450,11 +576,11 @@ def test_the_examples_of_a_schema_are_valid() -> None:
         assert message_in(example, max_content=_types.MAX_CONTENT)
 
 
-@pytest.mark.parametrize("field", ["role", "policy", "type", "content"])
+@pytest.mark.parametrize("field", ["role", "policy", "if_turn", "if_idle", "type", "content"])
 def test_however_deep_a_body_is_it_is_refused_and_breaks_nothing(field: str) -> None:
     # Python's JSON reads and writes about a thousand levels, not the same number of both.
     for depth in range(900, 1100):
         nest = b"[" * depth + b"]" * depth
         body = b'{"content": "x", "' + field.encode() + b'": ' + nest + b"}"
         with pytest.raises(Refusal, match=r"deep|is not JSON"):
-            message_in(parse(body), max_content=MAX)
+            message_in(parse(body))

@@ -66,6 +66,12 @@ async def remove(path: str) -> None: ...
 
 
 FullAgent(policy="shout")  # error
+FullAgent(policy=["queue"])  # error
+FullAgent(allowed_policies="queue")  # error
+FullAgent(allowed_policies=["queue", "shout"])  # error
+FullAgent(allowed_policies=None)  # error
+FullAgent(max_pending=1.5)  # error
+FullAgent(max_pending=None)  # error
 FullAgent(cleanup_timeout=5)  # error
 FullAgent(timeout=5)  # error
 FullAgent(max_content="5")  # error
@@ -88,6 +94,9 @@ async def lonely_agent(ctx: restate.Context) -> str:
 
 
 agent(policy="shout")  # error
+agent(allowed_policies="queue")  # error
+agent(allowed_policies=["shout"])  # error
+agent(max_pending="5")  # error
 agent(cleanup_timeout=5)  # error
 agent(timeout=5)  # error
 agent("CodingAgent")  # error
@@ -107,7 +116,18 @@ async def from_outside(client: restate.RestateClient) -> None:
     await session.send(5)  # error
     await session.send(["Hello"])  # error
     await session.send("Hello", policy="shout")  # error
+    await session.send("Hello", policy=["queue"])  # error
     await session.send("Hello", "interrupt")  # error
+    await session.send("Hello", if_turn="1")  # error
+    await session.send("Hello", if_idle="yes")  # error
+    await session.send("Hello", if_idle=None)  # error
+    await session.send("Hello", reason="x")  # error
+    await session.ask("Hello", policy="shout")  # error
+    await session.ask("Hello", if_turn="1")  # error
+    await session.ask("Hello", if_idle="yes")  # error
+    await session.cancel("1")  # error
+    await session.cancel(reason=5)  # error
+    await session.cancel(1, "wrong file")  # error
     await session.attach("1")  # error
     receipt = await session.send("Hello")
     assert receipt["outcome"]  # error

@@ -118,6 +118,8 @@ coding_agent = FullAgent()
 named_agent = FullAgent(
     "CodingAgent",
     policy="interrupt",
+    allowed_policies=["interrupt", "queue"],
+    max_pending=8,
     cleanup_timeout=timedelta(seconds=10),
     inactivity_timeout=None,
     retry_policy=restate.InvocationRetryPolicy(max_attempts=3),
@@ -135,7 +137,9 @@ async def bare_agent(ctx: restate.Context, task: Task) -> None: ...
 
 @agent(
     name="ReviewAgent",
-    policy="interrupt",
+    policy="queue",
+    allowed_policies=("queue", "reject"),
+    max_pending=1,
     cleanup_timeout=timedelta(seconds=5),
     inactivity_timeout=None,
     abort_timeout=timedelta(minutes=1),
@@ -168,6 +172,14 @@ async def from_outside(client: restate.RestateClient) -> None:
     assert_type(await session.attach(receipt["turn"]), Outcome)
     assert_type(await session.cancel(), list[int])
     assert_type(await session.cancel(receipt["turn"]), list[int])
+    assert_type(await session.cancel(receipt["turn"], reason="wrong file"), list[int])
+    assert_type(await session.cancel(reason=None), list[int])
+    await session.send("Hello", policy="queue", if_turn=receipt["turn"])
+    await session.send("Hello", policy="reject", if_idle=True)
+    assert_type(await session.ask("Hello", policy="queue", if_turn=1, if_idle=False), Outcome)
+    seen = (await session.status())["turn"]
+    assert_type(seen, int | None)
+    await session.send("Hello", policy=None, if_turn=seen)
     assert_type(await session.history(), list[dict[str, Any]])
     assert_type(await session.status(), Status)
     assert_type(session.key, str)

@@ -188,20 +188,20 @@ def a_message_arrives(world: World) -> Iterator[Happening]:
     if not world.budget.messages:
         return
     found = find_lost(world.spend("messages"))
-    seen = Record("e", found.record.next, tuple(x for x in found.record.live if live(found, x)))
+    seen = tuple(x for x in found.record.live if not over(found, x.turn))
     verdicts: dict[tuple[str | None, Fault | None], None] = {}
     for wish in wishes(world):
-        policy, *preconditions = wish
         refused = _session.refusal(
-            seen,
-            policy,
+            found.record._replace(live=seen),
+            wish.policy,
             max_pending=world.budget.max_pending,
-            **dict(zip(("if_turn", "if_idle"), preconditions, strict=True)),
+            if_turn=wish.if_turn,
+            if_idle=wish.if_idle,
         )
         fault = None
         if (refused is not None) != is_to_be_refused(found, wish):
             fault = Fault.TAKEN_IN if refused is None else Fault.TURNED_AWAY
-        verdicts[None if refused else policy, fault] = None
+        verdicts[wish.policy if refused is None else None, fault] = None
     for policy, fault in verdicts:
         judged = found if fault is None else found.wrong(fault)
         if policy is None:
@@ -231,11 +231,6 @@ def is_to_be_refused(world: World, wish: Wish) -> bool:
         or (wish.policy == "reject" and bool(left))
         or (wish.policy == "queue" and len(pending) >= world.budget.max_pending)
     )
-
-
-def live(world: World, of: Live) -> bool:
-    """Whether a turn that is live by the record is so in truth."""
-    return not over(world, of.turn)
 
 
 def take_in(world: World, policy: str) -> Iterator[Happening]:
@@ -437,6 +432,13 @@ def what_the_record_says_was_cancelled_was_cancelled(world: World) -> str | None
         if (live.cancelled is not None) != told(world, live.turn):
             return f"{live} and {world.task(live.turn)}"
     return None
+
+
+@invariant
+def what_is_live_stands_in_the_order_of_the_turns(world: World) -> str | None:
+    """So the first that is not cancelled is at work, and the others are queued behind it."""
+    turns = [x.turn for x in world.record.live]
+    return None if turns == sorted(set(turns)) else f"live are {turns}"
 
 
 @invariant
