@@ -42,7 +42,7 @@ waits keeps its connection that long."""
 
 
 class Agent:
-    """A conversation that every new message interrupts.
+    """A conversation that a new message can interrupt.
 
     Subclass it, write `run`, and give `services` of an instance to `restate.app`. Restate then has
     a virtual object of this name, whose keys are sessions, and a service for its tasks.
@@ -53,8 +53,10 @@ class Agent:
         policy: What a message does to a live turn, unless it says so itself: `interrupt` cancels
             all that is live, `queue` waits for it, `reject` is refused with a 423.
         allowed_policies: What messages may choose from; by default all. Others get a 400.
-        max_pending: How many turns may be at work or queued; one more is refused with a 429.
-        cleanup_timeout: How long a new turn waits for the cleanup of the one it interrupted.
+        max_pending: How many turns may be at work or queued; one more that asks to be queued is
+            refused with a 429.
+        cleanup_timeout: How long a new turn waits for the cleanup of those that were cancelled
+            when its message was accepted.
         inactivity_timeout: How long a step may be silent and still be interrupted at once;
             `None` for the server's default.
         abort_timeout: How long after that Restate waits before it gives the attempt up;

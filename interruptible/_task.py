@@ -156,18 +156,22 @@ def settle(
 async def _begin(
     body: Body, ctx: Context, job: Dispatch, put_out: list[Message], ended: list[int]
 ) -> Task:
-    """Wait for the predecessors and load the conversation, at once; only then is it our turn."""
+    """Wait for the predecessors and load the conversation; only then is it our turn.
+
+    Both at once after an interrupt, where it counts.
+    """
     session, turn = job["session"], job["turn"]
     tasks = {
         before["turn"]: ctx.attach_invocation(before["task_id"], serde=JSON)
         for before in job["after"]
     }
-    loading = (
-        ctx.generic_call(body.name, "load", json.dumps({"before": turn}).encode(), key=session)
-        if turn > 1
-        else None
-    )
+    what = json.dumps({"before": turn}).encode()
+    loading = None
+    if turn > 1 and all(before["cancelled"] for before in job["after"]):
+        loading = ctx.generic_call(body.name, "load", what, key=session)
     late = await _wait(body, ctx, job, dict(tasks))
+    if turn > 1 and loading is None:  # it was queued: why others were cancelled came to be since
+        loading = ctx.generic_call(body.name, "load", what, key=session)
     turns: list[Turn] = json.loads(await loading) if loading is not None else []
     for record in turns:
         number = record["turn"]

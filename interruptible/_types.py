@@ -69,7 +69,10 @@ class LiveTurn(TypedDict):
 
 
 class Status(TypedDict):
-    """What a session is doing; `turn` and `task_id` are those of its newest live turn."""
+    """What a session is doing; `turn` and `task_id` are those of the turn at work.
+
+    That is the oldest live turn that is not cancelled, or else the newest.
+    """
 
     status: Literal["idle", "running"]
     turn: int | None
@@ -352,6 +355,7 @@ MESSAGE_IN: Final[dict[str, Any]] = {
         "if_turn": {
             "description": "Only if this turn is at work.",
             "type": ["integer", "null"],
+            "minimum": 1,
         },
         "if_idle": {"description": "Only if no turn is live.", "type": "boolean"},
     },

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -553,3 +554,289 @@ async def test_cleanup_works_in_the_handlers_of_objects_and_workflows(
     await restate_env.cancel(sent.invocation_id)
     await log.until("undo", "flow")
     assert REPLAY or log.of("waiting") == [("waiting", "object"), ("waiting", "workflow")]
+
+
+@normal_mode
+async def test_a_step_that_is_in_flight_when_a_block_ends_well_goes_on(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    service = restate.Service("Outlasting")
+    release = asyncio.Event()
+
+    async def slow() -> str:
+        await log.add("begin", "slow")
+        await release.wait()
+        return "slow"
+
+    async def fast() -> str:
+        return "fast"
+
+    @service.handler()
+    async def work(ctx: Context) -> list[str]:
+        lasting = ctx.run_typed("slow", slow)
+        async with cleanup(ctx) as steps:
+            steps.on_exit("noted", log.add, "exit")
+            which, first = await restate.select(lasting=lasting, quick=ctx.run_typed("fast", fast))
+        release.set()
+        return [which, first, await lasting]
+
+    await deploy(service)
+    assert await restate_env.client.service_call(work, None) == ["quick", "fast", "slow"]
+    assert log.of("begin") == [("begin", "slow")]
+
+
+@normal_mode
+async def test_a_step_that_an_error_cut_off_runs_again_for_whoever_awaits_it(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    service = restate.Service("CutOff")
+    tries: list[int] = []
+
+    async def slow() -> str:
+        tries.append(1)
+        return await log.step("slow", LONG if len(tries) == 1 else 0.0)
+
+    async def fail() -> None:
+        await log.until("begin", "slow")
+        raise TerminalError("no luck")
+
+    @service.handler()
+    async def work(ctx: Context) -> str:
+        lasting = ctx.run_typed("slow", slow)
+        try:
+            async with cleanup(ctx):
+                await restate.select(lasting=lasting, failing=ctx.run_typed("fail", fail))
+        except TerminalError:
+            return await lasting
+        return "no error"
+
+    await deploy(service)
+    assert await restate_env.client.service_call(work, None) == "slow"
+    assert log.of("begin", "abort", "end") == [
+        ("begin", "slow"),
+        ("abort", "slow"),
+        ("begin", "slow"),
+        ("end", "slow"),
+    ]
+
+
+async def test_after_a_shielded_await_a_cancellation_is_raised_once_and_can_be_compensated(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    service = restate.Service("Compensating")
+
+    @service.handler()
+    async def work(ctx: Context) -> str:
+        await log.add("waiting")
+        await shield(ctx.signal("told"))
+        try:
+            await ctx.signal("never")
+        except TerminalError:
+            return await ctx.run_typed("refund", log.step, name="refund", result="refunded")
+        return "not cancelled"
+
+    await deploy(service)
+    sent = await restate_env.client.service_send(work, None)
+    await log.until("waiting")
+    await restate_env.cancel(sent.invocation_id)
+    await resolve(restate_env, deploy, sent.invocation_id)
+    row = await ended(restate_env, sent.invocation_id)
+    assert row["completion_result"] == "success"
+    assert log.of("end") == [("end", "refund")]
+
+
+async def test_a_cancellation_that_comes_while_a_block_is_left_runs_the_rest_of_its_steps(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    release = asyncio.Event()
+
+    async def leave() -> None:
+        await log.add("leaving")
+        await release.wait()
+        await log.add("left")
+
+    class LeavingAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            async with cleanup(ctx) as steps:
+                steps.on_interrupt("undo", log.add, "undo")
+                steps.on_exit("leave", leave)
+            return "well"
+
+    agent = LeavingAgent()
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    receipt = await session.send("go")
+    await log.until("leaving")
+    await session.cancel()
+
+    async def arrived() -> bool:
+        where = f"id = '{receipt['task_id']}' AND entry_type LIKE '%Signal%'"
+        return bool(await restate_env.query(f"SELECT id FROM sys_journal WHERE {where}"))  # noqa: S608
+
+    await eventually(arrived)
+    release.set()
+    assert (await session.attach())["status"] == "interrupted"
+    if REPLAY:  # the step was over before its attempt could hear of the cancellation, or not
+        assert log.of("left")
+    assert log.of("undo") == [("undo",)]
+
+
+async def test_an_error_that_a_terminal_error_caused_does_not_hide_how_the_turn_ended(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    class CausedAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> None:
+            task.append("so far")
+            await log.add("waiting")
+            await ctx.signal("never")
+
+        async def on_interrupted(self, ctx: Context, task: Task) -> None:
+            try:
+                raise TerminalError("gone", 404)  # noqa: TRY301
+            except TerminalError as error:
+                raise RuntimeError("wrapped") from error
+
+    agent = CausedAgent()
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    await session.send("go")
+    await log.until("waiting")
+    await session.cancel()
+    said = {"role": "assistant", "content": "so far"}
+    assert await session.attach() == {"turn": 1, "status": "interrupted", "messages": [said]}
+
+
+@normal_mode
+async def test_a_step_that_takes_its_time_to_unwind_is_cut_off_once(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    service = restate.Service("Unwinding")
+    release = asyncio.Event()
+
+    async def slow() -> None:
+        await log.add("begin")
+        try:
+            await asyncio.sleep(LONG)
+        finally:
+            await log.add("unwinding")
+            await release.wait()
+            await log.add("unwound")
+
+    @service.handler()
+    async def work(ctx: Context) -> None:
+        async def other() -> None:
+            try:
+                await ctx.signal("never")
+            finally:
+                await log.add("other")
+                release.set()
+
+        async with cleanup(ctx) as steps:
+            steps.on_interrupt("undo", log.add, "undo")
+            await asyncio.gather(ctx.run_typed("slow", slow), other())
+
+    await deploy(service)
+    sent = await restate_env.client.service_send(work, None)
+    await log.until("begin")
+    await restate_env.cancel(sent.invocation_id)
+    row = await ended(restate_env, sent.invocation_id)
+    assert row["completion_failure"] == "[409] cancelled"
+    await log.until("undo")
+    assert log.events.index(("unwound",)) < log.events.index(("undo",))
+
+
+@normal_mode
+async def test_what_run_leaves_in_flight_is_over_before_the_next_turn_begins(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    loop, release = asyncio.get_running_loop(), threading.Event()
+
+    def blocks() -> None:
+        asyncio.run_coroutine_threadsafe(log.add("begin", "thread"), loop).result()
+        release.wait(30)
+        asyncio.run_coroutine_threadsafe(log.add("end", "thread"), loop).result()
+
+    class LeakingAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            if task.turn == 1:
+                await restate.select(
+                    thread=ctx.run_typed("thread", blocks),
+                    begun=ctx.run_typed(
+                        "begun", log.until, restate.RunOptions(), "begin", "thread"
+                    ),
+                )
+                return "left"
+            return await ctx.run_typed("next", log.step, name="next")
+
+    agent = LeakingAgent(policy="queue")
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    await session.send("first")
+    await session.send("second")
+    await log.until("begin", "thread")
+    release.set()
+    assert (await session.attach(2))["status"] == "completed"
+    assert log.events == [
+        ("begin", "thread"),
+        ("end", "thread"),
+        ("begin", "next"),
+        ("end", "next"),
+    ]
+
+
+@normal_mode
+async def test_awaits_side_by_side_all_hear_of_what_happens(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    service = restate.Service("SideBySide")
+
+    async def quick() -> str:
+        return "quick"
+
+    @service.handler()
+    async def work(ctx: Context) -> list[Any]:
+        async with cleanup(ctx):
+
+            async def run() -> str:
+                done = await ctx.run_typed("quick", quick)
+                await log.add("done")
+                return done
+
+            async def wait() -> Any:
+                await log.add("waiting")
+                return await ctx.signal("told", type_hint=str)
+
+            return list(await asyncio.gather(run(), wait()))
+
+    await deploy(service)
+    sent = await restate_env.client.service_send(work, None)
+    await log.until("waiting")
+    await log.until("done")
+    await resolve(restate_env, deploy, sent.invocation_id)
+    row = await ended(restate_env, sent.invocation_id)
+    assert row["completion_result"] == "success"
+
+
+async def test_a_block_in_an_asyncio_task_of_its_own_and_a_shielded_task_are_refused(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    service = restate.Service("Refusing")
+    said: list[str] = []
+
+    @service.handler()
+    async def work(ctx: Context) -> str:
+        async def branch() -> None:
+            async with cleanup(ctx):
+                pass
+
+        async with cleanup(ctx):
+            with pytest.raises(RuntimeError, match="an asyncio task of its own") as refusal:
+                await asyncio.gather(branch())
+            said.append(str(refusal.value))
+            with pytest.raises(TypeError, match=r"restate\.gather"):
+                await shield(asyncio.gather(asyncio.sleep(0)))
+        return "ok"
+
+    await deploy(service)
+    assert await restate_env.client.service_call(work, None) == "ok"
+    assert "Register them on a block around the tasks" in said[0]

@@ -46,6 +46,13 @@ class Worker(Agent):
         return self.released.setdefault(turn, asyncio.Event())
 
 
+class Noting(Worker):
+    """Tells the model why a turn was interrupted."""
+
+    def interruption_note(self, turn: Any) -> str:
+        return f"note: {turn['reason']}"
+
+
 async def _is_idle(session: Session) -> bool:
     return (await session.status())["status"] == "idle"
 
@@ -103,7 +110,7 @@ async def test_an_interrupt_supersedes_the_turn_at_work_and_all_that_are_queued(
 async def test_a_queued_turn_that_is_cancelled_leaves_the_others_in_their_order(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    worker = Worker(log, "DequeueAgent", policy="queue")
+    worker = Noting(log, "DequeueAgent", policy="queue")
     await deploy(worker)
     session = Session(restate_env.client, worker, "one")
     for n in (1, 2, 3):
@@ -115,6 +122,8 @@ async def test_a_queued_turn_that_is_cancelled_leaves_the_others_in_their_order(
         worker.release(turn).set()
     assert (await session.attach(3))["status"] == "completed"
     assert [turn for _, turn in log.of("begin")] == [1, 3]
+    note = "note: cancelled: not needed any more"
+    assert worker.seen[3] == ["message 1", "answer 1", "message 2", note, "message 3"]
 
 
 async def test_a_reject_is_refused_while_a_turn_is_live_and_taken_once_none_is(
@@ -197,11 +206,7 @@ async def test_a_policy_that_the_agent_does_not_allow_is_refused(
 async def test_the_reason_for_a_cancel_is_kept_with_the_turn(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    class ReasonAgent(Worker):
-        def interruption_note(self, turn: Any) -> str:
-            return f"note: {turn['reason']}"
-
-    worker = ReasonAgent(log, "ReasonAgent")
+    worker = Noting(log, "ReasonAgent")
     await deploy(worker)
     session = Session(restate_env.client, worker, "one")
     await session.send("first")

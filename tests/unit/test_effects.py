@@ -228,8 +228,11 @@ def test_a_session_sends_what_it_was_asked_for(
 # -- A cancellation. -------------------------------------------------------------------------------
 
 
+FUTURE: Any = SimpleNamespace(handle=1)
+
+
 def watch(poll: Callable[[], Any]) -> Watch:
-    """The watch on a context whose every await does this."""
+    """The watch of a running handler on a context whose every await does this."""
 
     async def create_poll_or_cancel_coroutine(unresolved_future: Any) -> None:
         poll()
@@ -241,21 +244,18 @@ def watch(poll: Callable[[], Any]) -> Watch:
         create_run_coroutine=create_run_coroutine,
         receive=None,
         tasks=set[Any](),
+        vm=SimpleNamespace(is_completed=lambda handle: False),
     )
     return Watch(cast("Any", context))
 
 
-def shielded(watched: Watch) -> None:
+async def shielded(watched: Watch) -> None:
     """Await something, shielded."""
-
-    async def wait() -> None:
-        token = _cancellation._shielded.set(True)
-        try:
-            await watched._poll(None)
-        finally:
-            _cancellation._shielded.reset(token)
-
-    asyncio.run(wait())
+    token = _cancellation._shielded.set(True)
+    try:
+        await watched._poll(FUTURE)
+    finally:
+        _cancellation._shielded.reset(token)
 
 
 def test_a_cancellation_that_is_raised_for_ever_is_the_fault_of_the_sdk_and_is_called_so() -> None:
@@ -265,8 +265,11 @@ def test_a_cancellation_that_is_raised_for_ever_is_the_fault_of_the_sdk_and_is_c
         raised.append(None)
         raise TerminalError("cancelled", 409)
 
+    async def handle() -> None:
+        await shielded(watch(cancelled))
+
     with pytest.raises(RuntimeError) as caught:
-        shielded(watch(cancelled))
+        asyncio.run(handle())
     assert str(caught.value) == (
         "restate-sdk raises one cancellation for ever: no cleanup can run. "
         "Install restate-sdk 1.0.4 or newer."
@@ -281,8 +284,11 @@ def test_many_cancellations_do_not_break_off_a_shielded_await_and_are_not_lost()
         if next(left, None) is not None:
             raise TerminalError("cancelled", 409)
 
-    watched = watch(cancelled_often)
-    shielded(watched)
-    assert next(left, None) is None
-    with pytest.raises(Interrupted):
-        asyncio.run(watched._poll(None))
+    async def handle() -> None:
+        watched = watch(cancelled_often)
+        await shielded(watched)
+        assert next(left, None) is None
+        with pytest.raises(Interrupted):
+            await watched._poll(FUTURE)
+
+    asyncio.run(handle())
