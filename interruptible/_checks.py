@@ -5,7 +5,7 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 from weakref import WeakValueDictionary
 
 from restate import InvocationRetryPolicy
@@ -118,16 +118,17 @@ def claim(agent: Any, *names: str) -> None:
 
 
 def _check_policies(name: str, policy: Any, allowed: Any) -> None:
-    if isinstance(allowed, str):
+    if not isinstance(allowed, (list, tuple)):
         raise TypeError(f"{name}: allowed_policies is {allowed!r}. Write it as a list or a tuple.")
-    for chosen in (policy, *allowed):
+    for chosen in (policy, *cast("Sequence[Any]", allowed)):
         if chosen not in POLICIES:
             raise ValueError(
                 f"{name}: there is no policy {chosen!r}. Choose from {', '.join(POLICIES)}."
             )
     if policy not in allowed:
         raise ValueError(
-            f"{name}: its policy {policy!r} is not among its allowed_policies. Add it there."
+            f"{name}: its policy {policy!r} is not among its allowed_policies. Add it there, or "
+            "choose another `policy`."
         )
 
 

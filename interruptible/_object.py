@@ -22,7 +22,7 @@ from interruptible import _history, _session
 from interruptible._cancellation import shield
 from interruptible._history import JSON
 from interruptible._session import Live, Record
-from interruptible._task import Body, Ending, ending
+from interruptible._task import Body, Ending, cancelled_signal, ending
 from interruptible._types import (
     Cancelled,
     Dispatch,
@@ -109,6 +109,10 @@ async def cancel(agent: Settings, ctx: ObjectContext, body: Any) -> Cancelled:
     step = _session.cancel(record, turn, reason)
     if step.cancel:
         _apply(ctx, step)
+    for x in step.cancel:
+        for behind in step.record.live:
+            if behind.turn > x.turn and behind.cancelled is None and behind.task_id is not None:
+                ctx.resolve_signal(behind.task_id, cancelled_signal(x.turn), True, serde=JSON)  # noqa: FBT003
     return {"cancelled": [x.turn for x in step.cancel]}
 
 

@@ -88,11 +88,11 @@ def refusal(
     if if_idle and busy is not None:
         return 412, f"if_idle: {live}. Wait for it, or leave out if_idle."
     if if_turn is not None and (busy is None or busy.turn != if_turn):
-        return 412, f"if_turn: {live}, not turn {if_turn}. Look at what has happened since."
+        return 412, f"if_turn: turn {if_turn} is not at work; {live}. Look at what has happened."
     if policy == "reject" and busy is not None:
-        return 423, f"policy: {live}, and this message asks not to disturb it. Wait for it."
+        return 423, f"policy: {live}, and the policy is reject. Wait for it."
     if policy == "queue" and record.pending >= max_pending:
-        return 429, f"policy: {record.pending} turns are pending already. Wait, or interrupt them."
+        return 429, f"policy: {record.pending} of {max_pending} turns are pending. Wait for one."
     return None
 
 
@@ -109,7 +109,7 @@ def message(record: Record, policy: str = "interrupt") -> Step:
 def cancel(record: Record, turn: int | None = None, reason: str | None = None) -> Step:
     """Somebody cancels one live turn, or all. What is over or cancelled already stays as it is."""
     chosen = record.live if turn is None else tuple(x for x in record.live if x.turn == turn)
-    return _cancel(record, chosen, "cancelled" if reason is None else f"cancelled: {reason}")
+    return _cancel(record, chosen, "cancelled" if not reason else f"cancelled: {reason}")
 
 
 def dispatched(record: Record, turn: int, task_id: str) -> Record:

@@ -145,6 +145,11 @@ async def ending(ctx: Context, turn: int, task: RestateDurableFuture[Any]) -> En
         return Ending(outcome, reported=False, gone=gone)
 
 
+def cancelled_signal(turn: int) -> str:
+    """The signal that tells the tasks behind a turn that it was cancelled."""
+    return f"turn {turn} is cancelled"
+
+
 def settle(
     ctx: Context, agent: str, session: str, outcome: Outcome, ended: Sequence[int] = ()
 ) -> None:
@@ -183,6 +188,8 @@ async def _begin(
             end = await ending(ctx, number, tasks[number])
             record["status"] = end.outcome["status"]
             record["messages"] = end.outcome["messages"]
+            if end.outcome["status"] == "interrupted":
+                record.setdefault("reason", "cancelled")  # as `settle` will have it
             ended.append(number)
             if not end.reported:
                 settle(ctx, body.name, session, end.outcome)
@@ -195,20 +202,30 @@ async def _begin(
 async def _wait(
     body: Body, ctx: Context, job: Dispatch, tasks: dict[int, RestateDurableFuture[Any]]
 ) -> set[int]:
-    """Wait until all predecessors have ended; returns those that had to, and did not in time."""
-    cancelled = {x["turn"]: x["task_id"] for x in job["after"] if x["cancelled"]}
+    """Wait until all predecessors have ended; returns those that had to, and did not in time.
+
+    A predecessor has to once it is cancelled; the object tells of a cancel that comes later.
+    """
+    ids = {x["turn"]: x["task_id"] for x in job["after"]}
+    cancelled = {x["turn"] for x in job["after"] if x["cancelled"]}
+    told = {x: ctx.signal(cancelled_signal(x), serde=JSON) for x in ids if x not in cancelled}
     late: set[int] = set()
     timer = ctx.sleep(body.cleanup_timeout, name="cleanup_timeout") if cancelled else None
     while tasks:
-        waiting = [*tasks.values(), *([timer] if timer is not None else [])]
-        done, _ = await restate.wait_completed(*waiting)
+        signals = [told[turn] for turn in tasks if turn in told]
+        timers = [timer] if timer is not None else []
+        done, _ = await restate.wait_completed(*tasks.values(), *signals, *timers)
         tasks = {turn: task for turn, task in tasks.items() if task not in done}
         if timer in done:
             timer = None
-            late = tasks.keys() & cancelled.keys()
-            for turn in sorted(late):
-                ctx.cancel_invocation(cancelled[turn])
+            for turn in sorted(tasks.keys() & cancelled):
+                ctx.cancel_invocation(ids[turn])
+                late.add(turn)
                 del tasks[turn]
+        for turn in [turn for turn in tasks if turn in told and told[turn] in done]:
+            del told[turn]
+            cancelled.add(turn)
+            timer = ctx.sleep(body.cleanup_timeout, name="cleanup_timeout")
     return late
 
 

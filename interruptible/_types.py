@@ -169,6 +169,8 @@ def message_in(body: Any, *, max_content: int, policy: Policy, allowed: Sequence
         raise Refusal(f"if_idle: must be true or false, not {_short(if_idle)}.")
     content = fields["content"]
     _check_content(content, max_content)
+    if if_idle and fields.get("if_turn") is not None:
+        raise Refusal("if_turn: cannot hold together with if_idle. Send one of them.")
     message: Message = {"role": "user", "content": content}
     return Request(message, chosen, _whole_number(fields, "if_turn"), if_idle)
 

@@ -1,6 +1,7 @@
 """What a message does to a live turn, as its sender chooses, on a real server."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -151,7 +152,7 @@ async def test_a_precondition_that_does_not_hold_changes_nothing(
     worker = Worker(log, "ConditionAgent")
     await deploy(worker)
     session = Session(restate_env.client, worker, "one")
-    with pytest.raises(TerminalError, match="no turn is live, not turn 1") as refusal:
+    with pytest.raises(TerminalError, match="turn 1 is not at work; no turn is live") as refusal:
         await session.send("first", if_turn=1)
     assert refusal.value.status_code == 412
     await session.send("first", if_idle=True)
@@ -181,7 +182,7 @@ async def test_more_turns_than_may_be_pending_are_refused_and_an_interrupt_still
     session = Session(restate_env.client, worker, "one")
     for n in (1, 2, 3):
         await session.send(f"message {n}")
-    with pytest.raises(TerminalError, match="3 turns are pending") as refusal:
+    with pytest.raises(TerminalError, match="3 of 3 turns are pending") as refusal:
         await session.send("message 4")
     assert refusal.value.status_code == 429
     assert len(await session.history()) == 3
@@ -215,3 +216,32 @@ async def test_the_reason_for_a_cancel_is_kept_with_the_turn(
     worker.stop(1)
     await session.attach()
     assert [m["content"] for m in await session.history()][1:] == ["note: cancelled: wrong file"]
+
+
+async def test_a_queued_turn_waits_for_a_cancelled_one_no_longer_than_the_cleanup_timeout(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    release = asyncio.Event()
+
+    class StuckAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            if task.turn == 1:
+                await log.add("waiting")
+                await ctx.signal("never")
+            return "done"
+
+        async def on_interrupted(self, ctx: Context, task: Task) -> None:
+            await ctx.run_typed("stuck", release.wait)
+
+    agent = StuckAgent(policy="queue", cleanup_timeout=timedelta(milliseconds=300))
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    await session.send("first")
+    await log.until("waiting")
+    await session.send("second")
+    await session.send("third")
+    assert await session.cancel(1) == [1]
+    assert (await session.attach(3))["status"] == "completed"
+    assert [x["turn"] for x in (await session.status())["live"]] == [1]
+    release.set()
+    assert (await session.attach(1))["status"] == "interrupted"
