@@ -406,7 +406,10 @@ OBJECTS: list[tuple[Make, str]] = [
     *(
         (
             lambda allowed=allowed: subclass()(allowed_policies=allowed),
-            ("OddAgent: its policy 'interrupt' is not among its allowed_policies. Add it there."),
+            (
+                "OddAgent: its policy 'interrupt' is not among its allowed_policies. "
+                "Add it there, or choose another `policy`."
+            ),
         )
         for allowed in ((), ["queue", "reject"])
     ),

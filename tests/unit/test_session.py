@@ -502,38 +502,38 @@ REFUSALS: list[tuple[Record, str, dict[str, Any], tuple[int, str]]] = [
         BUSY,
         "interrupt",
         {"if_turn": 3},
-        (412, "if_turn: turn 2 is live, not turn 3. Look at what has happened since."),
+        (412, "if_turn: turn 3 is not at work; turn 2 is live. Look at what has happened."),
     ),
     (
         IDLE,
         "queue",
         {"if_turn": 3},
-        (412, "if_turn: no turn is live, not turn 3. Look at what has happened since."),
+        (412, "if_turn: turn 3 is not at work; no turn is live. Look at what has happened."),
     ),
     (
         BUSY,
         "reject",
         {"if_turn": 2},
-        (423, "policy: turn 2 is live, and this message asks not to disturb it. Wait for it."),
+        (423, "policy: turn 2 is live, and the policy is reject. Wait for it."),
     ),
     (
         ENDING,
         "reject",
         {},
-        (423, "policy: turn 3 is live, and this message asks not to disturb it. Wait for it."),
+        (423, "policy: turn 3 is live, and the policy is reject. Wait for it."),
     ),
     (
         BUSY,
         "queue",
         {"max_pending": 2},
-        (429, "policy: 2 turns are pending already. Wait, or interrupt them."),
+        (429, "policy: 2 of 2 turns are pending. Wait for one."),
     ),
     # What the message may see before what the agent can take.
     (
         BUSY,
         "queue",
         {"max_pending": 1, "if_turn": 1},
-        (412, "if_turn: turn 2 is live, not turn 1. Look at what has happened since."),
+        (412, "if_turn: turn 1 is not at work; turn 2 is live. Look at what has happened."),
     ),
 ]
 
