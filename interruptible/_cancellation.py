@@ -144,6 +144,7 @@ class Watch:
                     )
                     raise RuntimeError(msg) from None
             else:
+                await self._inbox.tell()
                 if not self.pending:
                     return
         if self._is_ready(unresolved_future):
@@ -210,6 +211,7 @@ class _Inbox:
         self.receive = receive
         self._watch = watch
         self._waiting = 0
+        self._news = False
         self._parked: dict[asyncio.Task[Any], None] = {}  # in the order in which they came
         self._woken: set[asyncio.Task[Any]] = set()
 
@@ -221,6 +223,7 @@ class _Inbox:
         self._parked.clear()
 
     async def __call__(self) -> Any:
+        await self.tell()
         if self._watch.pending:
             raise Interrupted
         task = cast("asyncio.Task[Any]", asyncio.current_task())
@@ -239,13 +242,18 @@ class _Inbox:
             self._waiting -= 1
             self._parked.pop(task, None)
             self._woken.discard(task)
-        if event.get("data") != _LOOK_AGAIN:
-            # What it brings may be what another await is waiting for.
+        self._news |= event.get("data") != _LOOK_AGAIN
+        return event
+
+    async def tell(self) -> None:
+        """Let the others look at what the last event brought: it may be what they wait for."""
+        if self._news and self._waiting:
             for _ in range(self._waiting):
                 await self.receive.enqueue_restate_event(
                     {"type": "restate.run_completed", "data": _LOOK_AGAIN}
                 )
-        return event
+            await asyncio.sleep(0)  # or this await would take them all itself
+        self._news = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.receive, name)

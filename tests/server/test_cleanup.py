@@ -785,6 +785,8 @@ async def test_awaits_side_by_side_all_hear_of_what_happens(
     service = restate.Service("SideBySide")
 
     async def quick() -> str:
+        await log.until("waiting")
+        await asyncio.sleep(0.1)  # by then the other one is parked, and takes what comes first
         return "quick"
 
     @service.handler()
