@@ -166,6 +166,7 @@ class Watch:
         self._steps[task] = step
         try:
             await self._sdk_run(handle, action, *args, **kwargs)
+            self._aborted.pop(handle, None)  # it went on to its end all the same
         finally:
             del self._steps[task]
 

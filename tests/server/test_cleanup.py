@@ -1,6 +1,7 @@
 """`cleanup` and `shield`: in an agent's `run`, and in handlers that somebody wrote by hand."""
 
 import asyncio
+import contextlib
 import json
 import threading
 from datetime import timedelta
@@ -836,3 +837,34 @@ async def test_a_block_in_an_asyncio_task_of_its_own_and_a_shielded_task_are_ref
     await deploy(service)
     assert await restate_env.client.service_call(work, None) == "ok"
     assert "Register them on a block around the tasks" in said[0]
+
+
+@normal_mode
+async def test_a_step_that_does_not_let_itself_be_cut_off_runs_once_and_its_result_is_kept(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    service = restate.Service("Stubborn")
+
+    async def stubborn() -> str:
+        await log.add("begin")
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(LONG)
+        return "kept"
+
+    @service.handler()
+    async def work(ctx: Context) -> None:
+        async with cleanup(ctx):
+            step = ctx.run_typed("stubborn", stubborn)
+            try:
+                await step
+            except Interrupted:
+                await log.add("result", await shield(step))
+                raise
+
+    await deploy(service)
+    sent = await restate_env.client.service_send(work, None)
+    await log.until("begin")
+    await restate_env.cancel(sent.invocation_id)
+    row = await ended(restate_env, sent.invocation_id)
+    assert row["completion_failure"] == "[409] cancelled"
+    assert log.events == [("begin",), ("result", "kept")]
