@@ -170,14 +170,16 @@ async def _begin(
         before["turn"]: ctx.attach_invocation(before["task_id"], serde=JSON)
         for before in job["after"]
     }
-    what = json.dumps({"before": turn}).encode()
-    loading = None
-    if turn > 1 and all(before["cancelled"] for before in job["after"]):
-        loading = ctx.generic_call(body.name, "load", what, key=session)
+
+    def load() -> RestateDurableFuture[bytes]:
+        before = json.dumps({"before": turn}).encode()
+        return ctx.generic_call(body.name, "load", before, key=session)
+
+    # A queued turn loads afterwards: why others were cancelled comes to be while it waits.
+    queued = not all(before["cancelled"] for before in job["after"])
+    loading = load() if turn > 1 and not queued else None
     late = await _wait(body, ctx, job, dict(tasks))
-    if turn > 1 and loading is None:  # it was queued: why others were cancelled came to be since
-        loading = ctx.generic_call(body.name, "load", what, key=session)
-    turns: list[Turn] = json.loads(await loading) if loading is not None else []
+    turns: list[Turn] = json.loads(await (loading or load())) if turn > 1 else []
     for record in turns:
         number = record["turn"]
         if record["status"] != "running":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import restate
 
-from interruptible import Agent
+from interruptible import Agent, Session
 from interruptible.testing import Restate, restate_server, serve
 
 REPLAY = os.environ.get("RESTATE_ALWAYS_REPLAY") == "1"
@@ -114,3 +114,7 @@ async def eventually(check: Callable[[], Awaitable[Any]], seconds: float = 30) -
         while not (answer := await check()):
             await asyncio.sleep(0.02)
         return answer
+
+
+async def is_idle(session: Session) -> bool:
+    return (await session.status())["status"] == "idle"

@@ -14,7 +14,7 @@ from restate import Context, ObjectContext, TerminalError
 from interruptible import Agent, Interrupted, Session, Task, cleanup, shield
 from interruptible.testing import Restate
 
-from .conftest import LONG, REPLAY, Deploy, Log, eventually, normal_mode
+from .conftest import LONG, REPLAY, Deploy, Log, eventually, is_idle, normal_mode
 
 pytestmark = pytest.mark.anyio
 
@@ -368,11 +368,7 @@ async def test_a_turn_waits_for_a_cleanup_no_longer_than_the_cleanup_timeout(
     assert [x["turn"] for x in (await session.status())["live"]] == [1]
     release.set()
     assert (await session.attach(1))["status"] == "interrupted"
-    await eventually(lambda: _idle(session))
-
-
-async def _idle(session: Session) -> bool:
-    return (await session.status())["status"] == "idle"
+    await eventually(lambda: is_idle(session))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from restate import Context, ObjectContext, ObjectSharedContext, TerminalError
 from interruptible import Agent, Session, Task, _history, _object, _session, agent, handler
 from interruptible.testing import AdminError, Restate
 
-from .conftest import LONG, Deploy, Log, eventually
+from .conftest import LONG, Deploy, Log, eventually, is_idle
 
 pytestmark = pytest.mark.anyio
 
@@ -202,15 +202,11 @@ async def test_a_killed_task_is_told_by_status_and_attach_and_the_next_message_r
     assert await other.attach(1) == killed
     texts = [message["content"] for message in await other.history()]
     assert texts == ["long", "next", "2"]
-    await eventually(lambda: _is(other, "idle"))
+    await eventually(lambda: is_idle(other))
 
 
 async def _completed(env: Restate, where: str) -> bool:
     return [row["status"] for row in await env.invocations(where)] == ["completed"]
-
-
-async def _is(session: Session, status: str) -> bool:
-    return (await session.status())["status"] == status
 
 
 @pytest.mark.parametrize("then", ["status", "attach", "message"])
@@ -236,7 +232,7 @@ async def test_an_invocation_that_restate_has_forgotten_leaves_nobody_waiting(
     if then == "message":
         assert (await session.ask("next"))["status"] == "completed"
     assert (await session.attach(1))["status"] == "killed"
-    await eventually(lambda: _is(session, "idle"))
+    await eventually(lambda: is_idle(session))
 
 
 async def test_a_report_that_goes_missing_is_made_up_for_by_the_next_turn(
@@ -338,7 +334,7 @@ async def test_messages_ended_at_any_moment_leave_every_task_known_and_nothing_l
             with contextlib.suppress(AdminError):  # it was over already
                 await end(sent.json()["invocationId"])
     assert (await session.ask("last"))["status"] == "completed"
-    await eventually(lambda: _is(session, "idle"))
+    await eventually(lambda: is_idle(session))
     tasks = await restate_env.invocations(
         "target_service_name = 'AnyMomentTask' AND target_handler_name = 'run_task'"
     )

@@ -14,7 +14,7 @@ from restate import Context, TerminalError
 from interruptible import Agent, Session, Task, cleanup
 from interruptible.testing import Restate
 
-from .conftest import LONG, REPLAY, Deploy, Log, eventually, normal_mode
+from .conftest import LONG, REPLAY, Deploy, Log, eventually, is_idle, normal_mode
 
 pytestmark = pytest.mark.anyio
 
@@ -80,13 +80,9 @@ async def test_each_of_seven_messages_in_a_row_interrupts_and_the_last_one_is_an
     assert log.of("begin")[-1] == ("begin", 7)
     begun = {name for _, name in log.of("begin")}
     assert {name for _, name in log.of("undone")} == begun - {7}
-    await eventually(lambda: _is_idle(session))
+    await eventually(lambda: is_idle(session))
     expected = ["[409] cancelled"] * 6 + ["completed"]
     assert await outcomes(restate_env, "SevenTask") == expected
-
-
-async def _is_idle(session: Session) -> bool:
-    return (await session.status())["status"] == "idle"
 
 
 @normal_mode
@@ -387,7 +383,7 @@ async def test_what_an_interrupted_turn_put_out_stays_in_its_place_and_the_next_
         {"role": "assistant", "content": "plan 2"},
         {"role": "assistant", "content": "draft 2"},
     ]
-    await eventually(lambda: _is_idle(session))
+    await eventually(lambda: is_idle(session))
     assert await session.history() == expected + answer
 
 

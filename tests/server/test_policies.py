@@ -10,7 +10,7 @@ from restate import Context, TerminalError
 from interruptible import Agent, Session, Task
 from interruptible.testing import Restate
 
-from .conftest import REPLAY, Deploy, Log, eventually
+from .conftest import REPLAY, Deploy, Log, eventually, is_idle
 
 pytestmark = pytest.mark.anyio
 
@@ -54,10 +54,6 @@ class Noting(Worker):
         return f"note: {turn['reason']}"
 
 
-async def _is_idle(session: Session) -> bool:
-    return (await session.status())["status"] == "idle"
-
-
 async def test_queued_messages_become_turns_of_their_own_one_after_the_other(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -83,7 +79,7 @@ async def test_queued_messages_become_turns_of_their_own_one_after_the_other(
     expected = ["message 1", "answer 1", "message 2", "answer 2", "message 3"]
     assert worker.seen[3] == expected
     assert [m["content"] for m in await session.history()] == [*expected, "answer 3"]
-    await eventually(lambda: _is_idle(session))
+    await eventually(lambda: is_idle(session))
 
 
 async def test_an_interrupt_supersedes_the_turn_at_work_and_all_that_are_queued(
