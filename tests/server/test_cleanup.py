@@ -765,6 +765,9 @@ async def test_what_run_leaves_in_flight_is_over_before_the_next_turn_begins(
     await session.send("first")
     await session.send("second")
     await log.until("begin", "thread")
+    # The thread is held until the next turn has begun, were that not to wait for it.
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(log.until("begin", "next"), 1)
     release.set()
     assert (await session.attach(2))["status"] == "completed"
     assert log.events == [
