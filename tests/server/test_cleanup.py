@@ -714,12 +714,14 @@ async def test_a_step_that_takes_its_time_to_unwind_is_cut_off_once(
         try:
             await asyncio.sleep(LONG)
         finally:
+            await log.add("unwinding")
             await asyncio.sleep(0.2)  # closing the connection takes a while
             await log.add("unwound")
 
     @service.handler()
     async def work(ctx: Context) -> None:
         async def other() -> None:
+            await log.until("unwinding")
             await ctx.signal("never")
 
         async with cleanup(ctx) as steps:
