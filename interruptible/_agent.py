@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict, Type
 from restate import Context, InvocationRetryPolicy, Service, VirtualObject
 from restate.serde import Serde
 
-from interruptible import _checks, _object, _types
+from interruptible import _checks, _controls, _history, _object, _schemas
 from interruptible._task import Task, work
-from interruptible._types import POLICIES, Message, Policy, Turn
+from interruptible._types import MAX_CONTENT, POLICIES, Burst, Message, Policy, Turn, parse
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -22,6 +22,9 @@ Output = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None
 Run = Callable[[Context, Task], Awaitable[Output]]
 
 _HANDLER: Final = "_interruptible_handler"
+_SHARED: Final[dict[str, Any]] = {"kind": "shared"}
+_EAGER: Final[dict[str, Any]] = {"enable_lazy_state": False}
+_PRIVATE: Final[dict[str, Any]] = {"ingress_private": True}
 
 RETRY_POLICY: Final = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=100),
@@ -51,10 +54,16 @@ class Agent:
         name: The object's name; by default the class's. The service is called the same, with
             "Agent" at the end replaced by "Task", or "Task" added.
         policy: What a message does to a live turn, unless it says so itself: `interrupt` cancels
-            all that is live, `queue` waits for it, `reject` is refused with a 423.
+            all that is live, `rollback` discards it, too, `queue` waits for it, `steer` is taken by
+            it, `reject` is refused with a 423.
         allowed_policies: What messages may choose from; by default all. Others get a 400.
-        max_pending: How many turns may be at work or queued; one more that asks to be queued is
-            refused with a 429.
+        keep_queued: Whether `interrupt` and `rollback` cancel the turn at work alone, and spare
+            those that are queued.
+        debounce: How long it has to be quiet before a turn begins; `None` for not at all.
+        burst: What a message does to a turn that waits for quiet: `merge` makes it part of it,
+            `supersede` leaves it to the policy.
+        max_pending: How many turns and steered messages may be at work or wait; one more that
+            asks to wait is refused with a 429.
         cleanup_timeout: How long a new turn waits for the cleanup of those that were cancelled
             when its message was accepted.
         inactivity_timeout: How long a step may be silent and still be interrupted at once;
@@ -80,13 +89,16 @@ class Agent:
         *,
         policy: Policy = "interrupt",
         allowed_policies: Sequence[Policy] = POLICIES,
+        keep_queued: bool = False,
+        debounce: timedelta | None = None,
+        burst: Burst = "merge",
         max_pending: int = 32,
         cleanup_timeout: timedelta = timedelta(seconds=30),
         inactivity_timeout: timedelta | None = INACTIVITY_TIMEOUT,
         abort_timeout: timedelta | None = INACTIVITY_TIMEOUT,
         retry_policy: InvocationRetryPolicy | None = RETRY_POLICY,
         retention: timedelta | None = None,
-        max_content: int = _types.MAX_CONTENT,
+        max_content: int = MAX_CONTENT,
     ) -> None:
         self.name = name if name is not None else type(self).__name__
         if type(self).run is Agent.run:
@@ -99,10 +111,13 @@ class Agent:
             self.name,
             policy=policy,
             allowed_policies=allowed_policies,
+            keep_queued=keep_queued,
+            burst=burst,
             max_content=max_content,
             max_pending=max_pending,
             retry_policy=retry_policy,
             cleanup_timeout=cleanup_timeout,
+            debounce=debounce,
             inactivity_timeout=inactivity_timeout,
             abort_timeout=abort_timeout,
             retention=retention,
@@ -110,6 +125,9 @@ class Agent:
         self.task_name = f"{self.name.removesuffix('Agent')}Task"
         self.policy: Policy = policy
         self.allowed_policies: Sequence[Policy] = tuple(allowed_policies)
+        self.keep_queued = keep_queued
+        self.debounce = debounce
+        self.burst: Burst = burst
         self.max_pending = max_pending
         self.cleanup_timeout = cleanup_timeout
         self.max_content = max_content
@@ -142,6 +160,11 @@ class Agent:
         }
         _checks.check_class(cls, Agent, {x: getattr(own[x], _HANDLER)["name"] or x for x in own})
         cls._handlers = own
+
+    @property
+    def merges(self) -> bool:
+        """Whether messages of a burst become one turn."""
+        return self.debounce is not None and self.burst == "merge"
 
     @property
     def services(self) -> list[Service | VirtualObject]:
@@ -180,30 +203,40 @@ class Agent:
             "go on from what I say next.]"
         )
 
+    def conversation(self, turns: Sequence[Turn]) -> list[Message]:
+        """What the model is told of the turns before; this turn's messages come after it.
+
+        Override it to leave out what does not fit the model, or to sum it up.
+
+        Args:
+            turns: All earlier turns but the discarded. The same turns must give the same messages.
+
+        Returns:
+            By default all their messages, with the notes on those that were interrupted.
+        """
+        return _history.conversation(turns, self.interruption_note)
+
     def _add_handlers(self) -> None:
         # Kept as attributes, so that the SDK's typed clients can call them by reference.
-        self.message = self._handler("message", _object.message, _types.MESSAGE_IN, _types.RECEIPT)
-        self.cancel = self._handler("cancel", _object.cancel, _types.CANCEL_IN, _types.CANCELLED)
-        self.attach = self._handler(
-            "attach", _object.attach, _types.ATTACH_IN, _types.OUTCOME, kind="shared"
+        add, s = self._handler, _schemas
+        self.message = add("message", _object.message, s.MESSAGE_IN, s.RECEIPT)
+        self.cancel = add("cancel", _object.cancel, s.CANCEL_IN, s.CANCELLED)
+        self.attach = add("attach", _object.attach, s.ATTACH_IN, s.OUTCOME, **_SHARED)
+        self.get_history = add(
+            "get_history", _object.get_history, s.NOTHING_IN, s.HISTORY, **_SHARED, **_EAGER
         )
-        self.get_history = self._handler(
-            "get_history",
-            _object.get_history,
-            _types.NOTHING_IN,
-            _types.HISTORY,
-            kind="shared",
-            enable_lazy_state=False,
-        )
-        self.get_status = self._handler(
-            "get_status", _object.get_status, _types.NOTHING_IN, _types.STATUS, kind="shared"
-        )
-        private: dict[str, Any] = {"ingress_private": True}
-        self._handler("settle", _object.settle_turn, {}, {}, **private)
-        self._handler("recover", _object.recover, {}, {}, kind="shared", **private)
-        self._handler(
-            "load", _object.load, {}, {}, kind="shared", enable_lazy_state=False, **private
-        )
+        self.get_status = add("get_status", _object.get_status, s.NOTHING_IN, s.STATUS, **_SHARED)
+        self.get_turns = add("get_turns", _controls.get_turns, s.TURNS_IN, s.TURNS, **_SHARED)
+        self.regenerate = add("regenerate", _controls.regenerate, s.REGENERATE_IN, s.RECEIPT)
+        self.rewind = add("rewind", _controls.rewind, s.REWIND_IN, s.REWOUND)
+        self.reset = add("reset", _controls.reset, s.RESET_IN, s.CANCELLED)
+        self.fork = add("fork", _controls.fork, s.FORK_IN, s.FORKED, **_SHARED, **_EAGER)
+        add("settle", _object.settle_turn, **_PRIVATE)
+        add("take", _object.take, **_PRIVATE)
+        add("adopt", _controls.adopt, **_PRIVATE)
+        add("recover", _object.recover, **_SHARED, **_PRIVATE)
+        add("get_cause", _object.get_cause, **_SHARED, **_PRIVATE)
+        add("load", _object.load, **_SHARED, **_EAGER, **_PRIVATE)
         for name, method in self._handlers.items():
             options = dict(getattr(method, _HANDLER))
             added = self._object.handler(name=options.pop("name") or name, **options)
@@ -222,8 +255,8 @@ class Agent:
         self,
         name: str,
         effect: Callable[..., Awaitable[Any]],
-        takes: dict[str, Any],
-        gives: dict[str, Any],
+        takes: dict[str, Any] | None = None,
+        gives: dict[str, Any] | None = None,
         *,
         kind: Literal["exclusive", "shared"] = "exclusive",
         **options: Any,
@@ -239,7 +272,7 @@ class Agent:
         added = add(handle)
         io = self._object.handlers[name].handler_io
         for hint, schema in ((io.input_type, takes), (io.output_type, gives)):
-            if hint is not None and schema:
+            if hint is not None and schema is not None:
                 hint.annotation = dict
                 hint.generate_json_schema = lambda schema=schema: schema
         return added
@@ -251,6 +284,9 @@ class Options(TypedDict, total=False):
     name: str | None
     policy: Policy
     allowed_policies: Sequence[Policy]
+    keep_queued: bool
+    debounce: timedelta | None
+    burst: Burst
     max_pending: int
     cleanup_timeout: timedelta
     inactivity_timeout: timedelta | None
@@ -319,7 +355,7 @@ def handler(
 class _JsonSerde(Serde[Any]):
     # An error raised while the SDK reads the input would become a 500; ours are to be a 400.
     def deserialize(self, buf: bytes) -> Any:
-        return _types.parse(buf)
+        return parse(buf)
 
     def serialize(self, obj: Any) -> bytes:
         return json.dumps(obj).encode()

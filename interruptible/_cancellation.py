@@ -33,6 +33,7 @@ _LOOK_AGAIN: Final = "look again"
 MANY: Final = 10_000
 """More cancellations than one await can receive, unless the SDK repeats itself."""
 _shielded: ContextVar[bool] = ContextVar("interruptible_shielded", default=False)
+_running: ContextVar["_Step | None"] = ContextVar("interruptible_running", default=None)
 
 for _name, _parameters in {
     "create_poll_or_cancel_coroutine": ["self", "unresolved_future"],
@@ -75,6 +76,7 @@ class Watch:
         self._inbox = _Inbox(ctx.receive, self)
         self._steps: dict[asyncio.Task[Any], _Step] = {}
         self._aborted: dict[int, _Step] = {}
+        self._unwinding: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}
 
     @property
     def pending(self) -> bool:
@@ -89,6 +91,23 @@ class Watch:
     def done(self) -> bool:
         """Whether nothing is left that the context has to be watched for."""
         return self.depth == 0 and not self._aborted and (self.raised or not self.cancelled)
+
+    @property
+    def partials(self) -> list[str]:
+        """What the steps that were cut off had said by then."""
+        said = ("".join(step.said) for _, step in sorted(self._aborted.items()))
+        return [text for text in said if text.strip()]
+
+    @contextmanager
+    def unwinding(self) -> Generator[None, None, None]:
+        """Let `abort` wait for the end of this block, which ends by itself once cancelled."""
+        end = asyncio.get_running_loop().create_future()
+        self._unwinding[end] = asyncio.current_task()
+        try:
+            yield
+        finally:
+            del self._unwinding[end]
+            end.set_result(None)
 
     async def abort(self, future: Any = None) -> None:
         """Cut off the steps in flight that are not shielded, and return when they have unwound.
@@ -110,8 +129,9 @@ class Watch:
                 step.aborted = True  # once: a second time would break off how it unwinds
                 self._aborted[step.handle] = step
                 task.cancel()
-        if steps:
-            await asyncio.wait(steps)
+        ends = {end for end, task in self._unwinding.items() if task is not mine and not future}
+        if steps or ends:
+            await asyncio.wait([*steps, *ends])
 
     def install(self) -> None:
         self._ctx.create_poll_or_cancel_coroutine = self._poll  # type: ignore[method-assign]
@@ -164,6 +184,7 @@ class Watch:
         step = _Step(handle, action, args, kwargs, shielded=_shielded.get())
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._steps[task] = step
+        _running.set(step)
         try:
             await self._sdk_run(handle, action, *args, **kwargs)
             self._aborted.pop(handle, None)  # it went on to its end all the same
@@ -203,6 +224,7 @@ class _Step:
         self.shielded = shielded
         self.stoppable = inspect.iscoroutinefunction(action)
         self.aborted = False
+        self.said: list[str] = []
 
 
 class _Inbox:
@@ -328,6 +350,24 @@ async def shield(future: Awaitable[T]) -> T:
             return await future
         finally:
             _shielded.reset(token)
+
+
+def in_step() -> bool:
+    """Whether this is called by the action of a durable step."""
+    return _running.get() is not None
+
+
+def say(delta: str) -> None:
+    """Note what the model says in the step that is running.
+
+    Raises:
+        RuntimeError: When called outside of a step.
+    """
+    step = _running.get()
+    if step is None:
+        msg = "`task.partial` was called outside of a step. Call it in what `ctx.run_typed` runs."
+        raise RuntimeError(msg)
+    step.said.append(delta)
 
 
 def terminal(error: BaseException, watch: Watch) -> TerminalError | None:

@@ -10,20 +10,34 @@ from weakref import WeakValueDictionary
 
 from restate import InvocationRetryPolicy
 
-from interruptible._types import POLICIES
+from interruptible._types import BURSTS, POLICIES
 
 _owners: WeakValueDictionary[str, Any] = WeakValueDictionary()
 _NAME: Final = r"[A-Za-z][A-Za-z0-9._-]*"
 _TAKEN: Final = {"restate", "openapi"}
-PUBLIC: Final = {"message", "cancel", "attach", "get_history", "get_status"}
+PUBLIC: Final = {
+    "message",
+    "cancel",
+    "attach",
+    "get_history",
+    "get_status",
+    "get_turns",
+    "regenerate",
+    "rewind",
+    "reset",
+    "fork",
+}
 """The handlers of every agent that are attributes of it, too."""
-PRIVATE: Final = {"settle", "recover", "load"}
+PRIVATE: Final = {"settle", "take", "adopt", "recover", "get_cause", "load"}
 """Those that only Restate calls."""
 ATTRIBUTES: Final = {
     "name",
     "task_name",
     "policy",
     "allowed_policies",
+    "keep_queued",
+    "debounce",
+    "burst",
     "cleanup_timeout",
     "max_content",
     "max_pending",
@@ -49,11 +63,12 @@ def check_class(cls: type[Any], base: type[Any], exposed: Mapping[str, str]) -> 
     for name in ("run", "on_interrupted"):
         if getattr(cls, name) is not getattr(base, name):
             _check_signature(f"{cls.__name__}.{name}", getattr(cls, name), ["self", "ctx", "task"])
-    if inspect.iscoroutinefunction(cls.interruption_note):
-        raise TypeError(
-            f"{cls.__name__}.interruption_note is `async`, but the same turn must always have the "
-            "same note. Write `def`."
-        )
+    for name in ("interruption_note", "conversation"):
+        if inspect.iscoroutinefunction(getattr(cls, name)):
+            raise TypeError(
+                f"{cls.__name__}.{name} is `async`, but for the same turns it must always return "
+                "the same. Write `def`."
+            )
 
 
 def check_function(function: Any) -> None:
@@ -69,6 +84,8 @@ def check_options(
     *,
     policy: Any,
     allowed_policies: Any,
+    keep_queued: Any,
+    burst: Any,
     max_content: Any,
     max_pending: Any,
     retry_policy: Any,
@@ -83,7 +100,7 @@ def check_options(
             "digits, `.`, `_` and `-` that begins with a letter."
         )
         raise ValueError(msg)
-    _check_policies(name, policy, allowed_policies)
+    _check_policies(name, policy, allowed_policies, keep_queued=keep_queued, burst=burst)
     for option, number in {"max_content": max_content, "max_pending": max_pending}.items():
         if not isinstance(number, int) or isinstance(number, bool):
             raise TypeError(f"{name}: {option} is {number!r}. Write it as a whole number.")
@@ -117,7 +134,11 @@ def claim(agent: Any, *names: str) -> None:
     _owners.update(dict.fromkeys(names, agent))
 
 
-def _check_policies(name: str, policy: Any, allowed: Any) -> None:
+def _check_policies(name: str, policy: Any, allowed: Any, *, keep_queued: Any, burst: Any) -> None:
+    if not isinstance(keep_queued, bool):
+        raise TypeError(f"{name}: keep_queued is {keep_queued!r}. Write True or False.")
+    if burst not in BURSTS:
+        raise ValueError(f"{name}: there is no burst {burst!r}. Choose from {', '.join(BURSTS)}.")
     if not isinstance(allowed, (list, tuple)):
         raise TypeError(f"{name}: allowed_policies is {allowed!r}. Write it as a list or a tuple.")
     for chosen in (policy, *cast("Sequence[Any]", allowed)):

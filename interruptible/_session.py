@@ -4,10 +4,13 @@ Given the session's record and an event, each rule returns the new record and wh
 about it. Nothing here knows Restate, so every interleaving can be checked without a server.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 VERSION: Final = 1
+
+Discarded = tuple[tuple[int, int], ...]
+"""The turns that are left out of the conversation, as ranges: the first and the last of each."""
 
 
 class Live(NamedTuple):
@@ -18,6 +21,21 @@ class Live(NamedTuple):
     """`None` until the task's invocation id is known."""
     cancelled: str | None = None
     """Why it was cancelled, once it is."""
+    open: bool = False
+    """Whether the messages of a burst still join it."""
+
+
+class Steered(NamedTuple):
+    """A message that became part of a turn which was there already."""
+
+    number: int
+    turn: int
+    """Whose it is; it may pass on to a later one until it is taken."""
+    at: int
+    """The number of the next turn when it was accepted: where it stands among the messages."""
+    taken: bool = False
+    joined: bool = False
+    """Whether its turn has it among the messages that it began with."""
 
 
 class Record(NamedTuple):
@@ -27,6 +45,8 @@ class Record(NamedTuple):
     """Sets this session apart from an earlier one of the same key whose state was removed."""
     next: int = 1
     live: tuple[Live, ...] = ()
+    steered: tuple[Steered, ...] = ()
+    """Those of live turns, in the order in which they were accepted."""
 
     def find(self, turn: int) -> Live | None:
         """The live turn of this number."""
@@ -40,15 +60,28 @@ class Record(NamedTuple):
         """The live turns that `turn` comes after."""
         return tuple(live for live in self.live if live.turn < turn)
 
+    def goes_on(self, turn: int) -> bool:
+        """Whether a turn is live and not cancelled."""
+        live = self.find(turn)
+        return live is not None and live.cancelled is None
+
     @property
     def at_work(self) -> Live | None:
         """The live turn whose turn it is: the oldest that is not cancelled, or else the newest."""
         return next((x for x in self.live if x.cancelled is None), (*self.live[-1:], None)[0])
 
     @property
+    def waiting(self) -> tuple[Steered, ...]:
+        """The steered messages that can still be taken, and are not."""
+        return tuple(x for x in self.steered if not x.taken and self.goes_on(x.turn))
+
+    @property
     def pending(self) -> int:
-        """How many turns are at work or wait for it; those that are cancelled do neither."""
-        return sum(x.cancelled is None for x in self.live)
+        """How many turns and steered messages are at work or wait for it.
+
+        What is cancelled does neither.
+        """
+        return sum(x.cancelled is None for x in self.live) + len(self.waiting)
 
     @property
     def lost(self) -> tuple[int, ...]:
@@ -62,8 +95,26 @@ class Step(NamedTuple):
     record: Record
     cancel: tuple[Live, ...] = ()
     """Cancel the tasks of these."""
+    discard: Sequence[int] = ()
+    """Leave these turns out of the conversation."""
     dispatch: int | None = None
     """Send the task of this turn, after all that were live."""
+    steer: Steered | None = None
+    """Keep the message as this; it has no turn of its own."""
+
+
+class Settling(NamedTuple):
+    """What an outcome leads to."""
+
+    record: Record
+    keep: tuple[Steered, ...] = ()
+    """The steered messages that stay with the turn."""
+    dispatch: int | None = None
+    """Send the task of this turn, as nobody else is there for what was not taken."""
+    begin: tuple[Steered, ...] = ()
+    """The messages that it is made of."""
+    heir: int | None = None
+    """The live turn that has what was not taken; should its task be killed, it must pass on."""
 
 
 def refusal(
@@ -73,15 +124,17 @@ def refusal(
     max_pending: int = 32,
     if_turn: int | None = None,
     if_idle: bool = False,
+    merge: bool = False,
 ) -> tuple[int, str] | None:
     """Why a message cannot be taken in as things are: the HTTP status, and the reason.
 
     Args:
         record: The session, without the live turns whose tasks are over already.
         policy: What the message would do to a live turn.
-        max_pending: How many turns may be at work or wait for it.
+        max_pending: How many turns and steered messages may be at work or wait for it.
         if_turn: Take the message only if this turn is at work.
         if_idle: Take the message only if no turn is live.
+        merge: Whether it may join a turn that is open.
     """
     busy = record.at_work
     live = "no turn is live" if busy is None else f"turn {busy.turn} is live"
@@ -91,25 +144,63 @@ def refusal(
         return 412, f"if_turn: turn {if_turn} is not at work; {live}. Look at what has happened."
     if policy == "reject" and busy is not None:
         return 423, f"policy: {live}, and the policy is reject. Wait for it."
-    if policy == "queue" and record.pending >= max_pending:
-        return 429, f"policy: {record.pending} of {max_pending} turns are pending. Wait for one."
+    adds = policy in ("queue", "steer") or _host(record, policy, merge=merge) is not None
+    if adds and record.pending >= max_pending:
+        return 429, f"policy: {record.pending} of {max_pending} are pending. Wait for one."
     return None
 
 
-def message(record: Record, policy: str = "interrupt") -> Step:
-    """A message was accepted: it becomes the next turn, and may interrupt everything live."""
-    turn = record.next
+def message(
+    record: Record,
+    policy: str = "interrupt",
+    *,
+    keep_queued: bool = False,
+    merge: bool = False,
+    over: Collection[int] = (),
+) -> Step:
+    """A message was accepted: it becomes the next turn, or part of one that is there.
+
+    Args:
+        record: The session.
+        policy: What the message does to the live turns.
+        keep_queued: Whether it spares those that are queued.
+        merge: Whether it may join a turn that is open.
+        over: The live turns that are known to have ended.
+    """
+    left = record._replace(live=tuple(x for x in record.live if x.turn not in over))
+    host = _host(left, policy, merge=merge)
+    if host is not None:
+        number = max((x.number for x in record.steered), default=0) + 1
+        steered = Steered(number, host.turn, record.next, joined=host.open)
+        return Step(record._replace(steered=(*record.steered, steered)), steer=steered)
     step = Step(record)
-    if policy == "interrupt":
-        step = _cancel(record, record.live, f"interrupted by turn {turn}")
-    live = (*step.record.live, Live(turn))
-    return step._replace(record=step.record._replace(next=turn + 1, live=live), dispatch=turn)
+    if policy in ("interrupt", "rollback"):
+        busy = left.at_work
+        chosen = left.live if not keep_queued or busy is None else (busy,)
+        did = "interrupted" if policy == "interrupt" else "rolled back"
+        step = _cancel(record, chosen, f"{did} by turn {record.next}")
+        if policy == "rollback":
+            step = step._replace(discard=tuple(x.turn for x in step.cancel))
+    return _begin(step, open=merge)
 
 
 def cancel(record: Record, turn: int | None = None, reason: str | None = None) -> Step:
     """Somebody cancels one live turn, or all. What is over or cancelled already stays as it is."""
     chosen = record.live if turn is None else tuple(x for x in record.live if x.turn == turn)
-    return _cancel(record, chosen, "cancelled" if not reason else f"cancelled: {reason}")
+    return _cancel(record, chosen, _because("cancelled", reason))
+
+
+def rewind(record: Record, first: int, reason: str | None = None) -> Step:
+    """Somebody takes back a turn and all after it; what is live of them is cancelled."""
+    return _rewind(record, first, _because("rolled back", reason))
+
+
+def regenerate(record: Record, first: int, *, merge: bool = False) -> Step:
+    """Somebody wants a turn's messages answered again, in its place and that of all after it."""
+    step = _rewind(record, first, f"rolled back by turn {record.next}")
+    rest = _cancel(step.record, step.record.live, f"interrupted by turn {record.next}")
+    step = step._replace(record=rest.record, cancel=(*rest.cancel, *step.cancel))
+    return _begin(step, open=merge)
 
 
 def dispatched(record: Record, turn: int, task_id: str) -> Record:
@@ -118,11 +209,83 @@ def dispatched(record: Record, turn: int, task_id: str) -> Record:
     return record._replace(live=tuple(live))
 
 
-def settle(record: Record, turn: int) -> Record | None:
-    """A turn's outcome arrived: record it, or do nothing (`None`) as it is recorded already."""
+def take(
+    record: Record, turn: int, *, waited: bool, begins: bool = False
+) -> tuple[Record, tuple[Steered, ...]]:
+    """A task takes the messages that wait for it; a turn that is cancelled gets none.
+
+    Args:
+        record: The session.
+        turn: The task's turn.
+        waited: Whether all before it have ended: what they left is the task's, then. Otherwise it
+            is in its quiet window, which ends when there is nothing to take.
+        begins: Whether it has not begun: what it takes is then among what it begins with.
+    """
+    if not record.goes_on(turn):
+        return record, ()
+    taken = tuple(
+        x._replace(turn=turn, taken=True, joined=begins or not waited)
+        for x in record.waiting
+        if x.turn == turn or (waited and x.turn < turn)
+    )
+    numbers = {x.number: x for x in taken}
+    record = record._replace(steered=tuple(numbers.get(x.number, x) for x in record.steered))
+    if not waited and not taken:
+        live = (x._replace(open=False) if x.turn == turn else x for x in record.live)
+        record = record._replace(live=tuple(live))
+    return record, taken
+
+
+def settle(record: Record, turn: int, *, merge: bool = False) -> Settling | None:
+    """A turn's outcome arrived: record it, or do nothing (`None`) as it is recorded already.
+
+    What was steered at the turn and not taken passes on to the next, or becomes it; but it stays
+    with a turn that was cancelled.
+    """
     if record.find(turn) is None:
         return None
-    return record._replace(live=tuple(x for x in record.live if x.turn != turn))
+    stays = not record.goes_on(turn)
+    mine = tuple(x for x in record.steered if x.turn == turn)
+    keep = tuple(x for x in mine if stays or x.taken)
+    left = tuple(x for x in mine if x not in keep)
+    live = tuple(x for x in record.live if x.turn != turn)
+    rest = record._replace(live=live, steered=tuple(x for x in record.steered if x not in mine))
+    heir = rest.at_work
+    if not left:
+        return Settling(rest, keep)
+    if heir is not None and heir.cancelled is None:
+        passed = (
+            x._replace(turn=heir.turn, joined=heir.open) if x in left else x for x in record.steered
+        )
+        steered = tuple(x for x in passed if x not in keep)
+        return Settling(rest._replace(steered=steered), keep, heir=heir.turn)
+    step = _begin(Step(rest), open=merge)
+    return Settling(step.record, keep, step.dispatch, left)
+
+
+def discard(discarded: Discarded, turns: Iterable[int]) -> Discarded:
+    """Leave more turns out of the conversation."""
+    ranges: list[tuple[int, int]] = []
+    for first, last in sorted([*discarded, *((turn, turn) for turn in turns)]):
+        if ranges and first <= ranges[-1][1] + 1:
+            ranges[-1] = ranges[-1][0], max(ranges[-1][1], last)
+        else:
+            ranges.append((first, last))
+    return tuple(ranges)
+
+
+def is_discarded(discarded: Discarded, turn: int) -> bool:
+    """Whether a turn is left out of the conversation."""
+    return any(first <= turn <= last for first, last in discarded)
+
+
+def newest(record: Record, discarded: Discarded) -> int | None:
+    """The last turn that is in the conversation."""
+    turn = record.next - 1
+    for first, last in reversed(discarded):
+        if first <= turn <= last:
+            turn = first - 1
+    return turn or None
 
 
 def dump(record: Record) -> dict[str, Any]:
@@ -132,6 +295,7 @@ def dump(record: Record) -> dict[str, Any]:
         "epoch": record.epoch,
         "next": record.next,
         "live": [list(x) for x in record.live],
+        "steered": [list(x) for x in record.steered],
     }
 
 
@@ -147,10 +311,46 @@ def load(stored: Mapping[str, Any]) -> Record:
             f"{VERSION}. Deploy the version of restate-interruptible that wrote it, or a newer one."
         )
         raise ValueError(msg)
-    return Record(stored["epoch"], stored["next"], tuple(Live(*live) for live in stored["live"]))
+    return Record(
+        stored["epoch"],
+        stored["next"],
+        tuple(Live(*live) for live in stored["live"]),
+        tuple(Steered(*steered) for steered in stored["steered"]),
+    )
+
+
+def _host(record: Record, policy: str, *, merge: bool) -> Live | None:
+    """The turn that a message becomes part of, if it does not become one itself."""
+    going_on = [x for x in record.live if x.cancelled is None]
+    if not going_on:
+        return None
+    if policy == "steer":
+        return going_on[0]
+    joins = policy == "queue" or (policy == "interrupt" and len(going_on) == 1)
+    return going_on[-1] if merge and joins and going_on[-1].open else None
+
+
+def _begin(step: Step, *, open: bool) -> Step:  # noqa: A002
+    record = step.record
+    live = (*record.live, Live(record.next, open=open))
+    begun = record._replace(next=record.next + 1, live=live)
+    return step._replace(record=begun, dispatch=record.next)
+
+
+def _rewind(record: Record, first: int, why: str) -> Step:
+    chosen = tuple(x for x in record.live if x.turn >= first)
+    step = _cancel(record, chosen, why)
+    # What was cancelled before is taken back now, too: its task may still ask why.
+    live = (x._replace(cancelled=why) if x.turn >= first else x for x in step.record.live)
+    step = step._replace(record=step.record._replace(live=tuple(live)))
+    return step._replace(discard=range(first, record.next))
 
 
 def _cancel(record: Record, chosen: tuple[Live, ...], why: str) -> Step:
     fresh = tuple(x for x in chosen if x.cancelled is None)
     live = (x._replace(cancelled=why) if x in fresh else x for x in record.live)
     return Step(record._replace(live=tuple(live)), cancel=fresh)
+
+
+def _because(did: str, reason: str | None) -> str:
+    return f"{did}: {reason}" if reason else did

@@ -1,28 +1,98 @@
 """One task's life: wait for the predecessors, load the conversation, run, settle."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, overload
 
 import restate
-from restate import Context, RestateDurableFuture, TerminalError
+from restate import Context, RestateDurableFuture
 
+from interruptible import _delegate
 from interruptible._cancellation import (
     Interrupted,
-    seal,
+    Watch,
+    in_step,
+    say,
     shield,
     terminal,
     terminal_cause,
-    unseal,
     watching,
 )
 from interruptible._cleanup import report
-from interruptible._history import JSON, conversation
-from interruptible._types import Dispatch, Message, Outcome, Settlement, Turn, output
+from interruptible._history import JSON, Said, finish, with_joined
+from interruptible._outcome import attach_to, ending, settle
+from interruptible._repair import repaired
+from interruptible._session import Steered
+from interruptible._types import (
+    Cause,
+    Dispatch,
+    Message,
+    Outcome,
+    Policy,
+    Receipt,
+    TaskOutcome,
+    Turn,
+    TurnStatus,
+    cause_of,
+    output,
+)
 
-OUTCOME: Final = "outcome"
-"""The key of the outcome in the metadata of the error that a task ends with."""
+
+class Named(Protocol):
+    """An agent, of which only the name is needed."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Body(Protocol):
+    """What a task needs of its agent."""
+
+    name: str
+    cleanup_timeout: timedelta
+    debounce: timedelta | None
+
+    @property
+    def merges(self) -> bool: ...
+    async def run(self, ctx: Context, task: "Task") -> Any: ...
+    async def on_interrupted(self, ctx: Context, task: "Task") -> None: ...
+    def interruption_note(self, turn: Turn) -> str | Message | None: ...
+    def conversation(self, turns: Sequence[Turn]) -> list[Message]: ...
+
+
+class _Work:
+    """What a task has done so far."""
+
+    def __init__(self, body: Body, ctx: Context, watch: Watch, job: Dispatch) -> None:
+        self.body, self.ctx, self.watch = body, ctx, watch
+        self.session, self.turn = job["session"], job["turn"]
+        self.put_out: list[Message] = []
+        self.taken: dict[int, Message] = {}
+        self.ended: list[int] = []
+        self.streams = False
+        self.delegated = 0
+
+    async def take(self, *, waited: bool, begins: bool) -> list[Said]:
+        """Take the steered messages that wait for this turn."""
+        body = {"turn": self.turn, "waited": waited, "begins": begins}
+        arg = json.dumps(body).encode()
+        answer = await self.ctx.generic_call(self.body.name, "take", arg, key=self.session)
+        return [(Steered(*x), message) for x, message in json.loads(answer)]
+
+    def outcome(self, status: TurnStatus) -> TaskOutcome:
+        """The outcome as things are: with messages that every provider accepts."""
+        messages = repaired(self.put_out)
+        places = {id(message): place for place, message in enumerate(messages)}
+        outcome: TaskOutcome = {"turn": self.turn, "status": status, "messages": messages}
+        taken = [
+            (number, places[id(message)])
+            for number, message in self.taken.items()
+            if id(message) in places
+        ]
+        if taken:
+            outcome["taken"] = taken
+        return outcome
 
 
 class Task:
@@ -38,19 +108,16 @@ class Task:
 
     def __init__(
         self,
-        session: str,
-        turn: int,
-        id: str,  # noqa: A002
+        work: _Work,
         messages: list[Message],
         input: list[Message],  # noqa: A002
-        put_out: list[Message],
     ) -> None:
-        self.session = session
-        self.turn = turn
-        self.id = id
+        self._work = work
+        self.session = work.session
+        self.turn = work.turn
+        self.id = work.ctx.request().id
         self.messages = messages
         self.input = input
-        self._put_out = put_out
 
     def append(self, *messages: str | Mapping[str, Any]) -> None:
         """Put out messages: they stay in the conversation, also when the turn is interrupted later.
@@ -62,43 +129,136 @@ class Task:
             TypeError: One of them is neither.
         """
         added = output(messages)
-        self._put_out += added
+        self._work.put_out += added
         self.messages += added
+
+    async def steering(self) -> list[Message]:
+        """Take the messages that a user has steered at this turn since the last time.
+
+        They are added to `messages`, and stay in the conversation at this place. What a turn has
+        not taken when it ends becomes the next turn's. It is one call to the agent's object.
+
+        Returns:
+            The messages, in the order in which they were accepted.
+
+        Raises:
+            Interrupted: The turn was cancelled.
+        """
+        said = await self._work.take(waited=True, begins=False)
+        self._work.taken.update((x.number, message) for x, message in said)
+        messages = [message for _, message in said]
+        self._work.put_out += messages
+        self.messages += messages
+        return messages
+
+    @property
+    def partial(self) -> Callable[[str], None]:
+        """Takes what the model says, piece by piece, while a step is streaming it.
+
+        Give it to the step as an argument. When the step ends, the pieces are forgotten. When the
+        turn is interrupted while it runs, they stay in the conversation as the assistant's words,
+        unless the worker dies.
+
+        Raises:
+            RuntimeError: It was read inside a step, or what it gave is called outside of one.
+        """
+        if in_step():
+            msg = (
+                "`task.partial` was read inside a step. Read it outside, and give it to the step "
+                "as an argument."
+            )
+            raise RuntimeError(msg)
+        self._work.streams = True
+        return say
+
+    async def cause(self) -> Cause:
+        """Why this turn was cancelled; for `on_interrupted`, and where `Interrupted` is caught.
+
+        It is asked of the agent's object, shielded. A turn that somebody cancelled past its session
+        (in Restate's UI or CLI) is `cancelled`, without a reason.
+
+        Raises:
+            RuntimeError: The turn is not cancelled.
+        """
+        work = self._work
+        if not work.watch.cancelled:
+            msg = "task.cause() was called in a turn that is not cancelled. Catch `Interrupted`."
+            raise RuntimeError(msg)
+        # Not a call: the next cancellation would break it off, shielded or not.
+        body = json.dumps({"turn": self.turn}).encode()
+        handle = work.ctx.generic_send(work.body.name, "get_cause", body, key=self.session)
+        asked = work.ctx.attach_invocation(await shield(handle.invocation_id()), serde=JSON)
+        return cause_of(await shield(asked))
+
+    @overload
+    async def delegate(
+        self,
+        agent: Named | str,
+        session: str,
+        content: str | Sequence[Mapping[str, Any]],
+        *,
+        policy: Policy | None = None,
+        background: Literal[False] = False,
+    ) -> Outcome: ...
+    @overload
+    async def delegate(
+        self,
+        agent: Named | str,
+        session: str,
+        content: str | Sequence[Mapping[str, Any]],
+        *,
+        policy: Policy | None = None,
+        background: Literal[True],
+    ) -> Receipt: ...
+    async def delegate(
+        self,
+        agent: Named | str,
+        session: str,
+        content: str | Sequence[Mapping[str, Any]],
+        *,
+        policy: Policy | None = None,
+        background: bool = False,
+    ) -> Outcome | Receipt:
+        """Send a message to another agent and wait for the outcome of its turn.
+
+        When this turn is interrupted, so is that one, and no other; this turn's cleanup begins when
+        that one's has ended.
+
+        Args:
+            agent: The other agent, or its name where it is defined elsewhere.
+            session: The other agent's session.
+            content: Text, or a list of parts.
+            policy: What it does to a turn that is live there; by default what that agent says.
+            background: Do not wait. That turn then goes on when this one is interrupted.
+
+        Returns:
+            The outcome, also of a turn that failed or was interrupted; in the background, the
+            receipt.
+
+        Raises:
+            TerminalError: When the other agent refuses the message.
+            Interrupted: This turn was cancelled.
+        """
+        work = self._work
+        name = agent if isinstance(agent, str) else agent.name
+        work.delegated += 1
+        key = f"{self.id}/{work.delegated}"
+        receipt = await _delegate.send(work.ctx, name, session, content, policy, key)
+        if background:
+            return receipt
+        return await _delegate.follow(work.ctx, work.watch, name, session, receipt)
 
     def __repr__(self) -> str:
         return f"Task(session={self.session!r}, turn={self.turn}, id={self.id!r})"
 
 
-class Body(Protocol):
-    """What a task needs of its agent."""
-
-    name: str
-    cleanup_timeout: timedelta
-
-    async def run(self, ctx: Context, task: Task) -> Any: ...
-    async def on_interrupted(self, ctx: Context, task: Task) -> None: ...
-    def interruption_note(self, turn: Turn) -> str | Message | None: ...
-
-
-class Ending(NamedTuple):
-    """How a task ended, as whoever attached to it learns it."""
-
-    outcome: Outcome
-    reported: bool
-    """Whether the task said so itself; then it has sent `settle`, too."""
-    gone: bool = False
-    """Whether Restate knows the invocation no more."""
-
-
-async def work(body: Body, ctx: Context, job: Dispatch) -> Outcome:
+async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
     """Work on one turn: its outcome is the outcome of this invocation."""
-    turn = job["turn"]
     with watching(ctx) as watch:
+        work = _Work(body, ctx, watch, job)
         task: Task | None = None
-        put_out: list[Message] = []
-        ended: list[int] = []
         try:
-            task = await _begin(body, ctx, job, put_out, ended)
+            task = await _begin(work, job)
             result = output(await body.run(ctx, task))
             if watch.pending:
                 raise Interrupted  # noqa: TRY301
@@ -107,42 +267,32 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> Outcome:
             end = terminal(error, watch)
             if end is None:
                 raise
-            outcome: Outcome = {"turn": turn, "status": "failed", "messages": put_out}
             await watch.abort()
-            if not isinstance(end, Interrupted):
-                outcome["error"] = end.message
+            if isinstance(end, Interrupted):
+                outcome = await _interrupted(work, task, end)
             else:
-                outcome["status"] = "interrupted"
-                if task is not None:
-                    await _tell(body, ctx, task, end)
-            settle(ctx, body.name, job["session"], outcome, ended)
-            sealed = seal(ctx, json.dumps(outcome).encode())
-            end.metadata = {**(end.metadata or {}), OUTCOME: sealed}
+                outcome = work.outcome("failed")
+                outcome["error"] = end.message
+            settle(ctx, body.name, work.session, outcome, work.ended)
+            attach_to(end, ctx, outcome)
             raise end from (None if end is error else error)
-        outcome = {"turn": turn, "status": "completed", "messages": put_out + result}
-        settle(ctx, body.name, job["session"], outcome, ended)
+        work.put_out += result
+        outcome = work.outcome("completed")
+        settle(ctx, body.name, work.session, outcome, work.ended)
         return outcome
 
 
-async def ending(ctx: Context, turn: int, task: RestateDurableFuture[Any]) -> Ending:
-    """Wait until an attached task has ended, and read its outcome from its result.
-
-    Raises:
-        TerminalError: The invocation that waits was cancelled.
-    """
-    await restate.wait_completed(task)
-    try:
-        return Ending(cast("Outcome", await task), reported=True)
-    except TerminalError as error:
-        sealed = (error.metadata or {}).get(OUTCOME)
-        if sealed is not None:
-            return Ending(json.loads(await unseal(ctx, sealed)), reported=True)
-        gone = error.status_code == 404  # noqa: PLR2004
-        if gone or (error.status_code, error.message) == (409, "killed"):
-            outcome: Outcome = {"turn": turn, "status": "killed", "messages": []}
-        else:
-            outcome = {"turn": turn, "status": "failed", "messages": [], "error": error.message}
-        return Ending(outcome, reported=False, gone=gone)
+async def _interrupted(work: _Work, task: Task | None, end: Interrupted) -> TaskOutcome:
+    partials: list[str] = []
+    if work.streams:  # whether anything was said is known to this attempt alone
+        partials = await shield(work.ctx.run_typed("partial answer", lambda: work.watch.partials))
+    work.put_out += [{"role": "assistant", "content": text} for text in partials]
+    if task is not None:
+        await _tell(work.body, work.ctx, task, end)
+    outcome = work.outcome("interrupted")
+    if partials:
+        outcome["partial"] = len(partials)
+    return outcome
 
 
 def cancelled_signal(turn: int) -> str:
@@ -150,22 +300,12 @@ def cancelled_signal(turn: int) -> str:
     return f"turn {turn} is cancelled"
 
 
-def settle(
-    ctx: Context, agent: str, session: str, outcome: Outcome, ended: Sequence[int] = ()
-) -> None:
-    """Tell the object a turn's outcome, one-way; `ended` are turns that were seen to end."""
-    settlement: Settlement = {"outcome": outcome, "ended": list(ended)}
-    ctx.generic_send(agent, "settle", json.dumps(settlement).encode(), key=session)
-
-
-async def _begin(
-    body: Body, ctx: Context, job: Dispatch, put_out: list[Message], ended: list[int]
-) -> Task:
+async def _begin(work: _Work, job: Dispatch) -> Task:
     """Wait for the predecessors and load the conversation; only then is it our turn.
 
     Both at once after an interrupt, where it counts.
     """
-    session, turn = job["session"], job["turn"]
+    body, ctx, turn = work.body, work.ctx, work.turn
     tasks = {
         before["turn"]: ctx.attach_invocation(before["task_id"], serde=JSON)
         for before in job["after"]
@@ -173,32 +313,66 @@ async def _begin(
 
     def load() -> RestateDurableFuture[bytes]:
         before = json.dumps({"before": turn}).encode()
-        return ctx.generic_call(body.name, "load", before, key=session)
+        return ctx.generic_call(body.name, "load", before, key=work.session)
 
     # A queued turn loads afterwards: why others were cancelled comes to be while it waits.
     queued = not all(before["cancelled"] for before in job["after"])
     loading = load() if turn > 1 and not queued else None
+    joined = await _quiet(work) if body.debounce is not None else []
     late = await _wait(body, ctx, job, dict(tasks))
-    turns: list[Turn] = json.loads(await (loading or load())) if turn > 1 else []
-    for record in turns:
-        number = record["turn"]
-        if record["status"] != "running":
-            continue
-        if number in late:
-            record["status"] = "interrupted"
-        elif number in tasks:
-            end = await ending(ctx, number, tasks[number])
-            record["status"] = end.outcome["status"]
-            record["messages"] = end.outcome["messages"]
-            if end.outcome["status"] == "interrupted":
-                record.setdefault("reason", "cancelled")  # as `settle` will have it
-            ended.append(number)
+    turns: list[Turn] = []
+    if turn > 1:
+        loaded = _Loaded(**json.loads(await (loading or load())))
+        if queued and loaded.waiting:
+            joined += await work.take(waited=True, begins=True)
+        turns = await _complete(work, loaded, {x.number for x, _ in joined}, tasks, late)
+    messages = with_joined(turn, job["input"], joined)
+    return Task(work, [*body.conversation(turns), *messages], messages)
+
+
+async def _quiet(work: _Work) -> list[Said]:
+    """Wait until no message has come for a while; those that did belong to this turn."""
+    joined: list[Said] = []
+    while True:
+        assert work.body.debounce is not None  # noqa: S101
+        await work.ctx.sleep(work.body.debounce, name="debounce")
+        said = await work.take(waited=False, begins=True) if work.body.merges else []
+        if not said:
+            return joined
+        joined += said
+
+
+class _Loaded(NamedTuple):
+    """What the object knows of the turns before; see `_object.load`."""
+
+    turns: list[Turn]
+    steered: list[Any]
+    waiting: bool
+
+
+async def _complete(
+    work: _Work,
+    loaded: _Loaded,
+    mine: set[int],
+    tasks: Mapping[int, RestateDurableFuture[Any]],
+    late: set[int],
+) -> list[Turn]:
+    """Complete what was loaded with what became of the predecessors since."""
+    turns = {turn["turn"]: turn for turn in loaded.turns}
+    steered = [(Steered(*x), message) for x, message in loaded.steered]
+    unfinished = {number for number, turn in turns.items() if turn["status"] == "running"}
+    for number in sorted(tasks.keys() - (turns.keys() - unfinished)):
+        kept = [x for x in steered if x[0].turn == number and x[0].number not in mine]
+        outcome: TaskOutcome = {"turn": number, "status": "interrupted", "messages": []}
+        if number not in late:
+            end = await ending(work.ctx, number, tasks[number])
+            outcome = end.outcome
+            work.ended.append(number)
             if not end.reported:
-                settle(ctx, body.name, session, end.outcome)
-    messages = conversation(turns, body.interruption_note)
-    return Task(
-        session, turn, ctx.request().id, messages + job["input"], list(job["input"]), put_out
-    )
+                settle(work.ctx, work.body.name, work.session, outcome)
+        if number in unfinished:
+            turns[number] = finish(turns[number], outcome, kept)
+    return [turns[number] for number in sorted(turns)]
 
 
 async def _wait(

@@ -1,6 +1,7 @@
 """What goes over the wire, and its validation. Knows nobody."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeGuard
@@ -13,15 +14,19 @@ else:
 Message: TypeAlias = dict[str, Any]
 """One message, as the chat APIs have it: `role`, `content`, and what else they take."""
 
-Policy: TypeAlias = Literal["interrupt", "queue", "reject"]
+Policy: TypeAlias = Literal["interrupt", "rollback", "queue", "steer", "reject"]
+Burst: TypeAlias = Literal["merge", "supersede"]
 TurnStatus: TypeAlias = Literal["running", "completed", "interrupted", "failed", "killed"]
 
-POLICIES: Final[tuple[Policy, ...]] = ("interrupt", "queue", "reject")
+POLICIES: Final[tuple[Policy, ...]] = ("interrupt", "rollback", "queue", "steer", "reject")
+BURSTS: Final[tuple[Burst, ...]] = ("merge", "supersede")
 MAX_CONTENT: Final = 1024 * 1024
 MAX_REASON: Final = 1000
 """Bytes of the reason for a cancel: it stands in the record that each message reads."""
 MAX_DEPTH: Final = 64
 """How deep content may be nested: Python's JSON gives up at about a thousand."""
+MAX_TURNS: Final = 100
+"""How many turns a page of the record has at most."""
 
 
 class Request(NamedTuple):
@@ -34,15 +39,18 @@ class Request(NamedTuple):
 
 
 class Receipt(TypedDict):
-    """The answer to a message: the turn it became, and the live turns that it interrupted.
+    """The answer to a message: its turn, and the live turns that it interrupted.
 
-    The status is `waiting` while an earlier turn is at work or cleans up, otherwise `running`.
+    The status is `waiting` while an earlier turn is at work or cleans up, otherwise `running`. It
+    is `steered` when the message went to a turn at work, and `joined` when it became part of one
+    that had not begun; then turn and task are those. `discarded` is there when turns were.
     """
 
     turn: int
     task_id: str
-    status: Literal["running", "waiting"]
+    status: Literal["running", "waiting", "steered", "joined"]
     interrupted: list[int]
+    discarded: NotRequired[list[int]]
 
 
 class Cancelled(TypedDict):
@@ -51,13 +59,39 @@ class Cancelled(TypedDict):
     cancelled: list[int]
 
 
+class Rewound(TypedDict):
+    """The answer to a rewind: the turns that it cancelled, and those that it discarded."""
+
+    cancelled: list[int]
+    discarded: list[int]
+
+
+class Forked(TypedDict):
+    """The answer to a fork: the new session, and the last turn that it has."""
+
+    session: str
+    turn: int
+
+
 class Outcome(TypedDict):
-    """How a turn ended, with the messages it put out; `error` says why a failed one failed."""
+    """How a turn ended, with the messages it put out; `error` says why a failed one failed.
+
+    Messages that were steered at the turn stand where it took them. The last `partial` messages of
+    an interrupted turn were cut off while the model said them.
+    """
 
     turn: int
     status: TurnStatus
     messages: list[Message]
     error: NotRequired[str]
+    partial: NotRequired[int]
+
+
+class TaskOutcome(Outcome):
+    """The outcome as a task reports it."""
+
+    taken: NotRequired[list[tuple[int, int]]]
+    """The steered messages that are among its messages: the number and the place of each."""
 
 
 class LiveTurn(TypedDict):
@@ -71,17 +105,25 @@ class LiveTurn(TypedDict):
 class Status(TypedDict):
     """What a session is doing; `turn` and `task_id` are those of the turn at work.
 
-    That is the oldest live turn that is not cancelled, or else the newest.
+    That is the oldest live turn that is not cancelled, or else the newest. `steered` is how many
+    messages wait to be taken by a turn.
     """
 
     status: Literal["idle", "running"]
     turn: int | None
     task_id: str | None
     live: list[LiveTurn]
+    steered: int
 
 
 class Turn(TypedDict):
-    """The record of one turn: what came in, what it put out, and how it ended."""
+    """The record of one turn: what came in, what it put out, and how it ended.
+
+    `reason` says why it was interrupted, `error` why it failed. `steered` are the places among
+    `messages` of those that a user steered at it; the last `partial` of them were cut off while the
+    model said them. A `discarded` turn is no part of the conversation. Times are in milliseconds
+    since 1970: when it was accepted, and when its end was recorded.
+    """
 
     turn: int
     status: TurnStatus
@@ -89,6 +131,27 @@ class Turn(TypedDict):
     messages: list[Message]
     reason: NotRequired[str | None]
     error: NotRequired[str]
+    steered: NotRequired[list[int]]
+    partial: NotRequired[int]
+    discarded: NotRequired[bool]
+    task_id: NotRequired[str | None]
+    accepted_at: NotRequired[int]
+    ended_at: NotRequired[int]
+
+
+class Turns(TypedDict):
+    """A page of the record; `before` asks for the one before it, and is `None` at the beginning."""
+
+    turns: list[Turn]
+    before: int | None
+
+
+class Cause(NamedTuple):
+    """Why a turn was cancelled: by which turn, if by one, and the caller's reason, if any."""
+
+    kind: Literal["interrupted", "cancelled", "rolled back"]
+    turn: int | None = None
+    reason: str | None = None
 
 
 class Predecessor(TypedDict):
@@ -111,7 +174,7 @@ class Dispatch(TypedDict):
 class Settlement(TypedDict):
     """What a task reports: its turn's outcome, and the earlier turns that it saw end."""
 
-    outcome: Outcome
+    outcome: TaskOutcome
     ended: NotRequired[list[int]]
 
 
@@ -178,10 +241,7 @@ def message_in(body: Any, *, max_content: int, policy: Policy, allowed: Sequence
 def _check_content(content: Any, max_content: int) -> None:
     if _is_list(content):
         for index, part in enumerate(content):
-            if not _is_object(part) or not isinstance(part.get("type"), str):
-                raise Refusal(
-                    f"content[{index}]: must be an object with a `type`, not {_short(part)}."
-                )
+            _check_part(f"content[{index}]", part)
     elif not isinstance(content, str):
         raise Refusal(f"content: must be text or a list of parts, not {_short(content)}.")
     if not content or (isinstance(content, str) and not content.strip()):
@@ -200,6 +260,15 @@ def _check_content(content: Any, max_content: int) -> None:
         raise Refusal(f"content: has {size} bytes; at most {max_content} are accepted.", 413)
 
 
+def _check_part(name: str, part: Any) -> None:
+    if not _is_object(part) or not isinstance(part.get("type"), str):
+        raise Refusal(f"{name}: must be an object with a `type`, not {_short(part)}.")
+    if part["type"] in ("tool_use", "tool_result"):
+        raise Refusal(f"{name}: is a {part['type']}, which only agents put out.")
+    if part["type"] == "text" and not str(part.get("text", "")).strip():
+        raise Refusal(f"{name}: is a text part without text. Leave it out.")
+
+
 def turn_in(body: Any) -> int | None:
     """Check the body of `attach`: nothing, or `{"turn": n}`.
 
@@ -211,6 +280,64 @@ def turn_in(body: Any) -> int | None:
     return _whole_number(_fields(body, {"turn"}, example='{"turn": 1}, or no body'), "turn")
 
 
+def rewind_in(body: Any) -> tuple[int, str | None]:
+    """Check the body of `rewind`: `{"turn": n}`, and perhaps a reason.
+
+    Raises:
+        Refusal: 400 names the field that is wrong.
+    """
+    fields = _fields(body, {"turn", "reason"}, example='{"turn": 1}')
+    turn = _whole_number(fields, "turn")
+    if turn is None:
+        raise Refusal('turn: is missing. Send {"turn": 1} for the first and all after it.')
+    return turn, _reason(fields)
+
+
+def reset_in(body: Any) -> str | None:
+    """Check the body of `reset`: nothing, or a reason.
+
+    Raises:
+        Refusal: 400 names the field that is wrong.
+    """
+    if body is None:
+        return None
+    return _reason(_fields(body, {"reason"}, example='{"reason": "…"}, or no body'))
+
+
+def fork_in(body: Any, session: str) -> tuple[str, int | None]:
+    """Check the body of `fork`: `{"session": key}`, and perhaps the last turn to take along.
+
+    Raises:
+        Refusal: 400 names the field that is wrong.
+    """
+    fields = _fields(body, {"session", "turn"}, example='{"session": "copy"}')
+    key = fields.get("session")
+    if not isinstance(key, str) or not key:
+        raise Refusal(f"session: must be the new session's key, not {_short(key)}.")
+    if key == session:
+        raise Refusal("session: is this session itself. Name a new one.")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise Refusal("session: has half a surrogate pair, which is no text.") from None
+    return key, _whole_number(fields, "turn")
+
+
+def turns_in(body: Any) -> tuple[int | None, int]:
+    """Check the body of `get_turns`: nothing, or `{"before": n, "limit": n}`, or one of them.
+
+    Raises:
+        Refusal: 400 names the field that is wrong.
+    """
+    if body is None:
+        return None, MAX_TURNS
+    fields = _fields(body, {"before", "limit"}, example='{"limit": 10}, or no body')
+    limit = _whole_number(fields, "limit")
+    if limit is not None and not 1 <= limit <= MAX_TURNS:
+        raise Refusal(f"limit: must be 1 to {MAX_TURNS}, not {limit}.")
+    return _whole_number(fields, "before"), limit or MAX_TURNS
+
+
 def cancel_in(body: Any) -> tuple[int | None, str | None]:
     """Check the body of `cancel`: nothing, or `{"turn": n, "reason": text}`, or one of them.
 
@@ -220,17 +347,7 @@ def cancel_in(body: Any) -> tuple[int | None, str | None]:
     if body is None:
         return None, None
     fields = _fields(body, {"turn", "reason"}, example='{"turn": 1}, or no body')
-    reason = fields.get("reason")
-    if reason is not None:
-        if not isinstance(reason, str):
-            raise Refusal(f"reason: must be text, not {_short(reason)}.")
-        try:
-            size = len(reason.encode())
-        except UnicodeEncodeError:
-            raise Refusal("reason: has half a surrogate pair, which is no text.") from None
-        if size > MAX_REASON:
-            raise Refusal(f"reason: has {size} bytes; at most {MAX_REASON} are accepted.")
-    return _whole_number(fields, "turn"), reason
+    return _whole_number(fields, "turn"), _reason(fields)
 
 
 def nothing_in(body: Any) -> None:
@@ -241,6 +358,15 @@ def nothing_in(body: Any) -> None:
     """
     if body is not None:
         _fields(body, set(), example="no body")
+
+
+def cause_of(why: str) -> Cause:
+    """The cause that a cancelled turn has in the session's record."""
+    by = re.fullmatch(r"(interrupted|rolled back) by turn (\d+)", why)
+    if by is not None:
+        return Cause("interrupted" if by[1] == "interrupted" else "rolled back", int(by[2]))
+    did, _, reason = why.partition(": ")
+    return Cause("rolled back" if did == "rolled back" else "cancelled", None, reason or None)
 
 
 def output(value: Any) -> list[Message]:
@@ -290,6 +416,21 @@ def _whole_number(fields: Mapping[str, Any], name: str) -> int | None:
     return value
 
 
+def _reason(fields: Mapping[str, Any]) -> str | None:
+    reason = fields.get("reason")
+    if reason is None:
+        return None
+    if not isinstance(reason, str):
+        raise Refusal(f"reason: must be text, not {_short(reason)}.")
+    try:
+        size = len(reason.encode())
+    except UnicodeEncodeError:
+        raise Refusal("reason: has half a surrogate pair, which is no text.") from None
+    if size > MAX_REASON:
+        raise Refusal(f"reason: has {size} bytes; at most {MAX_REASON} are accepted.")
+    return reason
+
+
 def _is_deep(value: Any, levels: int) -> bool:
     if _is_object(value):
         value = list(value.values())
@@ -314,116 +455,3 @@ def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
 def _short(value: Any, limit: int = 60) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= limit else f"{text[:limit]}…"
-
-
-def _optional_turn(title: str, default: str, **more: Any) -> dict[str, Any]:
-    turn = {"type": ["integer", "null"], "minimum": 1, "description": f"By default {default}."}
-    return {
-        "title": title,
-        "type": ["object", "null"],
-        "properties": {"turn": turn, **more},
-        "additionalProperties": False,
-    }
-
-
-# JSON schemas of what callers send and receive; the UI's playground makes a form of them.
-
-_PARTS = {
-    "type": "array",
-    "minItems": 1,
-    "items": {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]},
-}
-_MESSAGE = {
-    "type": "object",
-    "properties": {"role": {"type": "string"}, "content": {}},
-    "required": ["role", "content"],
-}
-_MESSAGES = {"type": "array", "items": _MESSAGE}
-_TURN = {"type": "integer", "minimum": 1}
-_TURNS = {"type": "array", "items": _TURN}
-MESSAGE_IN: Final[dict[str, Any]] = {
-    "title": "Message",
-    "type": "object",
-    "properties": {
-        "content": {
-            "description": "What the user says: text, or a list of parts.",
-            "anyOf": [{"type": "string", "pattern": "\\S"}, _PARTS],
-        },
-        "role": {"const": "user", "default": "user"},
-        "policy": {
-            "description": "What the message does to a live turn; by default the agent's.",
-            "enum": list(POLICIES),
-        },
-        "if_turn": {
-            "description": "Only if this turn is at work.",
-            "type": ["integer", "null"],
-            "minimum": 1,
-        },
-        "if_idle": {"description": "Only if no turn is live.", "type": "boolean"},
-    },
-    "required": ["content"],
-    "additionalProperties": False,
-    "examples": [{"content": "Write me a small todo CLI in Python."}],
-}
-CANCEL_IN: Final[dict[str, Any]] = _optional_turn(
-    "Cancel",
-    "everything live",
-    reason={"type": ["string", "null"], "description": "Why; it is kept with the turn."},
-)
-ATTACH_IN: Final[dict[str, Any]] = _optional_turn("Attach", "the newest")
-NOTHING_IN: Final[dict[str, Any]] = {
-    "title": "Nothing",
-    "type": ["object", "null"],
-    "additionalProperties": False,
-}
-RECEIPT: Final[dict[str, Any]] = {
-    "title": "Receipt",
-    "type": "object",
-    "properties": {
-        "turn": _TURN,
-        "task_id": {"type": "string"},
-        "status": {"enum": ["running", "waiting"]},
-        "interrupted": _TURNS,
-    },
-    "required": ["turn", "task_id", "status", "interrupted"],
-}
-CANCELLED: Final[dict[str, Any]] = {
-    "title": "Cancelled",
-    "type": "object",
-    "properties": {"cancelled": _TURNS},
-    "required": ["cancelled"],
-}
-OUTCOME: Final[dict[str, Any]] = {
-    "title": "Outcome",
-    "type": "object",
-    "properties": {
-        "turn": _TURN,
-        "status": {"enum": ["completed", "interrupted", "failed", "killed"]},
-        "messages": _MESSAGES,
-        "error": {"type": "string"},
-    },
-    "required": ["turn", "status", "messages"],
-}
-HISTORY: Final[dict[str, Any]] = {"title": "History", **_MESSAGES}
-STATUS: Final[dict[str, Any]] = {
-    "title": "Status",
-    "type": "object",
-    "properties": {
-        "status": {"enum": ["idle", "running"]},
-        "turn": {"type": ["integer", "null"]},
-        "task_id": {"type": ["string", "null"]},
-        "live": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "turn": _TURN,
-                    "task_id": {"type": ["string", "null"]},
-                    "cancelled": {"type": ["string", "null"]},
-                },
-                "required": ["turn", "task_id", "cancelled"],
-            },
-        },
-    },
-    "required": ["status", "turn", "task_id", "live"],
-}

@@ -12,15 +12,27 @@ from restate import Context, HttpError, RestateClient, TerminalError
 from interruptible._agent import Agent
 from interruptible._types import (
     Cancelled,
+    Cause,
     LiveTurn,
     Message,
     Outcome,
     Policy,
     Receipt,
+    Rewound,
     Status,
+    Turns,
 )
 
-__all__ = ["LiveTurn", "Outcome", "Receipt", "Session", "Status"]
+__all__ = [
+    "Cause",
+    "LiveTurn",
+    "Outcome",
+    "Receipt",
+    "Rewound",
+    "Session",
+    "Status",
+    "Turns",
+]
 
 T = TypeVar("T")
 
@@ -63,12 +75,12 @@ class Session:
             idempotency_key: Restate takes messages of one key for one message.
 
         Returns:
-            The turn that it became, and the turns that it interrupted.
+            The turn that it became, or became part of, and the turns that it interrupted.
 
         Raises:
             TerminalError: When the message is refused; then nothing has changed. 400 or 413: there
                 is something wrong with it. 412: `if_turn` or `if_idle` does not hold. 423: a turn
-                is live, and the policy is `reject`. 429: too many turns are queued.
+                is live, and the policy is `reject`. 429: too much is pending.
         """
         body: dict[str, Any] = {"content": content}
         if policy is not None:
@@ -111,6 +123,66 @@ class Session:
         body = {"turn": turn, "reason": reason}
         return cast("Cancelled", await self._call("cancel", body))["cancelled"]
 
+    async def regenerate(
+        self, turn: int | None = None, *, idempotency_key: str | None = None
+    ) -> Receipt:
+        """Have a turn's messages answered again; it is discarded, and so are all after it.
+
+        Args:
+            turn: Which; by default the last.
+            idempotency_key: Restate takes requests of one key for one request.
+
+        Returns:
+            The new turn, the live ones that were cancelled, and all that were discarded.
+
+        Raises:
+            TerminalError: 404 when there is no such turn in the conversation.
+        """
+        body = None if turn is None else {"turn": turn}
+        return cast("Receipt", await self._call("regenerate", body, idempotency_key))
+
+    async def rewind(
+        self, turn: int, *, reason: str | None = None, idempotency_key: str | None = None
+    ) -> Rewound:
+        """Take back a turn and all after it: they are cancelled, and discarded.
+
+        Args:
+            turn: The first that goes.
+            reason: Why; it is kept with those that were live.
+            idempotency_key: Restate takes requests of one key for one request.
+
+        Raises:
+            TerminalError: 404 when there is no such turn.
+        """
+        body = {"turn": turn, "reason": reason}
+        return cast("Rewound", await self._call("rewind", body, idempotency_key))
+
+    async def reset(self, *, reason: str | None = None) -> list[int]:
+        """Cancel what is live and remove the conversation; the numbers of the turns go on.
+
+        Returns:
+            The turns that this cancelled.
+        """
+        body = None if reason is None else {"reason": reason}
+        return cast("Cancelled", await self._call("reset", body))["cancelled"]
+
+    async def fork(self, key: str, turn: int | None = None) -> "Session":
+        """Copy the conversation into a new session, in which it can go on another way.
+
+        Args:
+            key: The new session's key.
+            turn: The last turn to take along; by default the last before all that are live.
+
+        Returns:
+            The new session.
+
+        Raises:
+            TerminalError: 404: there is no such turn. 412: there is a session of this key already.
+                423: the turn is live, or one before it.
+        """
+        await self._call("fork", {"session": key, "turn": turn})
+        return Session(self._via, self._agent, key)
+
     async def attach(self, turn: int | None = None) -> Outcome:
         """Wait for the outcome of a turn, by default the newest.
 
@@ -125,6 +197,15 @@ class Session:
     async def history(self) -> list[Message]:
         """The conversation, in the order of the turns."""
         return cast("list[Message]", await self._call("get_history"))
+
+    async def turns(self, *, before: int | None = None, limit: int | None = None) -> Turns:
+        """The record of the turns, discarded ones too, a page at a time from the newest on.
+
+        Args:
+            before: Turns before this one, as the last page says; by default the newest.
+            limit: How many; by default, and at most, 100.
+        """
+        return cast("Turns", await self._call("get_turns", {"before": before, "limit": limit}))
 
     async def status(self) -> Status:
         """Whether the session is at work, and on what."""

@@ -11,14 +11,14 @@ import pytest
 import restate
 from restate import Context, ObjectContext, ObjectSharedContext, TerminalError
 
-from interruptible import Agent, Session, Task, _history, _object, _session, agent, handler
+from interruptible import Agent, Session, Task, _effects, _history, _session, agent, handler
 from interruptible.testing import AdminError, Restate
 
 from .conftest import LONG, Deploy, Log, eventually, is_idle
 
 pytestmark = pytest.mark.anyio
 
-IDLE = {"status": "idle", "turn": None, "task_id": None, "live": []}
+IDLE = {"status": "idle", "turn": None, "task_id": None, "live": [], "steered": 0}
 
 
 class Worker(Agent):
@@ -162,7 +162,18 @@ async def test_private_handlers_are_refused_through_the_ingress(
             if service["name"] in ("PrivateAgent", "PrivateTask")
             for h in service["handlers"]
         }
-        public = {"message", "cancel", "attach", "get_history", "get_status"}
+        public = {
+            "message",
+            "cancel",
+            "attach",
+            "get_history",
+            "get_status",
+            "get_turns",
+            "regenerate",
+            "rewind",
+            "reset",
+            "fork",
+        }
         assert {h for _, _, h in handlers} == public | {
             "settle",
             "recover",
@@ -277,14 +288,14 @@ async def test_a_message_whose_own_invocation_is_ended_leaves_no_task_that_nobod
     await deploy(worker)
     session = Session(restate_env.client, worker, "one")
     held = asyncio.Event()
-    real = _object.shield
+    real = _effects.shield
 
     async def hold(future: Any) -> Any:
         task_id = await real(future)
         await held.wait()
         return task_id
 
-    monkeypatch.setattr(_object, "shield", hold)
+    monkeypatch.setattr(_effects, "shield", hold)
     sending = asyncio.ensure_future(session.send("long"))
     await log.until("begin", 1)
     (row,) = await restate_env.invocations(
@@ -395,8 +406,10 @@ async def test_the_cost_of_a_message_is_the_same_after_10_turns_and_after_2000(
         [name for name, _ in early]
         == [name for name, _ in late]
         == [
+            "Command: Run",
             "Command: GetLazyState",
             "Notification: GetLazyState",
+            "Notification: Run",
             "Command: SetState",
             "Command: SetState",
             "Command: OneWayCall",

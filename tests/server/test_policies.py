@@ -178,7 +178,7 @@ async def test_more_turns_than_may_be_pending_are_refused_and_an_interrupt_still
     session = Session(restate_env.client, worker, "one")
     for n in (1, 2, 3):
         await session.send(f"message {n}")
-    with pytest.raises(TerminalError, match="3 of 3 turns are pending") as refusal:
+    with pytest.raises(TerminalError, match="3 of 3 are pending") as refusal:
         await session.send("message 4")
     assert refusal.value.status_code == 429
     assert len(await session.history()) == 3

@@ -1,0 +1,125 @@
+"""The handlers of the agent's virtual object that change or show what was said."""
+
+import json
+from itertools import groupby
+from typing import Any
+
+from restate import ObjectContext, ObjectSharedContext, TerminalError
+
+from interruptible import _effects, _history, _session
+from interruptible._effects import Settings, carry_out, checked, require
+from interruptible._history import page_key
+from interruptible._session import Record, is_discarded
+from interruptible._types import (
+    Cancelled,
+    Forked,
+    Receipt,
+    Rewound,
+    Turn,
+    Turns,
+    fork_in,
+    reset_in,
+    rewind_in,
+    turn_in,
+    turns_in,
+)
+
+
+async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
+    """Work on the messages of a turn again, by default the last: it and all after it go."""
+    turn = checked(turn_in, body)
+    time = ctx.time()
+    record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
+    discarded = await _effects.load_discarded(ctx)
+    if turn is None:
+        turn = (_session.newest(record, discarded) if record is not None else None) or 1
+    record = require(record, turn)
+    old = await _history.read(ctx, record, discarded, range(turn, turn + 1))
+    if not old or is_discarded(discarded, turn):
+        raise TerminalError(f"turn: {turn} is no part of the conversation any more.", 404)
+    step = _session.regenerate(record, turn, merge=agent.merges)
+    accepted_at = await _effects.now(time)
+    new, messages = record.next, _history.asked(old[0])
+    _history.begin(ctx, new, messages, accepted_at)
+    carry_out(ctx, step, discarded)
+    return {
+        "turn": new,
+        "task_id": await _effects.begin(agent, ctx, step.record, new, messages),
+        "status": "waiting" if record.live else "running",
+        "interrupted": [x.turn for x in step.cancel],
+        "discarded": _freshly(discarded, step.discard),
+    }
+
+
+async def rewind(agent: Settings, ctx: ObjectContext, body: Any) -> Rewound:
+    """Take back a turn and all after it."""
+    turn, reason = checked(rewind_in, body)
+    record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
+    record = require(record, turn)
+    discarded = await _effects.load_discarded(ctx)
+    step = _session.rewind(record, turn, reason)
+    carry_out(ctx, step, discarded)
+    return {
+        "cancelled": [x.turn for x in step.cancel],
+        "discarded": _freshly(discarded, step.discard),
+    }
+
+
+async def reset(agent: Settings, ctx: ObjectContext, body: Any) -> Cancelled:
+    """Cancel what is live and empty the conversation; the numbers of the turns go on."""
+    reason = checked(reset_in, body)
+    record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
+    if record is None:
+        return {"cancelled": []}
+    step = _session.rewind(record, 1, reason)
+    stale = await _history.settled_keys(ctx, record)
+    carry_out(ctx, step)
+    for key in stale:
+        ctx.clear(key)
+    return {"cancelled": [x.turn for x in step.cancel]}
+
+
+async def fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Forked:
+    """Copy the conversation up to a turn, by default the last that has ended, to a new session."""
+    session, last = checked(fork_in, body, ctx.key())
+    record = await _effects.load(ctx)
+    if last is None:
+        ended = record.live[0].turn - 1 if record is not None and record.live else None
+        last = ended if ended is not None else (record.next - 1 if record is not None else 0)
+    record = require(record, last) if last else record or Record("")
+    if (live := next((x for x in record.live if x.turn <= last), None)) is not None:
+        raise TerminalError(
+            f"turn: turn {live.turn} is live. Wait for it, or fork at an earlier one.", 423
+        )
+    discarded = await _effects.load_discarded(ctx)
+    turns = await _history.read(ctx, record, discarded, range(1, last + 1))
+    copy = {"next": last + 1, "turns": [turn for turn in turns if not turn.get("discarded")]}
+    await ctx.generic_call(agent.name, "adopt", json.dumps(copy).encode(), key=session)
+    return {"session": session, "turn": last}
+
+
+async def adopt(_: Settings, ctx: ObjectContext, body: Any) -> None:
+    """For `fork`: begin this session with the turns of another."""
+    if await _effects.load(ctx) is not None:
+        raise TerminalError("session: there is one of this key already. Choose another.", 412)
+    turns: list[Turn] = body["turns"]
+    for _page, of_page in groupby(turns, lambda turn: page_key(turn["turn"])):
+        _history.store(ctx, [], list(of_page))
+    _effects.store(ctx, _effects.new_record(ctx)._replace(next=body["next"]))
+
+
+async def get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> Turns:
+    """The record of the turns, discarded ones too, a page at a time from the newest on."""
+    before, limit = checked(turns_in, body)
+    record = await _effects.load(ctx)
+    if record is None:
+        return {"turns": [], "before": None}
+    stop = record.next if before is None else max(1, min(before, record.next))
+    start = max(1, stop - limit)
+    discarded = await _effects.load_discarded(ctx)
+    turns = await _history.read(ctx, record, discarded, range(start, stop))
+    return {"turns": turns, "before": start if start > 1 else None}
+
+
+def _freshly(discarded: _session.Discarded, turns: Any) -> list[int]:
+    return [turn for turn in turns if not is_discarded(discarded, turn)]

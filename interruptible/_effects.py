@@ -1,0 +1,223 @@
+"""What the handlers of the object have in common: read the record, carry out what the rules say.
+
+Reads come first, and between the first mutation and the last there is no await, but for the
+invocation id of a new task; that one is shielded, as state set before a failure stays set.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Final, Protocol, TypeVar
+
+import restate
+from restate import (
+    ObjectContext,
+    ObjectSharedContext,
+    RestateDurableFuture,
+    SendHandle,
+    TerminalError,
+)
+
+from interruptible import _history, _session
+from interruptible._cancellation import shield
+from interruptible._history import JSON
+from interruptible._outcome import Ending, ending
+from interruptible._session import Discarded, Live, Record, Step
+from interruptible._task import Body, cancelled_signal
+from interruptible._types import Dispatch, Message, Outcome, Policy, Refusal, Settlement
+
+T = TypeVar("T")
+AnyContext = ObjectContext | ObjectSharedContext
+
+GRACE: Final = timedelta(seconds=1)
+"""How long the report of a task that Restate knows no more may be under way."""
+
+
+class Settings(Body, Protocol):
+    """What the handlers need of their agent."""
+
+    task_name: str
+    policy: Policy
+    allowed_policies: Sequence[Policy]
+    keep_queued: bool
+    max_content: int
+    max_pending: int
+
+
+def checked(check: Callable[..., T], body: Any, *args: Any, **options: Any) -> T:
+    """Check a body, and refuse what is wrong with it."""
+    try:
+        return check(body, *args, **options)
+    except Refusal as refusal:
+        raise TerminalError(refusal.reason, refusal.status) from None
+
+
+def require(record: Record | None, turn: int) -> Record:
+    """Refuse a turn that there never was."""
+    if record is None or not record.has(turn):
+        last = record.next - 1 if record is not None else 0
+        known = f"its turns are 1 to {last}" if last else "it has no turns yet"
+        raise TerminalError(f"turn: there is no turn {turn} in this session; {known}.", 404)
+    return record
+
+
+async def load(ctx: AnyContext) -> Record | None:
+    """The session's record."""
+    stored = await ctx.get("session", serde=JSON)
+    return None if stored is None else _session.load(stored)
+
+
+async def load_discarded(ctx: AnyContext) -> Discarded:
+    """The turns that are left out of the conversation."""
+    return tuple((first, last) for first, last in await ctx.get("discarded", serde=JSON) or ())
+
+
+def new_record(ctx: ObjectContext) -> Record:
+    """A session that has had no message."""
+    return Record(epoch=f"{ctx.random().getrandbits(32):08x}")
+
+
+async def now(time: RestateDurableFuture[float]) -> int:
+    """The time of `ctx.time()`, in milliseconds since 1970."""
+    return int(await time * 1000)
+
+
+def store(ctx: ObjectContext, record: Record) -> None:
+    """Store the session's record."""
+    ctx.set("session", _session.dump(record), serde=JSON)
+
+
+def carry_out(ctx: ObjectContext, step: Step, discarded: Discarded = ()) -> None:
+    """Cancel and discard what a step says, and store its record.
+
+    The cancels come first: killed in between, a session must not believe in one it never sent.
+    """
+    for x in step.cancel:
+        if x.task_id is not None:
+            ctx.cancel_invocation(x.task_id)
+    if step.discard:
+        ctx.set("discarded", _session.discard(discarded, step.discard), serde=JSON)
+    store(ctx, step.record)
+    for x in step.cancel:
+        for behind in step.record.live:
+            if behind.turn > x.turn and behind.cancelled is None and behind.task_id is not None:
+                ctx.resolve_signal(behind.task_id, cancelled_signal(x.turn), True, serde=JSON)  # noqa: FBT003
+
+
+async def begin(
+    agent: Settings, ctx: ObjectContext, record: Record, turn: int, messages: list[Message]
+) -> str:
+    """Send the task of a new turn and store its id, which is returned."""
+    handle = _dispatch(agent, ctx, record, turn, messages)
+    task_id = await shield(handle.invocation_id())
+    store(ctx, _session.dispatched(record, turn, task_id))
+    return task_id
+
+
+async def find_lost(agent: Settings, ctx: ObjectContext, record: Record | None) -> Record | None:
+    """Learn the task ids that a killed `message` left unknown."""
+    for turn in record.lost if record is not None else ():
+        assert record is not None  # noqa: S101
+        task_id = await _find(agent, ctx, record, turn)
+        record = _session.dispatched(record, turn, task_id)
+    return record
+
+
+async def look(
+    agent: Settings, ctx: AnyContext, record: Record
+) -> list[tuple[Live, str, Ending | None]]:
+    """Ask for each live turn how its task ended, without waiting; `None` is: it did not.
+
+    A call with the task's own idempotency key goes to the same partition as the attach before it,
+    and is answered after it: if the attach has no answer by then, the task is not over.
+    """
+    asked: list[tuple[Live, str, RestateDurableFuture[Any], RestateDurableFuture[Any]]] = []
+    for x in record.live:
+        task_id = x.task_id or await _find(agent, ctx, record, x.turn)
+        task: RestateDurableFuture[Any] = ctx.attach_invocation(task_id, serde=JSON)
+        key = _idempotency_key(ctx, record, x.turn)
+        mark: RestateDurableFuture[Any] = ctx.generic_call(
+            agent.task_name, "mark", b"", idempotency_key=key
+        )
+        asked.append((x, task_id, task, mark))
+    looked: list[tuple[Live, str, Ending | None]] = []
+    for x, task_id, task, mark in asked:
+        done, _ = await restate.wait_completed(task, mark)
+        end = await ending(ctx, x.turn, task) if task in done else None
+        looked.append((x, task_id, end))
+    return looked
+
+
+async def outcome(agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int) -> Outcome:
+    """Wait for a live turn's outcome, and until the session has recorded it.
+
+    So whoever has the outcome finds it in the history, and a task that did not report is settled.
+    """
+    live = record.find(turn)
+    assert live is not None  # noqa: S101
+    task_id = live.task_id or await _find(agent, ctx, record, turn)
+    end = await ending(ctx, turn, ctx.attach_invocation(task_id, serde=JSON))
+    if end.gone:
+        await ctx.sleep(GRACE)
+    now = await load(ctx)
+    if now is not None and now.find(turn) is not None:
+        settlement: Settlement = {"outcome": end.outcome}
+        await ctx.generic_call(agent.name, "settle", json.dumps(settlement).encode(), key=ctx.key())
+    return await recorded(ctx, turn)
+
+
+async def recorded(ctx: ObjectSharedContext, turn: int) -> Outcome:
+    """The outcome of a settled turn."""
+    record = await _history.read_one(ctx, turn)
+    if record is None:
+        raise TerminalError(f"turn: {turn} was removed from this session.", 404)
+    outcome: Outcome = {
+        "turn": turn,
+        "status": record["status"],
+        "messages": record["messages"],
+    }
+    if "error" in record:
+        outcome["error"] = record["error"]
+    if "partial" in record:
+        outcome["partial"] = record["partial"]
+    return outcome
+
+
+def send(ctx: AnyContext, agent: str, handler: str, body: Any) -> None:
+    """Tell a handler of this session something, one-way."""
+    ctx.generic_send(agent, handler, json.dumps(body).encode(), key=ctx.key())
+
+
+async def _find(agent: Settings, ctx: AnyContext, record: Record, turn: int) -> str:
+    """Send a turn's task once more: Restate answers with the same invocation."""
+    messages = await _history.begun_with(ctx, turn)
+    return await _dispatch(agent, ctx, record, turn, messages).invocation_id()
+
+
+def _dispatch(
+    agent: Settings,
+    ctx: AnyContext,
+    record: Record,
+    turn: int,
+    messages: list[Message],
+) -> SendHandle:
+    job: Dispatch = {
+        "session": ctx.key(),
+        "turn": turn,
+        "input": messages,
+        "after": [
+            {"turn": x.turn, "task_id": x.task_id, "cancelled": x.cancelled is not None}
+            for x in record.before(turn)
+            if x.task_id is not None
+        ],
+    }
+    return ctx.generic_send(
+        agent.task_name,
+        "run_task",
+        json.dumps(job).encode(),
+        idempotency_key=_idempotency_key(ctx, record, turn),
+    )
+
+
+def _idempotency_key(ctx: AnyContext, record: Record, turn: int) -> str:
+    return f"{ctx.key()}/{record.epoch}/{turn}"

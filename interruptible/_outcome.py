@@ -1,0 +1,68 @@
+"""How a task ended: what it reports, and how others learn of it.
+
+The outcome of the task's invocation is the outcome of the turn. Success has it as its value,
+failure in the metadata of its error, and Restate hands both to whoever attaches.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, cast
+
+import restate
+from restate import Context, RestateDurableFuture, TerminalError
+
+from interruptible._cancellation import seal, unseal
+from interruptible._types import Outcome, Settlement, TaskOutcome
+
+OUTCOME: Final = "outcome"
+"""The key of the outcome in the metadata of the error that a task ends with."""
+
+
+class Ending(NamedTuple):
+    """How a task ended, as whoever attached to it learns it."""
+
+    outcome: TaskOutcome
+    reported: bool
+    """Whether the task said so itself; then it has sent `settle`, too."""
+    gone: bool = False
+    """Whether Restate knows the invocation no more."""
+
+
+async def ending(ctx: Context, turn: int, task: RestateDurableFuture[Any]) -> Ending:
+    """Wait until an attached task has ended, and read its outcome from its result.
+
+    Raises:
+        TerminalError: The invocation that waits was cancelled.
+    """
+    await restate.wait_completed(task)
+    try:
+        return Ending(cast("TaskOutcome", await task), reported=True)
+    except TerminalError as error:
+        sealed = (error.metadata or {}).get(OUTCOME)
+        if sealed is not None:
+            return Ending(json.loads(await unseal(ctx, sealed)), reported=True)
+        gone = error.status_code == 404  # noqa: PLR2004
+        if gone or (error.status_code, error.message) == (409, "killed"):
+            outcome: TaskOutcome = {"turn": turn, "status": "killed", "messages": []}
+        else:
+            outcome = {"turn": turn, "status": "failed", "messages": [], "error": error.message}
+        return Ending(outcome, reported=False, gone=gone)
+
+
+def attach_to(error: TerminalError, ctx: Context, outcome: TaskOutcome) -> None:
+    """Make the error that a task ends with carry its outcome."""
+    sealed = seal(ctx, json.dumps(outcome).encode())
+    error.metadata = {**(error.metadata or {}), OUTCOME: sealed}
+
+
+def settle(
+    ctx: Context, agent: str, session: str, outcome: TaskOutcome, ended: Sequence[int] = ()
+) -> None:
+    """Tell the object a turn's outcome, one-way; `ended` are turns that were seen to end."""
+    settlement: Settlement = {"outcome": outcome, "ended": list(ended)}
+    ctx.generic_send(agent, "settle", json.dumps(settlement).encode(), key=session)
+
+
+def plain(outcome: TaskOutcome) -> Outcome:
+    """The outcome without what only the object needs to know."""
+    return cast("Outcome", {name: value for name, value in outcome.items() if name != "taken"})
