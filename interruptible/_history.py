@@ -50,8 +50,8 @@ def begin(ctx: ObjectContext, turn: int, messages: list[Message], accepted_at: i
 
 async def begun_with(ctx: AnyContext, turn: int) -> list[Message]:
     """The messages that a live turn was begun for."""
-    stored: Any = await ctx.get(turn_key(turn), serde=JSON)
-    return cast("list[Message]", (stored or {}).get("input", []))
+    stored = cast("dict[str, Any] | None", await ctx.get(turn_key(turn), serde=JSON))
+    return stored["input"] if stored is not None else []
 
 
 async def said(ctx: AnyContext, steered: Iterable[Steered]) -> list[Said]:
