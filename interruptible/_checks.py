@@ -101,6 +101,10 @@ def check_options(
         )
         raise ValueError(msg)
     _check_policies(name, policy, allowed_policies, keep_queued=keep_queued, burst=burst)
+    if burst != "merge" and durations["debounce"] is None:
+        raise ValueError(
+            f"{name}: burst={burst!r} does nothing without a quiet window. Set `debounce`."
+        )
     for option, number in {"max_content": max_content, "max_pending": max_pending}.items():
         if not isinstance(number, int) or isinstance(number, bool):
             raise TypeError(f"{name}: {option} is {number!r}. Write it as a whole number.")

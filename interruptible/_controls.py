@@ -84,16 +84,19 @@ async def fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Forked:
     session, last = checked(fork_in, body, ctx.key())
     record = await _effects.load(ctx)
     if last is None:
-        ended = record.live[0].turn - 1 if record is not None and record.live else None
-        last = ended if ended is not None else (record.next - 1 if record is not None else 0)
-    record = require(record, last) if last else record or Record("")
+        record = record or Record("")
+        last = min((x.turn for x in record.live), default=record.next) - 1
+    else:
+        record = require(record, last)
     if (live := next((x for x in record.live if x.turn <= last), None)) is not None:
         raise TerminalError(
             f"turn: turn {live.turn} is live. Wait for it, or fork at an earlier one.", 423
         )
     discarded = await _effects.load_discarded(ctx)
     turns = await _history.read(ctx, record, discarded, range(1, last + 1))
-    copy = {"next": last + 1, "turns": [turn for turn in turns if not turn.get("discarded")]}
+    turns = [turn for turn in turns if not turn.get("discarded")]
+    last = turns[-1]["turn"] if turns else 0
+    copy = {"next": last + 1, "turns": turns}
     await ctx.generic_call(agent.name, "adopt", json.dumps(copy).encode(), key=session)
     return {"session": session, "turn": last}
 

@@ -95,8 +95,9 @@ def finish(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Turn:
     taken = dict(outcome.get("taken", []))
     kept = list(kept)
     left = [message for x, message in kept if not x.joined and x.number not in taken]
-    messages = [*outcome["messages"], *left]
-    steered = [*taken.values(), *range(len(messages) - len(left), len(messages))]
+    said, cut = outcome["messages"], len(outcome["messages"]) - outcome.get("partial", 0)
+    messages = [*said[:cut], *left, *said[cut:]]
+    steered = [*taken.values(), *range(cut, cut + len(left))]
     joined = [(x, message) for x, message in kept if x.joined]
     ended = turn.copy()
     ended["status"], ended["messages"] = outcome["status"], messages

@@ -167,7 +167,7 @@ async def load(_: Settings, ctx: ObjectSharedContext, body: Any) -> dict[str, An
     return {
         "turns": [turn for turn in turns if not turn.get("discarded")],
         "steered": steered,
-        "waiting": any(x.turn < before for x in record.waiting),
+        "waiting": any(x.turn <= before for x in record.waiting),
     }
 
 

@@ -37,8 +37,8 @@ _Wanted: TypeAlias = Literal["tool", "tool_result"]
 def repaired(messages: Sequence[Message]) -> list[Message]:
     """The messages that one turn put out, as OpenAI and Anthropic accept them.
 
-    Nothing that was said or that a tool gave is lost; what stands between a call and its result
-    comes after the result. A message that is right is the same object in the result.
+    Nothing that was said is lost; what stands between a call and its results comes after them. Of
+    two results of one call the first is kept. A message that does not change is the same object.
     """
     turn = _Turn()
     for message in messages:

@@ -286,9 +286,9 @@ async def _interrupted(work: _Work, task: Task | None, end: Interrupted) -> Task
     partials: list[str] = []
     if work.streams:  # whether anything was said is known to this attempt alone
         partials = await shield(work.ctx.run_typed("partial answer", lambda: work.watch.partials))
-    work.put_out += [{"role": "assistant", "content": text} for text in partials]
     if task is not None:
         await _tell(work.body, work.ctx, task, end)
+    work.put_out += [{"role": "assistant", "content": text} for text in partials]
     outcome = work.outcome("interrupted")
     if partials:
         outcome["partial"] = len(partials)

@@ -265,7 +265,8 @@ def _check_part(name: str, part: Any) -> None:
         raise Refusal(f"{name}: must be an object with a `type`, not {_short(part)}.")
     if part["type"] in ("tool_use", "tool_result"):
         raise Refusal(f"{name}: is a {part['type']}, which only agents put out.")
-    if part["type"] == "text" and not str(part.get("text", "")).strip():
+    text = part.get("text")
+    if part["type"] == "text" and (not isinstance(text, str) or not text.strip()):
         raise Refusal(f"{name}: is a text part without text. Leave it out.")
 
 
