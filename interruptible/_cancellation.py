@@ -76,6 +76,7 @@ class Watch:
         self._inbox = _Inbox(ctx.receive, self)
         self._steps: dict[asyncio.Task[Any], _Step] = {}
         self._aborted: dict[int, _Step] = {}
+        self._cut: dict[int, _Step] = {}
         self._unwinding: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}
 
     @property
@@ -94,8 +95,8 @@ class Watch:
 
     @property
     def partials(self) -> list[str]:
-        """What the steps that were cut off had said by then."""
-        said = ("".join(step.said) for _, step in sorted(self._aborted.items()))
+        """What the steps had said that were running when they were cut off."""
+        said = ("".join(step.said) for _, step in sorted(self._cut.items()))
         return [text for text in said if text.strip()]
 
     @contextmanager
@@ -125,6 +126,8 @@ class Watch:
             and (not step.shielded if future is None else step.handle == future.handle)
         }
         for task, step in steps.items():
+            if future is None:
+                self._cut[step.handle] = step  # also one that nothing can stop: nobody gets its end
             if (step.stoppable or future is not None) and not step.aborted:
                 step.aborted = True  # once: a second time would break off how it unwinds
                 self._aborted[step.handle] = step
@@ -196,6 +199,7 @@ class Watch:
         # for ever. Another attempt would run it again; so does this one.
         for handle in sorted(self._aborted.keys() & set(_handles(unresolved_future))):
             step = self._aborted.pop(handle)
+            self._cut.pop(handle, None)
 
             async def again(step: _Step = step) -> None:
                 try:

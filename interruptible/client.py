@@ -166,12 +166,15 @@ class Session:
         body = None if reason is None else {"reason": reason}
         return cast("Cancelled", await self._call("reset", body))["cancelled"]
 
-    async def fork(self, key: str, turn: int | None = None) -> "Session":
+    async def fork(
+        self, key: str, turn: int | None = None, *, idempotency_key: str | None = None
+    ) -> "Session":
         """Copy the conversation into a new session, in which it can go on another way.
 
         Args:
             key: The new session's key.
             turn: The last turn to take along; by default the last before all that are live.
+            idempotency_key: Restate takes requests of one key for one request.
 
         Returns:
             The new session.
@@ -180,7 +183,7 @@ class Session:
             TerminalError: 404: there is no such turn. 412: there is a session of this key already.
                 423: the turn is live, or one before it.
         """
-        await self._call("fork", {"session": key, "turn": turn})
+        await self._call("fork", {"session": key, "turn": turn}, idempotency_key)
         return Session(self._via, self._agent, key)
 
     async def attach(self, turn: int | None = None) -> Outcome:
