@@ -13,7 +13,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from interruptible import _types
+from interruptible import _schemas
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,8 @@ TARGET = ROOT / "docs/reference.md"
 PACKAGE = ROOT / "interruptible"
 
 SECTIONS = "Args|Attributes|Returns|Yields|Raises"
-SPELLED_OUT = {"Policy", "Run", "TurnStatus"}  # aliases of types that have no entry of their own
+SPELLED_OUT = {"Burst", "Policy", "Run", "TurnStatus"}  # aliases that have no entry of their own
+STANDS_FOR = {"Named": "Agent"}  # types that only keep modules apart
 WIDTH = 100
 
 INTRODUCTION = """\
@@ -57,44 +58,53 @@ itself: send no header, `null` or `{}`. Restate's own options apply, such as the
 | --- | --- | --- | --- |
 | `message` | exclusive | `{"content": …}`, and the fields below | the receipt |
 | `cancel` | exclusive | nothing, or `{"turn"?: n, "reason"?: text}` | `{"cancelled": [turns]}` |
+| `regenerate` | exclusive | nothing, or `{"turn"?: n}` | the receipt |
+| `rewind` | exclusive | `{"turn": n, "reason"?: text}` | `{"cancelled": [turns], "discarded": [turns]}` |
+| `reset` | exclusive | nothing, or `{"reason"?: text}` | `{"cancelled": [turns]}` |
+| `fork` | shared | `{"session": key, "turn"?: n}` | `{"session": key, "turn": n}` |
 | `attach` | shared | nothing, or `{"turn"?: n}` | the outcome |
 | `get_history` | shared | nothing | the conversation, a list of messages |
+| `get_turns` | shared | nothing, or `{"before"?: n, "limit"?: 1 to 100}` | `{"turns": [records], "before": n or null}` |
 | `get_status` | shared | nothing | the status |
 
 `content` is text, or a list of parts: objects with a `type`, and in them what else the model takes,
-nested at most 64 levels deep. A `reason` has at most 1,000 bytes. These fields of `message` may be
-left out:
+nested at most 64 levels deep. Parts of the types `tool_use` and `tool_result` are refused: only
+agents put them out. A `reason` has at most 1,000 bytes. These fields of `message` may be left out:
 
 | field | value | what it says |
 | --- | --- | --- |
 | `role` | `"user"` | Whose message it is; there is no other choice. |
-| `policy` | `"interrupt"`, `"queue"`, `"reject"` | [Which](policies.md); by default the agent's. |
+| `policy` | `"interrupt"`, `"rollback"`, `"queue"`, `"steer"`, `"reject"` | [Which](policies.md); by default the agent's. |
 | `if_turn` | a turn, or `null` | Accept the message only if this turn is at work. |
 | `if_idle` | `true`, `false` | Accept the message only if no turn is live. |
 
-Further handlers (`settle`, `load` and `recover` of the object, `run_task` and `mark` of the task
-service) are private to Restate; the ingress refuses them.
+Further handlers (`settle`, `load`, `take`, `get_cause`, `recover` and `adopt` of the object,
+`run_task` and `mark` of the task service) are private to Restate; the ingress refuses them.
 
 | status | when |
 | --- | --- |
 | 200 | The answer is in the body. |
 | 202 | A one-way call was accepted. |
 | 400 | The body is not as above. The text names the field. Nothing has changed. |
-| 404 | There is no such turn in this session. |
+| 404 | There is no such turn in this session, or not any more. |
 | 409 | Never a refusal of ours. Restate uses it for the call itself: it was cancelled or killed. |
-| 412 | `if_turn` or `if_idle` does not hold. Nothing has changed. |
+| 412 | `if_turn` or `if_idle` does not hold. Or `fork` names a session that is there already. Nothing has changed. |
 | 413 | The content is larger than the agent's `max_content`. Nothing has changed. |
-| 423 | The policy is `reject`, and a turn is live. Nothing has changed. |
-| 429 | The policy is `queue`, and `max_pending` turns are at work or queued. Nothing has changed. |
+| 423 | The policy is `reject`, and a turn is live. Or `fork` is to copy a live turn. Nothing has changed. |
+| 429 | The message would wait or be steered, and `max_pending` turns and steered messages are pending. Nothing has changed. |
+
+In a receipt, the `status` is `running`, `waiting`, `steered` or `joined`
+([what they mean](policies.md#the-receipt)), and `discarded` is there when turns were taken back.
 
 `turn` and `task_id` of the status are those of the turn at work: the oldest live one that is not
-cancelled, or the newest if all are. `live` has them all, oldest first.
+cancelled, or the newest if all are. `live` has them all, oldest first. `steered` is how many
+messages wait to be taken by a turn.
 
 The body of a refusal is an object with `code` and `message`, for example "content: is missing. Send
 text, or a list of parts."
 
 These are the schemas in Restate's discovery, of which its UI makes forms.
-"""
+"""  # noqa: E501 - a row of a table is a line
 
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
@@ -155,8 +165,8 @@ def reference() -> str:
         an_alias(TYPES, "Message"),
         a_dict(TYPES, "Turn"),
         "## `interruptible.client`",
-        "What the methods of `Session` return, as types.",
-        *(a_dict(TYPES, name) for name in ("Receipt", "Outcome", "Status", "LiveTurn")),
+        "What the methods of `Session` and `Task` return, as types.",
+        *(a_dict(TYPES, name) for name in RETURNED),
         "## `interruptible.testing`",
         document(ast.get_docstring(TESTING.tree) or ""),
         *(a_function(TESTING, name) for name in ("fixture", "harness", "restate_server", "serve")),
@@ -170,15 +180,25 @@ def reference() -> str:
     return joined(*parts) + "\n"
 
 
+RETURNED = ("Receipt", "Outcome", "Status", "LiveTurn", "Turns", "Rewound", "Cause")
+
 SCHEMAS: dict[str, Any] = {
-    "`message` takes": _types.MESSAGE_IN,
-    "`message` gives": _types.RECEIPT,
-    "`cancel` takes": _types.CANCEL_IN,
-    "`cancel` gives": _types.CANCELLED,
-    "`attach` takes": _types.ATTACH_IN,
-    "`attach` gives": _types.OUTCOME,
-    "`get_history` gives": _types.HISTORY,
-    "`get_status` gives": _types.STATUS,
+    "`message` takes": _schemas.MESSAGE_IN,
+    "`message` and `regenerate` give": _schemas.RECEIPT,
+    "`cancel` takes": _schemas.CANCEL_IN,
+    "`cancel` and `reset` give": _schemas.CANCELLED,
+    "`regenerate` takes": _schemas.REGENERATE_IN,
+    "`rewind` takes": _schemas.REWIND_IN,
+    "`rewind` gives": _schemas.REWOUND,
+    "`reset` takes": _schemas.RESET_IN,
+    "`fork` takes": _schemas.FORK_IN,
+    "`fork` gives": _schemas.FORKED,
+    "`attach` takes": _schemas.ATTACH_IN,
+    "`attach` gives": _schemas.OUTCOME,
+    "`get_history` gives": _schemas.HISTORY,
+    "`get_turns` takes": _schemas.TURNS_IN,
+    "`get_turns` gives": _schemas.TURNS,
+    "`get_status` gives": _schemas.STATUS,
 }
 
 
@@ -211,7 +231,7 @@ def methods(module: Module, name: str, *, owner: str | None = None) -> list[str]
             document(ast.get_docstring(method) or ""),
         )
         for method in functions(node)
-        if not method.name.startswith("_")
+        if not method.name.startswith("_") and not is_overload(method)
     ]
 
 
@@ -228,11 +248,12 @@ def an_alias(module: Module, name: str) -> str:
 
 
 def a_dict(module: Module, name: str) -> str:
-    """Render a typed dictionary, with its fields."""
+    """Render a typed dictionary or a named tuple, with its fields."""
     node = module.nodes[name]
     assert isinstance(node, ast.ClassDef)
     fields = [
         f"- `{ast.unparse(field.target)}`: `{typed(field.annotation)}`"
+        + (f", by default `{unparsed(field.value)}`" if field.value else "")
         for field in node.body
         if isinstance(field, ast.AnnAssign)
     ]
@@ -257,6 +278,11 @@ def functions(node: ast.ClassDef) -> list[Function]:
 def is_property(method: Function) -> bool:
     """Return whether a method is a property."""
     return "property" in map(ast.unparse, method.decorator_list)
+
+
+def is_overload(method: Function) -> bool:
+    """Return whether a method is there for type checkers alone."""
+    return "overload" in map(ast.unparse, method.decorator_list)
 
 
 def call(module: Module, name: str, node: Function) -> str:
@@ -315,7 +341,7 @@ def typed(annotation: ast.expr | None) -> str:
         if re.search(rf"\b{alias}\b", shown):
             meaning = unparsed({**TYPES.values, **AGENT.values}[alias])
             shown = re.sub(rf"\b{alias}\b", meaning, shown)
-    return shown
+    return re.sub(r"\w+", lambda word: STANDS_FOR.get(word[0], word[0]), shown)
 
 
 def unparsed(expression: ast.expr) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import inspect
 import json
@@ -17,7 +18,7 @@ import pytest
 from restate import TerminalError
 
 import interruptible
-from interruptible import Agent, Session, _types, client, testing
+from interruptible import Agent, Session, _schemas, _types, client, testing
 
 from .pages import LANGUAGES, PATHS, PATIENCE, ROOT, Page, Reader
 
@@ -35,7 +36,10 @@ NOT_RUN = {
     ("README.md", "make demo"),
     ("README.md", "pip install '.[client,testing]'"),
     ("docs/how-to/adopt-cleanup.md", "rendering moon"),
+    ("docs/how-to/call-an-agent.md", "looking up tea"),
     ("docs/how-to/clean-up.md", "lock taken by inv_…"),
+    ("docs/how-to/learn-why.md", "listening"),
+    ("docs/how-to/learn-why.md", "reviewing one.py"),
     ("docs/how-to/run-on-lambda.md", "part 1 begins"),
     ("docs/tutorial.md", "mkdir first-steps"),
     ("docs/tutorial.md", '"$(python -m interruptible.testing)"'),
@@ -218,6 +222,7 @@ async def test_how_to_queue_follow_ups(reading: Reading) -> None:
         assert page.said[2:] == ["writing a story", "writing a letter"]
         said = [m["content"] for m in await session.history() if not m["content"].startswith("[")]
         assert said == ["a story", "a poem", "a summary", "a letter", "Here is a letter."]
+        await page.shell()
         await page.shell(refused=True)
 
 
@@ -271,6 +276,229 @@ async def test_how_to_say_why(reading: Reading) -> None:
         notes = [m["content"] for m in await session.history()][1::2]
         reasons = ["cancelled", "interrupted by turn 3", "cancelled"]
         assert notes == [f"[Turn {n} was {reason}.]" for n, reason in enumerate(reasons, 1)]
+        for times, reason in enumerate(("wrong file", None), 1):
+            turn = (await session.send("four.py"))["turn"]
+            await page.until_said("editing four.py", times)
+            await session.cancel(reason="first")
+            await session.rewind(turn, reason=reason)
+        await session.send("five.py")
+        await session.send("six.py", policy="rollback")
+        await session.regenerate()
+        await session.cancel()
+        await session.attach()
+        turns = (await session.turns())["turns"]
+        assert [turn.get("reason") for turn in turns[3:]] == [
+            *("rolled back: wrong file", "rolled back"),
+            *("rolled back by turn 7", "rolled back by turn 8", "cancelled"),
+        ]
+        await session.send("seven.py")
+        assert await session.reset(reason="the end") == [9]
+        await session.attach()
+        *_, turn_9 = (await session.turns())["turns"]
+        assert turn_9.get("reason") == "rolled back: the end"
+
+
+async def test_how_to_take_back_the_last_message(reading: Reading) -> None:
+    async with reading("docs/how-to/take-back.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell("searching for a cheap hotel")
+        await page.shell()
+        await page.run_lines()
+        session = Session(page.server.client, "TripAgent", "ada")
+        assert (await session.attach(2))["status"] == "interrupted"
+        turns = (await session.turns())["turns"]
+        assert [turn.get("discarded", False) for turn in turns] == [False, True, True]
+        # What was cancelled before, and what was steered.
+        session = Session(page.server.client, "TripAgent", "carl")
+        await session.send("a cheap boat")
+        await session.send("a cheap tent")
+        await session.send("with a stove", policy="steer")
+        receipt = await session.send("a tent", policy="rollback")
+        assert (receipt["interrupted"], receipt.get("discarded")) == ([2], [2])
+        await session.attach()
+        said = [m["content"] for m in await session.history() if not m["content"].startswith("[")]
+        assert said == ["a cheap boat", "a tent", "Here is a tent."]
+        assert "discarded" not in await session.send("a cheap boat", policy="rollback")
+
+
+async def test_how_to_steer(reading: Reading) -> None:
+    async with reading("docs/how-to/steer.md") as page:
+        page.write("agent.py", {"SECONDS = 4.0": "SECONDS = 1.0"})
+        await page.serve("agent.py")
+        await page.shell("writing starter")
+        page.said.clear()
+        await page.shell("writing dessert")
+        # The rest of what the page says.
+        session = Session(page.server.client, "MenuAgent", "carl")
+        assert (await session.send("Greek", policy="steer"))["status"] == "running"
+        await page.until_said("writing starter", 3)
+        await session.send("Thai", policy="queue")
+        for content in ("no fish", "no garlic"):
+            await session.send(content, policy="steer")
+        await page.until_said("writing dessert", 3)
+        await session.send("no salt", policy="steer")
+        await session.attach(2)
+        first, second = (await session.turns())["turns"]
+        assert [m["content"] for m in first["messages"]] == [
+            *("starter: Greek", "no fish", "no garlic"),
+            "dessert: Greek, no fish, no garlic",
+        ]
+        assert first.get("steered") == [1, 2]
+        assert [m["content"] for m in second["input"]] == ["Thai", "no salt"]
+        # An interrupt and a rollback.
+        for policy in ("interrupt", "rollback"):
+            page.said.clear()
+            receipt = await session.send("Thai")
+            await page.until_said("writing starter")
+            await session.send("with rice", policy="steer")
+            await session.send("Dutch", policy=policy)
+            await session.attach()
+            said = {m["content"] for m in await session.history()}
+            assert ("with rice" in said) == (policy == "interrupt")
+            await session.rewind(receipt["turn"])
+
+
+async def test_how_to_wait_for_quiet(reading: Reading) -> None:
+    async with reading("docs/how-to/wait-for-quiet.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell()
+        await page.shell()
+        assert page.said == ["heard ['a table', 'for two', 'at eight']", "heard ['no, at eight']"]
+        # What docs/policies.md says of those that join.
+        session = Session(page.server.client, "ListeningAgent", "bob")
+        await session.send("one")
+        for content, policy in (("two", "steer"), ("three", "queue")):
+            assert (await session.send(content, policy=policy))["status"] == "joined"
+        with pytest.raises(TerminalError) as refusal:
+            await session.send("four", policy="reject")
+        assert refusal.value.status_code == 423
+        receipt = await session.send("five", policy="rollback")
+        assert (receipt["turn"], receipt.get("discarded")) == (2, [1])
+        await session.attach()
+        assert [m["content"] for m in await session.history()] == ["five", "I heard 1."]
+
+
+async def test_how_to_try_again(reading: Reading) -> None:
+    async with reading("docs/how-to/try-again.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell()
+        await page.run_lines()
+        session = Session(page.server.client, "NameAgent", "carl")
+        await session.send("a name")
+        receipt = await session.regenerate(idempotency_key="carl-again")
+        assert await session.regenerate(idempotency_key="carl-again") == receipt
+        assert (receipt["status"], receipt["interrupted"]) == ("waiting", [1])
+        with pytest.raises(TerminalError) as refusal:
+            await session.regenerate(1)
+        assert refusal.value.status_code == 404
+
+
+async def test_how_to_edit_a_message(reading: Reading) -> None:
+    async with reading("docs/how-to/edit-a-message.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        page.write("edit.py")
+        await page.shell()
+        turns = (await Session(page.server.client, "ScaleAgent", "ada").turns())["turns"]
+        assert [turn["turn"] for turn in turns if turn.get("discarded")] == [2, 3]
+
+
+async def test_how_to_start_over(reading: Reading) -> None:
+    async with reading("docs/how-to/start-over.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell()
+        await page.shell(refused=True)
+        session = Session(page.server.client, "OracleAgent", "ada")
+        second, third = (await session.turns())["turns"]
+        assert (second["turn"], second.get("reason")) == (2, "rolled back: another user")
+        assert (second.get("discarded"), third.get("discarded")) == (True, None)
+        assert await session.reset() == []
+        assert (await session.turns())["turns"] == []
+
+
+async def test_how_to_branch(reading: Reading) -> None:
+    async with reading("docs/how-to/branch.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.run_lines()
+        await page.shell(refused=True)
+        north, west = [
+            (await Session(page.server.client, "RouteAgent", key).turns())["turns"]
+            for key in ("north", "west")
+        ]
+        assert west[:3] == north
+        # What is discarded is not copied.
+        session = Session(page.server.client, "RouteAgent", "north")
+        await session.rewind(2)
+        for _ in range(2):
+            copy = await session.fork("copy", idempotency_key="copy")
+        assert [turn["turn"] for turn in (await copy.turns())["turns"]] == [1]
+
+
+async def test_how_to_show_what_happened(reading: Reading) -> None:
+    async with reading("docs/how-to/show-what-happened.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell()
+        await page.run_lines()
+        session = Session(page.server.client, "SketchAgent", "ada")
+        await session.send("a city")
+        (running,) = (await session.turns(limit=1))["turns"]
+        assert (running["status"], running["input"][0]["content"]) == ("running", "a city")
+        await session.reset()
+        await session.ask("a tree")
+        page_of_one = await session.turns(before=4, limit=2)
+        assert page_of_one == {"turns": [], "before": 2}
+
+
+async def test_how_to_keep_partial_answers(reading: Reading) -> None:
+    async with reading("docs/how-to/keep-partial-answers.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell("said dragon")
+        history = await Session(page.server.client, "StoryAgent", "ada").history()
+        assert [m["role"] for m in history] == ["user", "assistant", "user", "user", "assistant"]
+
+
+async def test_how_to_use_tools(reading: Reading) -> None:
+    async with reading("docs/how-to/use-tools.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell("reading huge")
+        page.write("blocks.py")
+        await page.serve("blocks.py")
+        page.said.clear()
+        await page.shell("reading huge")
+        session = Session(page.server.client, "BlocksAgent", "ada")
+        for kind in ("tool_use", "tool_result"):
+            with pytest.raises(TerminalError, match="which only agents put out") as refusal:
+                await session.send([{"type": kind, "id": "toolu_small"}])
+            assert refusal.value.status_code == 400
+
+
+async def test_how_to_fit_the_conversation_to_the_model(reading: Reading) -> None:
+    async with reading("docs/how-to/fit-to-the-model.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.run_lines()
+        await page.shell()
+
+
+async def test_how_to_learn_why(reading: Reading) -> None:
+    async with reading("docs/how-to/learn-why.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell("reviewing one.py", "reviewing one.py, wrong.py")
+        assert page.said == shown(page, "reviewing one.py")
+        page.write("catch.py")
+        await page.serve("catch.py")
+        page.said.clear()
+        await page.shell("listening")
+        assert page.said == shown(page, "listening")
 
 
 async def test_how_to_adopt_cleanup(reading: Reading) -> None:
@@ -295,6 +523,14 @@ async def test_how_to_add_a_handler(reading: Reading) -> None:
 
 async def test_how_to_call_an_agent(reading: Reading) -> None:
     async with reading("docs/how-to/call-an-agent.md") as page:
+        page.write("team.py")
+        await page.serve("team.py")
+        await page.shell("looking up everything")
+        assert page.said == shown(page, "looking up tea")
+        session = Session(page.server.client, "ResearchAgent", "ada")
+        (turn,) = (await session.turns(limit=1))["turns"]
+        assert turn.get("reason") == "cancelled: the agent that asked for it was interrupted"
+        await page.shell()
         page.write("agent.py")
         await page.serve("agent.py")
         page.write("talk.py")
@@ -482,13 +718,16 @@ def test_the_protocol_has_a_diagram_and_all_invariants() -> None:
 
 def test_the_table_of_policies_has_them_all_and_the_options_with_their_defaults() -> None:
     page = Page("docs/policies.md").text
-    named = re.findall(r"^\| `(\w+)` \| (?!`?\"|all|\d)", page, re.MULTILINE)
-    assert named == list(_types.POLICIES)
+    policies, receipts, *_, options = (
+        re.findall(r"^\| `(\w+)` \| (.*?) \|", table, re.MULTILINE)
+        for table in re.split(r"^\| --- .*$", page, flags=re.MULTILINE)[1:]
+    )
+    assert [name for name, _ in policies] == list(_types.POLICIES)
+    assert [name for name, _ in receipts] == _schemas.RECEIPT["properties"]["status"]["enum"]
     defaults = inspect.signature(Agent).parameters
-    for option, shown in (("policy", '`"interrupt"`'), ("max_pending", "32")):
-        assert f"| `{option}` | {shown} |" in page
-        assert str(defaults[option].default) == shown.strip('`"')
-    assert defaults["allowed_policies"].default == _types.POLICIES
+    for option, shown in options:
+        meant = _types.POLICIES if shown == "all" else ast.literal_eval(shown.strip("`"))
+        assert defaults[option].default == meant, option
     assert f"at most {_types.MAX_REASON:,} bytes" in Page("docs/how-to/say-why.md").text
 
 

@@ -14,7 +14,7 @@ from restate.discovery import compute_discovery_json
 from restate.endpoint import Endpoint
 
 import interruptible
-from interruptible import Agent, Session, Task, _agent, _checks, _types, agent, handler
+from interruptible import Agent, Session, Task, _agent, _checks, _schemas, _types, agent, handler
 
 
 async def run(self: Any, ctx: Any, task: Any) -> None:
@@ -202,6 +202,12 @@ class MessageMixin:
     message = plain
 
 
+class ConversationMixin:
+    """Has an `async` hook but is no agent."""
+
+    conversation = async_note
+
+
 class Greeter(Agent):
     """Has a handler to inherit."""
 
@@ -272,11 +278,21 @@ CLASSES: list[tuple[Make, str]] = [
         lambda: subclass(greet=a_handler()(sync_greet)),
         "OddAgent.greet is a handler but not `async`. Make it `async def`.",
     ),
-    (
-        lambda: subclass(interruption_note=async_note),
+    *(
         (
-            "OddAgent.interruption_note is `async`, but the same turn must always have the same "
-            "note. Write `def`."
+            lambda name=name: subclass(**{name: async_note}),
+            (
+                f"OddAgent.{name} is `async`, but for the same turns it must always return the "
+                "same. Write `def`."
+            ),
+        )
+        for name in ("interruption_note", "conversation")
+    ),
+    (
+        lambda: type("OddAgent", (ConversationMixin, Agent), {}),
+        (
+            "OddAgent.conversation is `async`, but for the same turns it must always return the "
+            "same. Write `def`."
         ),
     ),
     *(
@@ -302,7 +318,13 @@ CLASSES: list[tuple[Make, str]] = [
             lambda name=name: subclass(**{name: greet}),
             f"OddAgent.{name} would replace `Agent.{name}`. Give the handler another name.",
         )
-        for name in ("services", "interruption_note", *sorted(_checks.ATTRIBUTES))
+        for name in (
+            "services",
+            "interruption_note",
+            "conversation",
+            "merges",
+            *sorted(_checks.ATTRIBUTES),
+        )
     ),
     (
         lambda: subclass(_greet=greet),
@@ -318,6 +340,13 @@ CLASSES: list[tuple[Make, str]] = [
             "MessageMixin.message would replace `message`, which every agent has. "
             "Give it another name."
         ),
+    ),
+    *(
+        (
+            lambda name=name: subclass(**{name: plain}),
+            f"OddAgent.{name} would replace `{name}`, which every agent has. Give it another name.",
+        )
+        for name in ("get_turns", "regenerate", "rewind", "reset", "fork")
     ),
     (
         lambda: a_handler(kind="loud")(plain),
@@ -355,6 +384,7 @@ CLASSES: list[tuple[Make, str]] = [
 NO_NAMES = ["", "a/b", "_odd", "my agent", "1st", "Äpfel", "a\n", "restate", "OpenAPI"]
 
 NUMBERS = ("max_content", "max_pending")
+DURATIONS = ("cleanup_timeout", "debounce", "inactivity_timeout", "abort_timeout", "retention")
 
 OBJECTS: list[tuple[Make, str]] = [
     (
@@ -378,7 +408,7 @@ OBJECTS: list[tuple[Make, str]] = [
             lambda option=option: subclass()(**{option: 30}),
             f"OddAgent: {option} is 30. Write it as a `datetime.timedelta`.",
         )
-        for option in ("cleanup_timeout", "inactivity_timeout", "abort_timeout", "retention")
+        for option in DURATIONS
     ),
     (
         lambda: subclass()(cleanup_timeout=None),
@@ -389,7 +419,7 @@ OBJECTS: list[tuple[Make, str]] = [
             lambda option=option: subclass()(**{option: -timedelta(seconds=1)}),
             f"OddAgent: {option}=-1 day, 23:59:59 is in the past. Make it positive.",
         )
-        for option in ("cleanup_timeout", "inactivity_timeout", "abort_timeout", "retention")
+        for option in DURATIONS
     ),
     (
         lambda: subclass()(allowed_policies="queue"),
@@ -412,6 +442,28 @@ OBJECTS: list[tuple[Make, str]] = [
             ),
         )
         for allowed in ((), ["queue", "reject"])
+    ),
+    *(
+        (
+            lambda value=value: subclass()(keep_queued=value),
+            f"OddAgent: keep_queued is {value!r}. Write True or False.",
+        )
+        for value in (1, 0, "yes", None)
+    ),
+    *(
+        (
+            lambda value=value: subclass()(burst=value, debounce=timedelta(seconds=1)),
+            f"OddAgent: there is no burst {value!r}. Choose from merge, supersede.",
+        )
+        for value in ("join", "", None, True, ["merge"])
+    ),
+    (
+        lambda: subclass()(burst="supersede"),
+        "OddAgent: burst='supersede' does nothing without a quiet window. Set `debounce`.",
+    ),
+    (
+        lambda: an_agent(burst="join")(function),
+        "Function: there is no burst 'join'. Choose from merge, supersede.",
     ),
     *(
         (
@@ -492,7 +544,8 @@ def test_what_is_odd_but_works_is_accepted() -> None:
 def test_an_agent_interrupts_allows_every_policy_and_has_a_bound_unless_it_says_otherwise() -> None:
     made = subclass("PlainAgent")()
     assert (made.policy, made.max_pending) == ("interrupt", 32)
-    assert made.allowed_policies == _types.POLICIES == ("interrupt", "queue", "reject")
+    assert made.allowed_policies == _types.POLICIES
+    assert _types.POLICIES == ("interrupt", "rollback", "queue", "steer", "reject")
     allowed: list[Any] = ["queue", "reject"]
     made = subclass("QueueAgent")(policy="queue", allowed_policies=allowed, max_pending=1)
     assert (made.policy, made.max_pending) == ("queue", 1)
@@ -500,6 +553,52 @@ def test_an_agent_interrupts_allows_every_policy_and_has_a_bound_unless_it_says_
     assert made.allowed_policies == ("queue", "reject")
     made = an_agent(policy="reject", allowed_policies=("reject",), max_pending=2)(function)
     assert (made.policy, made.allowed_policies, made.max_pending) == ("reject", ("reject",), 2)
+
+
+@pytest.mark.parametrize("policy", _types.POLICIES)
+def test_each_policy_can_be_that_of_an_agent(policy: Any) -> None:
+    made = subclass("PolicyAgent")(policy=policy, allowed_policies=[policy])
+    assert (made.policy, made.allowed_policies) == (policy, (policy,))
+
+
+def test_an_agent_spares_nothing_and_waits_for_no_quiet_unless_it_says_otherwise() -> None:
+    made = subclass("PlainAgent")()
+    assert (made.keep_queued, made.debounce, made.burst, made.merges) == (
+        False,
+        None,
+        "merge",
+        False,
+    )
+    quiet = timedelta(milliseconds=300)
+    made = an_agent(keep_queued=True, debounce=quiet, burst="supersede")(function)
+    assert (made.keep_queued, made.debounce, made.burst) == (True, quiet, "supersede")
+
+
+@pytest.mark.parametrize(
+    ("debounce", "burst", "merges"),
+    [
+        (None, "merge", False),
+        (timedelta(0), "merge", True),
+        (timedelta(seconds=1), "merge", True),
+        (timedelta(seconds=1), "supersede", False),
+    ],
+)
+def test_only_with_a_quiet_window_do_the_messages_of_a_burst_become_one_turn(
+    debounce: timedelta | None, burst: Any, merges: bool
+) -> None:
+    assert subclass("BurstAgent")(debounce=debounce, burst=burst).merges is merges
+
+
+def test_a_hook_that_is_no_coroutine_gives_the_conversation() -> None:
+    class WindowAgent(Agent):
+        run = run_with_anything
+
+        def conversation(self, turns: Any) -> Any:
+            return super().conversation(turns[-1:])
+
+    hello: Any = {"status": "completed", "messages": [], "input": [{"role": "user", "content": 1}]}
+    assert WindowAgent().conversation([hello, hello]) == hello["input"]
+    assert subclass("PlainAgent")().conversation([hello, hello]) == hello["input"] * 2
 
 
 def test_the_names_that_are_taken_are_those_of_the_handlers_and_attributes_of_an_agent() -> None:
@@ -525,8 +624,16 @@ def test_the_object_has_these_handlers_in_this_order_and_the_internal_ones_are_p
         ("attach", "SHARED", False, True),
         ("get_history", "SHARED", False, False),  # what needs all of the state gets it at once
         ("get_status", "SHARED", False, True),
+        ("get_turns", "SHARED", False, True),
+        ("regenerate", "EXCLUSIVE", False, True),
+        ("rewind", "EXCLUSIVE", False, True),
+        ("reset", "EXCLUSIVE", False, True),
+        ("fork", "SHARED", False, False),
         ("settle", "EXCLUSIVE", True, True),
+        ("take", "EXCLUSIVE", True, True),
+        ("adopt", "EXCLUSIVE", True, True),
         ("recover", "SHARED", True, True),
+        ("get_cause", "SHARED", True, True),
         ("load", "SHARED", True, False),
     ]
 
@@ -538,11 +645,16 @@ def test_the_public_handlers_have_schemas_of_what_they_take_and_give() -> None:
         for x in handlers
         if not x.get("ingressPrivate")
     } == {
-        "message": (_types.MESSAGE_IN, _types.RECEIPT),
-        "cancel": (_types.CANCEL_IN, _types.CANCELLED),
-        "attach": (_types.ATTACH_IN, _types.OUTCOME),
-        "get_history": (_types.NOTHING_IN, _types.HISTORY),
-        "get_status": (_types.NOTHING_IN, _types.STATUS),
+        "message": (_schemas.MESSAGE_IN, _schemas.RECEIPT),
+        "cancel": (_schemas.CANCEL_IN, _schemas.CANCELLED),
+        "attach": (_schemas.ATTACH_IN, _schemas.OUTCOME),
+        "get_history": (_schemas.NOTHING_IN, _schemas.HISTORY),
+        "get_status": (_schemas.NOTHING_IN, _schemas.STATUS),
+        "get_turns": (_schemas.TURNS_IN, _schemas.TURNS),
+        "regenerate": (_schemas.REGENERATE_IN, _schemas.RECEIPT),
+        "rewind": (_schemas.REWIND_IN, _schemas.REWOUND),
+        "reset": (_schemas.RESET_IN, _schemas.CANCELLED),
+        "fork": (_schemas.FORK_IN, _schemas.FORKED),
     }
 
 

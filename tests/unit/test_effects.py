@@ -1,98 +1,238 @@
 """What is done, and in which order, where no server is needed to see it."""
 
 import asyncio
+import copy
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import pytest
 from restate import TerminalError
 
-from interruptible import Agent, Session, _cancellation, _object, _session
+from interruptible import Agent, Session, _cancellation, _controls, _effects, _object, _session
 from interruptible._cancellation import Interrupted, Watch
-from interruptible._session import Live, Record
+from interruptible._history import LARGE
+from interruptible._outcome import Ending
+from interruptible._session import Live, Record, Steered, Step
 
-# -- A session's record. ---------------------------------------------------------------------------
+T = TypeVar("T")
+
+# -- A handler without a server. -------------------------------------------------------------------
 
 
-class Effects:
-    """The context of a handler, which notes what it is told to do."""
+class Given(Generic[T]):
+    """What is awaited and there already; it need not be awaited at all."""
 
-    def __init__(self) -> None:
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+    def __await__(self) -> Generator[None, None, T]:
+        return self.value
+        yield
+
+
+def as_json(value: Any) -> Any:
+    """What is left of a value that is stored or sent."""
+    return json.loads(json.dumps(value))
+
+
+class Handling:
+    """The context of a handler: it has a session's state, and notes what it is told to do."""
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.state = dict(state)
         self.done: list[Any] = []
 
+    def get(self, name: str, serde: Any) -> Given[Any]:
+        return Given(as_json(self.state.get(name)))
+
     def set(self, name: str, value: Any, serde: Any) -> None:
-        self.done.append((name, value))
+        self.done.append((name, as_json(value)))
 
-    def cancel_invocation(self, invocation_id: str) -> None:
-        self.done.append(invocation_id)
+    def clear(self, name: str) -> None:
+        self.done.append(f"clear {name}")
 
-
-def test_the_cancels_are_sent_before_the_record_says_so() -> None:
-    # Killed in between, a session would believe in a cancel that it never sent.
-    record = Record("epoch", 4, (Live(1, "inv-1", "cancelled"), Live(2, "inv-2"), Live(3, "inv-3")))
-    step = _session.message(record)
-    effects = Effects()
-    _object._apply(cast("Any", effects), step)
-    assert effects.done == ["inv-2", "inv-3", ("session", _session.dump(step.record))]
-
-
-class Handling(Effects):
-    """The context of a `message`: it has a session's state, and its key."""
-
-    def __init__(self, record: Record | None) -> None:
-        super().__init__()
-        self.state = {} if record is None else {"session": _session.dump(record)}
-
-    async def get(self, name: str, serde: Any) -> Any:
-        return self.state.get(name)
+    def state_keys(self) -> Given[list[str]]:
+        return Given(list(self.state))
 
     def key(self) -> str:
         return "key"
 
+    def time(self) -> Given[float]:
+        return Given(NOW / 1000)
+
     def random(self) -> Any:
         return SimpleNamespace(getrandbits=lambda bits: bits)
 
+    def cancel_invocation(self, invocation_id: str) -> None:
+        self.done.append(f"cancel {invocation_id}")
+
+    def resolve_signal(self, invocation_id: str, name: str, value: Any, serde: Any) -> None:
+        self.done.append(f"tell {invocation_id}: {name}")
+
     def generic_send(self, service: str, handler: str, arg: bytes, **options: Any) -> Any:
         self.done.append((service, handler, json.loads(arg), options))
+        return SimpleNamespace(invocation_id=lambda: Given("inv-new"))
 
-        async def invocation_id() -> str:
-            return "inv-new"
-
-        return SimpleNamespace(invocation_id=invocation_id)
+    def generic_call(self, service: str, handler: str, arg: bytes, **options: Any) -> Any:
+        return Given(self.done.append((service, handler, json.loads(arg), options)))
 
 
-class OddAgent(Agent):
-    """Allows two turns at once, and is not asked to run any."""
+class IdleAgent(Agent):
+    """It is not asked to run anything."""
 
     async def run(self, ctx: Any, task: Any) -> None: ...
 
 
-def take_in(
-    record: Record | None, body: Any, monkeypatch: pytest.MonkeyPatch, *, ended: Sequence[int] = ()
-) -> tuple[Any, list[Any]]:
-    """What `message` answers or raises, and all that it has done by then."""
+AGENT = IdleAgent()
 
-    async def look(agent: Any, ctx: Any, record: Record) -> list[Any]:
-        return [(x, x.task_id, "ended" if x.turn in ended else None) for x in record.live]
 
+NOW = 5_000
+ONE, TWO = Live(1, "inv-1"), Live(2, "inv-2")
+BUSY = Record("epoch", 3, (ONE, TWO))
+REPORTED = Ending({"turn": 0, "status": "completed", "messages": []}, reported=True)
+KILLED = Ending({"turn": 0, "status": "killed", "messages": []}, reported=False)
+
+
+@pytest.fixture(autouse=True)
+def _without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     async def shield(future: Awaitable[Any]) -> Any:
         return await future
 
-    monkeypatch.setattr(_object, "_look", look)
-    monkeypatch.setattr(_object, "shield", shield)
-    ctx = Handling(record)
-    agent = OddAgent(max_pending=2)
+    async def look(agent: Any, ctx: Any, record: Record) -> list[Any]:
+        ends = ctx.state.get("ends", {})
+        return [(x, x.task_id, ends.get(x.turn)) for x in record.live]
+
+    monkeypatch.setattr(_effects, "shield", shield)
+    monkeypatch.setattr(_effects, "look", look)
+
+
+def handle(
+    handler: Callable[..., Awaitable[Any]],
+    body: Any = None,
+    record: Record | None = None,
+    *,
+    state: Mapping[str, Any] | None = None,
+    ends: Mapping[int, Ending] | None = None,
+    **options: Any,
+) -> tuple[Any, list[Any]]:
+    """What a handler answers or raises, and all that it has done by then.
+
+    Args:
+        handler: The handler.
+        body: What it is called with.
+        record: The session's record.
+        state: What else the session has stored.
+        ends: How tasks are found to have ended.
+        options: Those of the agent.
+    """
+    stored_record = {} if record is None else {"session": _session.dump(record)}
+    ctx = Handling({**stored_record, **(state or {}), "ends": ends or {}})
+    agent = copy.copy(AGENT)
+    assert vars(agent).keys() >= options.keys()
+    vars(agent).update(options)
     try:
-        answer: Any = asyncio.run(_object.message(agent, cast("Any", ctx), body))
+        answer: Any = asyncio.run(cast("Any", handler(agent, ctx, body)))
     except TerminalError as refusal:
         answer = (refusal.status_code, refusal.message)
     return answer, ctx.done
 
 
-ONE, TWO = Live(1, "inv-1"), Live(2, "inv-2")
-BUSY = Record("epoch", 3, (ONE, TWO))
+def stored(record: Record) -> Any:
+    """The session's record is stored."""
+    return "session", as_json(_session.dump(record))
+
+
+def begun(turn: int, *messages: Any) -> Any:
+    """A new turn is stored."""
+    return f"turn/{turn}", {"input": list(messages), "accepted_at": NOW}
+
+
+def dispatched(turn: int, *messages: Any, after: Sequence[Live] = ()) -> Any:
+    """The task of a turn is sent."""
+    waits = [{"turn": x.turn, "task_id": x.task_id, "cancelled": bool(x.cancelled)} for x in after]
+    job = {"session": "key", "turn": turn, "input": list(messages), "after": waits}
+    return "IdleTask", "run_task", job, {"idempotency_key": f"key/epoch/{turn}"}
+
+
+def watcher(turn: int) -> Any:
+    """Somebody is to settle a turn should its task not do so."""
+    return "IdleAgent", "recover", {"turn": turn}, {"key": "key"}
+
+
+def cancel(record: Record, why: str, *turns: int) -> tuple[Live, ...]:
+    """The live turns of a record, these of them cancelled."""
+    return tuple(x._replace(cancelled=why) if x.turn in turns else x for x in record.live)
+
+
+def said(content: str) -> Any:
+    return {"role": "user", "content": content}
+
+
+def put_out(content: str) -> Any:
+    return {"role": "assistant", "content": content}
+
+
+def settled(turn: int, **more: Any) -> Any:
+    """The record of a turn that has ended."""
+    return {
+        "turn": turn,
+        "status": "completed",
+        "input": [said(f"message {turn}")],
+        "messages": [put_out(f"answer {turn}")],
+        "task_id": f"inv-{turn}",
+        "accepted_at": 1,
+        "ended_at": 2,
+        **more,
+    }
+
+
+def live_state(*turns: int) -> dict[str, Any]:
+    """What is stored of turns that are live."""
+    return {f"turn/{x}": {"input": [said(f"message {x}")], "accepted_at": x} for x in turns}
+
+
+# -- A step of the rules. --------------------------------------------------------------------------
+
+
+def test_cancels_are_sent_before_the_record_says_so_and_then_those_behind_are_told() -> None:
+    # Killed in between, a session would believe in a cancel that it never sent.
+    lives = (
+        Live(1, "inv-1", "cancelled"),
+        Live(2, "inv-2", "cancelled"),
+        Live(3, "inv-3"),
+        Live(4, "inv-4", "cancelled"),
+        Live(5),
+        Live(6, "inv-6"),
+    )
+    step = Step(Record("epoch", 7, lives), cancel=(lives[1], lives[3]), discard=(2, 4))
+    ctx = Handling({})
+    _effects.carry_out(cast("Any", ctx), step, ((1, 1), (4, 4)))
+    assert ctx.done == [
+        "cancel inv-2",
+        "cancel inv-4",
+        ("discarded", [[1, 2], [4, 4]]),
+        stored(step.record),
+        "tell inv-3: turn 2 is cancelled",
+        "tell inv-6: turn 2 is cancelled",
+        "tell inv-6: turn 4 is cancelled",
+    ]
+
+
+def test_a_task_that_is_not_known_is_not_cancelled_and_nothing_is_discarded_for_nothing() -> None:
+    step = Step(Record("epoch", 2, (Live(1, None, "cancelled"),)), cancel=(Live(1),))
+    ctx = Handling({})
+    _effects.carry_out(cast("Any", ctx), step, ((1, 1),))
+    assert ctx.done == [stored(step.record)]
+
+
+# -- A message. ------------------------------------------------------------------------------------
+
+HELLO = said("Hello")
+OPEN = Record("epoch", 3, (ONE, TWO._replace(open=True)))
+QUIET = timedelta(milliseconds=300)
 
 
 @pytest.mark.parametrize(
@@ -100,16 +240,29 @@ BUSY = Record("epoch", 3, (ONE, TWO))
     [
         (BUSY, {"policy": "reject"}, 423),
         (BUSY, {"policy": "queue"}, 429),
+        (BUSY, {"policy": "steer"}, 429),
+        (OPEN, {"policy": "queue", "debounce": QUIET}, 429),
         (BUSY, {"if_idle": True}, 412),
         (BUSY, {"if_turn": 2}, 412),
+        (BUSY, {"policy": "rollback", "if_turn": 2}, 412),
+        (BUSY, {"policy": "steer", "if_turn": 3}, 412),
         (BUSY, {"policy": "shout"}, 400),
+        (BUSY, {"content": [{"type": "tool_result"}]}, 400),
+        (BUSY, {"policy": "steer", "allowed_policies": ["interrupt"]}, 400),
+        (BUSY, {"content": "x" * 20, "max_content": 10}, 413),
         (None, {"if_turn": 1}, 412),
     ],
 )
 def test_a_message_that_is_refused_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, record: Record | None, asked: dict[str, Any], status: int
+    record: Record | None, asked: dict[str, Any], status: int
 ) -> None:
-    answer, done = take_in(record, {"content": "Hello", **asked}, monkeypatch)
+    options = {
+        name: asked.pop(name)
+        for name in ("debounce", "allowed_policies", "max_content")
+        if name in asked
+    }
+    body = {"content": "Hello", **asked}
+    answer, done = handle(_object.message, body, record, max_pending=2, **options)
     assert answer[0] == status
     assert done == []
 
@@ -117,50 +270,262 @@ def test_a_message_that_is_refused_changes_nothing(
 @pytest.mark.parametrize(
     ("asked", "ended", "cancelled", "waits"),
     [
-        ({}, (), True, True),
-        ({"if_turn": 1}, (), True, True),
-        ({"if_turn": 2}, (1,), True, True),
-        ({"if_idle": True}, (1, 2), True, False),
-        ({"policy": "queue"}, (1,), False, True),
-        ({"policy": "queue", "if_turn": 2}, (1,), False, True),
-        ({"policy": "queue", "if_idle": True}, (1, 2), False, False),
-        ({"policy": "reject"}, (1, 2), False, False),
+        ({}, [], [1, 2], True),
+        ({}, [1, 2], [1, 2], True),  # nobody looks: an interrupt does not depend on it
+        ({"if_turn": 1}, [], [1, 2], True),
+        ({"if_turn": 2}, [1], [2], True),
+        ({"if_idle": True}, [1, 2], [], False),
+        ({"policy": "queue"}, [1], [], True),
+        ({"policy": "queue", "if_turn": 2}, [1], [], True),
+        ({"policy": "queue", "if_idle": True}, [1, 2], [], False),
+        ({"policy": "reject"}, [1, 2], [], False),
+        ({"policy": "steer"}, [1, 2], [], False),
+        ({"policy": "rollback", "if_idle": True}, [1, 2], [], False),
     ],
 )
 def test_a_message_that_is_taken_in_is_stored_cancels_and_dispatches_in_this_order(
-    monkeypatch: pytest.MonkeyPatch,
-    asked: dict[str, Any],
-    ended: Sequence[int],
-    cancelled: bool,
-    waits: bool,
+    asked: dict[str, Any], ended: Sequence[int], cancelled: list[int], waits: bool
 ) -> None:
-    answer, done = take_in(BUSY, {"content": "Hello", **asked}, monkeypatch, ended=ended)
-    said = [{"role": "user", "content": "Hello"}]
-    step = _session.message(BUSY, asked.get("policy", "interrupt"))
-    after = [{"turn": x.turn, "task_id": x.task_id, "cancelled": cancelled} for x in BUSY.live]
-    job = {"session": "key", "turn": 3, "input": said, "after": after}
+    body = {"content": "Hello", **asked}
+    ends = dict.fromkeys(ended, REPORTED)
+    answer, done = handle(_object.message, body, BUSY, ends=ends, max_pending=2)
+    live = cancel(BUSY, "interrupted by turn 3", *cancelled)
     assert done == [
-        ("turn/3", said),
-        *(["inv-1", "inv-2"] if cancelled else []),
-        ("session", _session.dump(step.record)),
-        ("OddTask", "run_task", job, {"idempotency_key": "key/epoch/3"}),
-        ("session", _session.dump(_session.dispatched(step.record, 3, "inv-new"))),
+        begun(3, HELLO),
+        *(f"cancel inv-{turn}" for turn in cancelled),
+        stored(Record("epoch", 4, (*live, Live(3)))),
+        dispatched(3, HELLO, after=live),
+        stored(Record("epoch", 4, (*live, Live(3, "inv-new")))),
     ]
     assert answer == {
         "turn": 3,
         "task_id": "inv-new",
         "status": "waiting" if waits else "running",
-        "interrupted": [1, 2] if cancelled else [],
+        "interrupted": cancelled,
     }
 
 
-def test_the_reason_for_a_cancel_is_stored_with_what_it_cancels() -> None:
-    ctx = Handling(BUSY)
-    body = {"turn": 2, "reason": "wrong file"}
-    answer = asyncio.run(_object.cancel(OddAgent(), cast("Any", ctx), body))
-    assert answer == {"cancelled": [2]}
-    record = BUSY._replace(live=(ONE, TWO._replace(cancelled="cancelled: wrong file")))
-    assert ctx.done == ["inv-2", ("session", _session.dump(record))]
+def test_the_first_message_of_a_session_makes_its_record() -> None:
+    answer, done = handle(_object.message, {"content": "Hello"})
+    epoch = f"{32:08x}"
+    task = dispatched(1, HELLO)
+    assert done == [
+        begun(1, HELLO),
+        stored(Record(epoch, 2, (Live(1),))),
+        (*task[:3], {"idempotency_key": f"key/{epoch}/1"}),
+        stored(Record(epoch, 2, (Live(1, "inv-new"),))),
+    ]
+    assert answer == {"turn": 1, "task_id": "inv-new", "status": "running", "interrupted": []}
+
+
+@pytest.mark.parametrize(
+    ("keep_queued", "cancelled", "discarded"),
+    [(False, [1, 2], [[1, 2]]), (True, [1], [[1, 1]])],
+)
+def test_a_rollback_discards_what_it_cancels(
+    keep_queued: bool, cancelled: list[int], discarded: list[list[int]]
+) -> None:
+    body = {"content": "Hello", "policy": "rollback"}
+    answer, done = handle(_object.message, body, BUSY, keep_queued=keep_queued)
+    live = cancel(BUSY, "rolled back by turn 3", *cancelled)
+    told = [] if live[1].cancelled else ["tell inv-2: turn 1 is cancelled"]
+    assert done == [
+        begun(3, HELLO),
+        *(f"cancel inv-{turn}" for turn in cancelled),
+        ("discarded", discarded),
+        stored(Record("epoch", 4, (*live, Live(3)))),
+        *told,
+        dispatched(3, HELLO, after=live),
+        stored(Record("epoch", 4, (*live, Live(3, "inv-new")))),
+    ]
+    assert answer == {
+        "turn": 3,
+        "task_id": "inv-new",
+        "status": "waiting",
+        "interrupted": cancelled,
+        "discarded": cancelled,
+    }
+
+
+def test_what_is_discarded_joins_what_was_before() -> None:
+    record = Record("epoch", 6, (Live(4, "inv-4", "cancelled"), Live(5, "inv-5")))
+    state = {"discarded": [[1, 1], [3, 4]]}
+    body = {"content": "Hello", "policy": "rollback"}
+    answer, done = handle(_object.message, body, record, state=state)
+    assert ("discarded", [[1, 1], [3, 5]]) in done
+    assert (answer["interrupted"], answer["discarded"]) == ([5], [5])
+
+
+def test_an_interrupt_that_keeps_what_is_queued_tells_it_that_the_one_before_it_is_cancelled() -> (
+    None
+):
+    answer, done = handle(_object.message, {"content": "Hello"}, BUSY, keep_queued=True)
+    live = cancel(BUSY, "interrupted by turn 3", 1)
+    assert done == [
+        begun(3, HELLO),
+        "cancel inv-1",
+        stored(Record("epoch", 4, (*live, Live(3)))),
+        "tell inv-2: turn 1 is cancelled",
+        dispatched(3, HELLO, after=live),
+        stored(Record("epoch", 4, (*live, Live(3, "inv-new")))),
+    ]
+    assert (answer["status"], answer["interrupted"]) == ("waiting", [1])
+
+
+@pytest.mark.parametrize(
+    ("record", "options", "ended", "host", "answered"),
+    [
+        pytest.param(BUSY, {"policy": "steer"}, [], 1, "steered", id="at work"),
+        pytest.param(BUSY, {"policy": "steer"}, [1], 2, "steered", id="the first is over"),
+        pytest.param(
+            BUSY._replace(live=(ONE._replace(cancelled="cancelled"), TWO)),
+            {"policy": "steer"},
+            [],
+            2,
+            "steered",
+            id="the first is cancelled",
+        ),
+        pytest.param(
+            Record("epoch", 2, (ONE._replace(open=True),)),
+            {"policy": "steer", "debounce": QUIET},
+            [],
+            1,
+            "joined",
+            id="steered at what has not begun",
+        ),
+        pytest.param(OPEN, {"policy": "queue", "debounce": QUIET}, [], 2, "joined", id="queued"),
+        pytest.param(
+            Record("epoch", 2, (ONE._replace(open=True),)),
+            {"policy": "interrupt", "debounce": QUIET},
+            [],
+            1,
+            "joined",
+            id="a burst",
+        ),
+    ],
+)
+def test_a_message_without_a_turn_of_its_own_is_stored_and_watched_and_dispatches_nothing(
+    record: Record, options: dict[str, Any], ended: Sequence[int], host: int, answered: str
+) -> None:
+    ends = dict.fromkeys(ended, REPORTED)
+    answer, done = handle(_object.message, {"content": "Hello"}, record, ends=ends, **options)
+    steered = Steered(1, host, record.next, joined=answered == "joined")
+    assert done == [
+        ("steered/1", HELLO),
+        stored(record._replace(steered=(steered,))),
+        watcher(host),
+    ]
+    assert answer == {
+        "turn": host,
+        "task_id": f"inv-{host}",
+        "status": answered,
+        "interrupted": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "number", "watched"),
+    [
+        ([], 1, True),
+        ([Steered(1, 1, 3)], 2, False),
+        ([Steered(1, 1, 3, taken=True)], 2, False),
+        ([Steered(3, 2, 3)], 4, True),
+        ([Steered(3, 2, 3), Steered(4, 1, 3)], 5, False),
+    ],
+)
+def test_only_the_first_message_that_is_steered_at_a_turn_sends_somebody_to_watch_it(
+    before: list[Steered], number: int, watched: bool
+) -> None:
+    record = BUSY._replace(steered=tuple(before))
+    body = {"content": "Hello", "policy": "steer"}
+    answer, done = handle(_object.message, body, record)
+    after = record._replace(steered=(*record.steered, Steered(number, 1, 3)))
+    watch = [watcher(1)] if watched else []
+    assert done == [(f"steered/{number}", HELLO), stored(after), *watch]
+    assert answer["status"] == "steered"
+
+
+def test_what_is_to_join_a_burst_begins_one_where_nothing_is_open() -> None:
+    _, done = handle(_object.message, {"content": "Hello"}, None, debounce=QUIET)
+    assert done[1] == stored(Record(f"{32:08x}", 2, (Live(1, open=True),)))
+    superseding = {"debounce": QUIET, "burst": "supersede"}
+    answer, done = handle(_object.message, {"content": "Hello"}, OPEN, **superseding)
+    assert (answer["turn"], answer["interrupted"]) == (3, [1, 2])
+    assert done[-1][1]["live"][-1] == [3, "inv-new", None, False]
+
+
+def test_a_task_whose_id_was_lost_is_sent_once_more_before_all_else_and_then_cancelled() -> None:
+    record = Record("epoch", 3, (ONE, Live(2)))
+    state = live_state(1, 2)
+    _, done = handle(_object.message, {"content": "Hello"}, record, state=state)
+    live = cancel(record, "interrupted by turn 3", 1, 2)
+    live = (live[0], live[1]._replace(task_id="inv-new"))
+    assert done == [
+        dispatched(2, said("message 2"), after=[ONE]),
+        begun(3, HELLO),
+        "cancel inv-1",
+        "cancel inv-new",
+        stored(Record("epoch", 4, (*live, Live(3)))),
+        dispatched(3, HELLO, after=live),
+        stored(Record("epoch", 4, (*live, Live(3, "inv-new")))),
+    ]
+
+
+# -- A cancel, and what is shown. ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "why", "cancelled", "told"),
+    [
+        (None, "cancelled", [1, 2], []),
+        ({"turn": 1}, "cancelled", [1], ["tell inv-2: turn 1 is cancelled"]),
+        ({"turn": 2, "reason": "wrong file"}, "cancelled: wrong file", [2], []),
+        ({"reason": "x"}, "cancelled: x", [1, 2], []),
+    ],
+)
+def test_a_cancel_is_stored_with_its_reason_and_those_behind_are_told(
+    body: Any, why: str, cancelled: list[int], told: list[str]
+) -> None:
+    answer, done = handle(_object.cancel, body, BUSY)
+    assert answer == {"cancelled": cancelled}
+    assert done == [
+        *(f"cancel inv-{turn}" for turn in cancelled),
+        stored(BUSY._replace(live=cancel(BUSY, why, *cancelled))),
+        *told,
+    ]
+
+
+OVER = Record("epoch", 3, (TWO._replace(cancelled="interrupted by turn 3"),))
+
+
+@pytest.mark.parametrize(
+    ("record", "body", "answer"),
+    [
+        (OVER, None, {"cancelled": []}),
+        (OVER, {"turn": 1}, {"cancelled": []}),
+        (OVER, {"turn": 2, "reason": "x"}, {"cancelled": []}),
+        (None, None, {"cancelled": []}),
+        (
+            None,
+            {"turn": 1},
+            (404, "turn: there is no turn 1 in this session; it has no turns yet."),
+        ),
+        (
+            OVER,
+            {"turn": 3},
+            (404, "turn: there is no turn 3 in this session; its turns are 1 to 2."),
+        ),
+        (
+            OVER,
+            {"turn": 0},
+            (404, "turn: there is no turn 0 in this session; its turns are 1 to 2."),
+        ),
+    ],
+)
+def test_a_cancel_of_what_is_over_or_never_was_changes_nothing(
+    record: Record | None, body: Any, answer: Any
+) -> None:
+    assert handle(_object.cancel, body, record) == (answer, [])
 
 
 @pytest.mark.parametrize(
@@ -173,20 +538,648 @@ def test_the_reason_for_a_cancel_is_stored_with_what_it_cancels() -> None:
     ],
 )
 def test_the_turn_of_the_status_is_the_one_at_work(
-    monkeypatch: pytest.MonkeyPatch, live: tuple[Live, ...], turn: int | None
+    live: tuple[Live, ...], turn: int | None
 ) -> None:
-    async def look(agent: Any, ctx: Any, record: Record) -> list[Any]:
-        return [(x, x.task_id, None) for x in record.live]
-
-    monkeypatch.setattr(_object, "_look", look)
-    ctx = Handling(BUSY._replace(live=live))
-    assert asyncio.run(_object.get_status(OddAgent(), cast("Any", ctx), None)) == {
+    answer, done = handle(_object.get_status, None, BUSY._replace(live=live))
+    assert answer == {
         "status": "running" if live else "idle",
         "turn": turn,
         "task_id": turn and f"inv-{turn}",
-        "live": [x._asdict() for x in live],
+        "live": [{"turn": x.turn, "task_id": x.task_id, "cancelled": x.cancelled} for x in live],
+        "steered": 0,
     }
-    assert ctx.done == []
+    assert done == []
+
+
+def test_the_status_leaves_out_what_was_killed_and_sends_somebody_to_settle_what_is_over() -> None:
+    lives = (ONE, TWO, Live(3, "inv-3", "cancelled"))
+    steered = (
+        Steered(1, 1, 4),
+        Steered(2, 2, 4),
+        Steered(3, 2, 4, taken=True),
+        Steered(4, 3, 4),
+    )
+    record = Record("epoch", 4, lives, steered)
+    ends = {1: KILLED, 3: REPORTED}
+    answer, done = handle(_object.get_status, None, record, ends=ends)
+    assert answer == {
+        "status": "running",
+        "turn": 2,
+        "task_id": "inv-2",
+        "live": [
+            {"turn": 2, "task_id": "inv-2", "cancelled": None},
+            {"turn": 3, "task_id": "inv-3", "cancelled": "cancelled"},
+        ],
+        "steered": 1,
+    }
+    assert done == [watcher(1), watcher(3)]
+
+
+def test_a_session_that_never_was_is_idle_and_has_nothing() -> None:
+    idle = {"status": "idle", "turn": None, "task_id": None, "live": [], "steered": 0}
+    assert handle(_object.get_status) == (idle, [])
+    assert handle(_object.get_history) == ([], [])
+    assert handle(_controls.get_turns) == ({"turns": [], "before": None}, [])
+    assert handle(_controls.reset) == ({"cancelled": []}, [])
+
+
+def test_the_history_leaves_out_what_is_discarded_and_has_what_was_steered_at_a_live_turn() -> None:
+    state = {
+        "page/0": [settled(1), settled(2)],
+        **live_state(3),
+        "steered/1": said("steered"),
+        "discarded": [[2, 2]],
+    }
+    record = Record("epoch", 4, (Live(3, "inv-3"),), (Steered(1, 3, 4),))
+    answer, done = handle(_object.get_history, None, record, state=state)
+    assert answer == [
+        said("message 1"),
+        put_out("answer 1"),
+        said("message 3"),
+        said("steered"),
+    ]
+    assert done == []
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        (None, {"turn": 3, "status": "completed", "messages": [put_out("answer 3")]}),
+        (
+            {"turn": 1},
+            {"turn": 1, "status": "failed", "messages": [], "error": "no"},
+        ),
+        (
+            {"turn": 2},
+            {"turn": 2, "status": "interrupted", "messages": [put_out("answer 2")], "partial": 1},
+        ),
+        ({"turn": 4}, (404, "turn: there is no turn 4 in this session; its turns are 1 to 3.")),
+    ],
+)
+def test_who_attaches_to_a_turn_that_is_settled_has_its_outcome_at_once(
+    body: Any, answer: Any
+) -> None:
+    page = [
+        settled(1, status="failed", messages=[], error="no"),
+        settled(2, status="interrupted", reason="cancelled", partial=1),
+        settled(3, steered=[0]),
+    ]
+    state = {"page/0": page, "discarded": [[2, 2]]}
+    record = Record("epoch", 4)
+    assert handle(_object.attach, body, record, state=state) == (answer, [])
+
+
+def test_who_attaches_to_a_turn_that_was_removed_is_told_so() -> None:
+    refused = (404, "turn: 1 was removed from this session.")
+    assert handle(_object.attach, {"turn": 1}, Record("epoch", 2)) == (refused, [])
+
+
+# -- What tasks ask for. ---------------------------------------------------------------------------
+
+
+def test_a_task_loads_the_turns_before_its_own_without_what_is_discarded_or_steered() -> None:
+    record = Record(
+        "epoch",
+        6,
+        (Live(3, "inv-3", "cancelled"), Live(4, "inv-4"), Live(5, "inv-5")),
+        (Steered(1, 3, 5), Steered(2, 4, 5, taken=True), Steered(3, 5, 5)),
+    )
+    state = {
+        "page/0": [settled(1), settled(2)],
+        **live_state(3, 4, 5),
+        **{f"steered/{x}": said(f"steered {x}") for x in (1, 2, 3)},
+        "discarded": [[2, 2]],
+    }
+    live = [
+        {
+            "turn": turn,
+            "status": "running",
+            "input": [said(f"message {turn}")],
+            "messages": [],
+            "task_id": f"inv-{turn}",
+            "accepted_at": turn,
+        }
+        for turn in (3, 4)
+    ]
+    live[0]["reason"] = "cancelled"
+    answer, done = handle(_object.load, {"before": 5}, record, state=state)
+    assert as_json(answer) == {
+        "turns": [settled(1), *live],
+        "steered": as_json(
+            [(record.steered[0], said("steered 1")), (record.steered[1], said("steered 2"))]
+        ),
+        "waiting": True,  # its own, and it has not begun
+    }
+    assert done == []
+
+
+@pytest.mark.parametrize(
+    ("before", "steered", "waiting"),
+    [
+        (2, [Steered(1, 1, 3)], True),
+        (2, [Steered(1, 1, 3, taken=True)], False),
+        (2, [Steered(1, 2, 3)], True),
+        (1, [Steered(1, 2, 3)], False),
+        (2, [Steered(1, 2, 3, taken=True)], False),
+        (2, [], False),
+    ],
+)
+def test_a_task_that_loads_is_told_whether_something_waits_for_it(
+    before: int, steered: list[Steered], waiting: bool
+) -> None:
+    state = {**live_state(1, 2), "steered/1": said("steered")}
+    record = BUSY._replace(steered=tuple(steered))
+    answer, _ = handle(_object.load, {"before": before}, record, state=state)
+    assert answer["waiting"] is waiting
+
+
+WAITING = (Steered(1, 1, 3), Steered(2, 2, 3), Steered(3, 1, 3))
+
+
+@pytest.mark.parametrize(
+    ("body", "taken", "joined"),
+    [
+        ({"turn": 1, "waited": True, "begins": False}, [1, 3], False),
+        ({"turn": 2, "waited": True, "begins": False}, [1, 2, 3], False),
+        ({"turn": 2, "waited": True, "begins": True}, [1, 2, 3], True),
+        ({"turn": 2, "waited": False, "begins": True}, [2], True),
+    ],
+)
+def test_a_task_takes_what_waits_for_it_and_that_is_stored(
+    body: Any, taken: list[int], joined: bool
+) -> None:
+    state = {f"steered/{x}": said(f"steered {x}") for x in (1, 2, 3)}
+    record = BUSY._replace(steered=WAITING)
+    answer, done = handle(_object.take, body, record, state=state)
+    now = {
+        x: Steered(x, body["turn"], 3, taken=True, joined=joined) if x in taken else WAITING[x - 1]
+        for x in (1, 2, 3)
+    }
+    assert answer == [(now[x], said(f"steered {x}")) for x in taken]
+    assert done == [stored(record._replace(steered=tuple(now.values())))]
+
+
+@pytest.mark.parametrize(
+    ("record", "body"),
+    [
+        (BUSY, {"turn": 1, "waited": True, "begins": False}),
+        (
+            BUSY._replace(steered=(Steered(1, 1, 3, taken=True),)),
+            {"turn": 1, "waited": True, "begins": False},
+        ),
+        (
+            BUSY._replace(live=(ONE._replace(cancelled="cancelled"),), steered=(Steered(1, 1, 3),)),
+            {"turn": 1, "waited": True, "begins": False},
+        ),
+        (None, {"turn": 1, "waited": True, "begins": False}),
+    ],
+)
+def test_a_task_that_takes_nothing_writes_nothing(record: Record | None, body: Any) -> None:
+    assert handle(_object.take, body, record) == ([], [])
+
+
+def test_a_quiet_window_in_which_nothing_came_is_over_and_nothing_joins_any_more() -> None:
+    body = {"turn": 2, "waited": False, "begins": True}
+    assert handle(_object.take, body, OPEN) == ([], [stored(BUSY)])
+
+
+@pytest.mark.parametrize(
+    ("record", "turn", "why"),
+    [
+        (BUSY._replace(live=cancel(BUSY, "rolled back: typo", 1)), 1, "rolled back: typo"),
+        (BUSY, 1, "cancelled"),
+        (Record("epoch", 3), 1, "cancelled"),
+        (None, 1, "cancelled"),
+    ],
+)
+def test_a_task_is_told_why_it_was_cancelled(record: Record | None, turn: int, why: str) -> None:
+    assert handle(_object.get_cause, {"turn": turn}, record) == (why, [])
+
+
+# -- An outcome. -----------------------------------------------------------------------------------
+
+
+def an_outcome(turn: int, **more: Any) -> Any:
+    """The outcome of a turn that put out an answer."""
+    messages = [put_out(f"answer {turn}")]
+    return {"turn": turn, "status": "completed", "messages": messages, **more}
+
+
+def steered_state(*numbers: int) -> dict[str, Any]:
+    """What is stored of messages without a turn of their own."""
+    return {f"steered/{x}": said(f"steered {x}") for x in numbers}
+
+
+def now_settled(turn: int, **more: Any) -> Any:
+    """The record of a turn that has ended now."""
+    return settled(turn, accepted_at=turn, ended_at=NOW, **more)
+
+
+def test_an_outcome_moves_the_turn_into_its_page_and_then_the_record_forgets_it() -> None:
+    state = {**live_state(1, 2), "page/0": [settled(3)]}
+    answer, done = handle(_object.settle_turn, {"outcome": an_outcome(1)}, BUSY, state=state)
+    assert done == [
+        ("page/0", [settled(3), now_settled(1)]),
+        "clear turn/1",
+        stored(Record("epoch", 3, (TWO,))),
+    ]
+    assert answer is None
+
+
+def test_a_large_turn_stays_where_it_was() -> None:
+    outcome = an_outcome(1, messages=[put_out("x" * LARGE)])
+    _, done = handle(_object.settle_turn, {"outcome": outcome}, BUSY, state=live_state(1, 2))
+    large = now_settled(1, messages=outcome["messages"])
+    assert done == [("turn/1", large), ("page/0", [1]), stored(Record("epoch", 3, (TWO,)))]
+
+
+@pytest.mark.parametrize("record", [None, Record("epoch", 4), Record("other", 2, (TWO,))])
+def test_an_outcome_that_is_recorded_already_or_of_no_session_changes_nothing(
+    record: Record | None,
+) -> None:
+    settlement = {"outcome": an_outcome(1), "ended": [3]}
+    assert handle(_object.settle_turn, settlement, record, state=live_state(2)) == (None, [])
+
+
+def test_a_turn_that_was_seen_to_end_and_is_live_all_the_same_is_settled_by_somebody() -> None:
+    record = Record("epoch", 5, (ONE, TWO, Live(4, "inv-4")))
+    settlement = {"outcome": an_outcome(4), "ended": [1, 3, 2]}
+    _, done = handle(_object.settle_turn, settlement, record, state=live_state(1, 2, 4))
+    assert done == [
+        ("page/0", [now_settled(4)]),
+        "clear turn/4",
+        stored(BUSY._replace(next=5)),
+        watcher(1),
+        watcher(2),
+    ]
+
+
+def test_what_a_turn_took_stays_with_it_and_its_keys_are_cleared() -> None:
+    record = BUSY._replace(
+        steered=(
+            Steered(1, 1, 3, taken=True),
+            Steered(2, 1, 1, taken=True, joined=True),
+            Steered(3, 2, 3),
+        )
+    )
+    taken = an_outcome(1, messages=[said("steered 1"), put_out("answer 1")], taken=[[1, 0]])
+    state = {**live_state(1, 2), **steered_state(1, 2, 3)}
+    _, done = handle(_object.settle_turn, {"outcome": taken}, record, state=state)
+    ended = now_settled(
+        1,
+        input=[said("steered 2"), said("message 1")],
+        messages=taken["messages"],
+        steered=[0],
+    )
+    assert done == [
+        ("page/0", [ended]),
+        "clear turn/1",
+        "clear steered/1",
+        "clear steered/2",
+        stored(Record("epoch", 3, (TWO,), (Steered(3, 2, 3),))),
+    ]
+
+
+@pytest.mark.parametrize(("quiet", "opened"), [(None, False), (QUIET, True)])
+def test_what_a_turn_did_not_take_becomes_a_new_turn_with_all_of_it_where_nobody_is_there(
+    quiet: timedelta | None, opened: bool
+) -> None:
+    cancelled = TWO._replace(cancelled="cancelled")
+    steered = (Steered(1, 1, 3, taken=True), Steered(2, 1, 3), Steered(3, 1, 3))
+    record = Record("epoch", 3, (ONE, cancelled), steered)
+    state = {**live_state(1, 2), **steered_state(1, 2, 3)}
+    outcome = an_outcome(1, messages=[said("steered 1")], taken=[[1, 0]])
+    settlement = {"outcome": outcome, "ended": [2]}
+    _, done = handle(_object.settle_turn, settlement, record, state=state, debounce=quiet)
+    left = [said("steered 2"), said("steered 3")]
+    assert done == [
+        ("page/0", [now_settled(1, messages=outcome["messages"], steered=[0])]),
+        "clear turn/1",
+        "clear steered/1",
+        "clear steered/2",
+        "clear steered/3",
+        begun(3, *left),
+        stored(Record("epoch", 4, (cancelled, Live(3, open=opened)))),
+        dispatched(3, *left, after=[cancelled]),
+        stored(Record("epoch", 4, (cancelled, Live(3, "inv-new", open=opened)))),
+        watcher(2),
+    ]
+
+
+@pytest.mark.parametrize("heir", [TWO, TWO._replace(open=True)])
+def test_what_a_turn_did_not_take_passes_on_to_the_next_and_somebody_watches_that(
+    heir: Live,
+) -> None:
+    steered = (Steered(1, 1, 3), Steered(2, 2, 3), Steered(3, 1, 3, taken=True))
+    record = Record("epoch", 3, (ONE, heir), steered)
+    state = {**live_state(1, 2), **steered_state(1, 2, 3)}
+    killed = an_outcome(1, status="killed", messages=[])
+    _, done = handle(_object.settle_turn, {"outcome": killed}, record, state=state)
+    passed = (Steered(1, 2, 3, joined=heir.open), Steered(2, 2, 3))
+    ended = now_settled(1, status="killed", messages=[said("steered 3")], steered=[0])
+    assert done == [
+        ("page/0", [ended]),
+        "clear turn/1",
+        "clear steered/3",
+        stored(Record("epoch", 3, (heir,), passed)),
+        watcher(2),
+    ]
+
+
+def test_what_a_cancelled_turn_did_not_take_stays_with_it() -> None:
+    live = cancel(BUSY, "cancelled: enough", 1)
+    record = BUSY._replace(live=live, steered=(Steered(1, 1, 3), Steered(2, 1, 1, joined=True)))
+    state = {**live_state(1, 2), **steered_state(1, 2)}
+    outcome = an_outcome(1, status="interrupted")
+    _, done = handle(_object.settle_turn, {"outcome": outcome}, record, state=state)
+    ended = now_settled(
+        1,
+        status="interrupted",
+        reason="cancelled: enough",
+        input=[said("steered 2"), said("message 1")],
+        messages=[put_out("answer 1"), said("steered 1")],
+        steered=[1],
+    )
+    assert done == [
+        ("page/0", [ended]),
+        "clear turn/1",
+        "clear steered/1",
+        "clear steered/2",
+        stored(Record("epoch", 3, (TWO,))),
+    ]
+
+
+# -- What is taken back, begun again, emptied, copied and shown. -----------------------------------
+
+PAGE = [settled(1), settled(2), settled(3, messages=[said("more"), put_out("a")], steered=[0])]
+
+
+def test_a_rewind_cancels_and_discards_a_turn_and_all_after_it() -> None:
+    lives = (Live(2, "inv-2", "interrupted by turn 3"), Live(3, "inv-3"), Live(4, "inv-4"))
+    record = Record("epoch", 5, lives)
+    state = {"discarded": [[4, 4]]}
+    body = {"turn": 2, "reason": "typo"}
+    answer, done = handle(_controls.rewind, body, record, state=state)
+    why = "rolled back: typo"  # also of the one that was cancelled before
+    assert done == [
+        "cancel inv-3",
+        "cancel inv-4",
+        ("discarded", [[2, 4]]),
+        stored(record._replace(live=tuple(x._replace(cancelled=why) for x in lives))),
+    ]
+    assert answer == {"cancelled": [3, 4], "discarded": [2, 3]}
+
+
+def test_a_rewind_leaves_alone_what_is_live_before_it() -> None:
+    answer, done = handle(_controls.rewind, {"turn": 2}, BUSY)
+    live = cancel(BUSY, "rolled back", 2)
+    assert done == ["cancel inv-2", ("discarded", [[2, 2]]), stored(BUSY._replace(live=live))]
+    assert answer == {"cancelled": [2], "discarded": [2]}
+
+
+@pytest.mark.parametrize(
+    ("handler", "body", "record", "refused"),
+    [
+        (handler, {"turn": turn}, record, (404, f"turn: there is no turn {turn} in this {known}."))
+        for handler in (_controls.rewind, _controls.regenerate)
+        for turn, record, known in (
+            (3, BUSY, "session; its turns are 1 to 2"),
+            (0, BUSY, "session; its turns are 1 to 2"),
+            (-1, BUSY, "session; its turns are 1 to 2"),
+            (1, None, "session; it has no turns yet"),
+        )
+    ],
+)
+def test_what_there_never_was_can_neither_be_taken_back_nor_begun_again(
+    handler: Any, body: Any, record: Record | None, refused: Any
+) -> None:
+    assert handle(handler, body, record) == (refused, [])
+
+
+@pytest.mark.parametrize(
+    ("body", "discarded", "first", "asked", "gone"),
+    [
+        (None, None, 3, [said("message 3"), said("more")], [3]),
+        ({"turn": None}, None, 3, [said("message 3"), said("more")], [3]),
+        ({"turn": 1}, None, 1, [said("message 1")], [1, 2, 3]),
+        (None, [[3, 3]], 2, [said("message 2")], [2]),
+        ({"turn": 1}, [[2, 3]], 1, [said("message 1")], [1]),
+        (None, [[2, 3]], 1, [said("message 1")], [1]),
+    ],
+)
+def test_the_messages_of_a_turn_are_answered_again_in_its_place(
+    body: Any, discarded: Any, first: int, asked: list[Any], gone: list[int]
+) -> None:
+    state = {"page/0": PAGE, "discarded": discarded}
+    answer, done = handle(_controls.regenerate, body, Record("epoch", 4), state=state)
+    assert done == [
+        begun(4, *asked),
+        ("discarded", [[first, 3]]),
+        stored(Record("epoch", 5, (Live(4),))),
+        dispatched(4, *asked),
+        stored(Record("epoch", 5, (Live(4, "inv-new"),))),
+    ]
+    assert answer == {
+        "turn": 4,
+        "task_id": "inv-new",
+        "status": "running",
+        "interrupted": [],
+        "discarded": gone,
+    }
+
+
+@pytest.mark.parametrize(("quiet", "opened"), [(None, False), (QUIET, True)])
+def test_what_is_live_is_cancelled_before_a_turn_is_answered_again(
+    quiet: timedelta | None, opened: bool
+) -> None:
+    steered = (Steered(1, 2, 3), Steered(2, 2, 2, joined=True))
+    record = BUSY._replace(steered=steered)
+    state = {**live_state(1, 2), **steered_state(1, 2)}
+    answer, done = handle(_controls.regenerate, {"turn": 2}, record, state=state, debounce=quiet)
+    asked = [said("steered 2"), said("message 2"), said("steered 1")]
+    live = (
+        ONE._replace(cancelled="interrupted by turn 3"),
+        TWO._replace(cancelled="rolled back by turn 3"),
+    )
+    new = Live(3, "inv-new", open=opened)
+    assert done == [
+        begun(3, *asked),
+        "cancel inv-1",
+        "cancel inv-2",
+        ("discarded", [[2, 2]]),
+        stored(Record("epoch", 4, (*live, new._replace(task_id=None)), steered)),
+        dispatched(3, *asked, after=live),
+        stored(Record("epoch", 4, (*live, new), steered)),
+    ]
+    assert answer == {
+        "turn": 3,
+        "task_id": "inv-new",
+        "status": "waiting",
+        "interrupted": [1, 2],
+        "discarded": [2],
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "state", "turn"),
+    [
+        ({"turn": 2}, {"page/0": PAGE, "discarded": [[2, 2]]}, 2),
+        (None, {"page/0": PAGE, "discarded": [[1, 3]]}, 1),
+        (None, {"discarded": [[1, 3]]}, 1),  # after a reset
+        ({"turn": 2}, {"page/0": [settled(1), settled(3)]}, 2),
+    ],
+)
+def test_a_turn_that_is_in_the_conversation_no_more_is_not_answered_again(
+    body: Any, state: Any, turn: int
+) -> None:
+    refused = (404, f"turn: {turn} is no part of the conversation any more.")
+    answer = handle(_controls.regenerate, body, Record("epoch", 4), state=state)
+    assert answer == (refused, [])
+
+
+def test_a_reset_cancels_and_discards_everything_and_removes_what_is_settled() -> None:
+    lives = (Live(17, "inv-17", "cancelled"), Live(18, "inv-18"))
+    record = Record("epoch", 19, lives, (Steered(1, 18, 19),))
+    state = {
+        "page/0": PAGE,
+        "turn/2": settled(2),
+        "page/1": [],
+        **live_state(17, 18),
+        **steered_state(1),
+        "discarded": [[2, 2]],
+        "mine": 5,
+    }
+    body = {"reason": "a new start"}
+    answer, done = handle(_controls.reset, body, record, state=state)
+    why = "rolled back: a new start"
+    assert done == [
+        "cancel inv-18",
+        ("discarded", [[1, 18]]),
+        stored(record._replace(live=tuple(x._replace(cancelled=why) for x in lives))),
+        "clear page/0",
+        "clear turn/2",
+        "clear page/1",
+    ]
+    assert answer == {"cancelled": [18]}
+
+
+@pytest.mark.parametrize(
+    ("record", "body", "last", "turns"),
+    [
+        (Record("epoch", 4), {}, 3, [1, 3]),
+        (Record("epoch", 4), {"turn": 3}, 3, [1, 3]),
+        (Record("epoch", 4), {"turn": 1}, 1, [1]),
+        (Record("epoch", 6, (Live(4, "inv-4"), Live(5, "inv-5"))), {}, 3, [1, 3]),
+        (Record("epoch", 5, (Live(4, "inv-4"),)), {"turn": 3}, 3, [1, 3]),
+        (Record("epoch", 4), {"turn": 2}, 1, [1]),  # so that the last of the copy is in it
+        (Record("epoch", 3), {}, 1, [1]),
+        (Record("epoch", 2, (ONE,)), {}, 0, []),
+        (None, {}, 0, []),
+    ],
+)
+def test_a_fork_sends_the_conversation_up_to_a_turn_to_the_new_session_and_changes_nothing_here(
+    record: Record | None, body: dict[str, Any], last: int, turns: list[int]
+) -> None:
+    state = {"page/0": PAGE, "discarded": [[2, 2]], **live_state(4, 5)}
+    answer, done = handle(_controls.fork, {"session": "copy", **body}, record, state=state)
+    [(service, handler, sent, options)] = done
+    assert (service, handler, options) == ("IdleAgent", "adopt", {"key": "copy"})
+    assert (sent["next"], sent["turns"]) == (last + 1, [PAGE[turn - 1] for turn in turns])
+    assert answer == {"session": "copy", "turn": last}
+
+
+@pytest.mark.parametrize(
+    ("record", "body", "refused"),
+    [
+        (
+            BUSY,
+            {"turn": 2},
+            (423, "turn: turn 1 is live. Wait for it, or fork at an earlier one."),
+        ),
+        (
+            Record("epoch", 3, (TWO._replace(cancelled="cancelled"),)),
+            {"turn": 2},
+            (423, "turn: turn 2 is live. Wait for it, or fork at an earlier one."),
+        ),
+        (
+            BUSY,
+            {"turn": 3},
+            (404, "turn: there is no turn 3 in this session; its turns are 1 to 2."),
+        ),
+        (
+            None,
+            {"turn": 1},
+            (404, "turn: there is no turn 1 in this session; it has no turns yet."),
+        ),
+        (
+            Record("epoch", 4),
+            {"turn": 0},
+            (404, "turn: there is no turn 0 in this session; its turns are 1 to 3."),
+        ),
+        (BUSY, {"session": "key"}, (400, "session: is this session itself. Name a new one.")),
+    ],
+)
+def test_a_fork_at_what_is_live_or_never_was_is_refused(
+    record: Record | None, body: dict[str, Any], refused: Any
+) -> None:
+    assert handle(_controls.fork, {"session": "copy", **body}, record) == (refused, [])
+
+
+def test_a_new_session_stores_the_turns_that_it_is_given_page_by_page_and_then_its_record() -> None:
+    large = settled(17, messages=[put_out("x" * LARGE)])
+    turns = [settled(1), settled(16), large, settled(18)]
+    answer, done = handle(_controls.adopt, {"next": 20, "turns": turns})
+    assert done == [
+        ("page/0", [settled(1), settled(16)]),
+        ("turn/17", large),
+        ("page/1", [17, settled(18)]),
+        stored(Record(f"{32:08x}", 20)),
+    ]
+    assert answer is None
+    refused = (412, "session: there is one of this key already. Choose another.")
+    assert handle(_controls.adopt, {"next": 20, "turns": turns}, BUSY) == (refused, [])
+
+
+@pytest.mark.parametrize(
+    ("body", "turns", "before"),
+    [
+        (None, [1, 2, 3, 4], None),
+        ({"limit": 4}, [1, 2, 3, 4], None),
+        ({"limit": 2}, [3, 4], 3),
+        ({"limit": 2, "before": 3}, [1, 2], None),
+        ({"limit": 1, "before": 3}, [2], 2),
+        ({"before": 100}, [1, 2, 3, 4], None),
+        ({"before": 1}, [], None),
+        ({"before": 0}, [], None),
+        ({"before": -5, "limit": 1}, [], None),
+    ],
+)
+def test_the_record_of_the_turns_is_paged_from_the_newest_on(
+    body: Any, turns: list[int], before: int | None
+) -> None:
+    state = {"page/0": PAGE, "discarded": [[2, 2]], **live_state(4), **steered_state(1)}
+    record = Record("epoch", 5, (Live(4, "inv-4"),), (Steered(1, 4, 5),))
+    live = {
+        "turn": 4,
+        "status": "running",
+        "input": [said("message 4")],
+        "messages": [said("steered 1")],
+        "steered": [0],
+        "task_id": "inv-4",
+        "accepted_at": 4,
+    }
+    all_turns = [PAGE[0], {**PAGE[1], "discarded": True}, PAGE[2], live]
+    answer, done = handle(_controls.get_turns, body, record, state=state)
+    assert answer == {"turns": [all_turns[turn - 1] for turn in turns], "before": before}
+    assert done == []
+
+
+def test_a_turn_that_was_removed_is_not_among_those_of_a_page() -> None:
+    state = {"page/0": [settled(3)], "discarded": [[1, 2]]}
+    answer, _ = handle(_controls.get_turns, {"limit": 2}, Record("epoch", 4), state=state)
+    assert answer == {"turns": [settled(3)], "before": 2}
+    answer, _ = handle(_controls.get_turns, {"before": 2}, Record("epoch", 4), state=state)
+    assert answer == {"turns": [], "before": None}
 
 
 # -- What a `Session` sends. -----------------------------------------------------------------------
@@ -208,8 +1201,29 @@ WISH: Any = {"policy": "queue", "if_turn": 3, "if_idle": True}
         ),
         (lambda s: s.cancel(), [("cancel", {"turn": None, "reason": None}, None)]),
         (lambda s: s.cancel(2, reason="x"), [("cancel", {"turn": 2, "reason": "x"}, None)]),
+        (lambda s: s.regenerate(), [("regenerate", None, None)]),
+        (
+            lambda s: s.regenerate(2, idempotency_key="k"),
+            [("regenerate", {"turn": 2}, "k")],
+        ),
+        (lambda s: s.rewind(2), [("rewind", {"turn": 2, "reason": None}, None)]),
+        (
+            lambda s: s.rewind(2, reason="x", idempotency_key="k"),
+            [("rewind", {"turn": 2, "reason": "x"}, "k")],
+        ),
+        (lambda s: s.reset(), [("reset", None, None)]),
+        (lambda s: s.reset(reason="x"), [("reset", {"reason": "x"}, None)]),
+        (lambda s: s.fork("copy"), [("fork", {"session": "copy", "turn": None}, None)]),
+        (lambda s: s.fork("copy", 2), [("fork", {"session": "copy", "turn": 2}, None)]),
+        (lambda s: s.turns(), [("get_turns", {"before": None, "limit": None}, None)]),
+        (
+            lambda s: s.turns(before=3, limit=2),
+            [("get_turns", {"before": 3, "limit": 2}, None)],
+        ),
+        (lambda s: s.attach(), [("attach", None, "a key")]),
+        (lambda s: s.history(), [("get_history", None, None)]),
+        (lambda s: s.status(), [("get_status", None, None)]),
     ],
-    ids=["send", "send with wishes", "ask", "cancel", "cancel for a reason"],
 )
 def test_a_session_sends_what_it_was_asked_for(
     monkeypatch: pytest.MonkeyPatch, call: Callable[[Session], Any], sent: list[Any]
@@ -223,6 +1237,43 @@ def test_a_session_sends_what_it_was_asked_for(
     monkeypatch.setattr(Session, "_call", answer)
     asyncio.run(call(Session(cast("Any", None), "OddAgent", "key")))
     assert calls == sent
+
+
+@pytest.mark.parametrize("policy", ["interrupt", "rollback", "queue", "steer", "reject"])
+def test_a_session_sends_each_policy_and_asks_with_it(
+    monkeypatch: pytest.MonkeyPatch, policy: Any
+) -> None:
+    calls: list[Any] = []
+
+    async def answer(_: Session, handler: str, body: Any = None, key: str | None = None) -> Any:
+        calls.append((handler, body))
+        return {"turn": 7}
+
+    monkeypatch.setattr(Session, "_call", answer)
+    session = Session(cast("Any", None), "OddAgent", "key")
+    asyncio.run(session.send("Hi", policy=policy))
+    asyncio.run(session.ask("Hi", policy=policy))
+    sent = ("message", {"content": "Hi", "policy": policy})
+    assert calls == [sent, sent, ("attach", {"turn": 7})]
+
+
+def test_a_fork_gives_the_new_session_of_the_same_agent_the_same_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[Any] = []
+
+    async def answer(self: Session, handler: str, body: Any = None, key: str | None = None) -> Any:
+        calls.append((self.key, self._agent, self._via, handler))
+
+    monkeypatch.setattr(Session, "_call", answer)
+    via = cast("Any", object())
+
+    async def fork_and_look() -> None:
+        copy = await Session(via, "OddAgent", "key").fork("copy")
+        await copy.status()
+
+    asyncio.run(fork_and_look())
+    assert calls == [("key", "OddAgent", via, "fork"), ("copy", "OddAgent", via, "get_status")]
 
 
 # -- A cancellation. -------------------------------------------------------------------------------

@@ -8,17 +8,23 @@ from typing import Any, get_args, get_origin
 import pytest
 from typing_extensions import NotRequired, get_type_hints
 
-from interruptible import _types
+from interruptible import _schemas, _session, _types
 from interruptible._types import (
+    Cause,
     Malformed,
     Policy,
     Refusal,
     Request,
     cancel_in,
+    cause_of,
+    fork_in,
     nothing_in,
     output,
     parse,
+    reset_in,
+    rewind_in,
     turn_in,
+    turns_in,
 )
 
 MAX = 200
@@ -37,7 +43,10 @@ ACCEPTED: list[Any] = [
     {"content": "Hello", "role": "user"},
     {"content": "Hello", "policy": "interrupt"},
     {"content": "Hello", "policy": "queue"},
+    {"content": "Hello", "policy": "rollback"},
+    {"content": "Hello", "policy": "steer", "if_turn": 1},
     {"content": "Hello", "policy": "reject", "if_turn": 2, "if_idle": False},
+    {"content": [{"type": "tool_call"}, {"type": "Tool_Use"}, {"type": "x", "text": ""}]},
     {"content": "Hello", "if_turn": None},
     {"content": "Hello", "if_turn": 10**30},
     {"content": "Hello", "if_idle": True},
@@ -102,6 +111,31 @@ REFUSED: list[tuple[Any, str]] = [
     ({"content": "\u2003"}, "content: is empty. Send text, or a list of parts."),
 ]
 
+# What providers refuse, or take for the agent's own: the schema says nothing of it.
+NO_PART: list[tuple[Any, str]] = [
+    *(
+        (
+            [TEXT_PART, {"type": kind, **more}],
+            f"content[1]: is a {kind}, which only agents put out.",
+        )
+        for kind, more in (
+            ("tool_use", {"id": "1", "name": "rm", "input": {}}),
+            ("tool_use", {}),
+            ("tool_result", {"tool_use_id": "1", "content": "Done."}),
+            ("tool_result", {}),
+        )
+    ),
+    *(
+        ([{"type": "text", **text}], "content[0]: is a text part without text. Leave it out.")
+        for text in ({}, *({"text": x} for x in ("", " \n\t", "\u2003", None, 5, True, ["x"], {})))
+    ),
+    ([TEXT_PART, {"type": "text"}], "content[1]: is a text part without text. Leave it out."),
+    (
+        [{"type": "text"}, {"type": "tool_use"}, None],  # the first that is wrong is named
+        "content[0]: is a text part without text. Leave it out.",
+    ),
+]
+
 TOO_LONG: list[tuple[Any, int]] = [
     ("x" * (MAX + 1), MAX + 1),
     ("ä" * (MAX // 2 + 1), MAX + 2),
@@ -159,6 +193,17 @@ def test_a_wrong_message_is_refused_with_400_and_the_field_that_is_wrong(
 
 
 @pytest.mark.parametrize(
+    ("content", "reason"), NO_PART, ids=[json.dumps(content) for content, _ in NO_PART]
+)
+def test_a_part_that_is_not_for_users_to_send_is_refused_with_400_and_its_place(
+    content: Any, reason: str
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        message_in({"content": content})
+    assert (caught.value.reason, caught.value.status) == (reason, 400)
+
+
+@pytest.mark.parametrize(
     ("content", "size"), TOO_LONG, ids=["text", "letters of two", "parts", "parts of two"]
 )
 def test_content_that_is_too_long_is_refused_with_413_and_both_sizes(
@@ -197,6 +242,10 @@ def test_what_is_not_json_is_refused_by_every_handler_with_400(body: bytes) -> N
         (lambda: message_in(parsed), '{"content": "Hello"}'),
         (lambda: turn_in(parsed), '{"turn": 1}, or no body'),
         (lambda: cancel_in(parsed), '{"turn": 1}, or no body'),
+        (lambda: rewind_in(parsed), '{"turn": 1}'),
+        (lambda: reset_in(parsed), '{"reason": "…"}, or no body'),
+        (lambda: fork_in(parsed, "key"), '{"session": "copy"}'),
+        (lambda: turns_in(parsed), '{"limit": 10}, or no body'),
         (lambda: nothing_in(parsed), "no body"),
     ):
         with pytest.raises(Refusal) as caught:
@@ -356,6 +405,227 @@ def test_what_is_no_cancel_is_refused_with_400_and_the_field_that_is_wrong(
     assert caught.value.reason.encode()
 
 
+# -- What is taken back, emptied, copied, and shown. -----------------------------------------------
+
+REWINDS: list[tuple[Any, tuple[int, str | None]]] = [
+    ({"turn": 1}, (1, None)),
+    ({"turn": 10**30, "reason": None}, (10**30, None)),
+    ({"turn": 2, "reason": LONGEST}, (2, LONGEST)),
+    ({"turn": 2, "reason": ""}, (2, "")),
+]
+NO_TURN_TO_REWIND_TO = 'turn: is missing. Send {"turn": 1} for the first and all after it.'
+NO_REWIND: list[tuple[Any, str]] = [
+    (None, 'body: must be a JSON object, not null. Send {"turn": 1}.'),
+    (1, 'body: must be a JSON object, not 1. Send {"turn": 1}.'),
+    ([1], 'body: must be a JSON object, not [1]. Send {"turn": 1}.'),
+    ({}, NO_TURN_TO_REWIND_TO),
+    ({"turn": None}, NO_TURN_TO_REWIND_TO),
+    ({"reason": "typo"}, NO_TURN_TO_REWIND_TO),
+    ({"turn": True}, "turn: must be a whole number, not true."),
+    ({"turn": "1"}, 'turn: must be a whole number, not "1".'),
+    ({"turn": 1.0}, "turn: must be a whole number, not 1.0."),
+    ({"turn": 1, "reason": 5}, "reason: must be text, not 5."),
+    ({"turn": 1, "reason": ["x"]}, 'reason: must be text, not ["x"].'),
+    ({"turn": 1, "turns": 2}, "turns: is not a field. Known fields: reason, turn."),
+]
+RESETS: list[tuple[Any, str | None]] = [
+    (None, None),
+    ({}, None),
+    ({"reason": None}, None),
+    ({"reason": "a new start"}, "a new start"),
+    ({"reason": LONGEST}, LONGEST),
+]
+NO_RESET: list[tuple[Any, str]] = [
+    (5, 'body: must be a JSON object, not 5. Send {"reason": "…"}, or no body.'),
+    ("why", 'body: must be a JSON object, not "why". Send {"reason": "…"}, or no body.'),
+    ({"reason": 5}, "reason: must be text, not 5."),
+    ({"reason": False}, "reason: must be text, not false."),
+    ({"turn": 1}, "turn: is not a field. Known fields: reason."),
+]
+FORKS: list[tuple[Any, tuple[str, int | None]]] = [
+    ({"session": "copy"}, ("copy", None)),
+    ({"session": "copy", "turn": None}, ("copy", None)),
+    ({"session": "Key", "turn": 3}, ("Key", 3)),
+    ({"session": " ", "turn": 10**30}, (" ", 10**30)),
+    ({"session": "a/b ä"}, ("a/b ä", None)),
+]
+NO_FORK: list[tuple[Any, str]] = [
+    (None, 'body: must be a JSON object, not null. Send {"session": "copy"}.'),
+    ("copy", 'body: must be a JSON object, not "copy". Send {"session": "copy"}.'),
+    ({}, "session: must be the new session's key, not null."),
+    ({"turn": 1}, "session: must be the new session's key, not null."),
+    ({"session": None}, "session: must be the new session's key, not null."),
+    ({"session": ""}, 'session: must be the new session\'s key, not "".'),
+    ({"session": 5}, "session: must be the new session's key, not 5."),
+    ({"session": ["copy"]}, 'session: must be the new session\'s key, not ["copy"].'),
+    ({"session": "copy", "turn": "1"}, 'turn: must be a whole number, not "1".'),
+    ({"session": "copy", "turn": True}, "turn: must be a whole number, not true."),
+    ({"session": "copy", "key": "x"}, "key: is not a field. Known fields: session, turn."),
+]
+PAGES: list[tuple[Any, tuple[int | None, int]]] = [
+    (None, (None, _types.MAX_TURNS)),
+    ({}, (None, _types.MAX_TURNS)),
+    ({"before": None, "limit": None}, (None, _types.MAX_TURNS)),
+    ({"before": 7}, (7, _types.MAX_TURNS)),
+    ({"limit": 1}, (None, 1)),
+    ({"before": 10**30, "limit": _types.MAX_TURNS}, (10**30, _types.MAX_TURNS)),
+]
+NO_PAGE: list[tuple[Any, str]] = [
+    (10, 'body: must be a JSON object, not 10. Send {"limit": 10}, or no body.'),
+    ([], 'body: must be a JSON object, not []. Send {"limit": 10}, or no body.'),
+    ({"limit": 0}, "limit: must be 1 to 100, not 0."),
+    ({"limit": -1}, "limit: must be 1 to 100, not -1."),
+    ({"limit": 101}, "limit: must be 1 to 100, not 101."),
+    ({"limit": True}, "limit: must be a whole number, not true."),
+    ({"limit": "10"}, 'limit: must be a whole number, not "10".'),
+    ({"limit": 1.5}, "limit: must be a whole number, not 1.5."),
+    ({"before": "1"}, 'before: must be a whole number, not "1".'),
+    ({"before": False}, "before: must be a whole number, not false."),
+    ({"after": 1}, "after: is not a field. Known fields: before, limit."),
+]
+
+Check = Callable[[Any], Any]
+
+
+def fork(body: Any) -> Any:
+    """Check a fork of the session `key`."""
+    return fork_in(body, "key")
+
+
+BODIES: list[tuple[Check, dict[str, Any], Sequence[Any], Sequence[tuple[Any, str]]]] = [
+    (rewind_in, _schemas.REWIND_IN, REWINDS, NO_REWIND),
+    (reset_in, _schemas.RESET_IN, RESETS, NO_RESET),
+    (fork, _schemas.FORK_IN, FORKS, NO_FORK),
+    (turns_in, _schemas.TURNS_IN, PAGES, NO_PAGE),
+]
+
+
+def named(check: Check, body: Any) -> str:
+    return f"{check.__name__} {json.dumps(body)}"
+
+
+@pytest.mark.parametrize(
+    ("check", "body", "expected"),
+    [
+        pytest.param(check, body, expected, id=named(check, body))
+        for check, _, taken, _ in BODIES
+        for body, expected in taken
+    ],
+)
+def test_the_body_of_a_control_is_read_as_it_is_meant(
+    check: Check, body: Any, expected: Any
+) -> None:
+    assert check(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("check", "body", "reason"),
+    [
+        pytest.param(check, body, reason, id=named(check, body))
+        for check, _, _, refused in BODIES
+        for body, reason in refused
+    ],
+)
+def test_the_wrong_body_of_a_control_is_refused_with_400_and_the_field_that_is_wrong(
+    check: Check, body: Any, reason: str
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        check(body)
+    assert (caught.value.reason, caught.value.status) == (reason, 400)
+
+
+@pytest.mark.parametrize(
+    ("check", "body"), [(rewind_in, {"turn": 1}), (reset_in, {}), (cancel_in, {})]
+)
+@pytest.mark.parametrize(("wrong", "reason"), NO_REASON, ids=["long", "surrogate"])
+def test_a_reason_that_cannot_be_kept_is_refused_by_whatever_takes_one(
+    check: Check, body: Any, wrong: Any, reason: str
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        check({**body, **wrong})
+    assert (caught.value.reason, caught.value.status) == (reason, 400)
+    assert caught.value.reason.encode()
+
+
+def test_a_session_is_forked_to_another_one_whose_key_is_text() -> None:
+    for body, reason in (
+        ({"session": "key"}, "session: is this session itself. Name a new one."),
+        ({"session": "\ud800"}, "session: has half a surrogate pair, which is no text."),
+    ):
+        with pytest.raises(Refusal) as caught:
+            fork_in(body, "key")
+        assert (caught.value.reason, caught.value.status) == (reason, 400)
+    assert fork_in({"session": "key"}, "Key") == ("key", None)
+
+
+@pytest.mark.parametrize(
+    ("check", "field"),
+    [(rewind_in, "turn"), (reset_in, "reason"), (fork, "session"), (turns_in, "before")],
+)
+def test_however_deep_the_body_of_a_control_is_it_is_refused_and_breaks_nothing(
+    check: Check, field: str
+) -> None:
+    for depth in (_types.MAX_DEPTH, _types.MAX_DEPTH * 2, *range(900, 1100, 10)):
+        body = b'{"' + field.encode() + b'": ' + b"[" * depth + b"]" * depth + b"}"
+        with pytest.raises(Refusal, match=r"deep|is not JSON|must be"):
+            check(parse(body))
+
+
+# -- Why a turn was cancelled. ---------------------------------------------------------------------
+
+HOSTILE_REASONS = [
+    "wrong file",
+    "a: b: c",
+    ": ",
+    " ",
+    "interrupted by turn 2",
+    "rolled back by turn 2",
+    "rolled back",
+    "cancelled: rolled back by turn 2",
+    "by turn 7",
+    "x\nrolled back by turn 7",
+    "\n",
+    "ä" * 500,
+]
+
+
+@pytest.mark.parametrize(
+    ("why", "cause"),
+    [
+        ("interrupted by turn 2", Cause("interrupted", 2)),
+        ("rolled back by turn 12", Cause("rolled back", 12)),
+        ("cancelled", Cause("cancelled")),
+        ("rolled back", Cause("rolled back")),
+        ("interrupted by turn x", Cause("cancelled")),
+        ("interrupted by turn 2\n", Cause("cancelled")),
+        ("", Cause("cancelled")),
+    ],
+)
+def test_a_cause_is_what_happened_and_the_turn_that_it_happened_for(why: str, cause: Cause) -> None:
+    assert cause_of(why) == cause
+
+
+@pytest.mark.parametrize("reason", HOSTILE_REASONS, ids=repr)
+def test_no_reason_of_a_caller_is_taken_for_another_cause(reason: str) -> None:
+    assert cause_of(f"cancelled: {reason}") == Cause("cancelled", None, reason)
+    assert cause_of(f"rolled back: {reason}") == Cause("rolled back", None, reason)
+
+
+@pytest.mark.parametrize("reason", [None, "", *HOSTILE_REASONS], ids=repr)
+def test_a_cause_is_read_as_the_rules_wrote_it(reason: str | None) -> None:
+    def cause(step: _session.Step) -> Cause:
+        why = step.record.live[0].cancelled
+        assert why is not None
+        return cause_of(why)
+
+    record = _session.Record("epoch", 2, (_session.Live(1, "inv-1"),))
+    assert cause(_session.message(record)) == Cause("interrupted", 2)
+    assert cause(_session.message(record, "rollback")) == Cause("rolled back", 2)
+    assert cause(_session.regenerate(record, 1)) == Cause("rolled back", 2)
+    assert cause(_session.cancel(record, 1, reason)) == Cause("cancelled", None, reason or None)
+    assert cause(_session.rewind(record, 1, reason)) == Cause("rolled back", None, reason or None)
+
+
 def test_what_takes_nothing_takes_nothing() -> None:
     nothing_in(None)
     nothing_in({})
@@ -470,6 +740,7 @@ def accepts(schema: Mapping[str, Any], value: Any) -> bool:
         "minLength": lambda least: not isinstance(value, str) or len(value) >= least,
         "minItems": lambda least: not isinstance(value, list) or len(value) >= least,
         "minimum": lambda least: not isinstance(value, int) or value >= least,
+        "maximum": lambda most: not isinstance(value, int) or value <= most,
     }
     return all(checks[word](wants) for word, wants in schema.items() if word not in NOTES)
 
@@ -480,99 +751,188 @@ def accepts(schema: Mapping[str, Any], value: Any) -> bool:
     ids=[json.dumps(body) for body in ACCEPTED + [body for body, _ in REFUSED]],
 )
 def test_the_schema_of_a_message_accepts_what_validation_accepts(body: Any, valid: bool) -> None:
-    assert accepts(_types.MESSAGE_IN, body) is valid
+    assert accepts(_schemas.MESSAGE_IN, body) is valid
 
 
 def test_the_schema_of_a_cancel_accepts_what_validation_accepts() -> None:
     for body, _ in CANCELS:
-        assert accepts(_types.CANCEL_IN, body)
+        assert accepts(_schemas.CANCEL_IN, body)
     for body, _ in NO_CANCEL:
-        assert not accepts(_types.CANCEL_IN, body)
+        assert not accepts(_schemas.CANCEL_IN, body)
+
+
+@pytest.mark.parametrize(
+    ("schema", "taken", "refused"),
+    [(schema, taken, refused) for _, schema, taken, refused in BODIES],
+    ids=[schema["title"] for _, schema, _, _ in BODIES],
+)
+def test_the_schema_of_a_control_accepts_what_validation_accepts(
+    schema: dict[str, Any], taken: Sequence[Any], refused: Sequence[Any]
+) -> None:
+    assert [body for body, _ in taken if not accepts(schema, body)] == []
+    assert [body for body, _ in refused if accepts(schema, body)] == []
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        _schemas.CANCEL_IN,
+        _schemas.ATTACH_IN,
+        _schemas.REGENERATE_IN,
+        _schemas.REWIND_IN,
+        _schemas.FORK_IN,
+    ],
+    ids=lambda x: x["title"],
+)
+def test_the_schema_of_what_names_a_turn_knows_no_turn_nought(schema: dict[str, Any]) -> None:
+    # Validation leaves it to the handler's 404.
+    rest = {"session": "copy"} if schema is _schemas.FORK_IN else {}
+    assert accepts(schema, {**rest, "turn": 1})
+    assert not accepts(schema, {**rest, "turn": 0})
 
 
 def test_the_policies_of_the_schema_are_those_of_the_type() -> None:
-    assert _types.MESSAGE_IN["properties"]["policy"]["enum"] == list(get_args(Policy))
+    assert _schemas.MESSAGE_IN["properties"]["policy"]["enum"] == list(get_args(Policy))
     assert list(get_args(Policy)) == list(_types.POLICIES)
 
 
-@pytest.mark.parametrize("schema", [_types.CANCEL_IN, _types.ATTACH_IN], ids=lambda x: x["title"])
+@pytest.mark.parametrize(
+    "schema",
+    [_schemas.CANCEL_IN, _schemas.ATTACH_IN, _schemas.REGENERATE_IN],
+    ids=lambda x: x["title"],
+)
 def test_the_schema_of_a_turn_accepts_what_validation_accepts(schema: dict[str, Any]) -> None:
     for body in (None, {}, {"turn": None}, {"turn": 1}, {"turn": 10**30}):
         assert accepts(schema, body)
     for body, _ in NO_TURN:
         assert not accepts(schema, body)
-    # There is no such turn, which validation leaves to the handler's 404.
-    assert not accepts(schema, {"turn": 0})
 
 
 def test_a_schema_says_which_turn_is_meant_when_none_is_named() -> None:
     meant = {
         schema["title"]: schema["properties"]["turn"]["description"]
-        for schema in (_types.CANCEL_IN, _types.ATTACH_IN)
+        for schema in (
+            _schemas.CANCEL_IN,
+            _schemas.ATTACH_IN,
+            _schemas.REGENERATE_IN,
+            _schemas.FORK_IN,
+        )
     }
-    assert meant == {"Cancel": "By default everything live.", "Attach": "By default the newest."}
+    assert meant == {
+        "Cancel": "By default everything live.",
+        "Attach": "By default the newest.",
+        "Regenerate": "By default the last.",
+        "Fork": "The last turn to take along; by default the last that has ended.",
+    }
 
 
 def test_the_schema_of_nothing_accepts_what_validation_accepts() -> None:
-    assert accepts(_types.NOTHING_IN, None)
-    assert accepts(_types.NOTHING_IN, {})
-    assert not accepts(_types.NOTHING_IN, {"turn": 1})
-    assert not accepts(_types.NOTHING_IN, 1)
+    assert accepts(_schemas.NOTHING_IN, None)
+    assert accepts(_schemas.NOTHING_IN, {})
+    assert not accepts(_schemas.NOTHING_IN, {"turn": 1})
+    assert not accepts(_schemas.NOTHING_IN, 1)
 
 
-ANSWERS: list[tuple[dict[str, Any], Any]] = [
-    (_types.RECEIPT, {"turn": 2, "task_id": "inv", "status": "waiting", "interrupted": [1]}),
-    (_types.CANCELLED, {"cancelled": []}),
-    (_types.OUTCOME, {"turn": 1, "status": "failed", "messages": [ASSISTANT], "error": "no"}),
-    (_types.HISTORY, [{"role": "user", "content": "Hello"}, CALL, TOOL]),
-    (_types.STATUS, {"status": "idle", "turn": None, "task_id": None, "live": []}),
+HELLO = {"role": "user", "content": "Hello"}
+TURN: dict[str, Any] = {"turn": 1, "status": "running", "input": [HELLO], "messages": []}
+ENDED: dict[str, Any] = {**TURN, "status": "interrupted", "messages": [ASSISTANT, HELLO]}
+MORE_OF_A_TURN: dict[str, Any] = {
+    "reason": "interrupted by turn 2",
+    "error": "no",
+    "steered": [1],
+    "partial": 1,
+    "discarded": True,
+    "task_id": "inv",
+    "accepted_at": 1_760_000_000_000,
+    "ended_at": 1_760_000_000_001,
+}
+RECEIPT = {"turn": 2, "task_id": "inv", "status": "waiting", "interrupted": [1]}
+OUTCOME = {"turn": 1, "status": "interrupted", "messages": [ASSISTANT]}
+STATUS = {"status": "idle", "turn": None, "task_id": None, "live": [], "steered": 0}
+LIVE = {"turn": 1, "task_id": "inv", "cancelled": None}
+
+ANSWERS: list[tuple[dict[str, Any], Any, dict[str, Any]]] = [
+    (_schemas.RECEIPT, RECEIPT, {"discarded": [1]}),
+    (_schemas.RECEIPT, {**RECEIPT, "status": "steered", "interrupted": []}, {}),
+    (_schemas.RECEIPT, {**RECEIPT, "status": "joined", "interrupted": []}, {}),
+    (_schemas.CANCELLED, {"cancelled": []}, {}),
+    (_schemas.REWOUND, {"cancelled": [2], "discarded": [1, 2]}, {}),
+    (_schemas.FORKED, {"session": "copy", "turn": 0}, {}),
+    (_schemas.OUTCOME, OUTCOME, {"error": "no", "partial": 1}),
+    (_schemas.HISTORY, [HELLO, CALL, TOOL], {}),
+    (_schemas.STATUS, STATUS, {}),
     (
-        _types.STATUS,
-        {
-            "status": "running",
-            "turn": 1,
-            "task_id": "inv",
-            "live": [{"turn": 1, "task_id": "inv", "cancelled": None}],
-        },
+        _schemas.STATUS,
+        {"status": "running", "turn": 1, "task_id": "inv", "live": [LIVE], "steered": 2},
+        {},
     ),
+    (_schemas.TURN, TURN, {**MORE_OF_A_TURN, "reason": None, "task_id": None}),
+    (_schemas.TURNS, {"turns": [TURN, {**ENDED, **MORE_OF_A_TURN}], "before": 1}, {}),
+    (_schemas.TURNS, {"turns": [], "before": None}, {}),
 ]
 
 
 @pytest.mark.parametrize(
-    ("schema", "answer"), ANSWERS, ids=[schema["title"] for schema, _ in ANSWERS]
+    ("schema", "answer", "more"), ANSWERS, ids=[schema["title"] for schema, _, _ in ANSWERS]
 )
 def test_the_schema_of_an_answer_accepts_it_and_nothing_less(
-    schema: dict[str, Any], answer: Any
+    schema: dict[str, Any], answer: Any, more: dict[str, Any]
 ) -> None:
     assert accepts(schema, answer)
     if isinstance(answer, dict):
-        for name in answer.keys() - {"error"}:
+        assert accepts(schema, {**answer, **more})
+        for name in answer:
             assert not accepts(schema, {k: v for k, v in answer.items() if k != name})
+        for name in (*answer, *more):
+            assert not accepts(schema, {**answer, name: {"x": 1}})
 
 
-@pytest.mark.parametrize(
-    ("schema", "typed"),
-    [
-        (_types.RECEIPT, _types.Receipt),
-        (_types.CANCELLED, _types.Cancelled),
-        (_types.OUTCOME, _types.Outcome),
-        (_types.STATUS, _types.Status),
-        (_types.STATUS["properties"]["live"]["items"], _types.LiveTurn),
-    ],
-    ids=lambda x: getattr(x, "__name__", ""),
-)
+TYPED: list[tuple[dict[str, Any], type[Any]]] = [
+    (_schemas.RECEIPT, _types.Receipt),
+    (_schemas.CANCELLED, _types.Cancelled),
+    (_schemas.REWOUND, _types.Rewound),
+    (_schemas.FORKED, _types.Forked),
+    (_schemas.OUTCOME, _types.Outcome),
+    (_schemas.STATUS, _types.Status),
+    (_schemas.STATUS["properties"]["live"]["items"], _types.LiveTurn),
+    (_schemas.TURN, _types.Turn),
+    (_schemas.TURNS, _types.Turns),
+]
+
+
+@pytest.mark.parametrize(("schema", "typed"), TYPED, ids=lambda x: getattr(x, "__name__", ""))
 def test_the_schema_of_an_answer_has_the_fields_of_its_type(
     schema: dict[str, Any], typed: type[Any]
 ) -> None:
-    assert schema["properties"].keys() == typed.__annotations__.keys()
+    assert schema["title"] == typed.__name__
     hints: dict[str, Any] = get_type_hints(typed, include_extras=True)
+    assert schema["properties"].keys() == hints.keys()
     optional = {name for name, hint in hints.items() if get_origin(hint) is NotRequired}
     assert set(schema["required"]) == hints.keys() - optional
 
 
+@pytest.mark.parametrize(
+    ("schema", "hint"),
+    [
+        (_schemas.RECEIPT, _types.Receipt),
+        (_schemas.OUTCOME, _types.Outcome),
+        (_schemas.STATUS, _types.Status),
+        (_schemas.TURN, _types.Turn),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_the_statuses_of_a_schema_are_those_of_its_type(
+    schema: dict[str, Any], hint: type[Any]
+) -> None:
+    known = list(get_args(get_type_hints(hint)["status"]))
+    if hint is _types.Outcome:
+        known.remove("running")  # what has an outcome has ended
+    assert schema["properties"]["status"]["enum"] == known
+
+
 def test_the_examples_of_a_schema_are_valid() -> None:
-    assert _types.MESSAGE_IN["examples"]
-    for example in _types.MESSAGE_IN["examples"]:
+    assert _schemas.MESSAGE_IN["examples"]
+    for example in _schemas.MESSAGE_IN["examples"]:
         assert message_in(example, max_content=_types.MAX_CONTENT)
 
 

@@ -1,12 +1,15 @@
 # pyright: strict
 """Mistakes of users: every checker finds each of them on its line, and nothing else."""
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Literal
 
 import restate
 from typing_extensions import assert_type
 
-from interruptible import Agent, Session, Task, Turn, agent, cleanup, handler, shield
+from interruptible import Agent, Message, Session, Task, Turn, agent, cleanup, handler, shield
+from interruptible.client import Outcome, Receipt
 
 
 class NumberAgent(Agent):
@@ -38,6 +41,41 @@ class NotingAgent(Agent):
     async def run(self, ctx: restate.Context, task: Task) -> None: ...
     def interruption_note(self, turn: Turn) -> int:  # error
         return turn["number"]  # error
+
+
+class WindowAgent(Agent):
+    async def run(self, ctx: restate.Context, task: Task) -> None: ...
+    def conversation(self, turns: Sequence[Turn]) -> str:  # error
+        return "Done."
+
+
+class AsyncWindowAgent(Agent):
+    async def run(self, ctx: restate.Context, task: Task) -> None: ...
+    async def conversation(self, turns: Sequence[Turn]) -> list[Message]:  # error
+        return []
+
+
+class RedirectedAgent(Agent):
+    async def run(self, ctx: restate.Context, task: Task) -> None:
+        await task.steering(1)  # error
+        task.steering().sort()  # error
+        task.partial(5)  # error
+        task.partial()  # error
+        task.partial = print  # error
+        await task.cause("why")  # error
+        stopped: Literal["stopped"] = (await task.cause()).kind  # error
+        assert stopped
+        assert (await task.cause()).why  # error
+        assert_type(await task.delegate("CodingAgent", "key", "Hi"), Receipt)  # error
+        assert_type(await task.delegate("Agent", "key", "Hi", background=True), Outcome)  # error
+        await task.delegate("CodingAgent", "Hi")  # error
+        await task.delegate(5, "key", "Hi")  # error
+        await task.delegate("CodingAgent", "key", 5)  # error
+        await task.delegate("CodingAgent", "key", ["Hi"])  # error
+        await task.delegate("CodingAgent", "key", "Hi", "queue")  # error
+        await task.delegate("CodingAgent", "key", "Hi", policy="shout")  # error
+        await task.delegate("CodingAgent", "key", "Hi", background=1)  # error
+        await task.delegate("CodingAgent", "key", "Hi", timeout=5)  # error
 
 
 class FullAgent(Agent):
@@ -72,6 +110,14 @@ FullAgent(allowed_policies=["queue", "shout"])  # error
 FullAgent(allowed_policies=None)  # error
 FullAgent(max_pending=1.5)  # error
 FullAgent(max_pending=None)  # error
+FullAgent(policy="steering")  # error
+FullAgent(keep_queued="yes")  # error
+FullAgent(keep_queued=None)  # error
+FullAgent(debounce=0.3)  # error
+FullAgent(debounce="300ms")  # error
+FullAgent(burst="join")  # error
+FullAgent(burst=None)  # error
+FullAgent(window=timedelta(seconds=1))  # error
 FullAgent(cleanup_timeout=5)  # error
 FullAgent(timeout=5)  # error
 FullAgent(max_content="5")  # error
@@ -97,6 +143,9 @@ agent(policy="shout")  # error
 agent(allowed_policies="queue")  # error
 agent(allowed_policies=["shout"])  # error
 agent(max_pending="5")  # error
+agent(keep_queued="yes")  # error
+agent(debounce=0.3)  # error
+agent(burst="join")  # error
 agent(cleanup_timeout=5)  # error
 agent(timeout=5)  # error
 agent("CodingAgent")  # error
@@ -129,7 +178,30 @@ async def from_outside(client: restate.RestateClient) -> None:
     await session.cancel(reason=5)  # error
     await session.cancel(1, "wrong file")  # error
     await session.attach("1")  # error
+    await session.send("Hello", policy="steering")  # error
+    await session.send("Hello", policy="regenerate")  # error
+    await session.regenerate("1")  # error
+    await session.regenerate(1, "key")  # error
+    await session.regenerate(reason="x")  # error
+    await session.rewind()  # error
+    await session.rewind("1")  # error
+    await session.rewind(None)  # error
+    await session.rewind(1, "typo")  # error
+    await session.rewind(1, reason=5)  # error
+    assert (await session.rewind(1))["interrupted"]  # error
+    await session.reset("x")  # error
+    await session.reset(reason=5)  # error
+    await session.fork()  # error
+    await session.fork(5)  # error
+    await session.fork("copy", "1")  # error
+    (await session.fork("copy"))["turn"]  # error
+    await session.turns(1)  # error
+    await session.turns(limit="1")  # error
+    await session.turns(after=1)  # error
+    (await session.turns())[0]  # error
+    assert (await session.turns())["turns"][0]["outcome"]  # error
     receipt = await session.send("Hello")
+    assert receipt["discarded"] == "all"  # error
     assert receipt["outcome"]  # error
     assert session.turn  # error
     done: Literal["done"] = (await session.attach())["status"]  # error

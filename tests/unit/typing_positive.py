@@ -1,9 +1,9 @@
 # pyright: strict
 """What users write, and the types that they get: no checker finds anything here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import restate
 from typing_extensions import assert_type
@@ -20,7 +20,7 @@ from interruptible import (
     handler,
     shield,
 )
-from interruptible.client import LiveTurn, Outcome, Receipt, Status
+from interruptible.client import Cause, LiveTurn, Outcome, Receipt, Rewound, Status, Turns
 
 
 class TextAgent(Agent):
@@ -106,6 +106,52 @@ class NotingAgent(TextAgent):
         return {"role": "developer", "content": "Stop."}
 
 
+class WindowAgent(TextAgent):
+    def conversation(self, turns: Sequence[Turn]) -> list[Message]:
+        recent = super().conversation(turns[-10:])
+        assert_type(recent, list[dict[str, Any]])
+        return [{"role": "developer", "content": f"{len(turns)} turns"}, *recent]
+
+
+class RedirectedAgent(Agent):
+    async def run(self, ctx: restate.Context, task: Task) -> str:
+        assert_type(await task.steering(), list[dict[str, Any]])
+        partial = task.partial
+        assert_type(partial, Callable[[str], None])
+        answer = await ctx.run_typed("answer", stream, on_text=task.partial)
+        assert_type(answer, str)
+        for message in await task.steering():
+            task.append(message)
+        assert_type(await task.delegate(coding_agent, task.session, "Hello"), Outcome)
+        assert_type(await task.delegate("ReviewAgent", "key", "Hello", policy="queue"), Outcome)
+        part: TextPart = {"type": "text", "text": "Hello"}
+        asked = await task.delegate(plain_agent, "key", [part], policy=None, background=False)
+        assert_type(asked, Outcome)
+        sent = await task.delegate(coding_agent, "key", (part,), background=True)
+        assert_type(sent, Receipt)
+        assert_type(sent["status"], Literal["running", "waiting", "steered", "joined"])
+        return answer
+
+    async def on_interrupted(self, ctx: restate.Context, task: Task) -> None:
+        cause = await task.cause()
+        assert_type(cause, Cause)
+        assert_type(cause.turn, int | None)
+        assert_type(cause.reason, str | None)
+        if cause.kind == "rolled back":
+            await ctx.run_typed("restore", remove, path="path")
+        else:
+            assert_type(cause.kind, Literal["interrupted", "cancelled"])
+
+    def interruption_note(self, turn: Turn) -> str | None:
+        assert_type(turn["input"], list[dict[str, Any]])
+        return f"{turn.get('reason')} {turn.get('partial', 0) + 1} {turn.get('steered', [])[:1]}"
+
+
+async def stream(on_text: Callable[[str], None]) -> str:
+    on_text("Done.")
+    return "Done."
+
+
 async def remove(path: str, *, force: bool = False) -> None: ...
 async def count(text: str) -> int:
     return len(text)
@@ -115,6 +161,14 @@ def forget() -> None: ...
 
 
 coding_agent = FullAgent()
+patient_agent = RedirectedAgent(
+    policy="steer",
+    allowed_policies=["steer", "rollback", "queue"],
+    keep_queued=True,
+    debounce=timedelta(milliseconds=300),
+    burst="supersede",
+)
+window_agent = WindowAgent(policy="rollback", debounce=None, burst="merge", keep_queued=False)
 named_agent = FullAgent(
     "CodingAgent",
     policy="interrupt",
@@ -129,6 +183,10 @@ named_agent = FullAgent(
 @agent
 async def plain_agent(ctx: restate.Context, task: Task) -> str:
     return task.id
+
+
+@agent(policy="steer", keep_queued=True, debounce=timedelta(seconds=1), burst="supersede")
+async def quiet_agent(ctx: restate.Context, task: Task) -> None: ...
 
 
 @agent()
@@ -180,8 +238,32 @@ async def from_outside(client: restate.RestateClient) -> None:
     seen = (await session.status())["turn"]
     assert_type(seen, int | None)
     await session.send("Hello", policy=None, if_turn=seen)
+    await session.send("Hello", policy="rollback", if_turn=1)
+    await session.send("Hello", policy="steer")
+    assert_type(receipt.get("discarded"), list[int] | None)
+    assert_type(receipt["status"], Literal["running", "waiting", "steered", "joined"])
+    assert_type(await session.ask("Hello", policy="steer"), Outcome)
+    assert_type(await session.regenerate(), Receipt)
+    assert_type(await session.regenerate(receipt["turn"], idempotency_key="2"), Receipt)
+    assert_type(await session.regenerate(turn=1), Receipt)
+    rewound = await session.rewind(1)
+    assert_type(rewound, Rewound)
+    assert_type(rewound["cancelled"] + rewound["discarded"], list[int])
+    assert_type(await session.rewind(1, reason="typo", idempotency_key="3"), Rewound)
+    assert_type(await session.reset(), list[int])
+    assert_type(await session.reset(reason="a new start"), list[int])
+    assert_type(await session.fork("copy"), Session)
+    assert_type(await (await session.fork("copy", 3)).send("Hello"), Receipt)
+    page = await session.turns()
+    assert_type(page, Turns)
+    assert_type(page["turns"], list[Turn])
+    assert_type(await session.turns(before=page["before"], limit=10), Turns)
+    for turn in page["turns"]:
+        assert_type(turn.get("discarded"), bool | None)
+        assert_type(turn.get("accepted_at"), int | None)
     assert_type(await session.history(), list[dict[str, Any]])
     assert_type(await session.status(), Status)
+    assert_type((await session.status())["steered"], int)
     assert_type(session.key, str)
     status = await session.status()
     assert_type(status["live"], list[LiveTurn])
@@ -193,7 +275,10 @@ async def from_outside(client: restate.RestateClient) -> None:
 
 
 async def from_a_handler(ctx: restate.ObjectContext) -> None:
-    assert_type(await Session(ctx, "CodingAgent", ctx.key()).send("Hello"), Receipt)
+    session = Session(ctx, "CodingAgent", ctx.key())
+    assert_type(await session.send("Hello"), Receipt)
+    assert_type(await session.rewind(1), Rewound)
+    assert_type(await session.turns(limit=1), Turns)
 
 
 async def from_a_task(ctx: restate.Context) -> str:

@@ -5,47 +5,64 @@ can happen to it, as plain values: clients, tasks, reports under way, operators 
 is a function from a world to the worlds that may come of it, and an invariant is one from a world
 to what is wrong with it: to add one of either, write it and decorate it. What a world does not show
 any more, because it is wrong with the event itself, the event notes as a `Fault`.
+
+Messages are known by their place in the order of acceptance. To fail by its own doing is the same
+as to complete here: the rules know no difference.
 """
 
 from __future__ import annotations
 
 import json
-from collections import deque
-from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache, partial
+from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from interruptible import _session
-from interruptible._session import Live, Record
+from interruptible._session import Discarded, Live, Record, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
-WAITING, WORKING, CLEANING, OVER = "waiting", "working", "cleaning", "over"
+POLICIES = ("interrupt", "rollback", "queue", "steer", "reject")
+CONTROLS = ("cancel", "rewind", "regenerate", "reset")
+
+WINDOW, WAITING, READY = "in its quiet window", "waiting", "has what was left for it"
+WORKING, CLEANING, OVER = "working", "cleaning", "over"
 
 
 class Fault(Enum):
     """What may be wrong with an event."""
 
-    NUMBER_USED_AGAIN = "a message got a number that is not the next"
+    NUMBER_USED_AGAIN = "a turn or a steered message got a number that is in use, or was"
     CANCELLED_AGAIN = "a task was cancelled twice"
-    CANCELLED_OTHER = "a cancel did more than to cancel what it was to"
+    CANCELLED_OTHER = "something else was cancelled, too"
     CANCELLED_NOTHING = "a turn was cancelled whose task is unknown"
+    CANCELLED_FOR_QUEUE = "a message that interrupts nothing cancelled something"
+    SPARED = "something that was to be cancelled was not"
+    DISCARDED_OTHER = "an event discarded other turns than it was to"
     SETTLED_AGAIN = "a turn was settled twice"
     SETTLED_OTHER = "a settle touched another turn"
-    CANCELLED_FOR_QUEUE = "a message that interrupts nothing cancelled something"
-    SPARED = "an interrupt spared a live turn"
     TAKEN_IN = "a message was taken in that is to be refused"
-    TURNED_AWAY = "a message was refused that is to be taken in"
+    TURNED_AWAY = "a message was refused that is to be taken in, or for another reason"
     OUT_OF_ORDER = "a turn began after a later one"
+    INPUT_OTHER = "what a turn began with is not what the record says"
+    INPUT_OUT_OF_ORDER = "a turn began with messages that are not in the order of acceptance"
+    JOINED = "a message became part of a turn that it must not"
+    NOT_JOINED = "a message became a turn, and was to become part of one"
+    DISTURBED = "a message that became part of a turn changed more than that"
+    TAKEN_AGAIN = "a steered message was taken twice"
+    TAKEN_OTHER = "a task did not get just what waited for it"
+    PASSED_ON = "a steered message passed on that is to stay"
+    NOT_PASSED_ON = "a steered message stayed with a turn that ended without taking it"
+    PASSED_ASTRAY = "a steered message passed on to a turn that does not go on"
 
 
 class Outcome(NamedTuple):
-    """How a task ended, and whether it had put out something by then."""
+    """How a task ended, and the steered messages that it knows to have taken."""
 
     status: str
-    put_out: bool
+    took: tuple[int, ...] = ()
 
 
 class Task(NamedTuple):
@@ -53,10 +70,16 @@ class Task(NamedTuple):
 
     turn: int
     after: frozenset[int]
+    queued: bool = False
+    """Whether it was sent after something that was not cancelled."""
     phase: str = WAITING
     told: bool = False
-    """Whether it was cancelled."""
+    """Whether the session cancelled it."""
+    stopped: bool = False
+    """Whether an operator cancelled it, which the session does not know."""
     began: bool = False
+    took: tuple[int, ...] = ()
+    """The steered messages that were handed out to it."""
     outcome: Outcome | None = None
     overdue: frozenset[int] = frozenset()
     """The predecessors that it does not wait for any longer: `cleanup_timeout` ran out."""
@@ -66,11 +89,21 @@ class Task(NamedTuple):
         """Whether it is past its wait."""
         return self.phase in (WORKING, CLEANING)
 
+    @property
+    def begins_no_more(self) -> bool:
+        """Whether it is cancelled and has not begun."""
+        return self.phase in (WINDOW, WAITING, READY) and (self.told or self.stopped)
+
 
 class Slot(NamedTuple):
     """What the history has of one turn."""
 
-    message: int
+    own: tuple[int, ...]
+    """The messages that it was begun for."""
+    by: str = "message"
+    """What it was begun by: the messages are an earlier turn's if by `regenerate`."""
+    more: tuple[int, ...] = ()
+    """Those that became part of it, once it is settled."""
     outcome: Outcome | None = None
 
 
@@ -83,14 +116,17 @@ class Wish(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """What may still happen."""
+    """What may still happen, and how the agent is set."""
 
-    messages: int = 0
-    policies: tuple[str, ...] = ("interrupt",)
-    """What each of the messages may choose from."""
+    acts: int = 0
+    """How many messages and controls."""
+    can: tuple[str, ...] = ("interrupt",)
+    """What each of them may be."""
     max_pending: int = 2
-    cancels: int = 0
+    keep_queued: bool = False
+    merge: bool = False
     task_kills: int = 0
+    task_cancels: int = 0
     message_kills: int = 0
     repeats: int = 0
     losses: int = 0
@@ -102,16 +138,24 @@ class World(NamedTuple):
 
     budget: Budget
     record: Record = Record(epoch="e")
+    discarded: Discarded = ()
+    contents: tuple[tuple[int, int], ...] = ()
+    """What is stored of steered messages: the number of each, and which message it is."""
     tasks: tuple[Task, ...] = ()
     slots: tuple[Slot, ...] = ()
     reports: frozenset[int] = frozenset()
     """The turns whose `settle` is under way."""
+    watched: frozenset[int] = frozenset()
+    """The turns for which a `recover` waits: they are settled even if they never report."""
     accepted: int = 0
-    """How many messages were stored; each is known by its place in the order of acceptance."""
+    taken_back: frozenset[int] = frozenset()
+    """The turns that somebody rolled back, rewound or regenerated, and did not reset since."""
     superseded: frozenset[int] = frozenset()
-    """The turns that had not begun when a newer message interrupted them."""
-    cancelled: frozenset[int] = frozenset()
-    """The turns that were live when somebody interrupted, cancelled or killed them."""
+    """The turns that had not begun when somebody cancelled them."""
+    excused: frozenset[int] = frozenset()
+    """The messages that need no answer: their turn was cancelled or killed with them, or reset."""
+    last: str | None = None
+    """What was done last, of policies and controls."""
     fault: Fault | None = None
     """The first thing that was wrong with an event on the way here."""
 
@@ -124,16 +168,46 @@ class World(NamedTuple):
         others = tuple(x for x in self.tasks if x.turn != task.turn)
         return self._replace(tasks=tuple(sorted((*others, task), key=lambda x: x.turn)))
 
-    def wrong(self, fault: Fault) -> World:
+    def put_slot(self, turn: int, slot: Slot) -> World:
+        """This world with a slot changed or added."""
+        return self._replace(slots=(*self.slots[: turn - 1], slot, *self.slots[turn:]))
+
+    def wrong(self, fault: Fault, *, when: bool = True) -> World:
         """This world with something wrong on the way to it."""
-        return self._replace(fault=self.fault or fault)
+        return self._replace(fault=self.fault or fault) if when else self
 
     def spend(self, what: str) -> World:
         """This world with one less of something to happen."""
         return self._replace(budget=self.budget._replace(**{what: getattr(self.budget, what) - 1}))
 
+    def messages(self, turn: int) -> tuple[int, ...]:
+        """All messages that are a turn's now."""
+        content = dict(self.contents)
+        steered = tuple(content[x.number] for x in self.record.steered if x.turn == turn)
+        slot = self.slots[turn - 1]
+        return (*slot.own, *slot.more, *steered)
 
-Happening = tuple[str, World]
+    def waiting(self, turns: Collection[int]) -> list[int]:
+        """The messages steered at turns that go on, and handed out to no task yet."""
+        content, took = dict(self.contents), {x for task in self.tasks for x in task.took}
+        at = (x.number for x in self.record.steered if x.turn in turns)
+        return [content[x] for x in at if content[x] not in took]
+
+    @property
+    def going_on(self) -> list[Task]:
+        """The tasks that are not over and not cancelled, judged by themselves."""
+        return [x for x in self.tasks if x.phase != OVER and not x.told]
+
+
+class Happening(NamedTuple):
+    """One thing that happened, and the world it led to."""
+
+    label: str
+    world: World
+    act: str | None = None
+    """Which policy or control it was, if it was one."""
+
+
 EVENTS: list[Callable[[World], Iterator[Happening]]] = []
 INVARIANTS: dict[str, Callable[[World], str | None]] = {}
 
@@ -156,8 +230,7 @@ def invariant(function: Callable[[World], str | None]) -> Callable[[World], str 
 def find_lost(world: World) -> World:
     """Dispatch what has no task id once more; the same key leads to the same invocation."""
     for turn in world.record.lost:
-        world = dispatch(world, turn)
-        world = world._replace(record=_session.dispatched(world.record, turn, f"inv-{turn}"))
+        world = stored_id(dispatch(world, turn), turn)
     return world
 
 
@@ -165,12 +238,37 @@ def dispatch(world: World, turn: int) -> World:
     """Send a turn's task, which does nothing if it was sent before."""
     if world.task(turn) is not None:
         return world
-    after = frozenset(x.turn for x in world.record.before(turn) if x.task_id is not None)
-    return world.put(Task(turn, after))
+    before = [x for x in world.record.before(turn) if x.task_id is not None]
+    queued = any(x.cancelled is None for x in before)
+    phase = WINDOW if world.budget.merge else WAITING
+    return world.put(Task(turn, frozenset(x.turn for x in before), queued, phase))
+
+
+def stored_id(world: World, turn: int) -> World:
+    """The invocation id of a turn's task became known."""
+    return world._replace(record=_session.dispatched(world.record, turn, f"inv-{turn}"))
+
+
+def carry_out(world: World, step: Step, meant: Collection[int], taken_back: Iterable[int]) -> World:
+    """Cancel and discard, and judge it by what was meant."""
+    meant = {x for x in meant if not over(world, x)}
+    others = {x.turn for x in step.cancel if not over(world, x.turn)} - meant
+    back = frozenset(taken_back)
+    world = world.wrong(Fault.DISCARDED_OTHER, when=set(step.discard) != back)
+    not_begun = {x.turn for x in world.tasks if x.turn in meant and not x.began}
+    world = world._replace(
+        superseded=world.superseded | not_begun,
+        taken_back=world.taken_back | back,
+        discarded=_session.discard(world.discarded, step.discard),
+    )
+    world = tell(world, step.cancel)
+    world = world.wrong(Fault.CANCELLED_OTHER, when=bool(others))
+    world = world.wrong(Fault.SPARED, when=any(not told(world, x) for x in meant))
+    return world._replace(record=step.record)
 
 
 def tell(world: World, cancelled: tuple[Live, ...]) -> World:
-    """Cancel invocations."""
+    """Cancel invocations; what they were to answer is excused."""
     for live in cancelled:
         task = world.task(live.turn)
         if task is None or live.task_id is None:
@@ -179,141 +277,283 @@ def tell(world: World, cancelled: tuple[Live, ...]) -> World:
             world = world.wrong(Fault.CANCELLED_AGAIN)
         else:
             world = world.put(task._replace(told=True))
+            world = excuse(world, world.messages(live.turn))
     return world
+
+
+def excuse(world: World, messages: Iterable[int]) -> World:
+    """Somebody wants no answer to these any more."""
+    return world._replace(excused=world.excused.union(messages))
 
 
 @event
 def a_message_arrives(world: World) -> Iterator[Happening]:
     """With every wish; what is taken in alike is one event, and so is all that is refused."""
-    if not world.budget.messages:
+    if not world.budget.acts:
         return
-    found = find_lost(world.spend("messages"))
-    seen = tuple(x for x in found.record.live if not over(found, x.turn))
-    verdicts: dict[tuple[str | None, Fault | None], None] = {}
+    found = find_lost(world)
+    ended = frozenset(x.turn for x in found.record.live if over(found, x.turn))
+    verdicts: dict[tuple[str, frozenset[int] | None, Fault | None], None] = {}
     for wish in wishes(world):
-        refused = _session.refusal(
-            found.record._replace(live=seen),
-            wish.policy,
-            max_pending=world.budget.max_pending,
-            if_turn=wish.if_turn,
-            if_idle=wish.if_idle,
-        )
+        status, known = refusal(found, wish, ended)
         fault = None
-        if (refused is not None) != is_to_be_refused(found, wish):
-            fault = Fault.TAKEN_IN if refused is None else Fault.TURNED_AWAY
-        verdicts[wish.policy if refused is None else None, fault] = None
-    for policy, fault in verdicts:
+        if status != status_of_refusal(found, wish):
+            fault = Fault.TAKEN_IN if status is None else Fault.TURNED_AWAY
+        verdicts[wish.policy, known if status is None else None, fault] = None
+    for policy, over_then, fault in verdicts:
         judged = found if fault is None else found.wrong(fault)
-        if policy is None:
+        if over_then is None:
             # What was found for it is not stored either.
-            yield "a message is refused", judged._replace(record=world.record)
+            yield Happening(f"{policy} is refused", judged._replace(record=world.record), policy)
         else:
-            yield from take_in(judged, policy)
+            yield from take_in(judged.spend("acts")._replace(last=policy), policy, over_then)
 
 
 def wishes(world: World) -> Iterator[Wish]:
     """All that a message may ask for."""
-    for policy in world.budget.policies:
-        yield Wish(policy)
-        yield Wish(policy, if_idle=True)
-        for turn in range(1, world.record.next + 1):
-            yield Wish(policy, if_turn=turn)
+    for policy in world.budget.can:
+        if policy in POLICIES:
+            yield Wish(policy)
+            yield Wish(policy, if_idle=True)
+            for turn in range(1, world.record.next + 1):
+                yield Wish(policy, if_turn=turn)
 
 
-def is_to_be_refused(world: World, wish: Wish) -> bool:
-    """Judged by the tasks themselves, and not by the record."""
-    left = [x for x in world.tasks if x.phase != OVER]
-    pending = [x for x in left if not x.told]
-    at_work = [x.turn for x in pending[:1] or left[-1:]]
-    return (
-        (wish.if_idle and bool(left))
-        or (wish.if_turn is not None and [wish.if_turn] != at_work)
-        or (wish.policy == "reject" and bool(left))
-        or (wish.policy == "queue" and len(pending) >= world.budget.max_pending)
+def refusal(world: World, wish: Wish, ended: frozenset[int]) -> tuple[int | None, frozenset[int]]:
+    """The status, and what was learned to have ended: only some messages ask for it."""
+    plain = wish == Wish("interrupt") and not (world.budget.merge or world.budget.keep_queued)
+    known = frozenset[int]() if plain else ended
+    refused = _session.refusal(
+        world.record._replace(live=tuple(x for x in world.record.live if x.turn not in known)),
+        wish.policy,
+        max_pending=world.budget.max_pending,
+        if_turn=wish.if_turn,
+        if_idle=wish.if_idle,
+        merge=world.budget.merge,
     )
+    return refused and refused[0], known
 
 
-def take_in(world: World, policy: str) -> Iterator[Happening]:
+def status_of_refusal(world: World, wish: Wish) -> int | None:
+    """Judged by the tasks themselves, and not by the record."""
+    left = [x.turn for x in world.tasks if x.phase != OVER]
+    going_on = [x.turn for x in world.going_on]
+    pending = len(going_on) + len(world.waiting(going_on))
+    adds = wish.policy in ("queue", "steer") or joins(world, wish.policy) is not None
+    if wish.if_idle and left:
+        return 412
+    if wish.if_turn is not None and [wish.if_turn] != (going_on[:1] or left[-1:]):
+        return 412
+    if wish.policy == "reject" and left:
+        return 423
+    return 429 if adds and pending >= world.budget.max_pending else None
+
+
+def joins(world: World, policy: str) -> int | None:
+    """The turn that a message becomes part of, judged by the tasks themselves."""
+    going_on = world.going_on
+    if policy == "steer" and going_on:
+        return going_on[0].turn
+    alone = policy == "queue" or (policy == "interrupt" and len(going_on) == 1)
+    return going_on[-1].turn if going_on and alone and going_on[-1].phase == WINDOW else None
+
+
+def take_in(world: World, policy: str, known: frozenset[int]) -> Iterator[Happening]:
     """Take in a message whole, or be killed on either side of the dispatch."""
-    before = world.record
-    step = _session.message(before, policy)
-    turn = before.next
-    if step.dispatch != turn or turn != len(world.slots) + 1:
-        world = world.wrong(Fault.NUMBER_USED_AGAIN)
-    slots = (*world.slots[: turn - 1], Slot(world.accepted), *world.slots[turn:])
-    world = world._replace(record=step.record, slots=slots, accepted=world.accepted + 1)
-    if policy == "interrupt":
-        not_begun = {x.turn for x in world.tasks if x.phase == WAITING}
-        world = world._replace(
-            superseded=world.superseded | not_begun,
-            cancelled=world.cancelled | {x.turn for x in before.live},
-        )
-    world = tell(world, step.cancel)
-    if policy != "interrupt" and step.cancel:
+    before, budget, host = world.record, world.budget, joins(world, policy)
+    step = _session.message(
+        before, policy, keep_queued=budget.keep_queued, merge=budget.merge, over=known
+    )
+    turn, new = before.next, world.accepted
+    world = world._replace(accepted=new + 1)
+    if step.steer is not None:
+        joined = join(world, step, host)
+        yield Happening(f"message ({policy}) joins {step.steer.turn}", joined, policy)
+        return
+    label = f"message {turn} ({policy})"
+    again = step.dispatch != turn or turn != len(world.slots) + 1
+    world = world.wrong(Fault.NUMBER_USED_AGAIN, when=again)
+    world = world.wrong(Fault.NOT_JOINED, when=host is not None)
+    meant: Collection[int] = ()
+    if policy in ("interrupt", "rollback"):
+        meant = [x.turn for x in before.live if x.turn not in known and x.cancelled is None]
+        meant = meant[:1] if budget.keep_queued else meant
+    elif step.cancel:
         world = world.wrong(Fault.CANCELLED_FOR_QUEUE)
-    if policy == "interrupt" and any(not told(world, x.turn) for x in before.live):
-        world = world.wrong(Fault.SPARED)
+    world = world.put_slot(turn, Slot((new,)))
+    world = carry_out(world, step, meant, meant if policy == "rollback" else ())
     sent = dispatch(world, turn)
-    whole = sent._replace(record=_session.dispatched(sent.record, turn, f"inv-{turn}"))
-    label = f"message {turn}" if policy == "interrupt" else f"message {turn} ({policy})"
-    yield label, whole
+    yield Happening(label, stored_id(sent, turn), policy)
     if world.budget.message_kills:
-        yield f"{label}, killed before it dispatched", world.spend("message_kills")
-        yield f"{label}, killed after it dispatched", sent.spend("message_kills")
+        killed = world.spend("message_kills"), sent.spend("message_kills")
+        yield Happening(f"{label}, killed before it dispatched", killed[0], policy)
+        yield Happening(f"{label}, killed after it dispatched", killed[1], policy)
+
+
+def join(world: World, step: Step, host: int | None) -> World:
+    """Keep a message that became part of a turn, and watch the turn."""
+    steered, before = step.steer, world.record
+    assert steered is not None
+    alone = step._replace(record=before, steer=None) == Step(before)
+    same = step.record == before._replace(steered=(*before.steered, steered))
+    world = world.wrong(Fault.JOINED, when=steered.turn != host)
+    world = world.wrong(Fault.DISTURBED, when=not (alone and same))
+    used = steered.number in dict(world.contents)
+    return world.wrong(Fault.NUMBER_USED_AGAIN, when=used)._replace(
+        record=step.record,
+        contents=(*world.contents, (steered.number, world.accepted - 1)),
+        watched=world.watched | {steered.turn},
+    )
 
 
 @event
 def a_client_cancels(world: World) -> Iterator[Happening]:
     """All that is live, or one turn, which may be over."""
-    if not world.budget.cancels:
-        return
-    for turn in (None, *range(1, world.record.next)):
-        after = find_lost(world.spend("cancels"))
-        step = _session.cancel(after.record, turn)
-        meant = {x.turn for x in world.record.live if turn in (None, x.turn)}
-        if step.dispatch is not None or {x.turn for x in step.cancel} - meant:
-            after = after.wrong(Fault.CANCELLED_OTHER)
-        after = tell(after._replace(record=step.record), step.cancel)
-        yield f"cancel {turn or 'all'}", after._replace(cancelled=after.cancelled | meant)
+    for turn in (None, *turns_for(world, "cancel")) if may(world, "cancel") else ():
+        found = act(world, "cancel")
+        step = _session.cancel(found.record, turn)
+        meant = [x.turn for x in found.record.live if turn in (None, x.turn)]
+        yield Happening(f"cancel {turn or 'all'}", carry_out(found, step, meant, ()), "cancel")
+
+
+@event
+def a_client_rewinds(world: World) -> Iterator[Happening]:
+    """To any turn, which may be discarded already."""
+    for first in turns_for(world, "rewind"):
+        found = act(world, "rewind")
+        yield Happening(f"rewind {first}", rewind(found, first), "rewind")
+
+
+def rewind(world: World, first: int) -> World:
+    """Discard a turn and all after it."""
+    step = _session.rewind(world.record, first)
+    meant = [x.turn for x in world.record.live if x.turn >= first]
+    return carry_out(world, step, meant, range(first, world.record.next))
+
+
+@event
+def a_client_resets(world: World) -> Iterator[Happening]:
+    """All is discarded; that what is settled is also removed makes no difference here."""
+    if may(world, "reset"):
+        after = rewind(act(world, "reset"), 1)
+        yield Happening("reset", excuse(after, range(after.accepted)), "reset")
+
+
+@event
+def a_client_regenerates(world: World) -> Iterator[Happening]:
+    """Any turn that is in the conversation: the same messages, in a new turn."""
+    for first in turns_for(world, "regenerate"):
+        if _session.is_discarded(world.discarded, first):
+            yield Happening(f"regenerate {first} is refused", world, "regenerate")
+            continue
+        found = act(world, "regenerate")
+        before, turn = found.record, found.record.next
+        step = _session.regenerate(before, first, merge=world.budget.merge)
+        found = found.wrong(Fault.NUMBER_USED_AGAIN, when=step.dispatch != turn)
+        # What was steered at the turn is among its messages, also while it is live.
+        found = found.put_slot(turn, Slot(tuple(sorted(found.messages(first))), "regenerate"))
+        found = carry_out(found, step, [x.turn for x in before.live], range(first, turn))
+        yield Happening(f"regenerate {first}", stored_id(dispatch(found, turn), turn), "regenerate")
+
+
+def may(world: World, control: str) -> bool:
+    """Whether somebody may do something, and there is something to do it to."""
+    return world.budget.acts > 0 and control in world.budget.can and world.record.next > 1
+
+
+def turns_for(world: World, control: str) -> range:
+    """All that a control may name."""
+    return range(1, world.record.next if may(world, control) else 1)
+
+
+def act(world: World, control: str) -> World:
+    """This world when a control has been called and has found what was lost."""
+    return find_lost(world.spend("acts")._replace(last=control))
 
 
 @event
 def a_report_arrives(world: World) -> Iterator[Happening]:
-    """In any order, once or again, or never."""
+    """In any order, once or again, or never; but what is watched is settled some time."""
     for turn in world.reports:
-        delivered = settle(world, turn)
-        rest = world.reports - {turn}
-        yield f"settle {turn}", delivered._replace(reports=rest)
+        delivered, rest = settle(world, turn), world.reports - {turn}
+        yield Happening(f"settle {turn}", delivered._replace(reports=delivered.reports - {turn}))
         if world.budget.repeats:
-            yield f"settle {turn}, to be repeated", delivered.spend("repeats")
+            yield Happening(f"settle {turn}, to be repeated", delivered.spend("repeats"))
         if world.budget.losses:
-            yield f"settle {turn} is lost", world.spend("losses")._replace(reports=rest)
+            yield Happening(
+                f"{turn}'s report is lost", world.spend("losses")._replace(reports=rest)
+            )
+    for turn in ended_and_watched(world) - world.reports:
+        yield Happening(f"{turn} is recovered", settle(world, turn))
+
+
+def ended_and_watched(world: World) -> set[int]:
+    """The turns whose watcher has seen them end."""
+    return {x for x in world.watched if over(world, x)}
 
 
 def settle(world: World, turn: int) -> World:
     """Record a turn's outcome, if the rules say so."""
-    record = _session.settle(world.record, turn)
-    if record is None:
+    before, slot, task = world.record, world.slots[turn - 1], world.task(turn)
+    outcome = task.outcome if task and task.outcome else Outcome("unknown")
+    settling = _session.settle(before, turn, merge=world.budget.merge)
+    if settling is None:
         return world
-    if {x for x in world.record.live if x.turn != turn} != set(record.live):
-        world = world.wrong(Fault.SETTLED_OTHER)
-    slot = world.slots[turn - 1]
-    if slot.outcome is not None:
-        world = world.wrong(Fault.SETTLED_AGAIN)
-    task = world.task(turn)
-    slot = slot._replace(outcome=task and task.outcome)
-    slots = (*world.slots[: turn - 1], slot, *world.slots[turn:])
-    return world._replace(record=record, slots=slots)
+    content = dict(world.contents)
+    kept = [content.pop(x.number, -1) for x in settling.keep]
+    begin = tuple(content.pop(x.number, -1) for x in settling.begin)
+    world = world.wrong(Fault.SETTLED_AGAIN, when=slot.outcome is not None)
+    world = judge_passing_on(world, turn, settling, kept)
+    if task is not None and task.stopped:
+        # What an operator cancelled in Restate needs no answer either.
+        world = excuse(world, (*slot.own, *kept))
+    more = (*outcome.took, *(x for x in kept if x not in outcome.took))
+    new = [settling.dispatch] if settling.dispatch is not None else []
+    live = {x for x in before.live if x.turn != turn}
+    others = {x for x in settling.record.live if x.turn not in new}
+    world = world.wrong(Fault.SETTLED_OTHER, when=live != others)
+    world = world.put_slot(turn, slot._replace(more=tuple(sorted(more)), outcome=outcome))
+    heir = set[int]() if settling.heir is None else {settling.heir}
+    world = world._replace(
+        record=settling.record,
+        contents=tuple(content.items()),
+        watched=(world.watched | heir) - {turn},
+    )
+    if task is not None:
+        # What does not matter any more, so that there are fewer worlds.
+        world = world.put(task._replace(after=frozenset(), took=(), queued=False))
+    for number in new:
+        again = number != before.next or number != len(world.slots) + 1
+        world = world.wrong(Fault.NUMBER_USED_AGAIN, when=again)
+        world = world.put_slot(number, Slot(begin, "settle"))
+        world = stored_id(dispatch(world, number), number)
+    return world
+
+
+def judge_passing_on(
+    world: World, turn: int, settling: _session.Settling, kept: list[int]
+) -> World:
+    """By what was handed out to the task, and whether somebody cancelled it."""
+    task, stays = world.task(turn), told(world, turn)
+    left = len([x for x in world.record.steered if x.turn == turn]) != len(kept)
+    untaken = [x for x in kept if task is None or x not in task.took]
+    heirs = {x.turn for x in settling.record.steered if x not in world.record.steered}
+    world = world.wrong(Fault.PASSED_ON, when=stays and left)
+    world = world.wrong(Fault.NOT_PASSED_ON, when=not stays and bool(untaken))
+    going_on = {x.turn for x in world.record.live if x.turn != turn and not told(world, x.turn)}
+    astray = not heirs <= going_on or heirs != {settling.heir} - {None}
+    astray = astray or (settling.dispatch is not None and bool(going_on))
+    return world.wrong(Fault.PASSED_ASTRAY, when=astray)
 
 
 @event
 def somebody_looks(world: World) -> Iterator[Happening]:
     """Status and attach find what was lost, and settle what is over and did not report."""
     looked = find_lost(world)._replace(record=world.record)  # what they find they do not store
-    over = {x.turn for x in looked.tasks if x.phase == OVER and world.record.find(x.turn)}
-    looked = looked._replace(reports=looked.reports | over)
+    ended = {x.turn for x in looked.tasks if x.phase == OVER and world.record.find(x.turn)}
+    looked = looked._replace(reports=looked.reports | ended)
     if looked != world:
-        yield "look", looked
+        yield Happening("look", looked)
 
 
 # -- What tasks do, as in `_task`, and what is done to them. ---------------------------------------
@@ -324,29 +564,110 @@ def a_task_goes_on(world: World) -> Iterator[Happening]:
     """It waits, works, may be told of a cancellation at any time, cleans up, ends."""
     for task in world.tasks:
         turn = task.turn
-        if task.phase == WAITING and task.told:
-            yield f"{turn} ends before it began", end(world, task, Outcome("interrupted", False))
+        if task.begins_no_more:
+            yield Happening(f"{turn} ends before it began", end(world, task, "interrupted"))
         elif task.phase == WAITING and all(over(world, x) for x in task.after - task.overdue):
-            yield f"{turn} begins", begin(world, task)
+            yield from come_to_begin(world, task)
+        elif task.phase == READY:
+            yield Happening(f"{turn} begins", begin(world, task))
         elif task.phase == WORKING:
-            if task.told:
-                yield f"{turn} cleans up", world.put(task._replace(phase=CLEANING))
+            if task.told or task.stopped:
+                yield Happening(f"{turn} cleans up", world.put(task._replace(phase=CLEANING)))
             # It may be done before the cancellation reaches it.
-            yield f"{turn} completes", end(world, task, Outcome("completed", True))
-            yield f"{turn} fails", end(world, task, Outcome("failed", False))
+            yield Happening(f"{turn} completes", end(world, task, "completed"))
         elif task.phase == CLEANING:
-            for put_out in (False, True):
-                yield f"{turn} has cleaned up", end(world, task, Outcome("interrupted", put_out))
+            yield Happening(f"{turn} has cleaned up", end(world, task, "interrupted"))
+            if task.took:
+                forgot = end(world, task, "interrupted", knows=())
+                yield Happening(f"{turn} has cleaned up, and had not got what it took", forgot)
 
 
 @event
-def an_operator_kills_a_task(world: World) -> Iterator[Happening]:
-    """Then no code of it runs any more, and nobody is told."""
+def a_task_takes_what_waits_for_it(world: World) -> Iterator[Happening]:
+    """In its quiet window until there is nothing, and at work whenever it likes.
+
+    Its call may be under way when it is cancelled.
+    """
     for task in world.tasks:
-        if task.phase != OVER and world.budget.task_kills:
-            killed = task._replace(phase=OVER, outcome=Outcome("killed", False))
-            after = world.spend("task_kills").put(killed)
-            yield f"{task.turn} is killed", after._replace(cancelled=after.cancelled | {task.turn})
+        if task.phase == WINDOW and not task.begins_no_more:
+            after, took = take(world, task, waited=False)
+            if not took:
+                after = after.put(task._replace(phase=WAITING))
+            yield Happening(f"{task.turn} takes {took} in its window", after)
+        elif task.phase == WORKING:
+            after, took = take(world, task, waited=True)
+            if after != world:
+                yield Happening(f"{task.turn} takes {took}", after)
+
+
+def take(
+    world: World, task: Task, *, waited: bool, begins: bool = False
+) -> tuple[World, list[int]]:
+    """Take what waits, and judge it by what was handed out before."""
+    content, turn = dict(world.contents), task.turn
+    record, taken = _session.take(world.record, turn, waited=waited, begins=begins)
+    took = [content[x.number] for x in taken]
+    hosts = {x.turn for x in world.record.live if x.cancelled is None and x.turn <= turn}
+    hosts = hosts if waited else hosts & {turn}
+    again = any(x in other.took for other in world.tasks for x in took)
+    due = [] if task.told else world.waiting(hosts)
+    world = world.wrong(Fault.TAKEN_AGAIN, when=again)
+    world = world.wrong(Fault.TAKEN_OTHER, when=not sorted(took) == took == due)
+    late = any(x.joined != (not task.began) for x in taken)
+    world = world.wrong(Fault.INPUT_OTHER, when=late)
+    after = world.put(task._replace(took=(*task.took, *took)))
+    return after._replace(record=record), took
+
+
+def come_to_begin(world: World, task: Task) -> Iterator[Happening]:
+    """A queued task takes what those before it left, if there is something."""
+    hosts = {x.turn for x in world.record.live if x.cancelled is None and x.turn <= task.turn}
+    if task.queued and world.waiting(hosts):
+        after, took = take(world, task, waited=True, begins=True)
+        ready = task._replace(phase=READY, took=(*task.took, *took))
+        yield Happening(f"{task.turn} takes {took} to begin with", after.put(ready))
+    else:
+        yield Happening(f"{task.turn} begins", begin(world, task))
+
+
+def begin(world: World, task: Task) -> World:
+    """Start work, and settle the predecessors that have not reported."""
+    late = any(x.began for x in world.tasks if x.turn > task.turn)
+    world = world.wrong(Fault.OUT_OF_ORDER, when=late)
+    content, turn = dict(world.contents), task.turn
+    mine = [x for x in world.record.steered if x.turn == turn and x.joined]
+    input_other = [content[x.number] for x in mine] != sorted(task.took)
+    world = world.wrong(Fault.INPUT_OTHER, when=input_other)
+    first = [content[x.number] for x in mine if x.at <= turn]
+    then = [content[x.number] for x in mine if x.at > turn]
+    messages = [*first, *world.slots[turn - 1].own, *then]
+    world = world.wrong(Fault.INPUT_OUT_OF_ORDER, when=messages != sorted(messages))
+    unsettled = {x for x in task.after - task.overdue if world.record.find(x)}
+    world = world._replace(reports=world.reports | unsettled)
+    return world.put(task._replace(phase=WORKING, began=True))
+
+
+def end(world: World, task: Task, status: str, *, knows: tuple[int, ...] | None = None) -> World:
+    """End with an outcome, and report it; the last answer to a `take` may have been lost."""
+    outcome = Outcome(status, task.took if knows is None else knows)
+    world = world._replace(reports=world.reports | {task.turn})
+    return world.put(task._replace(phase=OVER, outcome=outcome))
+
+
+@event
+def an_operator_stops_a_task(world: World) -> Iterator[Happening]:
+    """Killed, no code of it runs any more, and nobody is told; or cancelled, past the session."""
+    for task in world.tasks:
+        if task.phase == OVER:
+            continue
+        if world.budget.task_kills:
+            killed = task._replace(phase=OVER, outcome=Outcome("killed"))
+            after = excuse(world.spend("task_kills").put(killed), task.took)
+            after = excuse(after, world.slots[task.turn - 1].own)
+            yield Happening(f"{task.turn} is killed", after)
+        if world.budget.task_cancels and not task.stopped:
+            stopped = world.spend("task_cancels").put(task._replace(stopped=True))
+            yield Happening(f"{task.turn} is cancelled in Restate", stopped)
 
 
 @event
@@ -358,22 +679,7 @@ def a_cleanup_takes_too_long(world: World) -> Iterator[Happening]:
         late = {x for x in task.after if not over(world, x) and told(world, x)}
         if task.phase == WAITING and not task.told and late - task.overdue:
             overdue = task._replace(overdue=task.overdue | late)
-            yield f"{task.turn} waits no longer", world.spend("timeouts").put(overdue)
-
-
-def begin(world: World, task: Task) -> World:
-    """Start work, and settle the predecessors that have not reported."""
-    if any(x.began for x in world.tasks if x.turn > task.turn):
-        world = world.wrong(Fault.OUT_OF_ORDER)
-    unsettled = {x for x in task.after - task.overdue if world.record.find(x)}
-    world = world._replace(reports=world.reports | unsettled)
-    return world.put(task._replace(phase=WORKING, began=True))
-
-
-def end(world: World, task: Task, outcome: Outcome) -> World:
-    """End with an outcome, and report it."""
-    world = world._replace(reports=world.reports | {task.turn})
-    return world.put(task._replace(phase=OVER, outcome=outcome))
+            yield Happening(f"{task.turn} waits no longer", world.spend("timeouts").put(overdue))
 
 
 def over(world: World, turn: int) -> bool:
@@ -383,7 +689,7 @@ def over(world: World, turn: int) -> bool:
 
 
 def told(world: World, turn: int) -> bool:
-    """Whether a turn's task was cancelled."""
+    """Whether the session cancelled a turn's task."""
     task = world.task(turn)
     return task is not None and task.told
 
@@ -393,9 +699,74 @@ def told(world: World, turn: int) -> bool:
 
 @invariant
 def messages_are_in_the_history_once_and_in_order(world: World) -> str | None:
-    """I1."""
-    found = [slot.message for slot in world.slots]
-    return None if found == list(range(world.accepted)) else f"the history has {found}"
+    """I1: each is in one slot, or waits at one live turn; those with a turn of their own in order.
+
+    A message that is answered again is in a later slot, too.
+    """
+    fresh = [slot for slot in world.slots if slot.by != "regenerate"]
+    places = [x for slot in fresh for x in slot.own]
+    places += [x for slot in world.slots for x in slot.more]
+    places += [message for _, message in world.contents]
+    if sorted(places) != list(range(world.accepted)):
+        return f"of {world.accepted} messages the history has {places}"
+    own = [x for slot in fresh if slot.by == "message" for x in slot.own]
+    return None if own == sorted(own) else f"the messages of turns are in the order {own}"
+
+
+@invariant
+def what_is_steered_waits_at_a_live_turn(world: World) -> str | None:
+    """I9; and nothing is stored that no turn is to have."""
+    stored_numbers = [number for number, _ in world.contents]
+    numbers = [x.number for x in world.record.steered]
+    astray = [x for x in world.record.steered if world.record.find(x.turn) is None]
+    if sorted(stored_numbers) != sorted(numbers) or astray:
+        return f"{world.record.steered} wait, stored are {world.contents}"
+    return None
+
+
+@invariant
+def the_conversation_has_a_message_once(world: World) -> str | None:
+    """An old turn whose messages are answered again is discarded."""
+    seen = [
+        message
+        for turn, slot in enumerate(world.slots, 1)
+        if not _session.is_discarded(world.discarded, turn)
+        for message in (*slot.own, *slot.more)
+    ]
+    return None if len(seen) == len(set(seen)) else f"the conversation has {seen}"
+
+
+@invariant
+def what_is_discarded_was_taken_back(world: World) -> str | None:
+    """And nothing else; it is kept in as few ranges as can be."""
+    ranges, turns = world.discarded, range(1, world.record.next)
+    flat = [x for first, last in ranges for x in (first, last)]
+    apart = all(last + 1 < first for (_, last), (first, _) in pairwise(ranges))
+    asked = {x for x in turns if _session.is_discarded(ranges, x)}
+    if flat != sorted(flat) or not apart or asked != world.taken_back:
+        return f"{ranges} are discarded, taken back were {set(world.taken_back)}"
+    newest = max(set(turns) - world.taken_back, default=None)
+    said = _session.newest(world.record, ranges)
+    return None if said == newest else f"the newest is said to be {said}, and is {newest}"
+
+
+@invariant
+def what_is_discarded_does_not_go_on(world: World) -> str | None:
+    """I6: so no turn that is taken back begins, and none that begins later sees it."""
+    live = [x for x in world.record.live if x.cancelled is None]
+    kept = [x.turn for x in live if _session.is_discarded(world.discarded, x.turn)]
+    return f"turns {kept} are discarded and go on" if kept else None
+
+
+@invariant
+def what_is_open_is_in_its_quiet_window(world: World) -> str | None:
+    """Nothing joins a turn that has what it begins with."""
+    for live in world.record.live:
+        task = world.task(live.turn)
+        closed = task is not None and task.phase in (WAITING, READY, WORKING, CLEANING)
+        if live.open and closed:
+            return f"{live} is open, its task is {task.phase if task else None}"
+    return None
 
 
 @invariant
@@ -454,85 +825,34 @@ def stored(record: Record) -> str | None:
 
 
 @invariant
-def what_nobody_cancelled_goes_on(world: World) -> str | None:
-    """Neither `queue` nor `reject` disturbs what is live, nor does what is refused."""
-    disturbed = [x.turn for x in world.tasks if x.told and x.turn not in world.cancelled]
-    return f"turns {disturbed} were cancelled, and nobody wanted that" if disturbed else None
-
-
-@invariant
 def at_rest_nothing_is_live_and_all_that_was_wanted_was_answered(world: World) -> str | None:
-    """I5, I9; at rest no task goes on, no report is under way, and who looks sets none in motion.
+    """I5, I9; at rest no task goes on, and no report or watcher is under way.
 
-    What is wanted is all that nobody interrupted, cancelled or killed: so is the last turn, and so
-    are those that were queued.
+    What is wanted is all that nobody interrupted, cancelled, killed, took back or reset: so is the
+    last turn, and so are those that were queued and what was steered, whoever takes it.
     """
     looked = find_lost(world)
-    if world.reports or looked.tasks != world.tasks or any(True for _ in a_task_goes_on(world)):
+    moves = any(True for _ in a_task_goes_on(world)) or any(x.phase == WINDOW for x in world.tasks)
+    if moves or world.reports or ended_and_watched(world) or looked.tasks != world.tasks:
         return None
     waiting = [x.turn for x in world.tasks if x.phase != OVER]
-    if waiting:
-        return f"turns {waiting} wait for ever"
+    if waiting or world.record.waiting:
+        return f"turns {waiting} and {world.record.waiting} wait for ever"
     for live in world.record.live:
         world = settle(world, live.turn) if over(world, live.turn) else world
     if world.record.live:
         return f"{world.record.live} stay live"
-    for turn, slot in enumerate(world.slots, 1):
-        answered = slot.outcome and slot.outcome.status in ("completed", "failed")
-        if not answered and turn not in world.cancelled:
-            return f"turn {turn} ended as {slot.outcome}, and nobody wanted that"
-    return None
+    done = [x for x in world.slots if x.outcome and x.outcome.status == "completed"]
+    answered = {message for slot in done for message in (*slot.own, *slot.more)}
+    silent = set(range(world.accepted)) - answered - world.excused
+    return f"messages {silent} got no answer, and nobody wanted that" if silent else None
 
 
-# -- The walk. -------------------------------------------------------------------------------------
-
-
-@dataclass
-class Walk:
-    """All worlds that a budget leads to, and how the invariants fare in them."""
-
-    worlds: int = 0
-    happened: set[str] = field(default_factory=set)
-    """The names of the events that happened at all."""
-    broken: dict[str, str] = field(default_factory=dict)
-    """By the name of an invariant or a fault: the shortest story that leads to it."""
-
-    def look_at(self, world: World, story: Callable[[], str]) -> None:
-        """Check all that has to hold."""
-        self.worlds += 1
-        found = {name: holds(world) for name, holds in INVARIANTS.items()}
-        if world.fault is not None:
-            found[world.fault.name] = world.fault.value
-        for name, wrong in found.items():
-            if wrong is not None and name not in self.broken:
-                self.broken[name] = f"{story()}: {wrong}"
-
-
-def walk(budget: Budget, *, until: str | None = None) -> Walk:
-    """Let happen whatever can happen, in every order: each world once, the nearest first.
-
-    `until` is what has to break for the walk to end early.
-    """
-    start = World(budget)
-    came_from: dict[World, tuple[World, str] | None] = {start: None}
-
-    def story(world: World) -> str:
-        labels: list[str] = []
-        step = came_from[world]
-        while step is not None:
-            labels.append(step[1])
-            step = came_from[step[0]]
-        return ", ".join(reversed(labels)) or "at the beginning"
-
-    result = Walk()
-    queue = deque([start])
-    while queue and until not in result.broken:
-        world = queue.popleft()
-        result.look_at(world, partial(story, world))
-        for happens in EVENTS:
-            for label, after in happens(world):
-                result.happened.add(happens.__name__)
-                if after not in came_from:
-                    came_from[after] = (world, label)
-                    queue.append(after)
-    return result
+def what_is_wrong(world: World) -> Iterator[tuple[str, str]]:
+    """The names of what does not hold, and what is wrong."""
+    if world.fault is not None:
+        yield world.fault.name, world.fault.value
+    for name, holds in INVARIANTS.items():
+        wrong = holds(world)
+        if wrong is not None:
+            yield name, wrong

@@ -1,0 +1,553 @@
+"""What a task does with its turn, where no server is needed to see it."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, Generic, TypeVar, cast
+
+import pytest
+import restate
+from restate import TerminalError
+
+from interruptible import Interrupted, Task, Turn, _cancellation, _delegate, _task
+from interruptible._outcome import Ending
+from interruptible._types import Cause, Outcome
+
+T = TypeVar("T")
+
+
+class Given(Generic[T]):
+    """What is awaited and there already."""
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+    def __await__(self) -> Generator[None, None, T]:
+        return self.value
+        yield
+
+
+class Working:
+    """The context of a task: it answers what it was told to, and notes what it is asked for."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.done: list[Any] = []
+
+    def request(self) -> Any:
+        return SimpleNamespace(id="inv-3")
+
+    def generic_call(self, service: str, handler: str, arg: bytes, *, key: str) -> Given[bytes]:
+        self.done.append((service, handler, json.loads(arg), key))
+        return Given(json.dumps(self.answers.pop(0)).encode())
+
+    def generic_send(self, service: str, handler: str, arg: bytes, **options: Any) -> Any:
+        self.done.append((service, handler, json.loads(arg), options))
+        return SimpleNamespace(invocation_id=lambda: Given("inv-sent"))
+
+    def attach_invocation(self, invocation_id: str, serde: Any) -> Given[Any]:
+        self.done.append(f"attach {invocation_id}")
+        return Given(self.answers.pop(0) if self.answers else None)
+
+    def run_typed(self, name: str, action: Callable[[], Any]) -> Given[Any]:
+        self.done.append(name)
+        return Given(action())
+
+    async def sleep(self, delta: timedelta, name: str) -> None:
+        self.done.append((name, delta))
+
+
+class ATask:
+    """A task of the agent `IdleAgent` on turn 3 of a session."""
+
+    def __init__(self, *answers: Any, **body: Any) -> None:
+        self.ctx = Working(*answers)
+        self.watch = SimpleNamespace(cancelled=False, unwinding=self.unwinding)
+        self.ended = False
+        self.body = SimpleNamespace(
+            **{"name": "IdleAgent", "debounce": None, "merges": False, **body}
+        )
+        job: Any = {"session": "key", "turn": 3, "input": [], "after": []}
+        body_, ctx, watch = cast("Any", (self.body, self.ctx, self.watch))
+        self.work = _task._Work(body_, ctx, watch, job)
+        self.task = Task(self.work, [said("before"), said("now")], [said("now")])
+
+    def unwinding(self) -> Any:
+        return self
+
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self.ended = True
+
+
+@pytest.fixture(autouse=True)
+def _without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def shield(future: Awaitable[Any]) -> Any:
+        return await future
+
+    monkeypatch.setattr(_task, "shield", shield)
+    monkeypatch.setattr(_delegate, "shield", shield)
+
+
+def said(content: str) -> Any:
+    return {"role": "user", "content": content}
+
+
+def put_out(content: str) -> Any:
+    return {"role": "assistant", "content": content}
+
+
+# -- What a turn puts out and takes. ---------------------------------------------------------------
+
+
+def test_what_is_put_out_is_in_the_conversation_and_in_the_outcome() -> None:
+    made = ATask()
+    made.task.append("one", {"role": "assistant", "content": "two"})
+    made.task.append()
+    assert made.task.messages == [said("before"), said("now"), put_out("one"), put_out("two")]
+    assert made.task.input == [said("now")]
+    assert made.work.outcome("completed") == {
+        "turn": 3,
+        "status": "completed",
+        "messages": [put_out("one"), put_out("two")],
+    }
+
+
+def test_a_steered_message_is_taken_where_the_task_asks_for_it() -> None:
+    first = [[[1, 3, 4, True, False], said("faster")], [[4, 3, 4, True, False], said("and louder")]]
+    made = ATask(first, [], [[[5, 3, 4, True, False], said("faster")]])
+    made.task.append("one")
+    assert asyncio.run(made.task.steering()) == [said("faster"), said("and louder")]
+    assert asyncio.run(made.task.steering()) == []
+    made.task.append("two")
+    assert asyncio.run(made.task.steering()) == [said("faster")]
+    messages = [
+        put_out("one"),
+        said("faster"),
+        said("and louder"),
+        put_out("two"),
+        said("faster"),
+    ]
+    assert made.task.messages == [said("before"), said("now"), *messages]
+    assert made.work.outcome("completed") == {
+        "turn": 3,
+        "status": "completed",
+        "messages": messages,
+        "taken": [(1, 1), (4, 2), (5, 4)],
+    }
+    asked = {"turn": 3, "waited": True, "begins": False}
+    assert made.ctx.done == [("IdleAgent", "take", asked, "key")] * 3
+
+
+def test_the_places_of_what_was_taken_are_those_among_the_messages_that_are_kept() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    calling = {"role": "assistant", "content": None, "tool_calls": [call]}
+    result = {"role": "tool", "tool_call_id": "1", "content": "3"}
+    made = ATask([[[1, 3, 4, True, False], said("faster")]])
+    made.task.append({"role": "assistant", "content": " "}, calling)
+    asyncio.run(made.task.steering())
+    made.task.append(result)
+    assert made.work.outcome("interrupted") == {
+        "turn": 3,
+        "status": "interrupted",
+        "messages": [calling, result, said("faster")],
+        "taken": [(1, 2)],
+    }
+
+
+def test_what_was_taken_and_is_unfit_for_a_model_has_no_place_and_so_stays_as_it_was_said() -> None:
+    blank = {"role": "user", "content": [{"type": "text", "text": " "}]}
+    made = ATask([[[1, 3, 4, True, False], blank], [[2, 3, 4, True, False], said("faster")]])
+    asyncio.run(made.task.steering())
+    assert made.work.outcome("completed") == {
+        "turn": 3,
+        "status": "completed",
+        "messages": [said("faster")],
+        "taken": [(2, 0)],  # the session adds what it does not find here
+    }
+
+
+# -- What a step says. -----------------------------------------------------------------------------
+
+
+def test_what_takes_the_pieces_is_read_outside_a_step_and_called_in_one() -> None:
+    made = ATask()
+    assert made.work.streams is False
+    partial = made.task.partial
+    assert made.work.streams is True
+    with pytest.raises(RuntimeError) as caught:
+        partial("Once")
+    assert str(caught.value) == (
+        "`task.partial` was called outside of a step. Call it in what `ctx.run_typed` runs."
+    )
+    step = _cancellation._Step(1, lambda: None, (), {}, shielded=False)
+    token = _cancellation._running.set(step)
+    try:
+        partial("Once")
+        partial(" upon")
+        with pytest.raises(RuntimeError) as caught:
+            _ = made.task.partial
+    finally:
+        _cancellation._running.reset(token)
+    assert step.said == ["Once", " upon"]
+    assert str(caught.value) == (
+        "`task.partial` was read inside a step. Read it outside, and give it to the step as an "
+        "argument."
+    )
+
+
+@pytest.mark.parametrize(
+    ("streams", "partials", "cut_off"),
+    [
+        (False, [], {}),
+        (True, [], {}),
+        (True, ["Once upon", "There was"], {"partial": 2}),
+    ],
+)
+def test_what_was_cut_off_is_journaled_once_and_stands_last_whatever_is_put_out_after_it(
+    streams: bool, partials: list[str], cut_off: dict[str, Any]
+) -> None:
+    async def on_interrupted(ctx: Any, task: Task) -> None:
+        task.append("bye")
+
+    made = ATask(on_interrupted=on_interrupted)
+    made.watch.partials = partials
+    made.task.append("one")
+    if streams:
+        assert made.task.partial is not None
+    outcome = asyncio.run(_task._interrupted(made.work, made.task, Interrupted()))
+    assert outcome == {
+        "turn": 3,
+        "status": "interrupted",
+        "messages": [put_out("one"), put_out("bye"), *map(put_out, partials)],
+        **cut_off,
+    }
+    assert made.ctx.done == (["partial answer"] if streams else [])
+
+
+def test_a_turn_that_was_interrupted_before_it_began_is_not_told() -> None:
+    made = ATask()  # it has no `on_interrupted`
+    outcome = asyncio.run(_task._interrupted(made.work, None, Interrupted()))
+    assert outcome == {"turn": 3, "status": "interrupted", "messages": []}
+    assert made.ctx.done == []
+
+
+# -- Why it was cancelled. -------------------------------------------------------------------------
+
+
+def test_a_turn_that_is_not_cancelled_has_no_cause() -> None:
+    made = ATask()
+    with pytest.raises(RuntimeError) as caught:
+        asyncio.run(made.task.cause())
+    assert str(caught.value) == (
+        "task.cause() was called in a turn that is not cancelled. Catch `Interrupted`."
+    )
+    assert made.ctx.done == []
+
+
+def test_a_cause_is_asked_for_one_way_so_that_no_cancellation_breaks_it_off() -> None:
+    made = ATask("rolled back: typo")
+    made.watch.cancelled = True
+    assert asyncio.run(made.task.cause()) == Cause("rolled back", None, "typo")
+    assert made.ctx.done == [
+        ("IdleAgent", "get_cause", {"turn": 3}, {"key": "key"}),
+        "attach inv-sent",
+    ]
+
+
+# -- Agents that call agents. ----------------------------------------------------------------------
+
+RECEIPT = {"turn": 7, "task_id": "inv-7", "status": "running", "interrupted": []}
+SEARCHER: Any = SimpleNamespace(name="SearchAgent")
+
+
+def sent(body: Any, number: int) -> list[Any]:
+    """A message to the other agent, and the wait for its receipt."""
+    options = {"key": "theirs", "idempotency_key": f"inv-3/{number}"}
+    return [("SearchAgent", "message", body, options), "attach inv-sent"]
+
+
+def test_each_message_to_another_agent_has_a_key_of_its_own_and_in_the_background_a_receipt() -> (
+    None
+):
+    made = ATask(RECEIPT, RECEIPT, RECEIPT)
+
+    async def delegate() -> None:
+        delegate, parts = made.task.delegate, [{"type": "text", "text": "Hi"}]
+        assert await delegate(SEARCHER, "theirs", "Hi", background=True) == RECEIPT
+        assert await delegate("SearchAgent", "theirs", parts, background=True) == RECEIPT
+        assert await delegate(SEARCHER, "theirs", "Hi", policy="queue", background=True) == RECEIPT
+
+    asyncio.run(delegate())
+    assert made.ctx.done == [
+        *sent({"content": "Hi"}, 1),
+        *sent({"content": [{"type": "text", "text": "Hi"}]}, 2),
+        *sent({"content": "Hi", "policy": "queue"}, 3),
+    ]
+
+
+def wait_for(
+    monkeypatch: pytest.MonkeyPatch, *, raises: Sequence[BaseException | None]
+) -> Iterator[BaseException | None]:
+    """What becomes of each wait for something; returns what is left of it."""
+    left = iter(raises)
+
+    async def wait_completed(*_: Any) -> None:
+        error = next(left)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(restate, "wait_completed", wait_completed)
+    return left
+
+
+@pytest.mark.parametrize("reported", [True, False])
+def test_the_outcome_of_another_agent_is_what_a_caller_of_it_sees_and_the_killed_are_settled(
+    monkeypatch: pytest.MonkeyPatch, reported: bool
+) -> None:
+    outcome: Any = {"turn": 7, "status": "completed", "messages": [], "taken": [[1, 0]]}
+
+    async def ending(ctx: Any, turn: int, task: Any) -> Ending:
+        return Ending(outcome, reported)
+
+    monkeypatch.setattr(_delegate, "ending", ending)
+    wait_for(monkeypatch, raises=[None])
+    made = ATask(RECEIPT)
+    answer: Outcome = asyncio.run(made.task.delegate(SEARCHER, "theirs", "Hi"))
+    assert answer == {"turn": 7, "status": "completed", "messages": []}
+    settle = ("SearchAgent", "settle", {"outcome": outcome, "ended": []}, {"key": "theirs"})
+    assert made.ctx.done == [
+        *sent({"content": "Hi"}, 1),
+        "attach inv-7",
+        *([] if reported else [settle]),
+    ]
+    assert made.ended
+
+
+def test_who_is_interrupted_cancels_that_turn_of_the_other_agent_and_waits_for_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left = wait_for(monkeypatch, raises=[Interrupted(), None])
+    made = ATask(RECEIPT)
+    with pytest.raises(Interrupted):
+        asyncio.run(made.task.delegate(SEARCHER, "theirs", "Hi"))
+    why = {"turn": 7, "reason": "the agent that asked for it was interrupted"}
+    assert made.ctx.done == [
+        *sent({"content": "Hi"}, 1),
+        "attach inv-7",
+        ("SearchAgent", "cancel", why, {"key": "theirs"}),
+    ]
+    assert made.ended
+    assert list(left) == []  # it was waited for twice
+
+
+def test_a_message_that_the_other_agent_refuses_is_the_callers_to_handle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def shield(future: Awaitable[Any]) -> Any:
+        if await future is None:
+            raise TerminalError("policy: turn 1 is live, and the policy is reject.", 423)
+        return "inv-sent"
+
+    monkeypatch.setattr(_delegate, "shield", shield)
+    made = ATask(None)
+    with pytest.raises(TerminalError, match="policy is reject") as caught:
+        asyncio.run(made.task.delegate(SEARCHER, "theirs", "Hi", policy="reject"))
+    assert (caught.value.status_code, isinstance(caught.value, Interrupted)) == (423, False)
+    assert made.ctx.done == sent({"content": "Hi", "policy": "reject"}, 1)
+
+
+# -- What a task begins with. ----------------------------------------------------------------------
+
+
+def a_turn(number: int, **more: Any) -> Any:
+    """The record of an earlier turn."""
+    turn = {"turn": number, "status": "completed", "input": [said(f"message {number}")]}
+    return {**turn, "messages": [put_out(f"answer {number}")], **more}
+
+
+def loaded(*turns: Any, steered: Sequence[Any] = (), waiting: bool = False) -> dict[str, Any]:
+    """What the object knows of the turns before."""
+    return {"turns": list(turns), "steered": list(steered), "waiting": waiting}
+
+
+def all_that_was_said(turns: Sequence[Turn]) -> list[Any]:
+    return [message for turn in turns for message in (*turn["input"], *turn["messages"])]
+
+
+def begin(
+    made: ATask, monkeypatch: pytest.MonkeyPatch, *after: tuple[int, bool], late: Sequence[int] = ()
+) -> Task:
+    """The task as it begins, once its predecessors have ended.
+
+    Args:
+        made: The task, with what it is answered.
+        monkeypatch: For what needs a server.
+        after: Its predecessors, and which of them were cancelled.
+        late: Those that it waits for no longer.
+    """
+
+    async def wait(*_: Any) -> set[int]:
+        made.ctx.done.append("wait")
+        return set(late)
+
+    async def ending(ctx: Any, turn: int, task: Any) -> Ending:
+        outcome, reported = await task
+        return Ending({"turn": turn, **outcome}, reported)
+
+    monkeypatch.setattr(_task, "_wait", wait)
+    monkeypatch.setattr(_task, "ending", ending)
+    predecessors = [
+        {"turn": turn, "task_id": f"inv-{turn}", "cancelled": cancelled}
+        for turn, cancelled in after
+    ]
+    vars(made.body).setdefault("conversation", all_that_was_said)
+    job: Any = {"session": "key", "turn": 3, "input": [said("now")], "after": predecessors}
+    return asyncio.run(_task._begin(made.work, job))
+
+
+LOAD = ("IdleAgent", "load", {"before": 3}, "key")
+TAKE_TO_BEGIN = ("IdleAgent", "take", {"turn": 3, "waited": True, "begins": True}, "key")
+TAKE_IN_WINDOW = ("IdleAgent", "take", {"turn": 3, "waited": False, "begins": True}, "key")
+CUT_OFF: Any = {"status": "interrupted", "messages": [put_out("so far")]}
+
+
+def test_a_task_that_interrupts_loads_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = a_turn(2, status="running", messages=[], reason="interrupted by turn 3")
+    made = ATask((CUT_OFF, True), loaded(a_turn(1), running))
+    task = begin(made, monkeypatch, (2, True))
+    assert made.ctx.done == ["attach inv-2", LOAD, "wait"]
+    assert task.messages == [
+        said("message 1"),
+        put_out("answer 1"),
+        said("message 2"),
+        put_out("so far"),
+        said("now"),
+    ]
+    assert task.input == [said("now")]
+    assert made.work.ended == [2]
+
+
+def test_a_queued_task_loads_when_it_has_waited_and_takes_what_was_left_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    earlier = [[1, 3, 3, True, True], said("earlier")]
+    later = [[2, 3, 4, True, True], said("later")]
+    seen: list[Any] = []
+
+    def conversation(turns: Sequence[Turn]) -> list[Any]:
+        seen.extend(turns)
+        return [said("in short")]
+
+    made = ATask(
+        (CUT_OFF, True),
+        loaded(a_turn(1), a_turn(2), waiting=True),
+        [earlier, later],
+        conversation=conversation,
+    )
+    task = begin(made, monkeypatch, (2, False))
+    assert made.ctx.done == ["attach inv-2", "wait", LOAD, TAKE_TO_BEGIN]
+    assert task.input == [said("earlier"), said("now"), said("later")]
+    assert task.messages == [said("in short"), *task.input]
+    assert seen == [a_turn(1), a_turn(2)]  # what is settled is as the session has it
+
+
+def test_a_queued_task_takes_nothing_where_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ATask((CUT_OFF, True), loaded(a_turn(1), a_turn(2)))
+    task = begin(made, monkeypatch, (2, False))
+    assert made.ctx.done == ["attach inv-2", "wait", LOAD]
+    assert task.input == [said("now")]
+
+
+def test_what_was_steered_at_a_predecessor_and_is_not_this_tasks_stays_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = a_turn(2, status="running", messages=[])
+    steered = [
+        [[1, 2, 3, True, False], said("taken")],
+        [[2, 2, 3, False, False], said("left")],
+        [[3, 1, 3, False, False], said("of another")],
+    ]
+    ended = {"status": "interrupted", "messages": [said("taken"), put_out("a")], "taken": [[1, 0]]}
+    made = ATask((ended, True), loaded(running, steered=steered))
+    task = begin(made, monkeypatch, (2, True))
+    assert task.messages == [
+        said("message 2"),
+        said("taken"),
+        put_out("a"),
+        said("left"),
+        said("now"),
+    ]
+
+
+def test_what_passed_on_from_a_predecessor_to_this_task_is_not_that_ones_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = a_turn(2, status="running", messages=[])
+    passed, kept = ([[x, 2, 3, False, False], said(f"steered {x}")] for x in (1, 2))
+    killed = {"status": "killed", "messages": []}
+    now_mine = [[1, 3, 3, True, True], said("steered 1")]
+    made = ATask((killed, True), loaded(running, steered=[passed, kept], waiting=True), [now_mine])
+    task = begin(made, monkeypatch, (2, False))
+    assert task.input == [said("steered 1"), said("now")]
+    assert task.messages == [said("message 2"), said("steered 2"), *task.input]
+
+
+def test_a_predecessor_that_did_not_report_is_settled_and_one_that_takes_too_long_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    killed = {"status": "killed", "messages": []}
+    turns = [a_turn(x, status="running", messages=[]) for x in (1, 2)]
+    made = ATask((killed, False), (CUT_OFF, True), loaded(*turns))
+    task = begin(made, monkeypatch, (1, True), (2, True), late=[2])
+    settled = {"outcome": {"turn": 1, **killed}, "ended": []}
+    assert made.ctx.done == [
+        "attach inv-1",
+        "attach inv-2",
+        LOAD,
+        "wait",
+        ("IdleAgent", "settle", settled, {"key": "key"}),
+    ]
+    assert task.messages == [said("message 1"), said("message 2"), said("now")]
+    assert made.work.ended == [1]
+
+
+def test_a_predecessor_that_is_discarded_is_waited_for_and_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = ATask((CUT_OFF, True), loaded(a_turn(1)))
+    task = begin(made, monkeypatch, (2, True))
+    assert task.messages == [said("message 1"), put_out("answer 1"), said("now")]
+    assert made.work.ended == [2]
+
+
+QUIET = timedelta(milliseconds=300)
+
+
+@pytest.mark.parametrize(
+    ("merges", "takes", "windows", "expected"),
+    [
+        (False, [], 1, [said("now")]),
+        (True, [[]], 1, [said("now")]),
+        (
+            True,
+            [[[[1, 3, 3, True, True], said("one")]], [[[2, 3, 4, True, True], said("two")]], []],
+            3,
+            [said("one"), said("now"), said("two")],
+        ),
+    ],
+)
+def test_a_task_waits_until_it_is_quiet_and_begins_with_all_that_came(
+    monkeypatch: pytest.MonkeyPatch,
+    merges: bool,
+    takes: list[Any],
+    windows: int,
+    expected: list[Any],
+) -> None:
+    made = ATask(loaded(), *takes, debounce=QUIET, merges=merges)
+    task = begin(made, monkeypatch)
+    window = [("debounce", QUIET), *([TAKE_IN_WINDOW] if merges else [])]
+    assert made.ctx.done == [LOAD, *window * windows, "wait"]
+    assert task.input == expected
