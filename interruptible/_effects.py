@@ -109,12 +109,17 @@ def carry_out(
 
 
 async def begin(
-    agent: Settings, ctx: ObjectContext, record: Record, turn: int, messages: list[Message]
+    agent: Settings,
+    ctx: ObjectContext,
+    record: Record,
+    turn: int,
+    messages: list[Message],
+    time: RestateDurableFuture[float],
 ) -> str:
-    """Send the task of a new turn and store its id, which is returned."""
+    """Send the task of a new turn and store its id, which is returned, and the time."""
     handle = _dispatch(agent, ctx, record, turn, messages, _history.at_hand(record, turn))
     task_id = await shield(handle.invocation_id())
-    store(ctx, _session.dispatched(record, turn, task_id))
+    store(ctx, _session.dispatched(record, turn, task_id, await shield(now(time))))
     return task_id
 
 

@@ -52,17 +52,9 @@ def steered_key(number: int) -> str:
 # -- To write. -------------------------------------------------------------------------------------
 
 
-def begin(
-    ctx: ObjectContext, record: Record, turn: int, messages: list[Message], accepted_at: int
-) -> Record:
+def begin(ctx: ObjectContext, record: Record, turn: int, messages: list[Message]) -> Record:
     """Add a new turn to the tail."""
-    new: Turn = {
-        "turn": turn,
-        "status": "running",
-        "input": messages,
-        "messages": [],
-        "accepted_at": accepted_at,
-    }
+    new: Turn = {"turn": turn, "status": "running", "input": messages, "messages": []}
     return record._replace(tail=(*record.tail, _kept(ctx, new)))
 
 
@@ -324,6 +316,8 @@ def _discarded(entry: Entry) -> Entry:
 
 def _of_live(turn: Turn, live: Live) -> Turn:
     turn = {**turn, "task_id": live.task_id}
+    if live.accepted_at is not None:
+        turn["accepted_at"] = live.accepted_at
     if live.cancelled is not None:
         turn["reason"] = live.cancelled
     return turn

@@ -55,15 +55,14 @@ async def message(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     over = {x.turn for x in record.live} - {x.turn for x in seen.live}
     step = _session.message(record, policy, keep_queued=agent.keep_queued, merge=merge, over=over)
     step, pages = await _effects.with_discarded(ctx, step)
-    accepted_at = await _effects.now(time)
     if step.dispatch is None:
         return _steer(agent, ctx, step, request.message)
     turn, messages = step.dispatch, [request.message]
-    step = step._replace(record=_history.begin(ctx, step.record, turn, messages, accepted_at))
+    step = step._replace(record=_history.begin(ctx, step.record, turn, messages))
     carry_out(ctx, step, pages)
     receipt: Receipt = {
         "turn": turn,
-        "task_id": await _effects.begin(agent, ctx, step.record, turn, messages),
+        "task_id": await _effects.begin(agent, ctx, step.record, turn, messages, time),
         "status": "waiting" if seen.live else "running",
         "interrupted": [x.turn for x in step.cancel],
     }
@@ -206,10 +205,10 @@ async def settle_turn(agent: Settings, ctx: ObjectContext, body: Settlement) -> 
         for x in (*settling.keep, *settling.begin):
             ctx.clear(_history.steered_key(x.number))
         if turn is not None:
-            record = _history.begin(ctx, record, turn, begun, ended_at)
+            record = _history.begin(ctx, record, turn, begun)
         _effects.store(ctx, record)
         if turn is not None:
-            await _effects.begin(agent, ctx, record, turn, begun)
+            await _effects.begin(agent, ctx, record, turn, begun, time)
         if settling.heir is not None:
             _effects.send(ctx, agent.name, "recover", {"turn": settling.heir})
     for turn in body.get("ended", []):
