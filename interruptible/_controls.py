@@ -1,15 +1,13 @@
 """The handlers of the agent's virtual object that change or show what was said."""
 
 import json
-from itertools import groupby
 from typing import Any
 
 from restate import ObjectContext, ObjectSharedContext, TerminalError
 
 from interruptible import _effects, _history, _session
 from interruptible._effects import Settings, carry_out, checked, require
-from interruptible._history import page_key
-from interruptible._session import Record, is_discarded
+from interruptible._session import Record
 from interruptible._types import (
     Cancelled,
     Forked,
@@ -30,24 +28,23 @@ async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     turn = checked(turn_in, body)
     time = ctx.time()
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
-    discarded = await _effects.load_discarded(ctx)
     if turn is None:
-        turn = (_session.newest(record, discarded) if record is not None else None) or 1
+        turn = (await _history.newest(ctx, record) if record is not None else None) or 1
     record = require(record, turn)
-    old = await _history.read(ctx, record, discarded, range(turn, turn + 1))
-    if not old or is_discarded(discarded, turn):
+    old = await _history.read(ctx, record, range(turn, record.next))
+    if not old or old[0]["turn"] != turn or old[0].get("discarded"):
         raise TerminalError(f"turn: {turn} is no part of the conversation any more.", 404)
     step = _session.regenerate(record, turn, merge=agent.merges)
-    accepted_at = await _effects.now(time)
+    step, pages = await _effects.with_discarded(ctx, step)
     new, messages = record.next, _history.asked(old[0])
-    _history.begin(ctx, new, messages, accepted_at)
-    carry_out(ctx, step, discarded)
+    step = step._replace(record=_history.begin(ctx, step.record, new, messages))
+    carry_out(ctx, step, pages)
     return {
         "turn": new,
-        "task_id": await _effects.begin(agent, ctx, step.record, new, messages),
+        "task_id": await _effects.begin(agent, ctx, step.record, new, messages, time),
         "status": "waiting" if record.live else "running",
         "interrupted": [x.turn for x in step.cancel],
-        "discarded": _freshly(discarded, step.discard),
+        "discarded": _in_conversation(old),
     }
 
 
@@ -56,12 +53,12 @@ async def rewind(agent: Settings, ctx: ObjectContext, body: Any) -> Rewound:
     turn, reason = checked(rewind_in, body)
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
     record = require(record, turn)
-    discarded = await _effects.load_discarded(ctx)
-    step = _session.rewind(record, turn, reason)
-    carry_out(ctx, step, discarded)
+    old = await _history.read(ctx, record, range(turn, record.next), bare=True)
+    step, pages = await _effects.with_discarded(ctx, _session.rewind(record, turn, reason))
+    carry_out(ctx, step, pages)
     return {
         "cancelled": [x.turn for x in step.cancel],
-        "discarded": _freshly(discarded, step.discard),
+        "discarded": _in_conversation(old),
     }
 
 
@@ -73,7 +70,8 @@ async def reset(agent: Settings, ctx: ObjectContext, body: Any) -> Cancelled:
         return {"cancelled": []}
     step = _session.rewind(record, 1, reason)
     stale = await _history.settled_keys(ctx, record)
-    carry_out(ctx, step)
+    record, _ = await _history.discard(ctx, _history.without_settled(step.record), step.discard)
+    carry_out(ctx, step._replace(record=record))
     for key in stale:
         ctx.clear(key)
     return {"cancelled": [x.turn for x in step.cancel]}
@@ -92,8 +90,7 @@ async def fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Forked:
         raise TerminalError(
             f"turn: turn {live.turn} is live. Wait for it, or fork at an earlier one.", 423
         )
-    discarded = await _effects.load_discarded(ctx)
-    turns = await _history.read(ctx, record, discarded, range(1, last + 1))
+    turns = await _history.read(ctx, record, range(1, last + 1))
     turns = [turn for turn in turns if not turn.get("discarded")]
     last = turns[-1]["turn"] if turns else 0
     copy = {"next": last + 1, "turns": turns}
@@ -105,10 +102,8 @@ async def adopt(_: Settings, ctx: ObjectContext, body: Any) -> None:
     """For `fork`: begin this session with the turns of another."""
     if await _effects.load(ctx) is not None:
         raise TerminalError("session: there is one of this key already. Choose another.", 412)
-    turns: list[Turn] = body["turns"]
-    for _page, of_page in groupby(turns, lambda turn: page_key(turn["turn"])):
-        _history.store(ctx, [], list(of_page))
-    _effects.store(ctx, _effects.new_record(ctx)._replace(next=body["next"]))
+    record = _effects.new_record(ctx)._replace(next=body["next"])
+    _effects.store(ctx, _history.adopt(ctx, record, body["turns"]))
 
 
 async def get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> Turns:
@@ -119,10 +114,9 @@ async def get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> Turns:
         return {"turns": [], "before": None}
     stop = record.next if before is None else max(1, min(before, record.next))
     start = max(1, stop - limit)
-    discarded = await _effects.load_discarded(ctx)
-    turns = await _history.read(ctx, record, discarded, range(start, stop))
+    turns = await _history.read(ctx, record, range(start, stop))
     return {"turns": turns, "before": start if start > 1 else None}
 
 
-def _freshly(discarded: _session.Discarded, turns: Any) -> list[int]:
-    return [turn for turn in turns if not is_discarded(discarded, turn)]
+def _in_conversation(turns: list[Turn]) -> list[int]:
+    return [turn["turn"] for turn in turns if not turn.get("discarded")]

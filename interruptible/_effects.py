@@ -22,9 +22,9 @@ from interruptible import _history, _session
 from interruptible._cancellation import shield
 from interruptible._history import JSON
 from interruptible._outcome import Ending, ending
-from interruptible._session import Discarded, Live, Record, Step
+from interruptible._session import Live, Record, Step
 from interruptible._task import Body, cancelled_signal
-from interruptible._types import Dispatch, Message, Outcome, Policy, Refusal, Settlement
+from interruptible._types import Dispatch, Message, Outcome, Policy, Refusal, Settlement, Turn
 
 T = TypeVar("T")
 AnyContext = ObjectContext | ObjectSharedContext
@@ -67,11 +67,6 @@ async def load(ctx: AnyContext) -> Record | None:
     return None if stored is None else _session.load(stored)
 
 
-async def load_discarded(ctx: AnyContext) -> Discarded:
-    """The turns that are left out of the conversation."""
-    return tuple((first, last) for first, last in await ctx.get("discarded", serde=JSON) or ())
-
-
 def new_record(ctx: ObjectContext) -> Record:
     """A session that has had no message."""
     return Record(epoch=f"{ctx.random().getrandbits(32):08x}")
@@ -87,16 +82,25 @@ def store(ctx: ObjectContext, record: Record) -> None:
     ctx.set("session", _session.dump(record), serde=JSON)
 
 
-def carry_out(ctx: ObjectContext, step: Step, discarded: Discarded = ()) -> None:
-    """Cancel and discard what a step says, and store its record.
+async def with_discarded(
+    ctx: ObjectContext, step: Step
+) -> tuple[Step, dict[str, list[_history.Entry]]]:
+    """A step with the turns marked that it discards, and the pages that this changes."""
+    record, pages = await _history.discard(ctx, step.record, step.discard)
+    return step._replace(record=record), pages
+
+
+def carry_out(
+    ctx: ObjectContext, step: Step, pages: dict[str, list[_history.Entry]] | None = None
+) -> None:
+    """Cancel what a step says, and store its record and what else changed.
 
     The cancels come first: killed in between, a session must not believe in one it never sent.
     """
     for x in step.cancel:
         if x.task_id is not None:
             ctx.cancel_invocation(x.task_id)
-    if step.discard:
-        ctx.set("discarded", _session.discard(discarded, step.discard), serde=JSON)
+    _history.write(ctx, pages or {})
     store(ctx, step.record)
     for x in step.cancel:
         for behind in step.record.live:
@@ -105,12 +109,17 @@ def carry_out(ctx: ObjectContext, step: Step, discarded: Discarded = ()) -> None
 
 
 async def begin(
-    agent: Settings, ctx: ObjectContext, record: Record, turn: int, messages: list[Message]
+    agent: Settings,
+    ctx: ObjectContext,
+    record: Record,
+    turn: int,
+    messages: list[Message],
+    time: RestateDurableFuture[float],
 ) -> str:
-    """Send the task of a new turn and store its id, which is returned."""
-    handle = _dispatch(agent, ctx, record, turn, messages)
+    """Send the task of a new turn and store its id, which is returned, and the time."""
+    handle = _dispatch(agent, ctx, record, turn, messages, _history.at_hand(record, turn))
     task_id = await shield(handle.invocation_id())
-    store(ctx, _session.dispatched(record, turn, task_id))
+    store(ctx, _session.dispatched(record, turn, task_id, await shield(now(time))))
     return task_id
 
 
@@ -163,23 +172,24 @@ async def outcome(agent: Settings, ctx: ObjectSharedContext, record: Record, tur
     if now is not None and now.find(turn) is not None:
         settlement: Settlement = {"outcome": end.outcome}
         await ctx.generic_call(agent.name, "settle", json.dumps(settlement).encode(), key=ctx.key())
-    return await recorded(ctx, turn)
+        now = await load(ctx)
+    return await recorded(ctx, now, turn)
 
 
-async def recorded(ctx: ObjectSharedContext, turn: int) -> Outcome:
+async def recorded(ctx: ObjectSharedContext, record: Record | None, turn: int) -> Outcome:
     """The outcome of a settled turn."""
-    record = await _history.read_one(ctx, turn)
-    if record is None:
+    turns = await _history.read(ctx, record or Record(""), range(turn, turn + 1))
+    if not turns:
         raise TerminalError(f"turn: {turn} was removed from this session.", 404)
     outcome: Outcome = {
         "turn": turn,
-        "status": record["status"],
-        "messages": record["messages"],
+        "status": turns[0]["status"],
+        "messages": turns[0]["messages"],
     }
-    if "error" in record:
-        outcome["error"] = record["error"]
-    if "partial" in record:
-        outcome["partial"] = record["partial"]
+    if "error" in turns[0]:
+        outcome["error"] = turns[0]["error"]
+    if "partial" in turns[0]:
+        outcome["partial"] = turns[0]["partial"]
     return outcome
 
 
@@ -190,7 +200,7 @@ def send(ctx: AnyContext, agent: str, handler: str, body: Any) -> None:
 
 async def _find(agent: Settings, ctx: AnyContext, record: Record, turn: int) -> str:
     """Send a turn's task once more: Restate answers with the same invocation."""
-    messages = await _history.begun_with(ctx, turn)
+    messages = await _history.begun_with(ctx, record, turn)
     return await _dispatch(agent, ctx, record, turn, messages).invocation_id()
 
 
@@ -200,6 +210,7 @@ def _dispatch(
     record: Record,
     turn: int,
     messages: list[Message],
+    turns: list[Turn] | None = None,
 ) -> SendHandle:
     job: Dispatch = {
         "session": ctx.key(),
@@ -211,6 +222,8 @@ def _dispatch(
             if x.task_id is not None
         ],
     }
+    if turns is not None:
+        job["turns"] = turns
     return ctx.generic_send(
         agent.task_name,
         "run_task",

@@ -1,40 +1,46 @@
 """Where the turns of a session are kept, and the conversation that they make.
 
-A live turn has a key of its own, `turn/<n>`, so that a message writes only itself, and so has a
-steered message, `steered/<n>`, until its turn is settled. A settled turn moves into a page of
-sixteen, `page/<p>`, so that a long history is a few reads; one that is too large for a page keeps
-its key, and the page names it.
+The latest turns are in the session's record itself, its tail: whoever has read the record of a
+short conversation has all of it. When the tail outgrows its bound, settled turns move into pages of
+sixteen, `page/<p>`, so that a long history is a few reads and a message costs the same in any. A
+turn that is large has a key of its own, `turn/<n>`, and only its number stands where it would. A
+steered message has one, `steered/<n>`, until its turn is settled.
 """
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from itertools import groupby
 from typing import Any, Final, cast
 
 from restate import ObjectContext, ObjectSharedContext
 from restate.serde import JsonSerde, Serde
 
-from interruptible._session import Discarded, Live, Record, Steered, is_discarded
+from interruptible._session import Live, Record, Steered
 from interruptible._types import Message, TaskOutcome, Turn, output
 
 JSON: Final[Serde[Any]] = JsonSerde()
 TURNS_PER_PAGE: Final = 16
-LARGE: Final = 16 * 1024
-"""Bytes from which on a turn stays out of its page: what bounds the cost of settling."""
+LARGE: Final = 4 * 1024
+"""Bytes from which on a turn has a key of its own."""
+TAIL: Final = 8 * 1024
+"""Bytes that the tail has at most once a turn is settled; then it is made half as long."""
 
-Note = Callable[[Turn], "str | Message | None"]
 AnyContext = ObjectContext | ObjectSharedContext
+Note = Callable[[Turn], "str | Message | None"]
 Said = tuple[Steered, Message]
 """A steered message and what it says."""
+Entry = Turn | int
+"""A turn, or the number of a large one; it is negative when the turn is discarded."""
 
 
 def turn_key(turn: int) -> str:
-    """Where a live turn is, and a large one."""
+    """Where a large turn is."""
     return f"turn/{turn}"
 
 
 def page_key(turn: int) -> str:
-    """Where a settled turn is."""
+    """Where a turn is that is not in the tail any more."""
     return f"page/{(turn - 1) // TURNS_PER_PAGE}"
 
 
@@ -43,15 +49,136 @@ def steered_key(number: int) -> str:
     return f"steered/{number}"
 
 
-def begin(ctx: ObjectContext, turn: int, messages: list[Message], accepted_at: int) -> None:
-    """Store a new turn."""
-    ctx.set(turn_key(turn), {"input": messages, "accepted_at": accepted_at}, serde=JSON)
+# -- To write. -------------------------------------------------------------------------------------
 
 
-async def begun_with(ctx: AnyContext, turn: int) -> list[Message]:
+def begin(ctx: ObjectContext, record: Record, turn: int, messages: list[Message]) -> Record:
+    """Add a new turn to the tail."""
+    new: Turn = {"turn": turn, "status": "running", "input": messages, "messages": []}
+    return record._replace(tail=(*record.tail, _kept(ctx, new)))
+
+
+async def settle(
+    ctx: ObjectContext,
+    record: Record,
+    live: Live,
+    outcome: TaskOutcome,
+    kept: Iterable[Said],
+    ended_at: int,
+) -> Record:
+    """Give a turn of the tail its outcome, and move into pages what the tail has outgrown."""
+    (begun,) = await _turns(ctx, [x for x in record.tail if _number(x) == live.turn])
+    turn = finish(_of_live(begun, live), outcome, kept)
+    turn["ended_at"] = ended_at
+    entry: Entry = turn if _size(turn) <= LARGE else _pointer(turn)
+    tail = [entry if _number(x) == live.turn else x for x in record.tail]
+    moving = _outgrown(tail, [x.turn for x in record.live])
+    pages = await _pages(ctx, {page_key(_number(x)) for x in moving})
+    _kept(ctx, turn)
+    for x in moving:
+        pages[page_key(_number(x))].append(x)
+    write(ctx, pages)
+    rest = tuple(x for x in tail if x not in moving)
+    return record._replace(tail=rest, paged=record.paged or bool(moving))
+
+
+async def discard(
+    ctx: ObjectContext, record: Record, turns: Container[int]
+) -> tuple[Record, dict[str, list[Entry]]]:
+    """Leave turns out of the conversation.
+
+    Returns:
+        The record, and the pages to write.
+    """
+    tail = tuple(_discarded(x) if _number(x) in turns else x for x in record.tail)
+    here = {_number(x) for x in tail}
+    others = [n for n in range(record.first, record.next) if n in turns and n not in here]
+    pages = await _pages(ctx, {page_key(n) for n in others if record.paged})
+    for key, page in pages.items():
+        pages[key] = [_discarded(x) if _number(x) in turns else x for x in page]
+    return record._replace(tail=tail), {key: page for key, page in pages.items() if page}
+
+
+def adopt(ctx: ObjectContext, record: Record, turns: Sequence[Turn]) -> Record:
+    """Store the settled turns that a new session begins with."""
+    entries = [_kept(ctx, turn) for turn in turns]
+    moving = _outgrown(entries, ())
+    for key, page in groupby(moving, lambda x: page_key(_number(x))):
+        write(ctx, {key: list(page)})
+    rest = tuple(x for x in entries if x not in moving)
+    return record._replace(tail=rest, paged=bool(moving))
+
+
+def write(ctx: ObjectContext, pages: dict[str, list[Entry]]) -> None:
+    """Write pages."""
+    for key in sorted(pages):
+        ctx.set(key, pages[key], serde=JSON)
+
+
+async def settled_keys(ctx: ObjectContext, record: Record) -> list[str]:
+    """The keys of all that is settled, but for the record."""
+    live = {turn_key(x.turn) for x in record.live}
+    keys = await ctx.state_keys()
+    return [key for key in keys if re.fullmatch(r"(page|turn)/\d+", key) and key not in live]
+
+
+def without_settled(record: Record) -> Record:
+    """The record of a session whose settled turns are removed."""
+    tail = tuple(x for x in record.tail if record.find(_number(x)) is not None)
+    first = min((x.turn for x in record.live), default=record.next)
+    return record._replace(tail=tail, paged=False, first=first)
+
+
+# -- To read. --------------------------------------------------------------------------------------
+
+
+async def read(
+    ctx: AnyContext, record: Record, numbers: range, *, bare: bool = False
+) -> list[Turn]:
+    """The turns with these numbers, in order; `bare` is without what was steered at live ones."""
+    numbers = range(max(numbers.start, record.first), numbers.stop)
+    tail = {_number(x): x for x in record.tail if _number(x) in numbers}
+    steered = await said(ctx, [x for x in record.steered if x.turn in numbers and not bare])
+    keys = {page_key(n) for n in numbers if record.paged and n not in tail}
+    paged = [x for page in (await _pages(ctx, keys)).values() for x in page]
+    entries = {_number(x): x for x in paged if _number(x) in numbers} | tail
+    turns = await _turns(ctx, list(entries.values()))
+    for place, turn in enumerate(turns):
+        live = record.find(turn["turn"])
+        if live is not None and turn["status"] == "running":  # a large one may be settled by now
+            theirs = [x for x in steered if x[0].turn == live.turn]
+            turns[place] = with_steered(_of_live(turn, live), theirs)
+    return turns
+
+
+def at_hand(record: Record, before: int) -> list[Turn] | None:
+    """The conversation before a turn, or `None` if some of it has to be read."""
+    if record.paged or record.steered:
+        return None
+    turns: list[Turn] = []
+    for x in record.tail:
+        if _number(x) >= before or _is_discarded(x):
+            continue
+        if isinstance(x, int):
+            return None
+        live = record.find(x["turn"])
+        turns.append(x if live is None else _of_live(x, live))
+    return turns
+
+
+async def newest(ctx: AnyContext, record: Record) -> int | None:
+    """The last turn that is in the conversation."""
+    in_tail = [_number(x) for x in record.tail if not _is_discarded(x)]
+    if in_tail or not record.paged:
+        return max(in_tail, default=None)
+    turns = await read(ctx, record, range(1, record.next), bare=True)
+    return max((turn["turn"] for turn in turns if not turn.get("discarded")), default=None)
+
+
+async def begun_with(ctx: AnyContext, record: Record, turn: int) -> list[Message]:
     """The messages that a live turn was begun for."""
-    stored = cast("dict[str, Any] | None", await ctx.get(turn_key(turn), serde=JSON))
-    return stored["input"] if stored is not None else []
+    (begun,) = await read(ctx, record, range(turn, turn + 1), bare=True)
+    return begun["input"]
 
 
 async def said(ctx: AnyContext, steered: Iterable[Steered]) -> list[Said]:
@@ -60,28 +187,7 @@ async def said(ctx: AnyContext, steered: Iterable[Steered]) -> list[Said]:
     return [(x, cast("Message", await message)) for x, message in reading]
 
 
-async def settle(
-    ctx: ObjectContext, live: Live, outcome: TaskOutcome, kept: Iterable[Said], ended_at: int
-) -> None:
-    """Move a live turn into its page, with its outcome."""
-    number = outcome["turn"]
-    stored, page = ctx.get(turn_key(number), serde=JSON), ctx.get(page_key(number), serde=JSON)
-    entries = _entries(await page)
-    turn = finish(_begun(live, await stored), outcome, kept)
-    turn["ended_at"] = ended_at
-    store(ctx, entries, [turn])
-    if not _is_large(turn):
-        ctx.clear(turn_key(number))
-
-
-def store(ctx: ObjectContext, page: Sequence[Turn | int], turns: Sequence[Turn]) -> None:
-    """Add settled turns of one page to it."""
-    entries = list(page)
-    for turn in turns:
-        entries.append(turn["turn"] if _is_large(turn) else turn)
-        if _is_large(turn):
-            ctx.set(turn_key(turn["turn"]), turn, serde=JSON)
-    ctx.set(page_key(turns[0]["turn"]), entries, serde=JSON)
+# -- What a turn is made of. -----------------------------------------------------------------------
 
 
 def finish(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Turn:
@@ -122,61 +228,15 @@ def with_joined(turn: int, begun: Sequence[Message], joined: Iterable[Said]) -> 
     return [*earlier, *begun, *(message for x, message in joined if x.at > turn)]
 
 
-async def read(
-    ctx: AnyContext,
-    record: Record,
-    discarded: Discarded,
-    numbers: range,
-    *,
-    bare: bool = False,
-) -> list[Turn]:
-    """The turns with these numbers, in order.
-
-    The live ones are read first: one that is settled meanwhile is then found in its page. If they
-    are to be `bare`, they are without what was steered at them.
-    """
-    live = [(x, ctx.get(turn_key(x.turn), serde=JSON)) for x in record.live if x.turn in numbers]
-    theirs = () if bare else (x for x in record.steered if x.turn in numbers)
-    steered = await said(ctx, theirs)
-    first = numbers.start - (numbers.start - 1) % TURNS_PER_PAGE
-    pages = [
-        ctx.get(page_key(start), serde=JSON) for start in range(first, numbers.stop, TURNS_PER_PAGE)
-    ]
-    turns: dict[int, Turn] = {}
-    for x, reading in live:
-        stored = await reading
-        if stored is not None and "status" not in stored:  # it may be settled by now
-            turns[x.turn] = _running(x, stored, [s for s in steered if s[0].turn == x.turn])
-    large: dict[int, Awaitable[Any]] = {}
-    for page in pages:
-        for entry in _entries(await page):
-            if not isinstance(entry, int):
-                turns[entry["turn"]] = entry
-            elif entry in numbers:
-                large[entry] = ctx.get(turn_key(entry), serde=JSON)
-    for number, large_turn in large.items():
-        turns[number] = cast("Turn", await large_turn)
-    for number, turn in turns.items():
-        if is_discarded(discarded, number):
-            turn["discarded"] = True
-    return [turns[number] for number in sorted(turns) if number in numbers]
-
-
-async def read_one(ctx: ObjectSharedContext, number: int) -> Turn | None:
-    """One settled turn; `None` while it is not settled."""
-    for entry in _entries(await ctx.get(page_key(number), serde=JSON)):
-        if entry == number:
-            return cast("Turn", await ctx.get(turn_key(number), serde=JSON))
-        if not isinstance(entry, int) and entry["turn"] == number:
-            return entry
-    return None
-
-
-async def settled_keys(ctx: ObjectContext, record: Record) -> list[str]:
-    """The keys of all turns that are settled."""
-    live = {turn_key(x.turn) for x in record.live}
-    keys = await ctx.state_keys()
-    return [key for key in keys if re.fullmatch(r"(page|turn)/\d+", key) and key not in live]
+def with_steered(turn: Turn, steered: Sequence[Said]) -> Turn:
+    """The record of a live turn with what was steered at it so far."""
+    turn = turn.copy()
+    joined = (x for x in steered if x[0].joined)
+    turn["input"] = with_joined(turn["turn"], turn["input"], joined)
+    turn["messages"] = [message for x, message in steered if not x.joined]
+    if turn["messages"]:
+        turn["steered"] = list(range(len(turn["messages"])))
+    return turn
 
 
 def asked(turn: Turn) -> list[Message]:
@@ -200,34 +260,68 @@ def conversation(turns: Iterable[Turn], note: Note) -> list[Message]:
     return messages
 
 
-def _is_large(turn: Turn) -> bool:
-    return len(json.dumps(turn)) > LARGE
+# -- What stands in the tail and in pages. ---------------------------------------------------------
 
 
-def _entries(page: Any) -> list[Turn | int]:
-    return cast("list[Turn | int]", page or [])
+def _kept(ctx: ObjectContext, turn: Turn) -> Entry:
+    if _size(turn) <= LARGE:
+        return turn
+    ctx.set(turn_key(turn["turn"]), turn, serde=JSON)
+    return _pointer(turn)
 
 
-def _begun(live: Live, stored: Any) -> Turn:
-    stored = stored or {}
-    turn: Turn = {
-        "turn": live.turn,
-        "status": "running",
-        "input": stored.get("input", []),
-        "messages": [],
-        "task_id": live.task_id,
-    }
-    if "accepted_at" in stored:
-        turn["accepted_at"] = stored["accepted_at"]
+def _pointer(turn: Turn) -> int:
+    return -turn["turn"] if turn.get("discarded") else turn["turn"]
+
+
+async def _turns(ctx: AnyContext, entries: Sequence[Entry]) -> list[Turn]:
+    """The turns that entries stand for, without those that are removed meanwhile."""
+    reading = [(x, ctx.get(turn_key(abs(x)), serde=JSON)) for x in entries if isinstance(x, int)]
+    turns = [x for x in entries if not isinstance(x, int)]
+    for x, large in reading:
+        turn = cast("Turn | None", await large)
+        if turn is not None:
+            turns.append({**turn, "discarded": True} if x < 0 else turn)
+    return sorted(turns, key=lambda turn: turn["turn"])
+
+
+async def _pages(ctx: AnyContext, keys: Iterable[str]) -> dict[str, list[Entry]]:
+    reading = {key: ctx.get(key, serde=JSON) for key in sorted(keys)}
+    return {key: list(await page or []) for key, page in reading.items()}
+
+
+def _outgrown(tail: Sequence[Entry], live: Container[int]) -> list[Entry]:
+    """What has to move into pages: the oldest of those that are settled."""
+    size = sum(map(_size, tail))
+    bound = TAIL // 2 if size > TAIL else TAIL
+    moving: list[Entry] = []
+    for x in tail:
+        if size > bound and _number(x) not in live:
+            moving.append(x)
+            size -= _size(x)
+    return moving
+
+
+def _number(entry: Entry) -> int:
+    return abs(entry) if isinstance(entry, int) else entry["turn"]
+
+
+def _is_discarded(entry: Entry) -> bool:
+    return entry < 0 if isinstance(entry, int) else entry.get("discarded", False)
+
+
+def _discarded(entry: Entry) -> Entry:
+    return -abs(entry) if isinstance(entry, int) else {**entry, "discarded": True}
+
+
+def _of_live(turn: Turn, live: Live) -> Turn:
+    turn = {**turn, "task_id": live.task_id}
+    if live.accepted_at is not None:
+        turn["accepted_at"] = live.accepted_at
     if live.cancelled is not None:
         turn["reason"] = live.cancelled
     return turn
 
 
-def _running(live: Live, stored: Any, steered: Sequence[Said]) -> Turn:
-    turn = _begun(live, stored)
-    turn["input"] = with_joined(live.turn, turn["input"], (x for x in steered if x[0].joined))
-    turn["messages"] = [message for x, message in steered if not x.joined]
-    if turn["messages"]:
-        turn["steered"] = list(range(len(turn["messages"])))
-    return turn
+def _size(entry: Entry) -> int:
+    return len(json.dumps(entry))

@@ -54,16 +54,15 @@ async def message(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
         raise TerminalError(refusal[1], refusal[0])
     over = {x.turn for x in record.live} - {x.turn for x in seen.live}
     step = _session.message(record, policy, keep_queued=agent.keep_queued, merge=merge, over=over)
-    discarded = await _effects.load_discarded(ctx) if step.discard else ()
-    accepted_at = await _effects.now(time)
+    step, pages = await _effects.with_discarded(ctx, step)
     if step.dispatch is None:
         return _steer(agent, ctx, step, request.message)
     turn, messages = step.dispatch, [request.message]
-    _history.begin(ctx, turn, messages, accepted_at)
-    carry_out(ctx, step, discarded)
+    step = step._replace(record=_history.begin(ctx, step.record, turn, messages))
+    carry_out(ctx, step, pages)
     receipt: Receipt = {
         "turn": turn,
-        "task_id": await _effects.begin(agent, ctx, step.record, turn, messages),
+        "task_id": await _effects.begin(agent, ctx, step.record, turn, messages, time),
         "status": "waiting" if seen.live else "running",
         "interrupted": [x.turn for x in step.cancel],
     }
@@ -113,7 +112,7 @@ async def attach(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Outcom
         turn = record.next - 1 if record is not None else 1
     record = require(record, turn)
     if record.find(turn) is None:
-        return await _effects.recorded(ctx, turn)
+        return await _effects.recorded(ctx, record, turn)
     return await _effects.outcome(agent, ctx, record, turn)
 
 
@@ -123,8 +122,7 @@ async def get_history(agent: Settings, ctx: ObjectSharedContext, body: Any) -> l
     record = await _effects.load(ctx)
     if record is None:
         return []
-    discarded = await _effects.load_discarded(ctx)
-    turns = await _history.read(ctx, record, discarded, range(1, record.next))
+    turns = await _history.read(ctx, record, range(1, record.next))
     return _history.conversation(turns, agent.interruption_note)
 
 
@@ -161,8 +159,7 @@ async def load(_: Settings, ctx: ObjectSharedContext, body: Any) -> dict[str, An
     record = await _effects.load(ctx)
     if record is None:
         return {"turns": [], "steered": [], "waiting": False}
-    discarded = await _effects.load_discarded(ctx)
-    turns = await _history.read(ctx, record, discarded, range(1, before), bare=True)
+    turns = await _history.read(ctx, record, range(1, before), bare=True)
     steered = await _history.said(ctx, (x for x in record.steered if x.turn < before))
     return {
         "turns": [turn for turn in turns if not turn.get("discarded")],
@@ -203,15 +200,15 @@ async def settle_turn(agent: Settings, ctx: ObjectContext, body: Settlement) -> 
     if live is not None and settling is not None:
         kept = await _history.said(ctx, settling.keep)
         begun = [message for _, message in await _history.said(ctx, settling.begin)]
-        await _history.settle(ctx, live, outcome, kept, ended_at)
+        record, turn = settling.record, settling.dispatch
+        record = await _history.settle(ctx, record, live, outcome, kept, ended_at)
         for x in (*settling.keep, *settling.begin):
             ctx.clear(_history.steered_key(x.number))
-        record, turn = settling.record, settling.dispatch
         if turn is not None:
-            _history.begin(ctx, turn, begun, ended_at)
+            record = _history.begin(ctx, record, turn, begun)
         _effects.store(ctx, record)
         if turn is not None:
-            await _effects.begin(agent, ctx, record, turn, begun)
+            await _effects.begin(agent, ctx, record, turn, begun, time)
         if settling.heir is not None:
             _effects.send(ctx, agent.name, "recover", {"turn": settling.heir})
     for turn in body.get("ended", []):

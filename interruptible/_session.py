@@ -4,13 +4,10 @@ Given the session's record and an event, each rule returns the new record and wh
 about it. Nothing here knows Restate, so every interleaving can be checked without a server.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 VERSION: Final = 1
-
-Discarded = tuple[tuple[int, int], ...]
-"""The turns that are left out of the conversation, as ranges: the first and the last of each."""
 
 
 class Live(NamedTuple):
@@ -23,6 +20,8 @@ class Live(NamedTuple):
     """Why it was cancelled, once it is."""
     open: bool = False
     """Whether the messages of a burst still join it."""
+    accepted_at: int | None = None
+    """In milliseconds since 1970; `None` until its task's id is known."""
 
 
 class Steered(NamedTuple):
@@ -39,7 +38,7 @@ class Steered(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What a session knows about itself; its size does not depend on the history's."""
+    """What a session knows about itself; its size does not grow with the history."""
 
     epoch: str
     """Sets this session apart from an earlier one of the same key whose state was removed."""
@@ -47,6 +46,12 @@ class Record(NamedTuple):
     live: tuple[Live, ...] = ()
     steered: tuple[Steered, ...] = ()
     """Those of live turns, in the order in which they were accepted."""
+    tail: tuple[Any, ...] = ()
+    """The latest turns, in their order. No rule looks at them; see `_history`."""
+    paged: bool = False
+    """Whether there are turns that the tail does not have."""
+    first: int = 1
+    """The first turn that may be on record; those before were removed."""
 
     def find(self, turn: int) -> Live | None:
         """The live turn of this number."""
@@ -203,9 +208,12 @@ def regenerate(record: Record, first: int, *, merge: bool = False) -> Step:
     return _begin(step, open=merge)
 
 
-def dispatched(record: Record, turn: int, task_id: str) -> Record:
-    """The invocation id of a turn's task became known."""
-    live = (x._replace(task_id=task_id) if x.turn == turn else x for x in record.live)
+def dispatched(record: Record, turn: int, task_id: str, accepted_at: int | None = None) -> Record:
+    """The invocation id of a turn's task became known, and when the turn was accepted."""
+    live = (
+        x._replace(task_id=task_id, accepted_at=accepted_at) if x.turn == turn else x
+        for x in record.live
+    )
     return record._replace(live=tuple(live))
 
 
@@ -263,31 +271,6 @@ def settle(record: Record, turn: int, *, merge: bool = False) -> Settling | None
     return Settling(step.record, keep, step.dispatch, left)
 
 
-def discard(discarded: Discarded, turns: Iterable[int]) -> Discarded:
-    """Leave more turns out of the conversation."""
-    ranges: list[tuple[int, int]] = []
-    for first, last in sorted([*discarded, *((turn, turn) for turn in turns)]):
-        if ranges and first <= ranges[-1][1] + 1:
-            ranges[-1] = ranges[-1][0], max(ranges[-1][1], last)
-        else:
-            ranges.append((first, last))
-    return tuple(ranges)
-
-
-def is_discarded(discarded: Discarded, turn: int) -> bool:
-    """Whether a turn is left out of the conversation."""
-    return any(first <= turn <= last for first, last in discarded)
-
-
-def newest(record: Record, discarded: Discarded) -> int | None:
-    """The last turn that is in the conversation."""
-    turn = record.next - 1
-    for first, last in reversed(discarded):
-        if first <= turn <= last:
-            turn = first - 1
-    return turn or None
-
-
 def dump(record: Record) -> dict[str, Any]:
     """The record as it is stored."""
     return {
@@ -296,6 +279,9 @@ def dump(record: Record) -> dict[str, Any]:
         "next": record.next,
         "live": [list(x) for x in record.live],
         "steered": [list(x) for x in record.steered],
+        "tail": list(record.tail),
+        "paged": record.paged,
+        "first": record.first,
     }
 
 
@@ -316,6 +302,9 @@ def load(stored: Mapping[str, Any]) -> Record:
         stored["next"],
         tuple(Live(*live) for live in stored["live"]),
         tuple(Steered(*steered) for steered in stored["steered"]),
+        tuple(stored["tail"]),
+        stored["paged"],
+        stored["first"],
     )
 
 

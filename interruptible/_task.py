@@ -317,12 +317,16 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
 
     # A queued turn loads afterwards: why others were cancelled comes to be while it waits.
     queued = not all(before["cancelled"] for before in job["after"])
-    loading = load() if turn > 1 and not queued else None
+    at_hand = job.get("turns") if not queued else None
+    loading = load() if turn > 1 and not queued and at_hand is None else None
     joined = await _quiet(work) if body.debounce is not None else []
     late = await _wait(body, ctx, job, dict(tasks))
     turns: list[Turn] = []
     if turn > 1:
-        loaded = _Loaded(**json.loads(await (loading or load())))
+        if at_hand is not None:
+            loaded = _Loaded(at_hand)
+        else:
+            loaded = _Loaded(**json.loads(await (loading or load())))
         if queued and loaded.waiting:
             joined += await work.take(waited=True, begins=True)
         turns = await _complete(work, loaded, {x.number for x, _ in joined}, tasks, late)
@@ -346,8 +350,8 @@ class _Loaded(NamedTuple):
     """What the object knows of the turns before; see `_object.load`."""
 
     turns: list[Turn]
-    steered: list[Any]
-    waiting: bool
+    steered: Sequence[Any] = ()
+    waiting: bool = False
 
 
 async def _complete(

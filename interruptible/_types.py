@@ -169,6 +169,8 @@ class Dispatch(TypedDict):
     turn: int
     input: list[Message]
     after: list[Predecessor]
+    turns: NotRequired[list[Turn]]
+    """The conversation before, when it is short and complete."""
 
 
 class Settlement(TypedDict):
