@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict, TypeVar, overload
 
 from restate import Context, InvocationRetryPolicy, Service, VirtualObject
-from restate.serde import Serde
+from restate.serde import BytesSerde, Serde
 
 from interruptible import _checks, _controls, _history, _object, _schemas
 from interruptible._task import Task, work
@@ -236,7 +236,7 @@ class Agent:
         add("adopt", _controls.adopt, **_PRIVATE)
         add("recover", _object.recover, **_SHARED, **_PRIVATE)
         add("get_cause", _object.get_cause, **_SHARED, **_PRIVATE)
-        add("load", _object.load, **_SHARED, **_EAGER, **_PRIVATE)
+        add("load", _object.load, **_SHARED, **_EAGER, **_PRIVATE, output_serde=BytesSerde())
         for name, method in self._handlers.items():
             options = dict(getattr(method, _HANDLER))
             added = self._object.handler(name=options.pop("name") or name, **options)
@@ -261,9 +261,8 @@ class Agent:
         kind: Literal["exclusive", "shared"] = "exclusive",
         **options: Any,
     ) -> Any:
-        add = self._object.handler(
-            name=name, kind=kind, input_serde=_JSON, output_serde=_JSON, **options
-        )
+        options = {"input_serde": _JSON, "output_serde": _JSON, **options}
+        add = self._object.handler(name=name, kind=kind, **options)
 
         async def handle(ctx: Any, body: Any) -> Any:
             return await effect(self, ctx, body)

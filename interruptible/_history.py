@@ -9,11 +9,11 @@ steered message has one, `steered/<n>`, until its turn is settled.
 
 import json
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
-from restate import ObjectContext, ObjectSharedContext
+from restate import ObjectContext
 from restate.serde import JsonSerde, Serde
 
 from interruptible._session import Live, Record, Steered
@@ -26,12 +26,35 @@ LARGE: Final = 4 * 1024
 TAIL: Final = 8 * 1024
 """Bytes that the tail has at most once a turn is settled; then it is made half as long."""
 
-AnyContext = ObjectContext | ObjectSharedContext
+_KEY: Final = r"(page|turn|steered)/\d+"
 Note = Callable[[Turn], "str | Message | None"]
 Said = tuple[Steered, Message]
 """A steered message and what it says."""
 Entry = Turn | int
 """A turn, or the number of a large one; it is negative when the turn is discarded."""
+
+
+class State(Protocol):
+    """Where the values of a session's keys are: the context of its object, or `Stored`."""
+
+    def get(self, name: str, serde: Serde[Any]) -> Awaitable[Any]: ...
+
+
+class Stored:
+    """The values of a session's keys at one moment."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    async def get(self, name: str, serde: Serde[Any]) -> Any:
+        """The value of a key, or `None`."""
+        del serde
+        return self._values.get(name)
+
+
+def is_ours(key: str) -> bool:
+    """Whether a key is one of those that are written here, and not a user's own."""
+    return key == "session" or re.fullmatch(_KEY, key) is not None
 
 
 def turn_key(turn: int) -> str:
@@ -119,7 +142,8 @@ async def settled_keys(ctx: ObjectContext, record: Record) -> list[str]:
     """The keys of all that is settled, but for the record."""
     live = {turn_key(x.turn) for x in record.live}
     keys = await ctx.state_keys()
-    return [key for key in keys if re.fullmatch(r"(page|turn)/\d+", key) and key not in live]
+    settled = (key for key in keys if re.fullmatch(_KEY, key) and key not in live)
+    return [key for key in settled if not key.startswith("steered/")]
 
 
 def without_settled(record: Record) -> Record:
@@ -132,9 +156,7 @@ def without_settled(record: Record) -> Record:
 # -- To read. --------------------------------------------------------------------------------------
 
 
-async def read(
-    ctx: AnyContext, record: Record, numbers: range, *, bare: bool = False
-) -> list[Turn]:
+async def read(ctx: State, record: Record, numbers: range, *, bare: bool = False) -> list[Turn]:
     """The turns with these numbers, in order; `bare` is without what was steered at live ones."""
     numbers = range(max(numbers.start, record.first), numbers.stop)
     tail = {_number(x): x for x in record.tail if _number(x) in numbers}
@@ -166,7 +188,7 @@ def at_hand(record: Record, before: int) -> list[Turn] | None:
     return turns
 
 
-async def newest(ctx: AnyContext, record: Record) -> int | None:
+async def newest(ctx: State, record: Record) -> int | None:
     """The last turn that is in the conversation."""
     in_tail = [_number(x) for x in record.tail if not _is_discarded(x)]
     if in_tail or not record.paged:
@@ -175,13 +197,13 @@ async def newest(ctx: AnyContext, record: Record) -> int | None:
     return max((turn["turn"] for turn in turns if not turn.get("discarded")), default=None)
 
 
-async def begun_with(ctx: AnyContext, record: Record, turn: int) -> list[Message]:
+async def begun_with(ctx: State, record: Record, turn: int) -> list[Message]:
     """The messages that a live turn was begun for."""
     (begun,) = await read(ctx, record, range(turn, turn + 1), bare=True)
     return begun["input"]
 
 
-async def said(ctx: AnyContext, steered: Iterable[Steered]) -> list[Said]:
+async def said(ctx: State, steered: Iterable[Steered]) -> list[Said]:
     """What steered messages say."""
     reading = [(x, ctx.get(steered_key(x.number), serde=JSON)) for x in steered]
     return [(x, cast("Message", await message)) for x, message in reading]
@@ -274,7 +296,7 @@ def _pointer(turn: Turn) -> int:
     return -turn["turn"] if turn.get("discarded") else turn["turn"]
 
 
-async def _turns(ctx: AnyContext, entries: Sequence[Entry]) -> list[Turn]:
+async def _turns(ctx: State, entries: Sequence[Entry]) -> list[Turn]:
     """The turns that entries stand for, without those that are removed meanwhile."""
     reading = [(x, ctx.get(turn_key(abs(x)), serde=JSON)) for x in entries if isinstance(x, int)]
     turns = [x for x in entries if not isinstance(x, int)]
@@ -285,7 +307,7 @@ async def _turns(ctx: AnyContext, entries: Sequence[Entry]) -> list[Turn]:
     return sorted(turns, key=lambda turn: turn["turn"])
 
 
-async def _pages(ctx: AnyContext, keys: Iterable[str]) -> dict[str, list[Entry]]:
+async def _pages(ctx: State, keys: Iterable[str]) -> dict[str, list[Entry]]:
     reading = {key: ctx.get(key, serde=JSON) for key in sorted(keys)}
     return {key: list(await page or []) for key, page in reading.items()}
 

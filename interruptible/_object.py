@@ -1,8 +1,10 @@
 """The handlers of the agent's virtual object that every turn goes through."""
 
+import json
 from typing import Any
 
 from restate import ObjectContext, ObjectSharedContext, TerminalError
+from restate.serde import BytesSerde
 
 from interruptible import _effects, _history, _session
 from interruptible._effects import Settings, carry_out, checked, require
@@ -153,19 +155,12 @@ async def get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) -> St
 # -- Those that only tasks and the object itself call. ---------------------------------------------
 
 
-async def load(_: Settings, ctx: ObjectSharedContext, body: Any) -> dict[str, Any]:
-    """For a task: the turns before its own, and what was steered at those that are live."""
-    before: int = body["before"]
-    record = await _effects.load(ctx)
-    if record is None:
-        return {"turns": [], "steered": [], "waiting": False}
-    turns = await _history.read(ctx, record, range(1, before), bare=True)
-    steered = await _history.said(ctx, (x for x in record.steered if x.turn < before))
-    return {
-        "turns": [turn for turn in turns if not turn.get("discarded")],
-        "steered": steered,
-        "waiting": any(x.turn <= before for x in record.waiting),
-    }
+async def load(_: Settings, ctx: ObjectSharedContext, __: Any) -> bytes:
+    """For a task: what is stored of the session, as it is stored, to be read by the task."""
+    keys = [key for key in await ctx.state_keys() if _history.is_ours(key)]
+    stored = [(key, ctx.get(key, serde=BytesSerde())) for key in sorted(keys)]
+    fields = [json.dumps(key).encode() + b": " + (await value or b"null") for key, value in stored]
+    return b"{" + b", ".join(fields) + b"}"
 
 
 async def take(_: Settings, ctx: ObjectContext, body: Any) -> list[_history.Said]:

@@ -20,10 +20,11 @@ from interruptible._cancellation import (
     watching,
 )
 from interruptible._cleanup import report
-from interruptible._history import JSON, Said, finish, with_joined
+from interruptible._history import JSON, Said, Stored, finish, read, said, with_joined
 from interruptible._outcome import attach_to, ending, settle
 from interruptible._repair import repaired
 from interruptible._session import Steered
+from interruptible._session import load as load_record
 from interruptible._types import (
     Cause,
     Dispatch,
@@ -312,8 +313,7 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
     }
 
     def load() -> RestateDurableFuture[bytes]:
-        before = json.dumps({"before": turn}).encode()
-        return ctx.generic_call(body.name, "load", before, key=work.session)
+        return ctx.generic_call(body.name, "load", b"", key=work.session)
 
     # A queued turn loads afterwards: why others were cancelled comes to be while it waits.
     queued = not all(before["cancelled"] for before in job["after"])
@@ -326,7 +326,7 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
         if at_hand is not None:
             loaded = _Loaded(at_hand)
         else:
-            loaded = _Loaded(**json.loads(await (loading or load())))
+            loaded = await _read(json.loads(await (loading or load())), turn)
         if queued and loaded.waiting:
             joined += await work.take(waited=True, begins=True)
         turns = await _complete(work, loaded, {x.number for x, _ in joined}, tasks, late)
@@ -347,11 +347,25 @@ async def _quiet(work: _Work) -> list[Said]:
 
 
 class _Loaded(NamedTuple):
-    """What the object knows of the turns before; see `_object.load`."""
+    """What the object knows of the turns before: those in the conversation, live ones bare."""
 
     turns: list[Turn]
-    steered: Sequence[Any] = ()
+    steered: Sequence[Said] = ()
+    """What was steered at them."""
     waiting: bool = False
+    """Whether there are messages for this turn to take."""
+
+
+async def _read(state: Mapping[str, Any], turn: int) -> _Loaded:
+    if "session" not in state:
+        return _Loaded([])
+    stored, record = Stored(state), load_record(state["session"])
+    turns = await read(stored, record, range(1, turn), bare=True)
+    return _Loaded(
+        [x for x in turns if not x.get("discarded")],
+        await said(stored, (x for x in record.steered if x.turn < turn)),
+        any(x.turn <= turn for x in record.waiting),
+    )
 
 
 async def _complete(
@@ -363,10 +377,9 @@ async def _complete(
 ) -> list[Turn]:
     """Complete what was loaded with what became of the predecessors since."""
     turns = {turn["turn"]: turn for turn in loaded.turns}
-    steered = [(Steered(*x), message) for x, message in loaded.steered]
     unfinished = {number for number, turn in turns.items() if turn["status"] == "running"}
     for number in sorted(tasks.keys() - (turns.keys() - unfinished)):
-        kept = [x for x in steered if x[0].turn == number and x[0].number not in mine]
+        kept = [x for x in loaded.steered if x[0].turn == number and x[0].number not in mine]
         outcome: TaskOutcome = {"turn": number, "status": "interrupted", "messages": []}
         if number not in late:
             end = await ending(work.ctx, number, tasks[number])
