@@ -68,6 +68,8 @@ class Watch:
     def __init__(self, ctx: ServerInvocationContext) -> None:
         self.cancelled = False
         self.raised = False
+        self.gone: DisconnectedException | None = None
+        """Raised once the connection was lost: the attempt is over, whatever the code does."""
         self.depth = 0
         self.owner = asyncio.current_task()
         self._ctx = ctx
@@ -110,6 +112,15 @@ class Watch:
             del self._unwinding[end]
             end.set_result(None)
 
+    def check(self) -> None:
+        """Raise again, where the code has swallowed it, that the connection was lost.
+
+        Without it the code would go on to its next steps, and begin them, while Restate has another
+        attempt do the same.
+        """
+        if self.gone is not None:
+            raise self.gone
+
     async def abort(self, future: Any = None) -> None:
         """Cut off the steps in flight that are not shielded, and return when they have unwound.
 
@@ -132,7 +143,8 @@ class Watch:
                 step.aborted = True  # once: a second time would break off how it unwinds
                 self._aborted[step.handle] = step
                 task.cancel()
-        ends = {end for end, task in self._unwinding.items() if task is not mine and not future}
+        # Who is to be waited for does not wait for others, or two would wait for each other.
+        ends = () if future or mine in self._unwinding.values() else tuple(self._unwinding)
         if steps or ends:
             await asyncio.wait([*steps, *ends])
 
@@ -149,9 +161,13 @@ class Watch:
     async def _poll(self, unresolved_future: Any) -> None:
         cancellations = 0
         while not self.pending:
+            self.check()
             self._rerun_aborted(unresolved_future)
             try:
                 await self._sdk_poll(unresolved_future)
+            except DisconnectedException as error:
+                self.gone = error
+                raise
             except Interrupted:
                 continue  # woken: another await was told
             except TerminalError:
@@ -382,6 +398,7 @@ def terminal(error: BaseException, watch: Watch) -> TerminalError | None:
     """
     if isinstance(error, (DisconnectedException, RetryableError)):
         return None
+    watch.check()
     if not isinstance(error, Exception):
         return None
     if watch.pending:

@@ -91,6 +91,7 @@ class Cleanup:
     ) -> None:
         try:
             if error is None:
+                self._watch.check()
                 end: TerminalError | None = Interrupted() if self._watch.pending else None
             else:
                 end = terminal(error, self._watch)

@@ -112,7 +112,7 @@ async def get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> Turns:
     record = await _effects.load(ctx)
     if record is None:
         return {"turns": [], "before": None}
-    stop = record.next if before is None else max(1, min(before, record.next))
+    stop = record.next if before is None else min(before, record.next)
     start = max(1, stop - limit)
     turns = await _history.read(ctx, record, range(start, stop))
     return {"turns": turns, "before": start if start > 1 else None}

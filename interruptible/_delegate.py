@@ -52,10 +52,13 @@ async def follow(ctx: Context, watch: Watch, agent: str, session: str, receipt: 
     """
     task: RestateDurableFuture[Any] = ctx.attach_invocation(receipt["task_id"], serde=JSON)
     turn = receipt["turn"]
+    own = receipt["status"] in ("running", "waiting")  # not one that somebody else began
     with watch.unwinding():
         try:
             await restate.wait_completed(task)
         except Interrupted:
+            if not own:
+                raise
             body = {"turn": turn, "reason": "the agent that asked for it was interrupted"}
             ctx.generic_send(agent, "cancel", json.dumps(body).encode(), key=session)
             await shield(restate.wait_completed(task))

@@ -221,12 +221,11 @@ def finish(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Turn:
         kept: What was steered at it and stays with it, taken or not.
     """
     taken = dict(outcome.get("taken", []))
-    kept = list(kept)
-    left = [message for x, message in kept if not x.joined and x.number not in taken]
+    others = [(x._replace(taken=False), said) for x, said in kept if x.number not in taken]
+    joined, left = _split(turn["turn"], others)
     said, cut = outcome["messages"], len(outcome["messages"]) - outcome.get("partial", 0)
     messages = [*said[:cut], *left, *said[cut:]]
     steered = [*taken.values(), *range(cut, cut + len(left))]
-    joined = [(x, message) for x, message in kept if x.joined]
     ended = turn.copy()
     ended["status"], ended["messages"] = outcome["status"], messages
     ended["input"] = with_joined(turn["turn"], turn["input"], joined)
@@ -243,6 +242,20 @@ def finish(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Turn:
     return ended
 
 
+def _split(turn: int, steered: Sequence[Said]) -> tuple[list[Said], list[Message]]:
+    """What belongs to the messages that a turn began with, and what came later.
+
+    What passed on from an earlier turn stands before this one's own message, in the order in which
+    they were accepted, unless the turn has taken it while it worked.
+    """
+    joined = [(x, message) for x, message in steered if _is_first(x, turn)]
+    return joined, [message for x, message in steered if not _is_first(x, turn)]
+
+
+def _is_first(x: Steered, turn: int) -> bool:
+    return x.joined or (not x.taken and x.at <= turn)
+
+
 def with_joined(turn: int, begun: Sequence[Message], joined: Iterable[Said]) -> list[Message]:
     """All messages that a turn begins with, in the order in which they were accepted."""
     joined = list(joined)
@@ -253,9 +266,8 @@ def with_joined(turn: int, begun: Sequence[Message], joined: Iterable[Said]) -> 
 def with_steered(turn: Turn, steered: Sequence[Said]) -> Turn:
     """The record of a live turn with what was steered at it so far."""
     turn = turn.copy()
-    joined = (x for x in steered if x[0].joined)
+    joined, turn["messages"] = _split(turn["turn"], steered)
     turn["input"] = with_joined(turn["turn"], turn["input"], joined)
-    turn["messages"] = [message for x, message in steered if not x.joined]
     if turn["messages"]:
         turn["steered"] = list(range(len(turn["messages"])))
     return turn

@@ -329,8 +329,13 @@ def _begin(step: Step, *, open: bool) -> Step:  # noqa: A002
 def _rewind(record: Record, first: int, why: str) -> Step:
     chosen = tuple(x for x in record.live if x.turn >= first)
     step = _cancel(record, chosen, why)
-    # What was cancelled before is taken back now, too: its task may still ask why.
-    live = (x._replace(cancelled=why) if x.turn >= first else x for x in step.record.live)
+    # What was interrupted before is taken back now, too: its task may still ask why.
+    live = (
+        x._replace(cancelled=why)
+        if x.turn >= first and not (x.cancelled or "").startswith("rolled back")
+        else x
+        for x in step.record.live
+    )
     step = step._replace(record=step.record._replace(live=tuple(live)))
     return step._replace(discard=range(first, record.next))
 

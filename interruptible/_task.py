@@ -223,7 +223,7 @@ class Task:
         """Send a message to another agent and wait for the outcome of its turn.
 
         When this turn is interrupted, so is that one, and no other; this turn's cleanup begins when
-        that one's has ended.
+        that one's has ended. A turn that the message only became part of goes on.
 
         Args:
             agent: The other agent, or its name where it is defined elsewhere.
@@ -261,6 +261,7 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
         try:
             task = await _begin(work, job)
             result = output(await body.run(ctx, task))
+            watch.check()
             if watch.pending:
                 raise Interrupted  # noqa: TRY301
             await watch.abort()  # what `run` left in flight must not outlast its turn
@@ -327,9 +328,12 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
             loaded = _Loaded(at_hand)
         else:
             loaded = await _read(json.loads(await (loading or load())), turn)
+        if loaded.cancelled:
+            raise Interrupted  # Restate is about to tell
         if queued and loaded.waiting:
             joined += await work.take(waited=True, begins=True)
-        turns = await _complete(work, loaded, {x.number for x, _ in joined}, tasks, late)
+        mine = {(x.number, x.at) for x, _ in joined}  # a number may be used again, later
+        turns = await _complete(work, loaded, mine, tasks, late)
     messages = with_joined(turn, job["input"], joined)
     return Task(work, [*body.conversation(turns), *messages], messages)
 
@@ -354,6 +358,8 @@ class _Loaded(NamedTuple):
     """What was steered at them."""
     waiting: bool = False
     """Whether there are messages for this turn to take."""
+    cancelled: bool = False
+    """Whether this turn is cancelled by now."""
 
 
 async def _read(state: Mapping[str, Any], turn: int) -> _Loaded:
@@ -365,13 +371,14 @@ async def _read(state: Mapping[str, Any], turn: int) -> _Loaded:
         [x for x in turns if not x.get("discarded")],
         await said(stored, (x for x in record.steered if x.turn < turn)),
         any(x.turn <= turn for x in record.waiting),
+        cancelled=record.find(turn) is not None and not record.goes_on(turn),
     )
 
 
 async def _complete(
     work: _Work,
     loaded: _Loaded,
-    mine: set[int],
+    mine: set[tuple[int, int]],
     tasks: Mapping[int, RestateDurableFuture[Any]],
     late: set[int],
 ) -> list[Turn]:
@@ -379,7 +386,8 @@ async def _complete(
     turns = {turn["turn"]: turn for turn in loaded.turns}
     unfinished = {number for number, turn in turns.items() if turn["status"] == "running"}
     for number in sorted(tasks.keys() - (turns.keys() - unfinished)):
-        kept = [x for x in loaded.steered if x[0].turn == number and x[0].number not in mine]
+        theirs = [x for x in loaded.steered if x[0].turn == number]
+        kept = [(x, message) for x, message in theirs if (x.number, x.at) not in mine]
         outcome: TaskOutcome = {"turn": number, "status": "interrupted", "messages": []}
         if number not in late:
             end = await ending(work.ctx, number, tasks[number])

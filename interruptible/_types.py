@@ -25,6 +25,8 @@ MAX_REASON: Final = 1000
 """Bytes of the reason for a cancel: it stands in the record that each message reads."""
 MAX_DEPTH: Final = 64
 """How deep content may be nested: Python's JSON gives up at about a thousand."""
+MAX_NUMBER: Final = 2**53 - 1
+"""The largest whole number that every reader of JSON keeps exact (RFC 8259, section 6)."""
 MAX_TURNS: Final = 100
 """How many turns a page of the record has at most."""
 
@@ -416,6 +418,8 @@ def _whole_number(fields: Mapping[str, Any], name: str) -> int | None:
     value = fields.get(name)
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise Refusal(f"{name}: must be a whole number, not {_short(value)}.")
+    if value is not None and abs(value) > MAX_NUMBER:
+        raise Refusal(f"{name}: is a number beyond {MAX_NUMBER}, which JSON cannot carry safely.")
     return value
 
 
