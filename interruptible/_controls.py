@@ -26,7 +26,7 @@ from interruptible._types import (
 async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     """Work on the messages of a turn again, by default the last: it and all after it go."""
     turn = checked(turn_in, body)
-    time = ctx.time()
+    time = _effects.clock(ctx)
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
     if turn is None:
         turn = (await _history.newest(ctx, record) if record is not None else None) or 1

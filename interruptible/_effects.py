@@ -5,6 +5,7 @@ invocation id of a new task; that one is shielded, as state set before a failure
 """
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final, Protocol, TypeVar
@@ -72,9 +73,12 @@ def new_record(ctx: ObjectContext) -> Record:
     return Record(epoch=f"{ctx.random().getrandbits(32):08x}")
 
 
-async def now(time: RestateDurableFuture[float]) -> int:
-    """The time of `ctx.time()`, in milliseconds since 1970."""
-    return int(await time * 1000)
+def clock(ctx: ObjectContext) -> RestateDurableFuture[int]:
+    """The time, in milliseconds since 1970, as a durable step.
+
+    `ctx.time()` needs a thread, of which users' steps that block may have taken all.
+    """
+    return ctx.run_typed("time", _time)
 
 
 def store(ctx: ObjectContext, record: Record) -> None:
@@ -114,12 +118,12 @@ async def begin(
     record: Record,
     turn: int,
     messages: list[Message],
-    time: RestateDurableFuture[float],
+    accepted_at: RestateDurableFuture[int],
 ) -> str:
     """Send the task of a new turn and store its id, which is returned, and the time."""
     handle = _dispatch(agent, ctx, record, turn, messages, _history.at_hand(record, turn))
     task_id = await shield(handle.invocation_id())
-    store(ctx, _session.dispatched(record, turn, task_id, await shield(now(time))))
+    store(ctx, _session.dispatched(record, turn, task_id, await shield(accepted_at)))
     return task_id
 
 
@@ -196,6 +200,10 @@ async def recorded(ctx: ObjectSharedContext, record: Record | None, turn: int) -
 def send(ctx: AnyContext, agent: str, handler: str, body: Any) -> None:
     """Tell a handler of this session something, one-way."""
     ctx.generic_send(agent, handler, json.dumps(body).encode(), key=ctx.key())
+
+
+async def _time() -> int:
+    return int(time.time() * 1000)
 
 
 async def _find(agent: Settings, ctx: AnyContext, record: Record, turn: int) -> str:

@@ -34,7 +34,7 @@ async def message(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
         allowed=agent.allowed_policies,
     )
     policy, merge = request.policy, agent.merges
-    time = ctx.time()
+    time = _effects.clock(ctx)
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
     if record is None:
         record = _effects.new_record(ctx)
@@ -185,13 +185,13 @@ async def get_cause(_: Settings, ctx: ObjectSharedContext, body: Any) -> str:
 async def settle_turn(agent: Settings, ctx: ObjectContext, body: Settlement) -> None:
     """For a task: record a turn's outcome, in its own slot and once."""
     outcome = body["outcome"]
-    time = ctx.time()
+    time = _effects.clock(ctx)
     record = await _effects.load(ctx)
     if record is None:
         return
     live = record.find(outcome["turn"])
     settling = _session.settle(record, outcome["turn"], merge=agent.merges)
-    ended_at = await _effects.now(time)
+    ended_at = await time
     if live is not None and settling is not None:
         kept = await _history.said(ctx, settling.keep)
         begun = [message for _, message in await _history.said(ctx, settling.begin)]

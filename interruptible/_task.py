@@ -287,7 +287,7 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
 async def _interrupted(work: _Work, task: Task | None, end: Interrupted) -> TaskOutcome:
     partials: list[str] = []
     if work.streams:  # whether anything was said is known to this attempt alone
-        partials = await shield(work.ctx.run_typed("partial answer", lambda: work.watch.partials))
+        partials = await shield(work.ctx.run_typed("partial answer", _partials, watch=work.watch))
     if task is not None:
         await _tell(work.body, work.ctx, task, end)
     work.put_out += [{"role": "assistant", "content": text} for text in partials]
@@ -295,6 +295,10 @@ async def _interrupted(work: _Work, task: Task | None, end: Interrupted) -> Task
     if partials:
         outcome["partial"] = len(partials)
     return outcome
+
+
+async def _partials(watch: Watch) -> list[str]:
+    return watch.partials
 
 
 def cancelled_signal(turn: int) -> str:
