@@ -186,7 +186,7 @@ async def settle_turn(agent: Settings, ctx: ObjectContext, body: Settlement) -> 
     """For a task: record a turn's outcome, in its own slot and once."""
     outcome = body["outcome"]
     time = _effects.clock(ctx)
-    record = await _effects.load(ctx)
+    record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
     if record is None:
         return
     live = record.find(outcome["turn"])
