@@ -115,6 +115,9 @@ async def get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> Turns:
     stop = record.next if before is None else min(before, record.next)
     start = max(1, stop - limit)
     turns = await _history.read(ctx, record, range(start, stop))
+    while record.steered and (now := await _effects.load(ctx)) not in (None, record):
+        record = now or record  # a steered message may have found its place meanwhile
+        turns = await _history.read(ctx, record, range(start, stop))
     return {"turns": turns, "before": start if start > 1 else None}
 
 

@@ -121,7 +121,9 @@ async def begin(
     accepted_at: RestateDurableFuture[int],
 ) -> str:
     """Send the task of a new turn and store its id, which is returned, and the time."""
-    handle = _dispatch(agent, ctx, record, turn, messages, _history.at_hand(record, turn))
+    queued = any(x.cancelled is None for x in record.before(turn))  # it loads when it begins
+    turns = None if queued else _history.at_hand(record, turn)
+    handle = _dispatch(agent, ctx, record, turn, messages, turns)
     task_id = await shield(handle.invocation_id())
     store(ctx, _session.dispatched(record, turn, task_id, await shield(accepted_at)))
     return task_id

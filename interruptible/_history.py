@@ -117,9 +117,13 @@ async def discard(
     here = {_number(x) for x in tail}
     others = [n for n in range(record.first, record.next) if n in turns and n not in here]
     pages = await _pages(ctx, {page_key(n) for n in others if record.paged})
-    for key, page in pages.items():
-        pages[key] = [_discarded(x) if _number(x) in turns else x for x in page]
-    return record._replace(tail=tail), {key: page for key, page in pages.items() if page}
+    after = {
+        key: [_discarded(x) if _number(x) in turns else x for x in page]
+        for key, page in pages.items()
+    }
+    return record._replace(tail=tail), {
+        key: after[key] for key in after if after[key] != pages[key]
+    }
 
 
 def adopt(ctx: ObjectContext, record: Record, turns: Sequence[Turn]) -> Record:
@@ -206,7 +210,8 @@ async def begun_with(ctx: State, record: Record, turn: int) -> list[Message]:
 async def said(ctx: State, steered: Iterable[Steered]) -> list[Said]:
     """What steered messages say."""
     reading = [(x, ctx.get(steered_key(x.number), serde=JSON)) for x in steered]
-    return [(x, cast("Message", await message)) for x, message in reading]
+    texts = [(x, cast("Message | None", await message)) for x, message in reading]
+    return [(x, text) for x, text in texts if text is not None]  # it may be settled meanwhile
 
 
 # -- What a turn is made of. -----------------------------------------------------------------------

@@ -124,7 +124,8 @@ class Turn(TypedDict):
     `reason` says why it was interrupted, `error` why it failed. `steered` are the places among
     `messages` of those that a user steered at it; the last `partial` of them were cut off while the
     model said them. A `discarded` turn is no part of the conversation. Times are in milliseconds
-    since 1970: when it was accepted, and when its end was recorded.
+    since 1970: when it was accepted, and when its end was recorded; `accepted_at` is missing where
+    the request was killed before it had an answer.
     """
 
     turn: int
