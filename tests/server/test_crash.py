@@ -8,12 +8,15 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
+from restate import TerminalError
 
 from interruptible import Session
+from interruptible.client import Receipt
 from interruptible.testing import Restate
 
-from .conftest import REPLAY, eventually
+from .conftest import REPLAY, eventually, normal_mode
 
 pytestmark = pytest.mark.anyio
 
@@ -162,11 +165,13 @@ async def test_killed_between_two_cleanup_steps_each_of_them_runs_once(
     worker.die_before(step)
     await session.send("go")
     await worker.until("begin", "draft")
-    await session.send("next")
+    sending = asyncio.ensure_future(session.send("next"))  # the worker may die before it answers
     if REPLAY:
+        await sending
         worker.release("draft")
     await worker.died()
     await worker.start()
+    assert (await sending)["interrupted"] == [1]
     assert (await session.attach())["status"] == "completed"
     assert await session.attach(1) == {"turn": 1, "status": "interrupted", "messages": [PLAN]}
     assert [entry for entry in worker.log() if entry[1] != "draft"] == once(
@@ -195,3 +200,178 @@ async def test_a_server_that_is_killed_with_its_worker_loses_no_turn(
         ["begin", "undo 2"],
         *once("undo 2", "undo 3", "turn 2"),
     ]
+
+
+# -- Partial answers. ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def speaking(session: Session, restate_env: Restate) -> Session:
+    return Session(restate_env.client, "SpeakingAgent", session.key)
+
+
+async def killed_in(worker: Worker, speaking: Session, step: str) -> Receipt:
+    """Cut an answer off, and kill the worker in this step of what comes after."""
+    worker.hold("speak")
+    worker.hold(step)
+    receipt = await speaking.send("go")
+    await worker.until("begin", "speak")
+    await speaking.cancel()
+    await worker.until("begin", step)
+    await worker.kill()
+    worker.release(step)
+    await worker.start()
+    return receipt
+
+
+@normal_mode
+async def test_a_partial_answer_that_was_journaled_outlives_the_worker(
+    worker: Worker, speaking: Session, restate_env: Restate
+) -> None:
+    receipt = await killed_in(worker, speaking, "wrap up")
+    messages = [PLAN, {"role": "assistant", "content": "half an answer"}]
+    expected = {"turn": 1, "status": "interrupted", "messages": messages, "partial": 1}
+    assert await speaking.attach() == expected
+    (turn,) = (await speaking.turns())["turns"]
+    assert (turn["messages"], turn["partial"]) == (messages, 1)
+    assert worker.log() == [
+        ["begin", "speak"],
+        *once("undo"),
+        ["begin", "wrap up"],
+        *once("wrap up"),
+    ]
+    where = f"id = '{receipt['task_id']}' AND name = 'partial answer'"
+    assert len(await restate_env.query(f"SELECT id FROM sys_journal WHERE {where}")) == 1  # noqa: S608
+
+
+@normal_mode
+async def test_a_partial_answer_that_was_not_journaled_is_lost_with_the_worker_and_nothing_else(
+    worker: Worker, speaking: Session
+) -> None:
+    await killed_in(worker, speaking, "undo")
+    assert await speaking.attach() == {"turn": 1, "status": "interrupted", "messages": [PLAN]}
+    assert "partial" not in (await speaking.turns())["turns"][0]
+    assert worker.log() == [["begin", "speak"], ["begin", "undo"], *once("undo", "wrap up")]
+
+
+# -- Agents that call agents. ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def asking(session: Session, restate_env: Restate) -> Session:
+    return Session(restate_env.client, "AskingAgent", session.key)
+
+
+async def test_killed_while_it_waits_for_another_agent_a_turn_has_asked_it_once(
+    worker: Worker, asking: Session, session: Session
+) -> None:
+    worker.hold("draft")
+    await asking.send("go")
+    await worker.until("begin", "draft")
+    await worker.kill()
+    worker.release("draft")
+    await worker.start()
+    messages = [PLAN, {"role": "assistant", "content": "draft"}]
+    assert await asking.attach() == {"turn": 1, "status": "completed", "messages": messages}
+    turns = (await session.turns())["turns"]
+    assert [(turn["turn"], turn["status"], turn["messages"]) for turn in turns] == [
+        (1, "completed", messages)
+    ]
+    assert worker.log() == [*once("plan"), ["begin", "draft"], *once("draft")]
+
+
+@pytest.mark.parametrize("step", ["draft", "undo 2", "undo asking"])
+async def test_interrupted_and_killed_a_turn_still_cleans_up_after_the_agent_that_it_asked(
+    worker: Worker, asking: Session, session: Session, restate_env: Restate, step: str
+) -> None:
+    worker.hold("draft")
+    receipt = await asking.send("go")
+    await worker.until("begin", "draft")
+
+    async def is_cancelled() -> bool:
+        return any(x["cancelled"] for x in (await session.status())["live"])
+
+    async def let_go() -> None:
+        if REPLAY:  # a step in flight hears of nothing there
+            await eventually(is_cancelled)
+            worker.release("draft")
+
+    if step == "draft":
+        await worker.kill()
+        await restate_env.cancel(receipt["task_id"])
+        await worker.start()
+        await let_go()
+    else:
+        worker.hold(step)
+        await asking.cancel()
+        await let_go()
+        await worker.until("begin", step)
+        await worker.kill()
+        worker.release(step)
+        await worker.start()
+    assert await asking.attach() == {"turn": 1, "status": "interrupted", "messages": []}
+    assert await session.attach() == {"turn": 1, "status": "interrupted", "messages": [PLAN]}
+    steps = [*CLEANUP, "undo asking"]
+    position = steps.index(step) if step != "draft" else 0
+    again = [["begin", step]] if step != "draft" else []
+    assert [entry for entry in worker.log() if entry[1] != "draft"] == [
+        *once("plan", *steps[:position]),
+        *again,
+        *once(*steps[position:]),
+    ]
+
+
+# -- Idempotency. ----------------------------------------------------------------------------------
+
+
+async def repeated(session: Session) -> Receipt:
+    """A client that sends a message until it has the receipt, always with one key."""
+    while True:
+        try:
+            return await session.send("go", idempotency_key="key")
+        except (httpx.TransportError, TerminalError) as error:
+            # A server that has just started does not know its services at once.
+            starts = "make sure to register the service" in str(error)
+            if isinstance(error, TerminalError) and error.status_code < 500 and not starts:
+                raise
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("dies", ["worker", "server", "worker and server"])
+@pytest.mark.parametrize("moment", ["message is at work", "message is answered"])
+async def test_a_message_that_is_repeated_with_one_key_through_a_crash_is_one_message(
+    worker: Worker, session: Session, restate_env: Restate, moment: str, dies: str
+) -> None:
+    worker.hold("draft")
+    if moment == "message is at work":
+        worker.hold("message")
+    clients = [asyncio.ensure_future(repeated(session)) for _ in range(2)]
+    await worker.until("begin", "draft")
+    if moment == "message is at work":
+        await worker.until("begin", "message")
+    else:
+        await asyncio.wait(clients)
+    if "worker" in dies:
+        await worker.kill()
+    if "server" in dies:
+        await restate_env.restart(kill=True)
+    clients += [asyncio.ensure_future(repeated(session)) for _ in range(2)]
+    if moment == "message is at work":
+        worker.release("message")
+    if "worker" in dies:
+        await worker.start()
+    receipts = await asyncio.gather(*clients)
+    worker.release("draft")
+    outcome = await session.attach()
+    messages = [PLAN, {"role": "assistant", "content": "draft"}]
+    assert outcome == {"turn": 1, "status": "completed", "messages": messages}
+    (task,) = await restate_env.invocations(
+        "target_service_name = 'CrashTask' AND target_handler_name = 'run_task' "
+        f"AND idempotency_key LIKE '{session.key}/%'"
+    )
+    receipt = {"turn": 1, "task_id": task["id"], "status": "running", "interrupted": []}
+    assert receipts == [receipt] * 4
+    assert await session.history() == [{"role": "user", "content": "go"}, *messages]
+    assert len((await session.turns())["turns"]) == 1
+    assert await session.send("go", idempotency_key="key") == receipt
+    assert worker.log().count(["begin", "plan"]) == 1

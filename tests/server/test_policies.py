@@ -1,6 +1,7 @@
 """What a message does to a live turn, as its sender chooses, on a real server."""
 
 import asyncio
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -10,56 +11,17 @@ from restate import Context, TerminalError
 from interruptible import Agent, Session, Task
 from interruptible.testing import Restate
 
-from .conftest import REPLAY, Deploy, Log, eventually, is_idle
+from .conftest import Deploy, Log, eventually, is_idle
+from .gated import RACES, Gated, finish, history, open_session, record, start
 
 pytestmark = pytest.mark.anyio
-
-
-class Worker(Agent):
-    """Works on each turn until it is released; notes what it was sent."""
-
-    def __init__(self, log: Log, name: str, **options: Any) -> None:
-        super().__init__(name, **options)
-        self.log = log
-        self.seen: dict[int, list[Any]] = {}
-        self.released: dict[int, asyncio.Event] = {}
-
-    async def run(self, ctx: Context, task: Task) -> str:
-        self.seen[task.turn] = [m["content"] for m in task.messages]
-        return await ctx.run_typed("work", self.work, turn=task.turn)
-
-    async def work(self, turn: int) -> str:
-        await self.log.add("begin", turn)
-        try:
-            await self.release(turn).wait()
-        except asyncio.CancelledError:
-            self.log.note("abort", turn)
-            raise
-        await self.log.add("end", turn)
-        return f"answer {turn}"
-
-    def stop(self, turn: int) -> None:
-        """Let go of a turn that was cancelled, where its step does not hear of that."""
-        if REPLAY:
-            self.release(turn).set()
-
-    def release(self, turn: int) -> asyncio.Event:
-        return self.released.setdefault(turn, asyncio.Event())
-
-
-class Noting(Worker):
-    """Tells the model why a turn was interrupted."""
-
-    def interruption_note(self, turn: Any) -> str:
-        return f"note: {turn['reason']}"
 
 
 async def test_queued_messages_become_turns_of_their_own_one_after_the_other(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    worker = Worker(log, "QueueAgent", policy="queue")
-    await deploy(worker)
-    session = Session(restate_env.client, worker, "one")
+    worker = Gated(log, "QueueAgent", policy="queue")
+    session = await open_session(restate_env, deploy, worker)
     receipts = [await session.send(f"message {n}") for n in (1, 2, 3)]
     assert [r["status"] for r in receipts] == ["running", "waiting", "waiting"]
     assert [r["interrupted"] for r in receipts] == [[], [], []]
@@ -70,55 +32,163 @@ async def test_queued_messages_become_turns_of_their_own_one_after_the_other(
         "target_service_name = 'QueueTask' AND target_handler_name = 'run_task'"
     )
     assert [task["id"] for task in tasks] == [r["task_id"] for r in receipts]
-    for turn in (1, 2, 3):
-        worker.release(turn).set()
-    assert (await session.attach(3))["status"] == "completed"
-    assert [event for event in log.events if event[0] != "abort"] == [
-        (kind, turn) for turn in (1, 2, 3) for kind in ("begin", "end")
-    ]
+    await finish(session, worker, 1, 2, 3)
+    assert log.events == [(kind, turn) for turn in (1, 2, 3) for kind in ("begin", "end")]
     expected = ["message 1", "answer 1", "message 2", "answer 2", "message 3"]
     assert worker.seen[3] == expected
-    assert [m["content"] for m in await session.history()] == [*expected, "answer 3"]
-    await eventually(lambda: is_idle(session))
+    assert await history(session) == [*expected, "answer 3"]
 
 
 async def test_an_interrupt_supersedes_the_turn_at_work_and_all_that_are_queued(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    worker = Worker(log, "SupersedeAgent")
-    await deploy(worker)
-    session = Session(restate_env.client, worker, "one")
-    await session.send("first")
-    await log.until("begin", 1)
+    worker = Gated(log, "SupersedeAgent")
+    session = await open_session(restate_env, deploy, worker)
+    await start(session, worker, "first")
     await session.send("second", policy="queue")
     await session.send("third", policy="queue")
     receipt = await session.send("fourth")
     assert (receipt["turn"], receipt["interrupted"]) == (4, [1, 2, 3])
     worker.stop(1)
-    worker.release(4).set()
-    assert (await session.attach(4))["status"] == "completed"
+    await finish(session, worker, 4)
     statuses = [(await session.attach(turn))["status"] for turn in (1, 2, 3)]
     assert statuses == ["interrupted"] * 3
-    assert [turn for _, turn in log.of("begin")] == [1, 4]
-    said = [m["content"] for m in await session.history() if not m["content"].startswith("[")]
+    assert log.events == [("begin", 1), ("begin", 4), ("end", 4)]
+    said = [text for text in await history(session) if not text.startswith("note")]
     assert said == ["first", "second", "third", "fourth", "answer 4"]
+
+
+async def test_a_rollback_takes_all_that_is_live_out_of_the_conversation_and_nothing_else(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    worker = Gated(log, "RollbackAgent")
+    session = await open_session(restate_env, deploy, worker)
+    # With nothing live, it is a message like any other.
+    receipt = await start(session, worker, "first", policy="rollback")
+    assert (receipt["status"], receipt["interrupted"]) == ("running", [])
+    assert "discarded" not in receipt
+    await finish(session, worker, 1)
+    await start(session, worker, "second")
+    worker.tell(2, "half done")
+    await session.send("third", policy="queue")
+    receipt = await session.send("fourth", policy="rollback")
+    assert {**receipt, "task_id": ""} == {
+        "turn": 4,
+        "task_id": "",
+        "status": "waiting",
+        "interrupted": [2, 3],
+        "discarded": [2, 3],
+    }
+    worker.stop(2)
+    await finish(session, worker, 4)
+    assert worker.seen[4] == ["first", "answer 1", "fourth"]
+    assert await history(session) == ["first", "answer 1", "fourth", "answer 4"]
+    assert [x for x in log.events if x[1] > 1] == [("begin", 2), ("begin", 4), ("end", 4)]
+    why = "rolled back by turn 4"
+    assert await record(session, "turn", "status", "reason", "discarded") == [
+        (1, "completed", None, None),
+        (2, "interrupted", why, True),
+        (3, "interrupted", why, True),
+        (4, "completed", None, None),
+    ]
+
+
+async def test_a_rollback_keeps_what_an_earlier_interrupt_had_cancelled(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    worker = Gated(log, "EarlierAgent")
+    session = await open_session(restate_env, deploy, worker)
+    worker.hold(1)
+    worker.tell(1, "half done")
+    await start(session, worker, "first")
+    await session.send("second")
+    worker.stop(1)
+    await log.until("cleaning", 1)
+    receipt = await session.send("third", policy="rollback")
+    assert (receipt["interrupted"], receipt.get("discarded")) == ([2], [2])
+    worker.free(1)
+    await finish(session, worker, 3)
+    said = ["first", "half done", "note: interrupted by turn 2", "third"]
+    assert worker.seen[3] == said
+    assert await history(session) == [*said, "answer 3"]
+    assert log.of("begin") == [("begin", 1), ("begin", 3)]
+
+
+@pytest.mark.parametrize(("policy", "left"), [("interrupt", "draft"), ("rollback", "as it was")])
+async def test_a_workspace_keeps_its_files_when_interrupted_and_restores_them_when_rolled_back(
+    restate_env: Restate, deploy: Deploy, log: Log, policy: Any, left: str
+) -> None:
+    workspace = {"main.py": "as it was"}
+    saved: dict[int, dict[str, str]] = {}
+
+    async def write(turn: int) -> None:
+        await log.add("found", turn, workspace["main.py"])
+        saved[turn] = dict(workspace)
+        workspace["main.py"] = "draft"
+
+    async def restore(turn: int) -> None:
+        workspace.update(saved[turn])
+        await log.add("restored", turn)
+
+    class WorkspaceAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            await ctx.run_typed("write", write, turn=task.turn)
+            if task.turn == 1:
+                await ctx.signal("approved")
+            return "done"
+
+        async def on_interrupted(self, ctx: Context, task: Task) -> None:
+            if (await task.cause()).kind == "rolled back":
+                await ctx.run_typed("restore", restore, turn=task.turn)
+
+    agent = WorkspaceAgent(f"{policy.title()}WorkspaceAgent")
+    session = await open_session(restate_env, deploy, agent)
+    await session.send("first")
+    await log.until("found", 1, "as it was")
+    assert (await session.ask("second", policy=policy))["status"] == "completed"
+    restored = [("restored", 1)] if policy == "rollback" else []
+    assert log.events == [("found", 1, "as it was"), *restored, ("found", 2, left)]
+
+
+@pytest.mark.parametrize("policy", ["interrupt", "rollback"])
+async def test_an_agent_that_keeps_what_is_queued_cancels_only_the_turn_at_work(
+    restate_env: Restate, deploy: Deploy, log: Log, policy: Any
+) -> None:
+    worker = Gated(log, f"Keep{policy.title()}Agent", keep_queued=True)
+    session = await open_session(restate_env, deploy, worker)
+    await start(session, worker, "first")
+    await session.send("second", policy="queue")
+    receipt = await session.send("third", policy=policy)
+    assert (receipt["turn"], receipt["interrupted"]) == (3, [1])
+    assert receipt.get("discarded") == ([1] if policy == "rollback" else None)
+    worker.stop(1)
+    await log.until("begin", 2)
+    # What was queued is at work now, and so it is what the next one supersedes.
+    receipt = await session.send("fourth", policy=policy)
+    assert (receipt["turn"], receipt["interrupted"]) == (4, [2])
+    worker.stop(2)
+    await finish(session, worker, 3, 4)
+    assert log.events == [
+        *(("begin", turn) for turn in (1, 2)),
+        *((kind, turn) for turn in (3, 4) for kind in ("begin", "end")),
+    ]
+    notes = [f"note: interrupted by turn {turn}" for turn in (3, 4)]
+    before = ["first", notes[0], "second", notes[1]] if policy == "interrupt" else []
+    assert await history(session) == [*before, "third", "answer 3", "fourth", "answer 4"]
 
 
 async def test_a_queued_turn_that_is_cancelled_leaves_the_others_in_their_order(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    worker = Noting(log, "DequeueAgent", policy="queue")
-    await deploy(worker)
-    session = Session(restate_env.client, worker, "one")
+    worker = Gated(log, "DequeueAgent", policy="queue")
+    session = await open_session(restate_env, deploy, worker)
     for n in (1, 2, 3):
         await session.send(f"message {n}")
     await log.until("begin", 1)
     assert await session.cancel(2, reason="not needed any more") == [2]
     assert (await session.attach(2))["status"] == "interrupted"
-    for turn in (1, 3):
-        worker.release(turn).set()
-    assert (await session.attach(3))["status"] == "completed"
-    assert [turn for _, turn in log.of("begin")] == [1, 3]
+    await finish(session, worker, 1, 3)
+    assert log.events == [(kind, turn) for turn in (1, 3) for kind in ("begin", "end")]
     note = "note: cancelled: not needed any more"
     assert worker.seen[3] == ["message 1", "answer 1", "message 2", note, "message 3"]
 
@@ -126,118 +196,168 @@ async def test_a_queued_turn_that_is_cancelled_leaves_the_others_in_their_order(
 async def test_a_reject_is_refused_while_a_turn_is_live_and_taken_once_none_is(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    worker = Worker(log, "RejectAgent", policy="reject")
-    await deploy(worker)
-    session = Session(restate_env.client, worker, "one")
-    receipt = await session.send("first")
-    await log.until("begin", 1)
+    worker = Gated(log, "RejectAgent", policy="reject")
+    session = await open_session(restate_env, deploy, worker)
+    receipt = await start(session, worker, "first")
     with pytest.raises(TerminalError, match="turn 1 is live") as refusal:
         await session.send("second")
     assert refusal.value.status_code == 423
-    assert [m["content"] for m in await session.history()] == ["first"]
+    assert await history(session) == ["first"]
     # A task that was killed is no live turn, whatever the record says.
     await restate_env.kill(receipt["task_id"])
-    worker.release(2).set()
+    worker.tell(2, "end")
     assert (await session.ask("third"))["turn"] == 2
-    assert [m["content"] for m in await session.history()] == ["first", "third", "answer 2"]
+    assert await history(session) == ["first", "third", "answer 2"]
 
 
 async def test_a_precondition_that_does_not_hold_changes_nothing(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    worker = Worker(log, "ConditionAgent")
-    await deploy(worker)
-    session = Session(restate_env.client, worker, "one")
+    worker = Gated(log, "ConditionAgent")
+    session = await open_session(restate_env, deploy, worker)
     with pytest.raises(TerminalError, match="turn 1 is not at work; no turn is live") as refusal:
         await session.send("first", if_turn=1)
     assert refusal.value.status_code == 412
-    await session.send("first", if_idle=True)
+    assert (await session.send("first", if_idle=True, policy="steer"))["turn"] == 1
     await log.until("begin", 1)
-    for condition in ({"if_idle": True}, {"if_turn": 2}):
-        with pytest.raises(TerminalError, match="turn 1 is live") as refusal:
-            await session.send("second", **condition)  # type: ignore[arg-type]
-        assert refusal.value.status_code == 412
-    assert [x["turn"] for x in (await session.status())["live"]] == [1]
-    # Two clients have seen turn 1 and interrupt it at once: one of them wins.
-    sends = [session.send(f"client {n}", if_turn=1) for n in (1, 2)]
-    results = await asyncio.gather(*sends, return_exceptions=True)
-    refused = [r for r in results if isinstance(r, TerminalError)]
-    accepted = [r for r in results if isinstance(r, dict)]
-    assert [(r.status_code, "turn 2 is live" in r.message) for r in refused] == [(412, True)]
-    assert [r["interrupted"] for r in accepted] == [[1]]
+    policies: tuple[Any, ...] = ("interrupt", "rollback", "queue", "steer", "reject")
+    conditions: tuple[dict[str, Any], ...] = ({"if_idle": True}, {"if_turn": 2})
+    for condition in conditions:
+        for policy in policies:
+            with pytest.raises(TerminalError, match="turn 1 is live") as refusal:
+                await session.send("second", policy=policy, **condition)
+            assert refusal.value.status_code == 412
+    status = await session.status()
+    assert status["live"] == [{"turn": 1, "task_id": worker.tasks[1], "cancelled": None}]
+    assert (status["steered"], await history(session)) == (0, ["first"])
+    assert (await session.send("a", policy="steer", if_turn=1))["status"] == "steered"
+    assert (await session.send("b", policy="rollback", if_turn=1))["discarded"] == [1]
     worker.stop(1)
-    worker.release(2).set()
-    assert (await session.attach(2))["status"] == "completed"
+    await finish(session, worker, 2)
+    assert worker.seen[2] == ["b"]
 
 
-async def test_more_turns_than_may_be_pending_are_refused_and_an_interrupt_still_works(
+@pytest.mark.parametrize("policy", ["interrupt", "rollback"])
+async def test_of_clients_that_interrupt_what_they_have_seen_at_once_one_wins(
+    restate_env: Restate, deploy: Deploy, log: Log, policy: Any
+) -> None:
+    worker = Gated(log, f"Clients{policy.title()}Agent")
+    session = await open_session(restate_env, deploy, worker)
+    await start(session, worker, "begin")
+    for turn in range(1, RACES + 1):
+        sends = [session.send(f"client {n}", policy=policy, if_turn=turn) for n in range(5)]
+        results = await asyncio.gather(*sends, return_exceptions=True)
+        refused = [r for r in results if isinstance(r, TerminalError)]
+        assert [r.status_code for r in refused] == [412] * 4
+        assert all(f"turn {turn + 1} is live" in r.message for r in refused)
+        (accepted,) = [r for r in results if isinstance(r, dict)]
+        assert (accepted["turn"], accepted["interrupted"]) == (turn + 1, [turn])
+        worker.stop(turn)
+    await finish(session, worker, RACES + 1)
+    said = [text for text in await history(session) if text.startswith("client")]
+    assert len(said) == (RACES if policy == "interrupt" else 1)
+
+
+async def test_more_than_may_be_pending_is_refused_and_an_interrupt_still_works(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    worker = Worker(log, "FullAgent", policy="queue", max_pending=3)
-    await deploy(worker)
-    session = Session(restate_env.client, worker, "one")
-    for n in (1, 2, 3):
-        await session.send(f"message {n}")
-    with pytest.raises(TerminalError, match="3 of 3 are pending") as refusal:
-        await session.send("message 4")
-    assert refusal.value.status_code == 429
-    assert len(await session.history()) == 3
-    assert (await session.send("stop", policy="interrupt"))["interrupted"] == [1, 2, 3]
+    worker = Gated(log, "FullAgent", max_pending=3)
+    session = await open_session(restate_env, deploy, worker)
+    await start(session, worker, "first")
+    await session.send("second", policy="queue")
+    await session.send("a", policy="steer")
+    policies: tuple[Any, ...] = ("queue", "steer")
+    before = await session.turns(), await session.status()
+    for policy in policies:
+        with pytest.raises(TerminalError, match="3 of 3 are pending") as refusal:
+            await session.send("third", policy=policy)
+        assert refusal.value.status_code == 429
+    assert (await session.turns(), await session.status()) == before
+    # What is taken is pending no more.
+    worker.tell(1, "look")
+    await log.until("took", 1, ["a"])
+    await session.send("b", policy="steer")
+    with pytest.raises(TerminalError, match="3 of 3 are pending"):
+        await session.send("c", policy="steer")
+    assert (await session.send("stop", policy="interrupt"))["interrupted"] == [1, 2]
     worker.stop(1)
-    worker.release(4).set()
-    assert (await session.attach(4))["status"] == "completed"
+    await finish(session, worker, 3)
+    notes = ["note: interrupted by turn 3"] * 2
+    said = ["first", "a", "b", notes[0], "second", notes[1], "stop"]
+    assert worker.seen[3] == said
 
 
 async def test_a_policy_that_the_agent_does_not_allow_is_refused(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    worker = Worker(log, "NarrowAgent", policy="queue", allowed_policies=["queue", "reject"])
-    await deploy(worker)
-    session = Session(restate_env.client, worker, "one")
-    with pytest.raises(TerminalError, match="policy: must be one of queue, reject") as refusal:
-        await session.send("first", policy="interrupt")
-    assert refusal.value.status_code == 400
+    worker = Gated(log, "NarrowAgent", policy="queue", allowed_policies=["queue", "reject"])
+    session = await open_session(restate_env, deploy, worker)
+    policies: tuple[Any, ...] = ("interrupt", "rollback", "steer")
+    for policy in policies:
+        with pytest.raises(TerminalError, match="must be one of queue, reject") as refusal:
+            await session.send("first", policy=policy)
+        assert refusal.value.status_code == 400
     assert await session.history() == []
 
 
-async def test_the_reason_for_a_cancel_is_kept_with_the_turn(
-    restate_env: Restate, deploy: Deploy, log: Log
+async def send_unless_rejected(session: Session, said: str, policy: Any) -> Any:
+    try:
+        return await session.send(said, policy=policy)
+    except TerminalError as refusal:
+        if refusal.status_code != 423:
+            raise
+        return {}
+
+
+@pytest.mark.parametrize("policy", ["interrupt", "rollback", "queue", "steer", "reject"])
+async def test_a_message_that_arrives_as_the_turn_ends_is_answered_once_and_in_order(
+    restate_env: Restate, deploy: Deploy, log: Log, policy: Any
 ) -> None:
-    worker = Noting(log, "ReasonAgent")
-    await deploy(worker)
-    session = Session(restate_env.client, worker, "one")
-    await session.send("first")
-    await log.until("begin", 1)
-    await session.cancel(reason="wrong file")
-    worker.stop(1)
-    await session.attach()
-    assert [m["content"] for m in await session.history()][1:] == ["note: cancelled: wrong file"]
+    worker = Gated(log, f"Settling{policy.title()}Agent")
+    session = await open_session(restate_env, deploy, worker)
+    moments = random.Random(policy)  # noqa: S311
+    expected: list[str] = []
+    for _ in range(RACES):
+        turn = (await start(session, worker, "ask"))["turn"]
+        worker.tell(turn, "end")
+        await asyncio.sleep(moments.random() / 40)
+        receipt = await send_unless_rejected(session, "more", policy)
+        assert receipt or policy == "reject"
+        if receipt:
+            await log.until("begin", turn + 1)
+        outcome = await session.attach(turn)
+        assert outcome["status"] in ("completed", "interrupted")
+        if receipt.get("discarded") != [turn]:
+            expected.append("ask")
+            expected += [message["content"] for message in outcome["messages"]]
+            if outcome["status"] == "interrupted":
+                assert receipt["interrupted"] == [turn]
+                expected.append(f"note: interrupted by turn {turn + 1}")
+        if receipt:
+            expected.append("more")
+            assert worker.seen[turn + 1] == expected
+            await finish(session, worker, turn + 1)
+            expected.append(f"answer {turn + 1}")
+        assert await history(session) == expected
+        await eventually(lambda: is_idle(session))
 
 
 async def test_a_queued_turn_waits_for_a_cancelled_one_no_longer_than_the_cleanup_timeout(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    release = asyncio.Event()
-
-    class StuckAgent(Agent):
-        async def run(self, ctx: Context, task: Task) -> str:
-            if task.turn == 1:
-                await log.add("waiting")
-                await ctx.signal("never")
-            return "done"
-
-        async def on_interrupted(self, ctx: Context, task: Task) -> None:
-            await ctx.run_typed("stuck", release.wait)
-
-    agent = StuckAgent(policy="queue", cleanup_timeout=timedelta(milliseconds=300))
-    await deploy(agent)
-    session = Session(restate_env.client, agent, "one")
-    await session.send("first")
-    await log.until("waiting")
-    await session.send("second")
-    await session.send("third")
+    timeout = timedelta(milliseconds=300)
+    worker = Gated(log, "StuckAgent", policy="queue", cleanup_timeout=timeout)
+    session = await open_session(restate_env, deploy, worker)
+    worker.hold(1)
+    await start(session, worker, "first")
+    for said in ("second", "third"):
+        await session.send(said)
     assert await session.cancel(1) == [1]
+    worker.stop(1)
+    for turn in (2, 3):
+        worker.tell(turn, "end")
     assert (await session.attach(3))["status"] == "completed"
     assert [x["turn"] for x in (await session.status())["live"]] == [1]
-    release.set()
+    assert worker.seen[3] == ["first", "note: cancelled", "second", "answer 2", "third"]
+    worker.free(1)
     assert (await session.attach(1))["status"] == "interrupted"

@@ -9,14 +9,16 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import restate
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from restate import Context
 
-from interruptible import Agent, Task, cleanup
+from interruptible import Agent, Task, _effects, cleanup
 
 FOLDER = Path(sys.argv[2]) if __name__ == "__main__" else Path()
 
@@ -52,9 +54,52 @@ class CrashAgent(Agent):
             return await ctx.run_typed("draft", step, name="draft")
 
 
+class SpeakingAgent(Agent):
+    """Is cut off while it speaks."""
+
+    async def run(self, ctx: Context, task: Task) -> str:
+        async with cleanup(ctx) as undo:
+            undo.on_interrupt("undo", step, "undo")
+            task.append("plan")
+            return await ctx.run_typed("speak", speak, say=task.partial)
+
+    async def on_interrupted(self, ctx: Context, task: Task) -> None:
+        await ctx.run_typed("wrap up", step, name="wrap up")
+
+
+async def speak(say: Callable[[str], None]) -> str:
+    say("half an ")
+    say("answer")
+    return await step("speak")
+
+
+class AskingAgent(Agent):
+    """Asks the `CrashAgent`."""
+
+    async def run(self, ctx: Context, task: Task) -> Any:
+        async with cleanup(ctx) as undo:
+            undo.on_interrupt("undo asking", step, "undo asking")
+            return (await task.delegate("CrashAgent", task.session, "go"))["messages"]
+
+
+def hold_message() -> None:
+    """Make `message` a step of that name: the task is sent, and its id is not stored yet."""
+    real = _effects.shield
+
+    async def shield(future: Any) -> Any:
+        task_id = await real(future)
+        if (FOLDER / "hold message").exists():
+            await step("message")
+        return task_id
+
+    _effects.shield = shield  # type: ignore[assignment]
+
+
 if __name__ == "__main__":
-    agent = CrashAgent()
+    hold_message()
+    agents = [CrashAgent(), SpeakingAgent(), AskingAgent()]
     config = Config()
     config.bind = [f"127.0.0.1:{sys.argv[1]}"]
     config.h2_max_concurrent_streams = 2**31 - 1
-    asyncio.run(serve(restate.app(services=agent.services), config, mode="asgi"))
+    services = [service for agent in agents for service in agent.services]
+    asyncio.run(serve(restate.app(services=services), config, mode="asgi"))
