@@ -79,6 +79,7 @@ class Watch:
         self._steps: dict[asyncio.Task[Any], _Step] = {}
         self._aborted: dict[int, _Step] = {}
         self._cut: dict[int, _Step] = {}
+        self._ending = 0
         self._unwinding: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}
 
     @property
@@ -129,6 +130,12 @@ class Watch:
         Args:
             future: Cut off the step of this durable future alone, shielded or not.
         """
+        if future is None:
+            self._ending += 1
+            try:  # what was handed to asyncio and has not begun is not to begin any more
+                await asyncio.sleep(0)
+            finally:
+                self._ending -= 1
         mine = asyncio.current_task()
         steps = {
             task: step
@@ -201,6 +208,9 @@ class Watch:
 
     async def _run(self, handle: int, action: Callable[[], Any], *args: Any, **kwargs: Any) -> None:
         step = _Step(handle, action, args, kwargs, shielded=_shielded.get())
+        if not step.shielded and (self.pending or self._ending or self.gone is not None):
+            self._aborted[handle] = step
+            return
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._steps[task] = step
         _running.set(step)

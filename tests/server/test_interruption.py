@@ -260,6 +260,34 @@ async def test_a_tool_runner_that_turns_exceptions_into_text_does_not_hide_an_in
 
 
 @normal_mode
+async def test_steps_that_are_sent_off_as_the_cancellation_arrives_do_not_begin(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    class EdgeAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            async with cleanup(ctx) as undo:
+                undo.on_interrupt("undo", log.step, "undo", 0.2)
+                await log.add("waits")
+                inbox: Any = ctx
+                while inbox.receive.receive._queue.empty():
+                    await asyncio.sleep(0.01)  # nothing durable: the SDK does not look yet
+                await restate.gather(
+                    ctx.run_typed("left", log.step, name="left", seconds=0.1),
+                    ctx.run_typed("right", log.step, name="right", seconds=0.1),
+                )
+            return "done"
+
+    agent = EdgeAgent()
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    await session.send("go")
+    await log.until("waits")
+    await session.cancel()
+    assert (await session.attach())["status"] == "interrupted"
+    assert log.events == [("waits",), ("begin", "undo"), ("end", "undo")]
+
+
+@normal_mode
 async def test_tools_that_run_side_by_side_are_all_cut_off(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
