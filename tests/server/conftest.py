@@ -37,9 +37,13 @@ async def restate_env(anyio_backend: str) -> AsyncIterator[Restate]:
         yield running
 
 
+_deployed: dict[str, str] = {}
+
+
 @pytest.fixture
-async def deploy(restate_env: Restate) -> AsyncIterator[Deploy]:
+async def deploy(restate_env: Restate, request: pytest.FixtureRequest) -> AsyncIterator[Deploy]:
     """Serve agents and services in this process until the test ends."""
+    where = request.node.originalname
     async with AsyncExitStack() as stack:
 
         async def deploy(*parts: Any, **options: Any) -> None:
@@ -48,6 +52,11 @@ async def deploy(restate_env: Restate) -> AsyncIterator[Deploy]:
                 for part in parts
                 for service in (part.services if isinstance(part, Agent) else [part])
             ]
+            for service in services:
+                if not isinstance(service, restate.VirtualObject):
+                    continue  # it has no state
+                owner = _deployed.setdefault(service.name, where)
+                assert owner == where, f"{service.name} has the state of {owner}. Rename it."
             app = restate.app(services=services, **options)
             await restate_env.register(await stack.enter_async_context(serve(app)))
 

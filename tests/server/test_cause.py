@@ -86,7 +86,7 @@ async def test_a_turn_that_is_taken_back_while_it_is_cleaned_up_learns_of_it_whe
             cause = tuple(await task.cause())
             await ctx.run_typed("asked", self.log.add, RunOptions(), "asked", cause)
 
-    worker = AskingAgent(log, "AskingAgent")
+    worker = AskingAgent(log, "AskingWhyAgent")
     session = await open_session(restate_env, deploy, worker)
     worker.hold(1)
     await session.send("first")

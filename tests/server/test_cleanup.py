@@ -377,7 +377,7 @@ async def test_a_turn_waits_for_a_cleanup_no_longer_than_the_cleanup_timeout(
         (None, []),
         ("text", [{"role": "assistant", "content": "text"}]),
         ({"role": "assistant", "content": "x", "name": "y"},) * 2,
-        ([{"role": "tool", "content": "a"}, "b"], None),
+        ([{"role": "user", "content": "a"}, "b"], None),
     ],
 )
 async def test_a_body_returns_nothing_text_a_message_or_a_list(
@@ -389,7 +389,7 @@ async def test_a_body_returns_nothing_text_a_message_or_a_list(
             return value
 
     if messages is None:
-        messages = [{"role": "tool", "content": "a"}, {"role": "assistant", "content": "b"}]
+        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     agent = ReturningAgent(name=f"Returning{type(value).__name__}")
     await deploy(agent)
     session = Session(restate_env.client, agent, "one")

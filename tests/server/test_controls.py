@@ -171,7 +171,7 @@ async def test_regenerate_of_a_queued_turn_interrupts_the_one_at_work_and_keeps_
 async def test_a_repeated_regenerate_or_rewind_of_one_idempotency_key_is_one(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    worker = Gated(log, "OnceAgent")
+    worker = Gated(log, "OnceControlAgent")
     session = await open_session(restate_env, deploy, worker)
     await complete(session, worker, "first")
     receipts = [await session.regenerate(idempotency_key="once") for _ in range(2)]

@@ -49,7 +49,7 @@ async def tasks_of(env: Restate, agent: Gated) -> list[str]:
 async def test_a_burst_becomes_one_turn_with_all_messages_and_all_senders_get_its_outcome(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    worker = Bursts(log, "BurstAgent")
+    worker = Bursts(log, "OneBurstAgent")
     session = await open_session(restate_env, deploy, worker)
     receipts = await burst(session, "a", "b", "c")
     assert (receipts[0]["turn"], receipts[0]["status"]) == (1, "running")

@@ -71,6 +71,7 @@ async def test_every_handler_speaks_plain_json_over_http(
         "turn": 1,
         "task_id": receipt["task_id"],
         "live": [{"turn": 1, "task_id": receipt["task_id"], "cancelled": None}],
+        "steered": 0,
     }
     assert (await wire.post("cancel", {"turn": 1})).json() == {"cancelled": [1]}
     interrupted = {"turn": 1, "status": "interrupted", "messages": []}
@@ -178,6 +179,9 @@ async def test_private_handlers_are_refused_through_the_ingress(
             "settle",
             "recover",
             "load",
+            "take",
+            "get_cause",
+            "adopt",
             "run_task",
             "mark",
         }
@@ -368,7 +372,7 @@ async def test_the_cost_of_a_message_is_the_same_after_10_turns_and_after_2000(
         @handler()
         async def grow_old(self, ctx: ObjectContext, turns: int) -> None:
             """Store a long past, as that many messages would have left it."""
-            record = _session.Record("past", next=turns + 1)
+            record = _session.Record("past", next=turns + 1, paged=True)
             said, answer = [{"role": "user", "content": "y" * 100}], "x" * 100
             for first in range(1, turns + 1, _history.TURNS_PER_PAGE):
                 page = [
@@ -402,6 +406,9 @@ async def test_the_cost_of_a_message_is_the_same_after_10_turns_and_after_2000(
         return [(row["entry_type"], row["raw_length"]) for row in rows]
 
     early, late = await entries("at-10-turns", 10), await entries("at-2k-turns", 2000)
+    timed = "Notification: Run"  # it comes when it comes: nothing waits for it on the way
+    assert [[name for name, _ in journal].count(timed) for journal in (early, late)] == [1, 1]
+    early, late = ([x for x in journal if x[0] != timed] for journal in (early, late))
     assert (
         [name for name, _ in early]
         == [name for name, _ in late]
@@ -409,8 +416,6 @@ async def test_the_cost_of_a_message_is_the_same_after_10_turns_and_after_2000(
             "Command: Run",
             "Command: GetLazyState",
             "Notification: GetLazyState",
-            "Notification: Run",
-            "Command: SetState",
             "Command: SetState",
             "Command: OneWayCall",
             "Notification: CallInvocationId",
@@ -418,9 +423,9 @@ async def test_the_cost_of_a_message_is_the_same_after_10_turns_and_after_2000(
             "Command: Output",
         ]
     )
-    # Only the turn's number has more digits; it stands at most twice in one entry.
+    # Only the turn's number has more digits; it stands at most three times in one entry.
     assert all(
-        0 <= size - small <= 2 * (len("2001") - len("11"))
+        0 <= size - small <= 3 * (len("2001") - len("11"))
         for (_, small), (_, size) in zip(early, late, strict=True)
     ), (early, late)
 
@@ -534,10 +539,11 @@ async def test_a_large_turn_stays_out_of_its_page_and_in_its_place(
     expected = [t for text in said for t in (text, text.upper())]
     assert [m["content"] for m in await session.history()] == expected
     assert (await session.attach(2))["messages"][0]["content"] == said[1].upper()
-    await session.ask("d")
+    for text in ("d", "e", "f"):  # until the tail of the record is outgrown
+        await session.ask(text * 1_500)
     state = await restate_env.query(
         "SELECT key, value_utf8 FROM state WHERE service_name = 'LargeAgent'"
     )
     sizes = {row["key"]: len(row["value_utf8"]) for row in state}
     assert sorted(sizes) == ["page/0", "session", "turn/2"]
-    assert sizes["page/0"] < 1000
+    assert sizes["page/0"] + sizes["session"] < 15_000

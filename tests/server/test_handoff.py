@@ -253,7 +253,7 @@ async def test_a_steered_message_is_sent_after_the_results_of_the_tools(
 
 
 async def test_nothing_of_a_turn_that_is_rolled_back_is_sent(stage: Stage, log: Log) -> None:
-    session, model, _ = await stage.set("RollbackAgent", ["Hello."], ["I look.", LOOK, ASK])
+    session, model, _ = await stage.set("HandedRollbackAgent", ["Hello."], ["I look.", LOOK, ASK])
     await session.ask("hi")
     await session.send("go")
     await log.until("asks", "call_2")

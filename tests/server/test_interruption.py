@@ -420,13 +420,13 @@ async def test_of_a_burst_only_the_last_turn_finishes_and_what_had_not_begun_run
 ) -> None:
     entered: list[int] = []
 
-    class BurstAgent(Agent):
+    class EightAtOnceAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
             entered.append(task.turn)
             seconds = LONG if task.turn < 8 else 0.0
             return await ctx.run_typed("think", log.step, name=task.turn, seconds=seconds)
 
-    agent = BurstAgent()
+    agent = EightAtOnceAgent()
     await deploy(agent)
     session = Session(restate_env.client, agent, "burst")
     await asyncio.gather(*(session.send(f"message {number}") for number in range(8)))

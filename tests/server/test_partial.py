@@ -155,11 +155,11 @@ async def test_a_turn_that_is_not_cut_off_while_it_speaks_keeps_nothing_of_it(
 async def test_nothing_is_stored_where_nothing_was_said(
     restate_env: Restate, deploy: Deploy, log: Log, words: tuple[str, ...]
 ) -> None:
-    class SilentAgent(Speaker):
+    class SpeechlessAgent(Speaker):
         async def speak(self, ctx: Context, task: Task) -> str:
             return await saying(ctx, self, task, *words)
 
-    agent = SilentAgent(log)
+    agent = SpeechlessAgent(log)
     await deploy(agent)
     session = Session(restate_env.client, agent, f"{len(words)} words")
     outcome, turn = await cut_off(session, log, *words)
@@ -228,11 +228,11 @@ async def test_a_step_that_is_not_async_is_waited_for_and_its_words_stay(
         say("thread")
         return "ended"
 
-    class ThreadAgent(Speaker):
+    class ThreadSpeakerAgent(Speaker):
         async def speak(self, ctx: Context, task: Task) -> str:
             return await ctx.run_typed("say", block, say=task.partial)
 
-    agent = ThreadAgent(log)
+    agent = ThreadSpeakerAgent(log)
     await deploy(agent)
     session = Session(restate_env.client, agent, "one")
     receipt = await session.send("go")

@@ -261,7 +261,9 @@ async def test_lazy_and_eager_state_are_what_each_handler_needs(
     await deploy(agent)
     session = Session(restate_env.client, agent, "one")
     await session.ask("one")
-    await session.ask("two")
+    await session.ask("two")  # the conversation is at hand
+    await session.ask("x" * 5_000)
+    await session.ask("three")  # it has to be loaded
     await session.history()
     sql = (
         "SELECT i.target_handler_name AS name, j.entry_type AS entry FROM sys_journal j "

@@ -10,8 +10,18 @@ from typing import Any, Generic, TypeVar, cast
 
 import pytest
 from restate import TerminalError
+from restate.serde import BytesSerde
 
-from interruptible import Agent, Session, _cancellation, _controls, _effects, _object, _session
+from interruptible import (
+    Agent,
+    Session,
+    _cancellation,
+    _controls,
+    _effects,
+    _object,
+    _session,
+    _task,
+)
 from interruptible._cancellation import Interrupted, Watch
 from interruptible._history import LARGE
 from interruptible._outcome import Ending
@@ -46,7 +56,10 @@ class Handling:
         self.done: list[Any] = []
 
     def get(self, name: str, serde: Any) -> Given[Any]:
-        return Given(as_json(self.state.get(name)))
+        value = self.state.get(name)
+        if isinstance(serde, BytesSerde):
+            return Given(json.dumps(value).encode())
+        return Given(as_json(value))
 
     def set(self, name: str, value: Any, serde: Any) -> None:
         self.done.append((name, as_json(value)))
@@ -60,8 +73,9 @@ class Handling:
     def key(self) -> str:
         return "key"
 
-    def time(self) -> Given[float]:
-        return Given(NOW / 1000)
+    def run_typed(self, name: str, action: Callable[[], Any]) -> Given[int]:
+        assert (name, action) == ("time", _effects._time)
+        return Given(NOW)
 
     def random(self) -> Any:
         return SimpleNamespace(getrandbits=lambda bits: bits)
@@ -90,8 +104,7 @@ AGENT = IdleAgent()
 
 
 NOW = 5_000
-ONE, TWO = Live(1, "inv-1"), Live(2, "inv-2")
-BUSY = Record("epoch", 3, (ONE, TWO))
+ONE, TWO = Live(1, "inv-1", accepted_at=1), Live(2, "inv-2", accepted_at=2)
 REPORTED = Ending({"turn": 0, "status": "completed", "messages": []}, reported=True)
 KILLED = Ending({"turn": 0, "status": "killed", "messages": []}, reported=False)
 
@@ -146,14 +159,18 @@ def stored(record: Record) -> Any:
 
 
 def begun(turn: int, *messages: Any) -> Any:
-    """A new turn is stored."""
-    return f"turn/{turn}", {"input": list(messages), "accepted_at": NOW}
+    """A new turn in the tail."""
+    return {"turn": turn, "status": "running", "input": list(messages), "messages": []}
 
 
-def dispatched(turn: int, *messages: Any, after: Sequence[Live] = ()) -> Any:
-    """The task of a turn is sent."""
+def dispatched(
+    turn: int, *messages: Any, after: Sequence[Live] = (), turns: Sequence[Any] | None = None
+) -> Any:
+    """The task of a turn is sent, with the conversation if that is at hand."""
     waits = [{"turn": x.turn, "task_id": x.task_id, "cancelled": bool(x.cancelled)} for x in after]
     job = {"session": "key", "turn": turn, "input": list(messages), "after": waits}
+    if turns is not None:
+        job["turns"] = list(turns)
     return "IdleTask", "run_task", job, {"idempotency_key": f"key/epoch/{turn}"}
 
 
@@ -189,9 +206,40 @@ def settled(turn: int, **more: Any) -> Any:
     }
 
 
-def live_state(*turns: int) -> dict[str, Any]:
-    """What is stored of turns that are live."""
-    return {f"turn/{x}": {"input": [said(f"message {x}")], "accepted_at": x} for x in turns}
+def live(turn: int) -> Any:
+    """A turn that is live, in the tail."""
+    return begun(turn, said(f"message {turn}"))
+
+
+def shown(x: Live) -> Any:
+    """What is read of it."""
+    turn = {**live(x.turn), "task_id": x.task_id, "accepted_at": x.accepted_at}
+    return turn if x.cancelled is None else {**turn, "reason": x.cancelled}
+
+
+def unless_queued(*lives: Live) -> list[Any] | None:
+    """What a task is sent with behind these, if it does not load when they have ended."""
+    return [shown(x) for x in lives] if all(x.cancelled for x in lives) else None
+
+
+def gone(turn: Any) -> Any:
+    """A turn that is discarded."""
+    return {**turn, "discarded": True}
+
+
+BUSY = Record("epoch", 3, (ONE, TWO), tail=(live(1), live(2)))
+
+
+def after_message(lives: Sequence[Live], *messages: Any, tail: Sequence[Any] = BUSY.tail) -> Record:
+    """The session once it has a third turn, of these messages."""
+    return Record("epoch", 4, (*lives, Live(3)), tail=(*tail, begun(3, *messages)))
+
+
+def with_task(record: Record) -> Record:
+    """The session once the task of its newest turn is known."""
+    *lives, new = record.live
+    new = new._replace(task_id="inv-new", accepted_at=NOW)
+    return record._replace(live=(*lives, new))
 
 
 # -- A step of the rules. --------------------------------------------------------------------------
@@ -209,11 +257,12 @@ def test_cancels_are_sent_before_the_record_says_so_and_then_those_behind_are_to
     )
     step = Step(Record("epoch", 7, lives), cancel=(lives[1], lives[3]), discard=(2, 4))
     ctx = Handling({})
-    _effects.carry_out(cast("Any", ctx), step, ((1, 1), (4, 4)))
+    _effects.carry_out(cast("Any", ctx), step, {"page/1": [17, -18], "page/0": [settled(1)]})
     assert ctx.done == [
         "cancel inv-2",
         "cancel inv-4",
-        ("discarded", [[1, 2], [4, 4]]),
+        ("page/0", [settled(1)]),
+        ("page/1", [17, -18]),
         stored(step.record),
         "tell inv-3: turn 2 is cancelled",
         "tell inv-6: turn 2 is cancelled",
@@ -221,17 +270,17 @@ def test_cancels_are_sent_before_the_record_says_so_and_then_those_behind_are_to
     ]
 
 
-def test_a_task_that_is_not_known_is_not_cancelled_and_nothing_is_discarded_for_nothing() -> None:
+def test_a_task_that_is_not_known_is_not_cancelled() -> None:
     step = Step(Record("epoch", 2, (Live(1, None, "cancelled"),)), cancel=(Live(1),))
     ctx = Handling({})
-    _effects.carry_out(cast("Any", ctx), step, ((1, 1),))
+    _effects.carry_out(cast("Any", ctx), step)
     assert ctx.done == [stored(step.record)]
 
 
 # -- A message. ------------------------------------------------------------------------------------
 
 HELLO = said("Hello")
-OPEN = Record("epoch", 3, (ONE, TWO._replace(open=True)))
+OPEN = BUSY._replace(live=(ONE, TWO._replace(open=True)))
 QUIET = timedelta(milliseconds=300)
 
 
@@ -289,13 +338,13 @@ def test_a_message_that_is_taken_in_is_stored_cancels_and_dispatches_in_this_ord
     body = {"content": "Hello", **asked}
     ends = dict.fromkeys(ended, REPORTED)
     answer, done = handle(_object.message, body, BUSY, ends=ends, max_pending=2)
-    live = cancel(BUSY, "interrupted by turn 3", *cancelled)
+    lives = cancel(BUSY, "interrupted by turn 3", *cancelled)
+    after = after_message(lives, HELLO)
     assert done == [
-        begun(3, HELLO),
         *(f"cancel inv-{turn}" for turn in cancelled),
-        stored(Record("epoch", 4, (*live, Live(3)))),
-        dispatched(3, HELLO, after=live),
-        stored(Record("epoch", 4, (*live, Live(3, "inv-new")))),
+        stored(after),
+        dispatched(3, HELLO, after=lives, turns=unless_queued(*lives)),
+        stored(with_task(after)),
     ]
     assert answer == {
         "turn": 3,
@@ -308,35 +357,58 @@ def test_a_message_that_is_taken_in_is_stored_cancels_and_dispatches_in_this_ord
 def test_the_first_message_of_a_session_makes_its_record() -> None:
     answer, done = handle(_object.message, {"content": "Hello"})
     epoch = f"{32:08x}"
-    task = dispatched(1, HELLO)
+    task = dispatched(1, HELLO, turns=[])
+    record = Record(epoch, 2, (Live(1),), tail=(begun(1, HELLO),))
     assert done == [
-        begun(1, HELLO),
-        stored(Record(epoch, 2, (Live(1),))),
+        stored(record),
         (*task[:3], {"idempotency_key": f"key/{epoch}/1"}),
-        stored(Record(epoch, 2, (Live(1, "inv-new"),))),
+        stored(with_task(record)),
     ]
     assert answer == {"turn": 1, "task_id": "inv-new", "status": "running", "interrupted": []}
 
 
+def test_a_message_that_is_large_is_stored_beside_the_record_and_first() -> None:
+    large = said("x" * LARGE)
+    _, done = handle(_object.message, {"content": "x" * LARGE}, Record("epoch", 1))
+    record = Record("epoch", 2, (Live(1),), tail=(1,))
+    assert done == [
+        ("turn/1", begun(1, large)),
+        stored(record),
+        dispatched(1, large, turns=[]),
+        stored(with_task(record)),
+    ]
+
+
 @pytest.mark.parametrize(
-    ("keep_queued", "cancelled", "discarded"),
-    [(False, [1, 2], [[1, 2]]), (True, [1], [[1, 1]])],
+    ("record", "turns"),
+    [
+        (Record("epoch", 3, tail=(settled(1), settled(2))), [settled(1), settled(2)]),
+        (Record("epoch", 3, tail=(gone(settled(1)), -2)), []),
+        (Record("epoch", 3, tail=(settled(1), 2)), None),
+        (Record("epoch", 3, tail=(settled(2),), paged=True), None),
+    ],
 )
-def test_a_rollback_discards_what_it_cancels(
-    keep_queued: bool, cancelled: list[int], discarded: list[list[int]]
+def test_a_task_is_sent_with_the_conversation_if_the_record_has_all_of_it(
+    record: Record, turns: list[Any] | None
 ) -> None:
+    _, done = handle(_object.message, {"content": "Hello"}, record)
+    assert done[1] == dispatched(3, HELLO, turns=turns)
+
+
+@pytest.mark.parametrize(("keep_queued", "cancelled"), [(False, [1, 2]), (True, [1])])
+def test_a_rollback_discards_what_it_cancels(keep_queued: bool, cancelled: list[int]) -> None:
     body = {"content": "Hello", "policy": "rollback"}
     answer, done = handle(_object.message, body, BUSY, keep_queued=keep_queued)
-    live = cancel(BUSY, "rolled back by turn 3", *cancelled)
-    told = [] if live[1].cancelled else ["tell inv-2: turn 1 is cancelled"]
+    lives = cancel(BUSY, "rolled back by turn 3", *cancelled)
+    told = [] if lives[1].cancelled else ["tell inv-2: turn 1 is cancelled"]
+    tail = [gone(live(x.turn)) if x.cancelled else live(x.turn) for x in lives]
+    after = after_message(lives, HELLO, tail=tail)
     assert done == [
-        begun(3, HELLO),
         *(f"cancel inv-{turn}" for turn in cancelled),
-        ("discarded", discarded),
-        stored(Record("epoch", 4, (*live, Live(3)))),
+        stored(after),
         *told,
-        dispatched(3, HELLO, after=live),
-        stored(Record("epoch", 4, (*live, Live(3, "inv-new")))),
+        dispatched(3, HELLO, after=lives, turns=None if told else []),
+        stored(with_task(after)),
     ]
     assert answer == {
         "turn": 3,
@@ -347,12 +419,12 @@ def test_a_rollback_discards_what_it_cancels(
     }
 
 
-def test_what_is_discarded_joins_what_was_before() -> None:
-    record = Record("epoch", 6, (Live(4, "inv-4", "cancelled"), Live(5, "inv-5")))
-    state = {"discarded": [[1, 1], [3, 4]]}
-    body = {"content": "Hello", "policy": "rollback"}
-    answer, done = handle(_object.message, body, record, state=state)
-    assert ("discarded", [[1, 1], [3, 5]]) in done
+def test_a_rollback_discards_nothing_that_was_cancelled_before() -> None:
+    lives = (Live(4, "inv-4", "cancelled"), Live(5, "inv-5"))
+    record = Record("epoch", 6, lives, tail=(gone(settled(3)), live(4), live(5)))
+    answer, done = handle(_object.message, {"content": "Hello", "policy": "rollback"}, record)
+    tail = done[1][1]["tail"]
+    assert tail == [gone(settled(3)), live(4), gone(live(5)), begun(6, HELLO)]
     assert (answer["interrupted"], answer["discarded"]) == ([5], [5])
 
 
@@ -360,14 +432,14 @@ def test_an_interrupt_that_keeps_what_is_queued_tells_it_that_the_one_before_it_
     None
 ):
     answer, done = handle(_object.message, {"content": "Hello"}, BUSY, keep_queued=True)
-    live = cancel(BUSY, "interrupted by turn 3", 1)
+    lives = cancel(BUSY, "interrupted by turn 3", 1)
+    after = after_message(lives, HELLO)
     assert done == [
-        begun(3, HELLO),
         "cancel inv-1",
-        stored(Record("epoch", 4, (*live, Live(3)))),
+        stored(after),
         "tell inv-2: turn 1 is cancelled",
-        dispatched(3, HELLO, after=live),
-        stored(Record("epoch", 4, (*live, Live(3, "inv-new")))),
+        dispatched(3, HELLO, after=lives),
+        stored(with_task(after)),
     ]
     assert (answer["status"], answer["interrupted"]) == ("waiting", [1])
 
@@ -447,27 +519,29 @@ def test_only_the_first_message_that_is_steered_at_a_turn_sends_somebody_to_watc
 
 def test_what_is_to_join_a_burst_begins_one_where_nothing_is_open() -> None:
     _, done = handle(_object.message, {"content": "Hello"}, None, debounce=QUIET)
-    assert done[1] == stored(Record(f"{32:08x}", 2, (Live(1, open=True),)))
+    opened = Record(f"{32:08x}", 2, (Live(1, open=True),), tail=(begun(1, HELLO),))
+    assert done[0] == stored(opened)
     superseding = {"debounce": QUIET, "burst": "supersede"}
     answer, done = handle(_object.message, {"content": "Hello"}, OPEN, **superseding)
     assert (answer["turn"], answer["interrupted"]) == (3, [1, 2])
-    assert done[-1][1]["live"][-1] == [3, "inv-new", None, False]
+    assert done[-1][1]["live"][-1] == [3, "inv-new", None, False, NOW]
 
 
 def test_a_task_whose_id_was_lost_is_sent_once_more_before_all_else_and_then_cancelled() -> None:
-    record = Record("epoch", 3, (ONE, Live(2)))
-    state = live_state(1, 2)
-    _, done = handle(_object.message, {"content": "Hello"}, record, state=state)
-    live = cancel(record, "interrupted by turn 3", 1, 2)
-    live = (live[0], live[1]._replace(task_id="inv-new"))
+    record = BUSY._replace(live=(ONE, Live(2)))
+    _, done = handle(_object.message, {"content": "Hello"}, record)
+    one, two = cancel(record, "interrupted by turn 3", 1, 2)
+    lives = (one, two._replace(task_id="inv-new"))
+    after = after_message(lives, HELLO)
+    unknown = shown(lives[1])
+    del unknown["accepted_at"]  # it was killed before it stored that
     assert done == [
         dispatched(2, said("message 2"), after=[ONE]),
-        begun(3, HELLO),
         "cancel inv-1",
         "cancel inv-new",
-        stored(Record("epoch", 4, (*live, Live(3)))),
-        dispatched(3, HELLO, after=live),
-        stored(Record("epoch", 4, (*live, Live(3, "inv-new")))),
+        stored(after),
+        dispatched(3, HELLO, after=lives, turns=[shown(one), unknown]),
+        stored(with_task(after)),
     ]
 
 
@@ -495,7 +569,7 @@ def test_a_cancel_is_stored_with_its_reason_and_those_behind_are_told(
     ]
 
 
-OVER = Record("epoch", 3, (TWO._replace(cancelled="interrupted by turn 3"),))
+OVER = BUSY._replace(live=(TWO._replace(cancelled="interrupted by turn 3"),))
 
 
 @pytest.mark.parametrize(
@@ -584,13 +658,10 @@ def test_a_session_that_never_was_is_idle_and_has_nothing() -> None:
 
 
 def test_the_history_leaves_out_what_is_discarded_and_has_what_was_steered_at_a_live_turn() -> None:
-    state = {
-        "page/0": [settled(1), settled(2)],
-        **live_state(3),
-        "steered/1": said("steered"),
-        "discarded": [[2, 2]],
-    }
-    record = Record("epoch", 4, (Live(3, "inv-3"),), (Steered(1, 3, 4),))
+    state = {"page/0": [settled(1), gone(settled(2))], "steered/1": said("steered")}
+    record = Record(
+        "epoch", 4, (Live(3, "inv-3"),), (Steered(1, 3, 4),), tail=(live(3),), paged=True
+    )
     answer, done = handle(_object.get_history, None, record, state=state)
     assert answer == [
         said("message 1"),
@@ -621,12 +692,13 @@ def test_who_attaches_to_a_turn_that_is_settled_has_its_outcome_at_once(
 ) -> None:
     page = [
         settled(1, status="failed", messages=[], error="no"),
-        settled(2, status="interrupted", reason="cancelled", partial=1),
+        gone(settled(2, status="interrupted", reason="cancelled", partial=1)),
         settled(3, steered=[0]),
     ]
-    state = {"page/0": page, "discarded": [[2, 2]]}
-    record = Record("epoch", 4)
-    assert handle(_object.attach, body, record, state=state) == (answer, [])
+    record = Record("epoch", 4, tail=tuple(page))
+    assert handle(_object.attach, body, record) == (answer, [])
+    record = Record("epoch", 4, tail=(page[2],), paged=True)
+    assert handle(_object.attach, body, record, state={"page/0": page[:2]}) == (answer, [])
 
 
 def test_who_attaches_to_a_turn_that_was_removed_is_told_so() -> None:
@@ -637,40 +709,48 @@ def test_who_attaches_to_a_turn_that_was_removed_is_told_so() -> None:
 # -- What tasks ask for. ---------------------------------------------------------------------------
 
 
+def loaded_by(turn: int, record: Record | None, state: Mapping[str, Any]) -> Any:
+    """What a turn's task makes of what it loads."""
+    answer, done = handle(_object.load, None, record, state=state)
+    assert done == []
+    return asyncio.run(_task._read(json.loads(answer), turn))
+
+
+def test_a_task_is_given_all_that_is_stored_as_it_is_and_nothing_of_a_users_own() -> None:
+    state = {"page/0": [settled(1)], "turn/2": settled(2), **steered_state(1), "mine": "x", "a": 1}
+    record = BUSY._replace(paged=True)
+    answer, done = handle(_object.load, None, record, state=state)
+    assert json.loads(answer) == {
+        "page/0": [settled(1)],
+        "session": as_json(_session.dump(record)),
+        "steered/1": said("steered 1"),
+        "turn/2": settled(2),
+    }
+    assert list(json.loads(answer)) == ["page/0", "session", "steered/1", "turn/2"]
+    assert done == []
+    assert handle(_object.load, None, None, state={"mine": "x"}) == (b"{}", [])
+
+
 def test_a_task_loads_the_turns_before_its_own_without_what_is_discarded_or_steered() -> None:
+    lives = (Live(3, "inv-3", "cancelled", accepted_at=3), Live(4, "inv-4", accepted_at=4))
     record = Record(
         "epoch",
         6,
-        (Live(3, "inv-3", "cancelled"), Live(4, "inv-4"), Live(5, "inv-5")),
+        (*lives, Live(5, "inv-5")),
         (Steered(1, 3, 5), Steered(2, 4, 5, taken=True), Steered(3, 5, 5)),
+        tail=(live(3), live(4), live(5)),
+        paged=True,
     )
-    state = {
-        "page/0": [settled(1), settled(2)],
-        **live_state(3, 4, 5),
-        **{f"steered/{x}": said(f"steered {x}") for x in (1, 2, 3)},
-        "discarded": [[2, 2]],
-    }
-    live = [
-        {
-            "turn": turn,
-            "status": "running",
-            "input": [said(f"message {turn}")],
-            "messages": [],
-            "task_id": f"inv-{turn}",
-            "accepted_at": turn,
-        }
-        for turn in (3, 4)
+    state = {"page/0": [settled(1), gone(settled(2))], **steered_state(1, 2, 3)}
+    loaded = loaded_by(5, record, state)
+    assert loaded.turns == [settled(1), *map(shown, lives)]
+    assert loaded.steered == [
+        (record.steered[0], said("steered 1")),
+        (record.steered[1], said("steered 2")),
     ]
-    live[0]["reason"] = "cancelled"
-    answer, done = handle(_object.load, {"before": 5}, record, state=state)
-    assert as_json(answer) == {
-        "turns": [settled(1), *live],
-        "steered": as_json(
-            [(record.steered[0], said("steered 1")), (record.steered[1], said("steered 2"))]
-        ),
-        "waiting": True,  # its own, and it has not begun
-    }
-    assert done == []
+    assert loaded.waiting is True  # its own, and it has not begun
+    assert loaded_by(3, record, state).turns == [settled(1)]
+    assert loaded_by(2, None, {}).turns == []
 
 
 @pytest.mark.parametrize(
@@ -687,10 +767,8 @@ def test_a_task_loads_the_turns_before_its_own_without_what_is_discarded_or_stee
 def test_a_task_that_loads_is_told_whether_something_waits_for_it(
     before: int, steered: list[Steered], waiting: bool
 ) -> None:
-    state = {**live_state(1, 2), "steered/1": said("steered")}
     record = BUSY._replace(steered=tuple(steered))
-    answer, _ = handle(_object.load, {"before": before}, record, state=state)
-    assert answer["waiting"] is waiting
+    assert loaded_by(before, record, steered_state(1)).waiting is waiting
 
 
 WAITING = (Steered(1, 1, 3), Steered(2, 2, 3), Steered(3, 1, 3))
@@ -775,22 +853,37 @@ def now_settled(turn: int, **more: Any) -> Any:
     return settled(turn, accepted_at=turn, ended_at=NOW, **more)
 
 
-def test_an_outcome_moves_the_turn_into_its_page_and_then_the_record_forgets_it() -> None:
-    state = {**live_state(1, 2), "page/0": [settled(3)]}
-    answer, done = handle(_object.settle_turn, {"outcome": an_outcome(1)}, BUSY, state=state)
-    assert done == [
-        ("page/0", [settled(3), now_settled(1)]),
-        "clear turn/1",
-        stored(Record("epoch", 3, (TWO,))),
-    ]
+def one_settled(one: Any, heir: Live = TWO, steered: Sequence[Steered] = ()) -> Record:
+    """The busy session once its first turn has ended."""
+    return Record("epoch", 3, (heir,), tuple(steered), tail=(one, live(2)))
+
+
+def test_an_outcome_is_given_to_the_turn_in_the_tail_and_the_record_is_all_that_is_written() -> (
+    None
+):
+    answer, done = handle(_object.settle_turn, {"outcome": an_outcome(1)}, BUSY)
+    assert done == [stored(one_settled(now_settled(1)))]
     assert answer is None
 
 
-def test_a_large_turn_stays_where_it_was() -> None:
+def test_what_the_tail_has_outgrown_moves_into_its_page_before_the_record_forgets_it() -> None:
+    large = [settled(turn, messages=[put_out("x" * 3500)]) for turn in (3, 4)]
+    record = BUSY._replace(next=5, tail=(*BUSY.tail, *large), paged=True)
+    outcome = an_outcome(1, messages=[put_out("x" * 3500)])
+    state = {"page/0": [settled(9)]}
+    _, done = handle(_object.settle_turn, {"outcome": outcome}, record, state=state)
+    one = now_settled(1, messages=outcome["messages"])
+    assert done == [
+        ("page/0", [settled(9), one, large[0]]),
+        stored(Record("epoch", 5, (TWO,), tail=(live(2), large[1]), paged=True)),
+    ]
+
+
+def test_a_large_turn_gets_a_key_of_its_own() -> None:
     outcome = an_outcome(1, messages=[put_out("x" * LARGE)])
-    _, done = handle(_object.settle_turn, {"outcome": outcome}, BUSY, state=live_state(1, 2))
+    _, done = handle(_object.settle_turn, {"outcome": outcome}, BUSY)
     large = now_settled(1, messages=outcome["messages"])
-    assert done == [("turn/1", large), ("page/0", [1]), stored(Record("epoch", 3, (TWO,)))]
+    assert done == [("turn/1", large), stored(one_settled(1))]
 
 
 @pytest.mark.parametrize("record", [None, Record("epoch", 4), Record("other", 2, (TWO,))])
@@ -798,20 +891,27 @@ def test_an_outcome_that_is_recorded_already_or_of_no_session_changes_nothing(
     record: Record | None,
 ) -> None:
     settlement = {"outcome": an_outcome(1), "ended": [3]}
-    assert handle(_object.settle_turn, settlement, record, state=live_state(2)) == (None, [])
+    assert handle(_object.settle_turn, settlement, record) == (None, [])
 
 
 def test_a_turn_that_was_seen_to_end_and_is_live_all_the_same_is_settled_by_somebody() -> None:
-    record = Record("epoch", 5, (ONE, TWO, Live(4, "inv-4")))
+    lives = (*BUSY.live, Live(4, "inv-4", accepted_at=4))
+    record = Record("epoch", 5, lives, tail=(*BUSY.tail, live(4)))
     settlement = {"outcome": an_outcome(4), "ended": [1, 3, 2]}
-    _, done = handle(_object.settle_turn, settlement, record, state=live_state(1, 2, 4))
+    _, done = handle(_object.settle_turn, settlement, record)
     assert done == [
-        ("page/0", [now_settled(4)]),
-        "clear turn/4",
-        stored(BUSY._replace(next=5)),
+        stored(BUSY._replace(next=5, tail=(*BUSY.tail, now_settled(4)))),
         watcher(1),
         watcher(2),
     ]
+
+
+def test_a_task_that_reports_before_its_id_is_stored_has_it_on_record() -> None:
+    record = BUSY._replace(live=(Live(1), TWO))
+    _, done = handle(_object.settle_turn, {"outcome": an_outcome(1)}, record)
+    one = now_settled(1, task_id="inv-new")
+    del one["accepted_at"]
+    assert done == [dispatched(1, said("message 1")), stored(one_settled(one))]
 
 
 def test_what_a_turn_took_stays_with_it_and_its_keys_are_cleared() -> None:
@@ -823,7 +923,7 @@ def test_what_a_turn_took_stays_with_it_and_its_keys_are_cleared() -> None:
         )
     )
     taken = an_outcome(1, messages=[said("steered 1"), put_out("answer 1")], taken=[[1, 0]])
-    state = {**live_state(1, 2), **steered_state(1, 2, 3)}
+    state = steered_state(1, 2, 3)
     _, done = handle(_object.settle_turn, {"outcome": taken}, record, state=state)
     ended = now_settled(
         1,
@@ -832,11 +932,9 @@ def test_what_a_turn_took_stays_with_it_and_its_keys_are_cleared() -> None:
         steered=[0],
     )
     assert done == [
-        ("page/0", [ended]),
-        "clear turn/1",
         "clear steered/1",
         "clear steered/2",
-        stored(Record("epoch", 3, (TWO,), (Steered(3, 2, 3),))),
+        stored(one_settled(ended, steered=[Steered(3, 2, 3)])),
     ]
 
 
@@ -846,22 +944,22 @@ def test_what_a_turn_did_not_take_becomes_a_new_turn_with_all_of_it_where_nobody
 ) -> None:
     cancelled = TWO._replace(cancelled="cancelled")
     steered = (Steered(1, 1, 3, taken=True), Steered(2, 1, 3), Steered(3, 1, 3))
-    record = Record("epoch", 3, (ONE, cancelled), steered)
-    state = {**live_state(1, 2), **steered_state(1, 2, 3)}
+    record = Record("epoch", 3, (ONE, cancelled), steered, tail=BUSY.tail)
+    state = steered_state(1, 2, 3)
     outcome = an_outcome(1, messages=[said("steered 1")], taken=[[1, 0]])
     settlement = {"outcome": outcome, "ended": [2]}
     _, done = handle(_object.settle_turn, settlement, record, state=state, debounce=quiet)
     left = [said("steered 2"), said("steered 3")]
+    one = now_settled(1, messages=outcome["messages"], steered=[0])
+    tail = (one, live(2), begun(3, *left))
+    after = Record("epoch", 4, (cancelled, Live(3, open=opened)), tail=tail)
     assert done == [
-        ("page/0", [now_settled(1, messages=outcome["messages"], steered=[0])]),
-        "clear turn/1",
         "clear steered/1",
         "clear steered/2",
         "clear steered/3",
-        begun(3, *left),
-        stored(Record("epoch", 4, (cancelled, Live(3, open=opened)))),
-        dispatched(3, *left, after=[cancelled]),
-        stored(Record("epoch", 4, (cancelled, Live(3, "inv-new", open=opened)))),
+        stored(after),
+        dispatched(3, *left, after=[cancelled], turns=[one, shown(cancelled)]),
+        stored(with_task(after)),
         watcher(2),
     ]
 
@@ -871,25 +969,23 @@ def test_what_a_turn_did_not_take_passes_on_to_the_next_and_somebody_watches_tha
     heir: Live,
 ) -> None:
     steered = (Steered(1, 1, 3), Steered(2, 2, 3), Steered(3, 1, 3, taken=True))
-    record = Record("epoch", 3, (ONE, heir), steered)
-    state = {**live_state(1, 2), **steered_state(1, 2, 3)}
+    record = Record("epoch", 3, (ONE, heir), steered, tail=BUSY.tail)
+    state = steered_state(1, 2, 3)
     killed = an_outcome(1, status="killed", messages=[])
     _, done = handle(_object.settle_turn, {"outcome": killed}, record, state=state)
     passed = (Steered(1, 2, 3, joined=heir.open), Steered(2, 2, 3))
     ended = now_settled(1, status="killed", messages=[said("steered 3")], steered=[0])
     assert done == [
-        ("page/0", [ended]),
-        "clear turn/1",
         "clear steered/3",
-        stored(Record("epoch", 3, (heir,), passed)),
+        stored(one_settled(ended, heir, passed)),
         watcher(2),
     ]
 
 
 def test_what_a_cancelled_turn_did_not_take_stays_with_it() -> None:
-    live = cancel(BUSY, "cancelled: enough", 1)
-    record = BUSY._replace(live=live, steered=(Steered(1, 1, 3), Steered(2, 1, 1, joined=True)))
-    state = {**live_state(1, 2), **steered_state(1, 2)}
+    lives = cancel(BUSY, "cancelled: enough", 1)
+    record = BUSY._replace(live=lives, steered=(Steered(1, 1, 3), Steered(2, 1, 1, joined=True)))
+    state = steered_state(1, 2)
     outcome = an_outcome(1, status="interrupted")
     _, done = handle(_object.settle_turn, {"outcome": outcome}, record, state=state)
     ended = now_settled(
@@ -900,41 +996,62 @@ def test_what_a_cancelled_turn_did_not_take_stays_with_it() -> None:
         messages=[put_out("answer 1"), said("steered 1")],
         steered=[1],
     )
-    assert done == [
-        ("page/0", [ended]),
-        "clear turn/1",
-        "clear steered/1",
-        "clear steered/2",
-        stored(Record("epoch", 3, (TWO,))),
-    ]
+    assert done == ["clear steered/1", "clear steered/2", stored(one_settled(ended))]
 
 
 # -- What is taken back, begun again, emptied, copied and shown. -----------------------------------
 
-PAGE = [settled(1), settled(2), settled(3, messages=[said("more"), put_out("a")], steered=[0])]
+TURNS = [settled(1), settled(2), settled(3, messages=[said("more"), put_out("a")], steered=[0])]
+
+
+def had(*discarded: int) -> list[Any]:
+    """Three turns, some of them discarded."""
+    return [gone(turn) if turn["turn"] in discarded else turn for turn in TURNS]
 
 
 def test_a_rewind_cancels_and_discards_a_turn_and_all_after_it() -> None:
     lives = (Live(2, "inv-2", "interrupted by turn 3"), Live(3, "inv-3"), Live(4, "inv-4"))
-    record = Record("epoch", 5, lives)
-    state = {"discarded": [[4, 4]]}
+    tail = (settled(1), live(2), live(3), gone(live(4)))
+    record = Record("epoch", 5, lives, tail=tail)
     body = {"turn": 2, "reason": "typo"}
-    answer, done = handle(_controls.rewind, body, record, state=state)
+    answer, done = handle(_controls.rewind, body, record)
     why = "rolled back: typo"  # also of the one that was cancelled before
     assert done == [
         "cancel inv-3",
         "cancel inv-4",
-        ("discarded", [[2, 4]]),
-        stored(record._replace(live=tuple(x._replace(cancelled=why) for x in lives))),
+        stored(
+            record._replace(
+                live=tuple(x._replace(cancelled=why) for x in lives),
+                tail=(settled(1), gone(live(2)), gone(live(3)), gone(live(4))),
+            )
+        ),
     ]
     assert answer == {"cancelled": [3, 4], "discarded": [2, 3]}
 
 
 def test_a_rewind_leaves_alone_what_is_live_before_it() -> None:
     answer, done = handle(_controls.rewind, {"turn": 2}, BUSY)
-    live = cancel(BUSY, "rolled back", 2)
-    assert done == ["cancel inv-2", ("discarded", [[2, 2]]), stored(BUSY._replace(live=live))]
+    after = BUSY._replace(live=cancel(BUSY, "rolled back", 2), tail=(live(1), gone(live(2))))
+    assert done == ["cancel inv-2", stored(after)]
     assert answer == {"cancelled": [2], "discarded": [2]}
+
+
+def test_a_rewind_far_back_marks_the_turns_in_their_pages_before_the_record_says_so() -> None:
+    record = Record("epoch", 19, tail=(settled(18),), paged=True)
+    state = {"page/0": [settled(15), 16], "page/1": [settled(17)], "turn/16": settled(16)}
+    answer, done = handle(_controls.rewind, {"turn": 16}, record, state=state)
+    assert done == [
+        ("page/0", [settled(15), -16]),
+        ("page/1", [gone(settled(17))]),
+        stored(record._replace(tail=(gone(settled(18)),))),
+    ]
+    assert answer == {"cancelled": [], "discarded": [16, 17, 18]}
+    # What is discarded already is not written again.
+    after = record._replace(tail=(gone(settled(18)),))
+    state |= {"page/0": [settled(15), -16], "page/1": [gone(settled(17))]}
+    answer, done = handle(_controls.rewind, {"turn": 16}, after, state=state)
+    assert done == [stored(after)]
+    assert answer == {"cancelled": [], "discarded": []}
 
 
 @pytest.mark.parametrize(
@@ -957,34 +1074,44 @@ def test_what_there_never_was_can_neither_be_taken_back_nor_begun_again(
 
 
 @pytest.mark.parametrize(
-    ("body", "discarded", "first", "asked", "gone"),
+    ("body", "before", "after", "asked", "taken_back"),
     [
-        (None, None, 3, [said("message 3"), said("more")], [3]),
-        ({"turn": None}, None, 3, [said("message 3"), said("more")], [3]),
-        ({"turn": 1}, None, 1, [said("message 1")], [1, 2, 3]),
-        (None, [[3, 3]], 2, [said("message 2")], [2]),
-        ({"turn": 1}, [[2, 3]], 1, [said("message 1")], [1]),
-        (None, [[2, 3]], 1, [said("message 1")], [1]),
+        (None, (), (3,), [said("message 3"), said("more")], [3]),
+        ({"turn": None}, (), (3,), [said("message 3"), said("more")], [3]),
+        ({"turn": 1}, (), (1, 2, 3), [said("message 1")], [1, 2, 3]),
+        (None, (3,), (2, 3), [said("message 2")], [2]),
+        ({"turn": 1}, (2, 3), (1, 2, 3), [said("message 1")], [1]),
+        (None, (2, 3), (1, 2, 3), [said("message 1")], [1]),
     ],
 )
+@pytest.mark.parametrize("paged", [False, True])
 def test_the_messages_of_a_turn_are_answered_again_in_its_place(
-    body: Any, discarded: Any, first: int, asked: list[Any], gone: list[int]
+    paged: bool,
+    body: Any,
+    before: Sequence[int],
+    after: Sequence[int],
+    asked: list[Any],
+    taken_back: list[int],
 ) -> None:
-    state = {"page/0": PAGE, "discarded": discarded}
-    answer, done = handle(_controls.regenerate, body, Record("epoch", 4), state=state)
+    cut = 2 if paged else 0
+    record = Record("epoch", 4, tail=tuple(had(*before)[cut:]), paged=paged)
+    state = {"page/0": had(*before)[:2]} if paged else {}
+    answer, done = handle(_controls.regenerate, body, record, state=state)
+    pages = [("page/0", had(*after)[:2])] if paged and after != (3,) else []
+    new = Record("epoch", 5, (Live(4),), tail=(*had(*after)[cut:], begun(4, *asked)), paged=paged)
+    turns = [turn for turn in had(*after) if not turn.get("discarded")]
     assert done == [
-        begun(4, *asked),
-        ("discarded", [[first, 3]]),
-        stored(Record("epoch", 5, (Live(4),))),
-        dispatched(4, *asked),
-        stored(Record("epoch", 5, (Live(4, "inv-new"),))),
+        *pages,
+        stored(new),
+        dispatched(4, *asked, turns=None if paged else turns),
+        stored(with_task(new)),
     ]
     assert answer == {
         "turn": 4,
         "task_id": "inv-new",
         "status": "running",
         "interrupted": [],
-        "discarded": gone,
+        "discarded": taken_back,
     }
 
 
@@ -994,22 +1121,21 @@ def test_what_is_live_is_cancelled_before_a_turn_is_answered_again(
 ) -> None:
     steered = (Steered(1, 2, 3), Steered(2, 2, 2, joined=True))
     record = BUSY._replace(steered=steered)
-    state = {**live_state(1, 2), **steered_state(1, 2)}
+    state = steered_state(1, 2)
     answer, done = handle(_controls.regenerate, {"turn": 2}, record, state=state, debounce=quiet)
     asked = [said("steered 2"), said("message 2"), said("steered 1")]
-    live = (
+    lives = (
         ONE._replace(cancelled="interrupted by turn 3"),
         TWO._replace(cancelled="rolled back by turn 3"),
     )
-    new = Live(3, "inv-new", open=opened)
+    tail = (live(1), gone(live(2)), begun(3, *asked))
+    after = Record("epoch", 4, (*lives, Live(3, open=opened)), steered, tail)
     assert done == [
-        begun(3, *asked),
         "cancel inv-1",
         "cancel inv-2",
-        ("discarded", [[2, 2]]),
-        stored(Record("epoch", 4, (*live, new._replace(task_id=None)), steered)),
-        dispatched(3, *asked, after=live),
-        stored(Record("epoch", 4, (*live, new), steered)),
+        stored(after),
+        dispatched(3, *asked, after=lives),
+        stored(with_task(after)),
     ]
     assert answer == {
         "turn": 3,
@@ -1021,46 +1147,50 @@ def test_what_is_live_is_cancelled_before_a_turn_is_answered_again(
 
 
 @pytest.mark.parametrize(
-    ("body", "state", "turn"),
+    ("body", "record", "turn"),
     [
-        ({"turn": 2}, {"page/0": PAGE, "discarded": [[2, 2]]}, 2),
-        (None, {"page/0": PAGE, "discarded": [[1, 3]]}, 1),
-        (None, {"discarded": [[1, 3]]}, 1),  # after a reset
-        ({"turn": 2}, {"page/0": [settled(1), settled(3)]}, 2),
+        ({"turn": 2}, Record("epoch", 4, tail=tuple(had(2))), 2),
+        (None, Record("epoch", 4, tail=tuple(had(1, 2, 3))), 1),
+        (None, Record("epoch", 4, first=4), 1),  # after a reset
+        ({"turn": 2}, Record("epoch", 4, tail=(TURNS[2],), first=3), 2),
     ],
 )
 def test_a_turn_that_is_in_the_conversation_no_more_is_not_answered_again(
-    body: Any, state: Any, turn: int
+    body: Any, record: Record, turn: int
 ) -> None:
     refused = (404, f"turn: {turn} is no part of the conversation any more.")
-    answer = handle(_controls.regenerate, body, Record("epoch", 4), state=state)
-    assert answer == (refused, [])
+    assert handle(_controls.regenerate, body, record) == (refused, [])
 
 
 def test_a_reset_cancels_and_discards_everything_and_removes_what_is_settled() -> None:
     lives = (Live(17, "inv-17", "cancelled"), Live(18, "inv-18"))
-    record = Record("epoch", 19, lives, (Steered(1, 18, 19),))
+    tail = (gone(settled(16)), 17, live(18))
+    record = Record("epoch", 19, lives, (Steered(1, 18, 19),), tail, paged=True)
     state = {
-        "page/0": PAGE,
+        "page/0": TURNS,
         "turn/2": settled(2),
         "page/1": [],
-        **live_state(17, 18),
+        "turn/17": live(17),
         **steered_state(1),
-        "discarded": [[2, 2]],
         "mine": 5,
     }
     body = {"reason": "a new start"}
     answer, done = handle(_controls.reset, body, record, state=state)
     why = "rolled back: a new start"
-    assert done == [
-        "cancel inv-18",
-        ("discarded", [[1, 18]]),
-        stored(record._replace(live=tuple(x._replace(cancelled=why) for x in lives))),
-        "clear page/0",
-        "clear turn/2",
-        "clear page/1",
-    ]
+    after = record._replace(
+        live=tuple(x._replace(cancelled=why) for x in lives),
+        tail=(-17, gone(live(18))),
+        paged=False,
+        first=17,
+    )
+    assert done == ["cancel inv-18", stored(after), "clear page/0", "clear turn/2", "clear page/1"]
     assert answer == {"cancelled": [18]}
+
+
+def test_a_reset_of_what_is_idle_leaves_a_record_without_turns() -> None:
+    answer, done = handle(_controls.reset, None, Record("epoch", 4, tail=tuple(TURNS)))
+    assert done == [stored(Record("epoch", 4, first=4))]
+    assert answer == {"cancelled": []}
 
 
 @pytest.mark.parametrize(
@@ -1080,11 +1210,13 @@ def test_a_reset_cancels_and_discards_everything_and_removes_what_is_settled() -
 def test_a_fork_sends_the_conversation_up_to_a_turn_to_the_new_session_and_changes_nothing_here(
     record: Record | None, body: dict[str, Any], last: int, turns: list[int]
 ) -> None:
-    state = {"page/0": PAGE, "discarded": [[2, 2]], **live_state(4, 5)}
+    if record is not None:
+        record = record._replace(tail=tuple(live(x.turn) for x in record.live), paged=True)
+    state = {"page/0": had(2)}
     answer, done = handle(_controls.fork, {"session": "copy", **body}, record, state=state)
     [(service, handler, sent, options)] = done
     assert (service, handler, options) == ("IdleAgent", "adopt", {"key": "copy"})
-    assert (sent["next"], sent["turns"]) == (last + 1, [PAGE[turn - 1] for turn in turns])
+    assert (sent["next"], sent["turns"]) == (last + 1, [TURNS[turn - 1] for turn in turns])
     assert answer == {"session": "copy", "turn": last}
 
 
@@ -1125,15 +1257,16 @@ def test_a_fork_at_what_is_live_or_never_was_is_refused(
     assert handle(_controls.fork, {"session": "copy", **body}, record) == (refused, [])
 
 
-def test_a_new_session_stores_the_turns_that_it_is_given_page_by_page_and_then_its_record() -> None:
+def test_a_new_session_stores_the_turns_that_it_is_given_and_then_its_record() -> None:
     large = settled(17, messages=[put_out("x" * LARGE)])
-    turns = [settled(1), settled(16), large, settled(18)]
-    answer, done = handle(_controls.adopt, {"next": 20, "turns": turns})
+    more = [settled(turn, messages=[put_out("x" * 3500)]) for turn in (18, 19, 20)]
+    turns = [settled(1), settled(16), large, *more]
+    answer, done = handle(_controls.adopt, {"next": 22, "turns": turns})
     assert done == [
-        ("page/0", [settled(1), settled(16)]),
         ("turn/17", large),
-        ("page/1", [17, settled(18)]),
-        stored(Record(f"{32:08x}", 20)),
+        ("page/0", [settled(1), settled(16)]),
+        ("page/1", [17, *more[:2]]),
+        stored(Record(f"{32:08x}", 22, tail=(more[2],), paged=True)),
     ]
     assert answer is None
     refused = (412, "session: there is one of this key already. Choose another.")
@@ -1157,29 +1290,45 @@ def test_a_new_session_stores_the_turns_that_it_is_given_page_by_page_and_then_i
 def test_the_record_of_the_turns_is_paged_from_the_newest_on(
     body: Any, turns: list[int], before: int | None
 ) -> None:
-    state = {"page/0": PAGE, "discarded": [[2, 2]], **live_state(4), **steered_state(1)}
-    record = Record("epoch", 5, (Live(4, "inv-4"),), (Steered(1, 4, 5),))
-    live = {
-        "turn": 4,
-        "status": "running",
-        "input": [said("message 4")],
-        "messages": [said("steered 1")],
-        "steered": [0],
-        "task_id": "inv-4",
-        "accepted_at": 4,
-    }
-    all_turns = [PAGE[0], {**PAGE[1], "discarded": True}, PAGE[2], live]
+    four = Live(4, "inv-4", accepted_at=4)
+    steered = (Steered(1, 4, 5),)
+    record = Record("epoch", 5, (four,), steered, (TURNS[2], live(4)), paged=True)
+    state = {"page/0": had(2)[:2], **steered_state(1)}
+    all_turns = [*had(2), {**shown(four), "messages": [said("steered 1")], "steered": [0]}]
     answer, done = handle(_controls.get_turns, body, record, state=state)
     assert answer == {"turns": [all_turns[turn - 1] for turn in turns], "before": before}
     assert done == []
 
 
 def test_a_turn_that_was_removed_is_not_among_those_of_a_page() -> None:
-    state = {"page/0": [settled(3)], "discarded": [[1, 2]]}
-    answer, _ = handle(_controls.get_turns, {"limit": 2}, Record("epoch", 4), state=state)
+    record = Record("epoch", 4, tail=(settled(3),), first=3)
+    answer, _ = handle(_controls.get_turns, {"limit": 2}, record)
     assert answer == {"turns": [settled(3)], "before": 2}
-    answer, _ = handle(_controls.get_turns, {"before": 2}, Record("epoch", 4), state=state)
+    answer, _ = handle(_controls.get_turns, {"before": 2}, record)
     assert answer == {"turns": [], "before": None}
+
+
+def test_the_turns_are_of_one_moment_when_a_steered_message_finds_its_place_meanwhile() -> None:
+    one = Record("epoch", 2, (ONE,), (Steered(1, 1, 2),), (live(1),))
+    ended = now_settled(1, messages=[said("steered 1")], steered=[0])
+    moments = [one, Record("epoch", 2, tail=(ended,))]
+
+    class Changing(Handling):
+        def get(self, name: str, serde: Any) -> Given[Any]:
+            if name == "session":
+                self.state["session"] = _session.dump(moments.pop(0) if moments else one)
+            return super().get(name, serde)
+
+    ctx: Any = Changing({})  # the message's own key is cleared by now
+    answer = asyncio.run(_controls.get_turns(AGENT, ctx, None))
+    assert answer == {"turns": [ended], "before": None}
+    assert moments == []
+
+
+def test_who_reads_what_is_steered_leaves_out_what_is_settled_meanwhile() -> None:
+    record = Record("epoch", 2, (ONE,), (Steered(1, 1, 2), Steered(2, 1, 2)), (live(1),))
+    answer, _ = handle(_object.get_history, None, record, state=steered_state(2))
+    assert answer == [said("message 1"), said("steered 2")]
 
 
 # -- What a `Session` sends. -----------------------------------------------------------------------

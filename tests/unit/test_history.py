@@ -1,14 +1,23 @@
 """The conversation that turns make, and where they are kept."""
 
 import copy
+import json
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Generic, TypeVar
 
 import pytest
 
 from interruptible import Agent, Message, Turn, _history
-from interruptible._history import LARGE, TURNS_PER_PAGE, asked, conversation, finish, with_joined
-from interruptible._session import Discarded, Live, Record, Steered
+from interruptible._history import (
+    LARGE,
+    TAIL,
+    TURNS_PER_PAGE,
+    asked,
+    conversation,
+    finish,
+    with_joined,
+)
+from interruptible._session import Live, Record, Steered
 from interruptible._types import TaskOutcome, TurnStatus
 
 T = TypeVar("T")
@@ -139,7 +148,7 @@ def test_a_conversation_leaves_the_records_as_they_are() -> None:
 # -- Where turns are kept. -------------------------------------------------------------------------
 
 
-def test_sixteen_turns_share_a_page_and_each_has_a_key_of_its_own() -> None:
+def test_sixteen_turns_share_a_page_and_a_large_one_has_a_key_of_its_own() -> None:
     assert TURNS_PER_PAGE == 16
     assert [_history.page_key(turn) for turn in (1, 16, 17, 32, 33)] == [
         "page/0",
@@ -171,13 +180,13 @@ class State:
         self.meanwhile: dict[int, Callable[[], Any]] = {}
         """What happens before which of the reads."""
 
-    def get(self, key: str, **_: Any) -> Value[Any]:
+    def get(self, name: str, **_: Any) -> Value[Any]:
         self.meanwhile.pop(len(self.reads), lambda: None)()
-        self.reads.append(key)
-        return Value(self.values.get(key))
+        self.reads.append(name)
+        return Value(copy.deepcopy(self.values.get(name)))
 
     def set(self, key: str, value: Any, **_: Any) -> None:
-        self.values[key] = value
+        self.values[key] = copy.deepcopy(value)
 
     def clear(self, key: str) -> None:
         del self.values[key]
@@ -194,6 +203,8 @@ def run(coroutine: Any) -> Any:
 
 
 ACCEPTED_AT, ENDED_AT = 1_000, 2_000
+BIG = LARGE // 2
+"""Of turns of this size, three fit into a tail that is not outgrown."""
 
 
 def live_turn(number: int, **more: Any) -> Any:
@@ -208,18 +219,24 @@ def settled_turn(number: int, **more: Any) -> Any:
     return {**turn, "status": "completed", "ended_at": ENDED_AT, **more}
 
 
+def size_of(*turns: Any) -> int:
+    """How much of the tail these take."""
+    return sum(len(json.dumps(turn)) for turn in turns)
+
+
 class History:
-    """A history in such a state; the record has the turns that have no outcome."""
+    """A history in such a state; the record has the tail, and the turns that have no outcome."""
 
     def __init__(self) -> None:
         self.state = State()
         self.ctx: Any = self.state
         self.record = Record(epoch="e")
 
-    def begin(self, turn: int, cancelled: str | None = None) -> None:
-        _history.begin(self.ctx, turn, a_turn(turn)["input"], ACCEPTED_AT)
-        live = (*self.record.live, Live(turn, f"inv-{turn}", cancelled))
-        self.record = self.record._replace(next=turn + 1, live=live)
+    def begin(self, turn: int, cancelled: str | None = None, *, size: int = 0) -> None:
+        messages = [said("x" * size)] if size else a_turn(turn)["input"]
+        live = Live(turn, f"inv-{turn}", cancelled, accepted_at=ACCEPTED_AT)
+        record = self.record._replace(next=turn + 1, live=(*self.record.live, live))
+        self.record = _history.begin(self.ctx, record, turn, messages)
 
     def steer(self, number: int, turn: int, *, at: int = 0, joined: bool = False) -> Said:
         """Keep a message that has no turn of its own."""
@@ -234,11 +251,21 @@ class History:
         outcome: Any = {"turn": turn, "status": "completed", "messages": messages, **ended}
         live = self.record.find(turn)
         assert live is not None
-        run(_history.settle(self.ctx, live, outcome, kept, ENDED_AT))
         left = tuple(x for x in self.record.live if x.turn != turn)
         steered = tuple(x for x in self.record.steered if x.turn != turn)
-        self.record = self.record._replace(live=left, steered=steered)
+        record = self.record._replace(live=left, steered=steered)
+        self.record = run(_history.settle(self.ctx, record, live, outcome, kept, ENDED_AT))
         return settled_turn(turn, messages=messages)
+
+    def run_turn(self, turn: int, *, size: int = 0) -> Any:
+        self.begin(turn)
+        return self.settle(turn, size=size)
+
+    def discard(self, *turns: int) -> list[str]:
+        """Discard turns; returns the pages that are written."""
+        self.record, pages = run(_history.discard(self.ctx, self.record, turns))
+        _history.write(self.ctx, pages)
+        return list(pages)
 
     def read(
         self,
@@ -246,49 +273,166 @@ class History:
         record: Record | None = None,
         *,
         first: int = 1,
-        discarded: Discarded = (),
         bare: bool = False,
     ) -> list[Turn]:
         self.state.reads.clear()
         record = record or self.record
         numbers = range(first, before or record.next)
-        turns: list[Turn] = run(_history.read(self.ctx, record, discarded, numbers, bare=bare))
+        turns: list[Turn] = run(_history.read(self.ctx, record, numbers, bare=bare))
         return turns
+
+    def newest(self) -> int | None:
+        self.state.reads.clear()
+        newest: int | None = run(_history.newest(self.ctx, self.record))
+        return newest
+
+    @property
+    def tail(self) -> list[int]:
+        """The numbers of the turns in the tail, as large ones have them."""
+        return [x if isinstance(x, int) else x["turn"] for x in self.record.tail]
 
 
 def test_turns_are_read_in_their_order_whatever_order_they_were_settled_in() -> None:
     history = History()
     for turn in range(1, 21):
         history.begin(turn)
-    settled = {turn: history.settle(turn) for turn in (3, 1, 17, 16, 2, 20, 5)}
+    sizes = {3: BIG, 1: 0, 17: LARGE, 16: BIG, 2: BIG, 20: BIG, 5: BIG}
+    settled = {turn: history.settle(turn, size=size) for turn, size in sizes.items()}
     live = {x: live_turn(x) for x in range(1, 21) if x not in settled}
+    assert history.record.paged
     assert history.read() == [settled.get(turn) or live[turn] for turn in range(1, 21)]
     assert history.read(before=4) == [settled[1], settled[2], settled[3]]
     assert history.read(before=1) == []
 
 
+def test_a_short_history_is_in_the_record_and_nowhere_else() -> None:
+    history = History()
+    turns = [history.run_turn(1), history.run_turn(2)]
+    history.begin(3, "cancelled")
+    assert history.state.values == {}
+    assert history.record.tail == (
+        *turns,
+        {"turn": 3, "status": "running", "input": [said("message 3")], "messages": []},
+    )
+    assert not history.record.paged
+    assert history.read() == [*turns, live_turn(3, reason="cancelled")]
+    assert history.state.reads == []
+
+
 def test_a_long_history_is_a_read_for_every_sixteen_turns() -> None:
     history = History()
     for turn in range(1, 101):
-        history.begin(turn)
-        history.settle(turn)
+        history.run_turn(turn)
     history.begin(101)
-    assert len(history.read()) == 101
-    assert history.state.reads == ["turn/101", *(f"page/{page}" for page in range(7))]
-    assert history.state.values.keys() == {"turn/101", *(f"page/{page}" for page in range(7))}
+    assert [turn["turn"] for turn in history.read()] == list(range(1, 102))
+    pages = sorted(history.state.values)
+    assert history.state.reads == pages
+    assert pages == [f"page/{page}" for page in range(len(pages))]
+    assert 4 <= len(pages) <= 6  # what the tail has is in none
+    assert {turn["turn"] for page in history.state.values.values() for turn in page}.isdisjoint(
+        history.tail
+    )
 
 
-def test_a_large_turn_stays_out_of_its_page_so_that_settling_another_costs_no_more() -> None:
+def test_a_tail_is_made_half_as_long_once_it_is_outgrown_and_not_before() -> None:
     history = History()
-    for turn in (1, 2, 3):
-        history.begin(turn)
-    turns = [history.settle(1), history.settle(2, size=LARGE), history.settle(3)]
-    assert history.state.values == {"page/0": [turns[0], 2, turns[2]], "turn/2": turns[1]}
-    assert history.read() == turns
-    assert history.read(before=2) == turns[:1]
+    turns = [history.run_turn(turn, size=BIG) for turn in (1, 2, 3)]
+    assert size_of(*turns) <= TAIL < size_of(*turns, turns[0])
+    assert (history.tail, history.record.paged) == ([1, 2, 3], False)
+    four = history.run_turn(4, size=BIG)
+    # Three are more than the half.
+    assert size_of(*turns[2:], four) > TAIL // 2
+    assert history.tail == [4]
+    assert history.record.paged
+    assert history.state.values == {"page/0": turns}
+    assert history.read() == [*turns, four]
+    # From here on it takes some turns again: not each of them costs a page.
+    history.run_turn(5)
+    history.run_turn(6)
+    assert history.tail == [4, 5, 6]
+    assert history.state.values == {"page/0": turns}
+    assert history.record.paged
+
+
+def test_a_tail_of_just_its_bound_stays() -> None:
+    history = History()
+    first = [history.run_turn(turn, size=BIG) for turn in (1, 2)]
+    room = TAIL - size_of(*first, settled_turn(3, messages=[put_out("")]))
+    for more, tail in ((0, [1, 2, 3]), (1, [3])):
+        again = copy.deepcopy(history)
+        again.run_turn(3, size=room + more)
+        assert again.tail == tail
+
+
+def test_what_is_live_stays_in_a_tail_that_is_outgrown_and_the_oldest_that_is_settled_goes() -> (
+    None
+):
+    history = History()
+    history.begin(1, size=BIG)
+    two = history.run_turn(2, size=BIG)
+    history.begin(3, size=BIG)
+    four = history.run_turn(4, size=BIG)
+    assert history.tail == [1, 3]
+    assert history.state.values == {"page/0": [two, four]}
+    history.begin(5, size=BIG)
+    history.begin(6, size=BIG)
+    one = history.settle(1)
+    assert history.tail == [3, 5, 6]  # more than it should, but nothing else may go
+    assert [turn["turn"] for turn in history.state.values["page/0"]] == [2, 4, 1]
+    assert [turn["turn"] for turn in history.read()] == [1, 2, 3, 4, 5, 6]
+    assert history.read(before=2) == [{**one, "input": [said("x" * BIG)]}]
+
+
+def test_turns_of_two_pages_move_at_once_each_into_its_own() -> None:
+    history = History()
+    for turn in range(1, 20):
+        history.run_turn(turn)
+    assert (history.state.values, history.record.paged) == ({}, False)
+    history.run_turn(20, size=LARGE - 400)
+    history.run_turn(21, size=LARGE - 400)
+    numbers = {key: [x["turn"] for x in page] for key, page in history.state.values.items()}
+    assert numbers == {"page/0": list(range(1, 17)), "page/1": [17, 18, 19, 20]}
+    assert history.tail == [21]
+
+
+def test_a_large_turn_has_a_key_of_its_own_and_only_its_number_stands_where_it_would() -> None:
+    history = History()
+    history.begin(1)
+    two = history.run_turn(2, size=LARGE)
+    assert history.tail == [1, 2]
+    assert history.record.tail[1] == 2
+    assert history.state.values == {"turn/2": two}
+    three = [history.run_turn(turn, size=BIG) for turn in range(3, 7)]
+    assert history.tail == [1, 6]
+    assert history.state.values == {"page/0": [2, *three[:-1]], "turn/2": two}
+    assert history.read() == [live_turn(1), two, *three]
+    assert history.state.reads == ["page/0", "turn/2"]
+    assert history.read(first=3) == three
     assert history.state.reads == ["page/0"]  # of the page, only what is asked for
-    assert history.read(first=2, before=3) == turns[1:2]
-    assert [run(_history.read_one(history.ctx, turn)) for turn in (1, 2, 3)] == turns
+    assert history.read(before=2) == [live_turn(1)]
+    assert history.state.reads == []
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_turn_is_large_from_four_kibibytes_on(more: int) -> None:
+    assert LARGE == 4096
+    history = History()
+    room = LARGE - size_of(settled_turn(1, messages=[put_out("")]))
+    turn = history.run_turn(1, size=room + more)
+    assert history.record.tail == ((1,) if more else (turn,))
+    assert history.state.values == ({"turn/1": turn} if more else {})
+
+
+def test_a_message_that_is_large_has_the_key_of_its_turn_at_once_and_keeps_it() -> None:
+    history = History()
+    history.begin(1, size=LARGE)
+    begun = {"turn": 1, "status": "running", "input": [said("x" * LARGE)], "messages": []}
+    assert history.record.tail == (1,)
+    assert history.state.values == {"turn/1": begun}
+    assert history.read() == [live_turn(1, input=begun["input"])]
+    turn = history.settle(1)
+    assert history.record.tail == (1,)
+    assert history.state.values == {"turn/1": {**turn, "input": begun["input"]}}
 
 
 def test_a_settled_turn_keeps_why_it_was_interrupted_and_why_it_failed() -> None:
@@ -297,18 +441,19 @@ def test_a_settled_turn_keeps_why_it_was_interrupted_and_why_it_failed() -> None
     history.begin(2)
     history.settle(1, status="interrupted", partial=1)
     history.settle(2, status="failed", messages=[], error="no")
-    assert history.state.values == {
-        "page/0": [
-            settled_turn(1, status="interrupted", reason="interrupted by turn 2", partial=1),
-            settled_turn(2, status="failed", messages=[], error="no"),
-        ]
-    }
+    assert history.record.tail == (
+        settled_turn(1, status="interrupted", reason="interrupted by turn 2", partial=1),
+        settled_turn(2, status="failed", messages=[], error="no"),
+    )
 
 
-def test_a_live_turn_says_why_it_was_cancelled() -> None:
+def test_a_live_turn_whose_task_is_not_known_says_so_and_not_when_it_was_accepted() -> None:
     history = History()
-    history.begin(1, "cancelled")
-    assert history.read() == [live_turn(1, reason="cancelled")]
+    history.begin(1)
+    history.record = history.record._replace(live=(Live(1),))
+    expected = live_turn(1, task_id=None)
+    del expected["accepted_at"]
+    assert history.read() == [expected]
 
 
 def test_a_live_turn_shows_what_was_steered_at_it_and_a_bare_one_does_not() -> None:
@@ -330,26 +475,9 @@ def test_a_live_turn_shows_what_was_steered_at_it_and_a_bare_one_does_not() -> N
     ]
     assert history.read() == shown
     assert history.read(first=2) == shown[1:]
-    assert history.state.reads == ["turn/2", "steered/2", "steered/3", "steered/4", "page/0"]
+    assert history.state.reads == ["steered/2", "steered/3", "steered/4"]
     assert history.read(bare=True) == [live_turn(1), live_turn(2)]
-    assert history.state.reads == ["turn/1", "turn/2", "page/0"]
-
-
-def test_what_is_discarded_is_marked_whether_it_is_settled_large_or_live() -> None:
-    history = History()
-    for turn in range(1, 6):
-        history.begin(turn)
-    history.settle(1)
-    history.settle(2)
-    history.settle(3, size=LARGE)
-    turns = history.read(discarded=((2, 3), (5, 9)))
-    assert [(turn["turn"], turn.get("discarded")) for turn in turns] == [
-        (1, None),
-        (2, True),
-        (3, True),
-        (4, None),
-        (5, True),
-    ]
+    assert history.state.reads == []
 
 
 @pytest.mark.parametrize(
@@ -360,87 +488,300 @@ def test_what_is_discarded_is_marked_whether_it_is_settled_large_or_live() -> No
         (range(17, 18), [1]),
         (range(16, 18), [0, 1]),
         (range(2, 33), [0, 1]),
-        (range(33, 41), [2]),
-        (range(40, 41), [2]),
+        (range(39, 41), []),
+        (range(40, 41), []),
         (range(20, 20), []),
         (range(17, 17), []),
         (range(1, 1), []),
     ],
 )
-def test_only_the_pages_and_the_live_turns_are_read_that_are_asked_for(
-    numbers: range, pages: list[int]
-) -> None:
+def test_only_the_pages_are_read_that_are_asked_for(numbers: range, pages: list[int]) -> None:
     history = History()
     for turn in range(1, 40):
-        history.begin(turn)
-        history.settle(turn)
+        history.run_turn(turn, size=BIG if turn > 34 else 0)
     history.begin(40)
+    assert history.tail[0] > 33
+    assert history.tail[-2:] == [39, 40]
     turns = history.read(first=numbers.start, before=numbers.stop)
     assert [turn["turn"] for turn in turns] == list(numbers)
-    live = ["turn/40"] if 40 in numbers else []
-    assert set(history.state.reads) >= {*live, *(f"page/{page}" for page in pages)}
-    if numbers:
-        assert history.state.reads == [*live, *(f"page/{page}" for page in pages)]
+    expected = [f"page/{page}" for page in pages]
+    assert history.state.reads == expected
 
 
 @pytest.mark.parametrize("size", [0, LARGE])
-@pytest.mark.parametrize("moment", [0, 1, 2])
-def test_a_turn_that_is_settled_while_it_is_read_is_found_once(size: int, moment: int) -> None:
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("moment", [0, 1, 2, 3])
+def test_a_turn_that_is_settled_while_it_is_read_is_found_once(
+    size: int, large: bool, moment: int
+) -> None:
     history = History()
-    history.begin(1)
-    history.begin(2)
-    settled: list[Turn] = []
+    history.run_turn(1, size=LARGE)
+    for turn in (2, 3, 4):
+        history.run_turn(turn, size=BIG)
+    history.begin(5, size=LARGE if large else 0)
+    before = history.record
+    started = history.read()
 
     def settle() -> None:
         history.state.meanwhile.clear()
         reads = len(history.state.reads)
-        settled.append(history.settle(1, size=size))
+        history.settle(5, size=size)
         del history.state.reads[reads:]
 
     history.state.meanwhile[moment] = settle
-    turns = history.read(record=history.record)
-    assert turns == [*settled, live_turn(2)]
+    turns = history.read(record=before)
+    assert [turn["turn"] for turn in turns] == [1, 2, 3, 4, 5]
+    assert turns[:4] == started[:4]
+    # As it was, or as it is; a large one may be either.
+    assert turns[4] in (started[4], history.read(first=5)[0])
 
 
-def test_a_turn_that_is_live_or_unknown_is_not_one_of_the_settled() -> None:
+def test_a_turn_that_is_removed_while_it_is_read_is_not_there() -> None:
+    history = History()
+    history.run_turn(1, size=LARGE)
+    two = history.run_turn(2)
+    history.state.clear("turn/1")
+    assert history.read() == [two]
+
+
+def test_what_a_live_turn_began_with_is_read_whether_it_is_large_or_not() -> None:
     history = History()
     history.begin(1)
+    history.begin(2, size=LARGE)
+    history.steer(1, 1, joined=True)
+    assert run(_history.begun_with(history.ctx, history.record, 1)) == [said("message 1")]
+    assert run(_history.begun_with(history.ctx, history.record, 2)) == [said("x" * LARGE)]
+
+
+# -- The conversation that a new task is sent with. ------------------------------------------------
+
+
+def test_a_short_conversation_is_at_hand_as_it_would_be_read() -> None:
+    history = History()
+    history.run_turn(1)
+    history.run_turn(2)
+    history.begin(3, "interrupted by turn 4")
+    history.begin(4)
+    history.discard(2)
+    kept = [turn for turn in history.read(before=4) if not turn.get("discarded")]
+    assert [turn["turn"] for turn in kept] == [1, 3]
+    history.state.reads.clear()
+    assert _history.at_hand(history.record, 4) == kept
+    assert _history.at_hand(history.record, 2) == kept[:1]
+    assert _history.at_hand(history.record, 1) == []
+    assert history.state.reads == []
+
+
+def test_a_conversation_is_not_at_hand_when_some_of_it_has_to_be_read() -> None:
+    history = History()
+    history.run_turn(1)
     history.begin(2)
-    history.settle(1)
-    assert run(_history.read_one(history.ctx, 2)) is None
-    assert run(_history.read_one(history.ctx, 17)) is None
+    assert _history.at_hand(history.record, 2) is not None
+    assert _history.at_hand(history.record._replace(paged=True), 2) is None
+    steered = (Steered(1, 2, 3, taken=True),)
+    assert _history.at_hand(history.record._replace(steered=steered), 2) is None
+    history.begin(3, size=LARGE)
+    # Its own turn is not what it is to know of.
+    assert _history.at_hand(history.record, 3) is not None
+    assert _history.at_hand(history.record, 4) is None
+    history.discard(3)
+    assert _history.at_hand(history.record, 4) is not None
 
 
-def test_what_a_live_turn_began_with_is_read_and_nothing_of_what_there_is_not() -> None:
+# -- What is discarded. ----------------------------------------------------------------------------
+
+
+def test_a_turn_in_the_tail_is_discarded_by_a_mark_and_no_page_is_read_or_written() -> None:
+    history = History()
+    one = history.run_turn(1)
+    history.run_turn(2, size=LARGE)
+    history.begin(3)
+    four = history.run_turn(4)
+    history.state.reads.clear()
+    before = copy.deepcopy(history.state.values)
+    assert history.discard(2, 3, 4) == []
+    assert history.state.reads == []
+    assert history.state.values == before
+    begun = {"turn": 3, "status": "running", "input": [said("message 3")], "messages": []}
+    assert history.record.tail == (
+        one,
+        -2,
+        {**begun, "discarded": True},
+        {**four, "discarded": True},
+    )
+    assert [(x["turn"], x.get("discarded")) for x in history.read()] == [
+        (1, None),
+        (2, True),
+        (3, True),
+        (4, True),
+    ]
+    history.discard(2, 4)
+    assert history.tail == [1, -2, 3, 4]  # still, and not once more the other way round
+
+
+def test_a_turn_in_a_page_is_discarded_there_and_only_its_page_is_written() -> None:
+    history = History()
+    for turn in range(1, 60):
+        history.run_turn(turn, size=LARGE if turn == 18 else 0)
+    assert history.record.paged
+    tail, page = history.record.tail, history.state.values["page/0"]
+    assert history.discard(17, 18) == ["page/1"]
+    assert history.record.tail == tail
+    assert history.state.values["page/0"] == page
+    first, second, third = history.state.values["page/1"][:3]
+    assert first == {**settled_turn(17), "discarded": True}
+    assert second == -18
+    assert third == settled_turn(19)
+    gone = [turn["turn"] for turn in history.read() if turn.get("discarded")]
+    assert gone == [17, 18]
+
+
+def test_a_turn_that_is_discarded_while_it_is_live_stays_so_when_it_is_settled() -> None:
     history = History()
     history.begin(1)
-    assert run(_history.begun_with(history.ctx, 1)) == [said("message 1")]
-    assert run(_history.begun_with(history.ctx, 2)) == []
+    history.begin(2, size=LARGE)
+    history.begin(3)
+    history.discard(1, 2, 3)
+    one = history.settle(1, status="interrupted")
+    history.settle(2)
+    history.settle(3, size=LARGE)
+    assert history.record.tail == (
+        {**one, "status": "interrupted", "reason": "cancelled", "discarded": True},
+        -2,
+        -3,
+    )
+    assert [turn["discarded"] for turn in history.read()] == [True, True, True]
+    for turn in range(4, 10):
+        history.run_turn(turn, size=BIG)
+    paged = history.state.values["page/0"]
+    assert (paged[0]["discarded"], *paged[1:3]) == (True, -2, -3)
+    assert [x["turn"] for x in history.read() if x.get("discarded")] == [1, 2, 3]
 
 
-def test_settled_turns_of_one_page_are_stored_at_once_beside_what_is_there() -> None:
+def test_to_discard_nothing_reads_nothing_in_any_history() -> None:
     history = History()
-    turns: list[Any] = [settled_turn(17), settled_turn(19, messages=[put_out("x" * LARGE)])]
-    _history.store(history.ctx, [18], turns)
-    assert history.state.values == {"page/1": [18, turns[0], 19], "turn/19": turns[1]}
+    for turn in range(1, 60):
+        history.run_turn(turn)
+    before = history.record
+    assert before.paged
+    history.state.reads.clear()
+    assert history.discard() == []
+    assert (history.record, history.state.reads) == (before, [])
 
 
-# -- What is left when a session is emptied. -------------------------------------------------------
+def test_the_newest_turn_of_the_conversation_is_the_last_that_is_not_discarded() -> None:
+    history = History()
+    assert history.newest() is None
+    for turn in range(1, 60):
+        history.run_turn(turn, size=LARGE if turn in (1, 59) else 0)
+    assert history.newest() == 59
+    history.discard(59)
+    assert history.newest() == 58
+    assert history.state.reads == []  # all in the tail
+    history.discard(*range(2, 59))
+    assert history.newest() == 1
+    history.discard(1)
+    assert history.newest() is None
+
+
+def test_the_newest_turn_may_be_live() -> None:
+    history = History()
+    history.run_turn(1)
+    history.begin(2)
+    assert history.newest() == 2
+    history.discard(2)
+    assert history.newest() == 1
+    history.discard(1)
+    assert history.newest() is None
+    assert history.state.reads == []
+
+
+# -- What a new session is given, and what is left when one is emptied. ----------------------------
+
+
+def test_a_new_session_has_the_latest_of_its_turns_in_the_tail_and_the_others_in_pages() -> None:
+    history = History()
+    turns: list[Any] = [settled_turn(turn) for turn in range(1, 60) if turn != 5]
+    turns[1] = settled_turn(2, messages=[put_out("x" * LARGE)])
+    turns[-1] = settled_turn(59, messages=[put_out("x" * LARGE)])
+    empty = history.record._replace(next=60)
+    history.record = _history.adopt(history.ctx, empty, turns)
+    assert history.record._replace(tail=()) == empty._replace(paged=True)
+    assert history.tail == list(range(history.tail[0], 60))
+    assert history.record.tail[-1] == 59
+    assert size_of(*history.record.tail) <= TAIL // 2
+    assert [x if isinstance(x, int) else x["turn"] for x in history.state.values["page/0"]] == [
+        1,
+        2,
+        3,
+        4,
+        *range(6, 17),
+    ]
+    assert history.state.values["page/0"][1] == 2
+    assert history.read() == turns
+
+
+def test_a_new_session_of_a_few_turns_has_no_pages() -> None:
+    history = History()
+    turns: list[Any] = [settled_turn(1), settled_turn(3)]
+    history.record = _history.adopt(history.ctx, history.record._replace(next=4), turns)
+    assert history.record == Record("e", 4, tail=tuple(turns))
+    assert history.state.values == {}
+    assert _history.at_hand(history.record, 4) == turns
+
+
+def test_a_session_without_its_settled_turns_has_the_live_ones_and_no_page() -> None:
+    history = History()
+    for turn in range(1, 31):
+        history.run_turn(turn)
+    history.begin(31)
+    history.run_turn(32, size=LARGE)
+    history.begin(33, size=LARGE)
+    after = _history.without_settled(history.record)
+    live = {"turn": 31, "status": "running", "input": [said("message 31")], "messages": []}
+    assert after == history.record._replace(tail=(live, 33), paged=False, first=31)
+    history.record = after
+    assert [turn["turn"] for turn in history.read()] == [31, 33]  # 32 is in a key that goes
+    # What moves out of the tail later is in pages again, where nothing of the former is.
+    for key in run(_history.settled_keys(history.ctx, history.record)):
+        history.state.clear(key)
+    for turn in range(34, 40):
+        history.run_turn(turn, size=BIG)
+    assert history.record.paged
+    assert [turn["turn"] for turn in history.read()] == [31, *range(33, 40)]
+    assert "page/0" not in history.state.reads
+    idle = _history.without_settled(history.record._replace(live=()))
+    assert (idle.tail, idle.paged, idle.first) == ((), False, 40)
+
+
+def test_turns_before_the_first_are_not_looked_for() -> None:
+    history = History()
+    for turn in range(1, 60):
+        history.run_turn(turn)
+    assert history.record.paged
+    history.record = history.record._replace(first=20)
+    assert [turn["turn"] for turn in history.read()] == list(range(20, 60))
+    assert "page/0" not in history.state.reads
+    history.state.reads.clear()
+    assert history.discard(*range(1, 18)) == []
+    assert history.state.reads == []
 
 
 def test_the_keys_of_settled_turns_are_those_of_no_live_turn_and_of_nobody_else() -> None:
     history = History()
     for turn in range(1, 19):
-        history.begin(turn)
+        history.begin(turn, size=LARGE if turn == 18 else 0)
         if turn not in (2, 18):
-            history.settle(turn, size=LARGE if turn == 3 else 0)
+            history.settle(turn, size=LARGE if turn == 3 else BIG)
     history.steer(1, 2)
     foreign = ["session", "discarded", "my state", "page/x", "my page/0", "turn/3/x", "Page/0"]
     for key in foreign:
         history.state.set(key, "x")
-    settled = ["page/0", "page/1", "turn/3"]
+    settled = ["page/0", "turn/3"]
     assert sorted(run(_history.settled_keys(history.ctx, history.record))) == settled
-    assert history.state.values.keys() == {*settled, *foreign, "turn/2", "turn/18", "steered/1"}
+    assert history.state.values.keys() == {*settled, *foreign, "turn/18", "steered/1"}
+    ours = {key for key in history.state.values if _history.is_ours(key)}
+    assert ours == {*settled, "session", "turn/18", "steered/1"}
 
 
 # -- The record of a turn that has ended. ----------------------------------------------------------
@@ -512,6 +853,16 @@ JUST_PUT_OUT: TaskOutcome = {"turn": 1, "status": "completed", "messages": [A, B
                 "steered": [0, 1],
             },
             id="joined, left and taken",
+        ),
+        pytest.param(
+            {"messages": [A, S3], "taken": [(3, 1)]},
+            [steered(1, 1), steered(2), steered(3, 1, taken=True)],
+            {
+                "input": [S1, said("message 1")],
+                "messages": [A, S3, S2],
+                "steered": [1, 2],
+            },
+            id="passed on from an earlier turn: before its own unless it was taken",
         ),
         pytest.param(
             {"status": "failed", "error": "no"},

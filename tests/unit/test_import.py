@@ -47,7 +47,7 @@ OF_RESTATE = {
     "_delegate": {"restate"},
     "_task": {"restate"},
     "_effects": {"restate"},
-    "_object": {"restate"},
+    "_object": {"restate", "restate.serde"},
     "_controls": {"restate"},
     "_agent": {"restate", "restate.serde"},
     "client": {"restate"},

@@ -11,8 +11,9 @@ import pytest
 import restate
 from restate import TerminalError
 
-from interruptible import Interrupted, Task, Turn, _cancellation, _delegate, _task
+from interruptible import Interrupted, Task, Turn, _cancellation, _delegate, _session, _task
 from interruptible._outcome import Ending
+from interruptible._session import Live, Record, Steered
 from interruptible._types import Cause, Outcome
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ class Working:
         return SimpleNamespace(id="inv-3")
 
     def generic_call(self, service: str, handler: str, arg: bytes, *, key: str) -> Given[bytes]:
-        self.done.append((service, handler, json.loads(arg), key))
+        self.done.append((service, handler, json.loads(arg) if arg else None, key))
         return Given(json.dumps(self.answers.pop(0)).encode())
 
     def generic_send(self, service: str, handler: str, arg: bytes, **options: Any) -> Any:
@@ -51,9 +52,10 @@ class Working:
         self.done.append(f"attach {invocation_id}")
         return Given(self.answers.pop(0) if self.answers else None)
 
-    def run_typed(self, name: str, action: Callable[[], Any]) -> Given[Any]:
+    def run_typed(self, name: str, action: Callable[..., Any], **kwargs: Any) -> Awaitable[Any]:
         self.done.append(name)
-        return Given(action())
+        done: Awaitable[Any] = action(**kwargs)
+        return done
 
     async def sleep(self, delta: timedelta, name: str) -> None:
         self.done.append((name, delta))
@@ -368,9 +370,21 @@ def a_turn(number: int, **more: Any) -> Any:
     return {**turn, "messages": [put_out(f"answer {number}")], **more}
 
 
-def loaded(*turns: Any, steered: Sequence[Any] = (), waiting: bool = False) -> dict[str, Any]:
-    """What the object knows of the turns before."""
-    return {"turns": list(turns), "steered": list(steered), "waiting": waiting}
+def loaded(
+    *turns: Any, steered: Sequence[Any] = (), waiting: bool = False, cancelled: str | None = None
+) -> dict[str, Any]:
+    """What is stored of the session: these turns, and the one that begins."""
+    live = [
+        Live(x["turn"], f"inv-{x['turn']}", x.get("reason"))
+        for x in turns
+        if x["status"] == "running"
+    ]
+    own = Live(3, "inv-3", cancelled)
+    stored = [(Steered(*x), message) for x, message in steered]
+    stored += [(Steered(9, 3, 4), said("waits"))] if waiting else []
+    record = Record("epoch", 4, (*live, own), tuple(x for x, _ in stored), turns)
+    messages = {f"steered/{x.number}": message for x, message in stored}
+    return {"session": _session.dump(record), **messages}
 
 
 def all_that_was_said(turns: Sequence[Turn]) -> list[Any]:
@@ -378,7 +392,11 @@ def all_that_was_said(turns: Sequence[Turn]) -> list[Any]:
 
 
 def begin(
-    made: ATask, monkeypatch: pytest.MonkeyPatch, *after: tuple[int, bool], late: Sequence[int] = ()
+    made: ATask,
+    monkeypatch: pytest.MonkeyPatch,
+    *after: tuple[int, bool],
+    late: Sequence[int] = (),
+    turns: Sequence[Any] | None = None,
 ) -> Task:
     """The task as it begins, once its predecessors have ended.
 
@@ -387,6 +405,7 @@ def begin(
         monkeypatch: For what needs a server.
         after: Its predecessors, and which of them were cancelled.
         late: Those that it waits for no longer.
+        turns: The conversation that it was sent with.
     """
 
     async def wait(*_: Any) -> set[int]:
@@ -405,10 +424,12 @@ def begin(
     ]
     vars(made.body).setdefault("conversation", all_that_was_said)
     job: Any = {"session": "key", "turn": 3, "input": [said("now")], "after": predecessors}
+    if turns is not None:
+        job["turns"] = turns
     return asyncio.run(_task._begin(made.work, job))
 
 
-LOAD = ("IdleAgent", "load", {"before": 3}, "key")
+LOAD = ("IdleAgent", "load", None, "key")
 TAKE_TO_BEGIN = ("IdleAgent", "take", {"turn": 3, "waited": True, "begins": True}, "key")
 TAKE_IN_WINDOW = ("IdleAgent", "take", {"turn": 3, "waited": False, "begins": True}, "key")
 CUT_OFF: Any = {"status": "interrupted", "messages": [put_out("so far")]}
@@ -428,6 +449,45 @@ def test_a_task_that_interrupts_loads_while_it_waits(monkeypatch: pytest.MonkeyP
     ]
     assert task.input == [said("now")]
     assert made.work.ended == [2]
+
+
+def test_a_task_that_was_sent_with_the_conversation_loads_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = a_turn(2, status="running", messages=[], reason="interrupted by turn 3")
+    made = ATask((CUT_OFF, True))
+    task = begin(made, monkeypatch, (2, True), turns=[a_turn(1), running])
+    assert made.ctx.done == ["attach inv-2", "wait"]
+    assert task.messages == [
+        said("message 1"),
+        put_out("answer 1"),
+        said("message 2"),
+        put_out("so far"),
+        said("now"),
+    ]
+    assert made.work.ended == [2]
+    made = ATask()
+    assert begin(made, monkeypatch, turns=[]).messages == [said("now")]
+    assert made.ctx.done == ["wait"]
+
+
+def test_a_queued_task_loads_also_when_it_was_sent_with_the_conversation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = a_turn(2, status="running", messages=[])
+    made = ATask((CUT_OFF, True), loaded(a_turn(1), a_turn(2)))
+    task = begin(made, monkeypatch, (2, False), turns=[a_turn(1), running])
+    assert made.ctx.done == ["attach inv-2", "wait", LOAD]
+    assert task.messages[-2:] == [put_out("answer 2"), said("now")]
+
+
+def test_a_task_that_learns_from_what_it_loads_that_it_is_cancelled_does_not_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = ATask((CUT_OFF, True), loaded(a_turn(1), a_turn(2), cancelled="cancelled"))
+    with pytest.raises(Interrupted):
+        begin(made, monkeypatch, (2, False))
+    assert made.ctx.done == ["attach inv-2", "wait", LOAD]
 
 
 def test_a_queued_task_loads_when_it_has_waited_and_takes_what_was_left_for_it(

@@ -48,7 +48,7 @@ ACCEPTED: list[Any] = [
     {"content": "Hello", "policy": "reject", "if_turn": 2, "if_idle": False},
     {"content": [{"type": "tool_call"}, {"type": "Tool_Use"}, {"type": "x", "text": ""}]},
     {"content": "Hello", "if_turn": None},
-    {"content": "Hello", "if_turn": 10**30},
+    {"content": "Hello", "if_turn": 2**53 - 1},
     {"content": "Hello", "if_idle": True},
 ]
 
@@ -328,7 +328,7 @@ def test_a_depth_that_cannot_be_parsed_is_refused() -> None:
         ({}, None),
         ({"turn": None}, None),
         ({"turn": 1}, 1),
-        ({"turn": 10**30}, 10**30),
+        ({"turn": 2**53 - 1}, 2**53 - 1),
     ],
 )
 def test_a_turn_is_named_by_its_number_or_left_out(body: Any, turn: int | None) -> None:
@@ -409,7 +409,7 @@ def test_what_is_no_cancel_is_refused_with_400_and_the_field_that_is_wrong(
 
 REWINDS: list[tuple[Any, tuple[int, str | None]]] = [
     ({"turn": 1}, (1, None)),
-    ({"turn": 10**30, "reason": None}, (10**30, None)),
+    ({"turn": 2**53 - 1, "reason": None}, (2**53 - 1, None)),
     ({"turn": 2, "reason": LONGEST}, (2, LONGEST)),
     ({"turn": 2, "reason": ""}, (2, "")),
 ]
@@ -446,7 +446,7 @@ FORKS: list[tuple[Any, tuple[str, int | None]]] = [
     ({"session": "copy"}, ("copy", None)),
     ({"session": "copy", "turn": None}, ("copy", None)),
     ({"session": "Key", "turn": 3}, ("Key", 3)),
-    ({"session": " ", "turn": 10**30}, (" ", 10**30)),
+    ({"session": " ", "turn": 2**53 - 1}, (" ", 2**53 - 1)),
     ({"session": "a/b ä"}, ("a/b ä", None)),
 ]
 NO_FORK: list[tuple[Any, str]] = [
@@ -468,7 +468,7 @@ PAGES: list[tuple[Any, tuple[int | None, int]]] = [
     ({"before": None, "limit": None}, (None, _types.MAX_TURNS)),
     ({"before": 7}, (7, _types.MAX_TURNS)),
     ({"limit": 1}, (None, 1)),
-    ({"before": 10**30, "limit": _types.MAX_TURNS}, (10**30, _types.MAX_TURNS)),
+    ({"before": 2**53 - 1, "limit": _types.MAX_TURNS}, (2**53 - 1, _types.MAX_TURNS)),
 ]
 NO_PAGE: list[tuple[Any, str]] = [
     (10, 'body: must be a JSON object, not 10. Send {"limit": 10}, or no body.'),
@@ -802,7 +802,7 @@ def test_the_policies_of_the_schema_are_those_of_the_type() -> None:
     ids=lambda x: x["title"],
 )
 def test_the_schema_of_a_turn_accepts_what_validation_accepts(schema: dict[str, Any]) -> None:
-    for body in (None, {}, {"turn": None}, {"turn": 1}, {"turn": 10**30}):
+    for body in (None, {}, {"turn": None}, {"turn": 1}, {"turn": 2**53 - 1}):
         assert accepts(schema, body)
     for body, _ in NO_TURN:
         assert not accepts(schema, body)
@@ -944,3 +944,16 @@ def test_however_deep_a_body_is_it_is_refused_and_breaks_nothing(field: str) -> 
         body = b'{"content": "x", "' + field.encode() + b'": ' + nest + b"}"
         with pytest.raises(Refusal, match=r"deep|is not JSON"):
             message_in(parse(body))
+
+
+@pytest.mark.parametrize("number", [2**53, -(2**53), 10**400])
+def test_a_number_that_other_readers_of_json_would_change_is_refused_in_few_words(
+    number: int,
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        turn_in({"turn": number})
+    assert (caught.value.status, caught.value.reason) == (
+        400,
+        "turn: is a number beyond 9007199254740991, which JSON cannot carry safely.",
+    )
+    assert turn_in({"turn": number // abs(number) * (2**53 - 1)}) is not None

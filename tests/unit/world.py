@@ -15,11 +15,10 @@ from __future__ import annotations
 import json
 from enum import Enum
 from functools import cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from interruptible import _session
-from interruptible._session import Discarded, Live, Record, Step
+from interruptible._session import Live, Record, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -138,7 +137,8 @@ class World(NamedTuple):
 
     budget: Budget
     record: Record = Record(epoch="e")
-    discarded: Discarded = ()
+    discarded: frozenset[int] = frozenset()
+    """The turns that are marked as such."""
     contents: tuple[tuple[int, int], ...] = ()
     """What is stored of steered messages: the number of each, and which message it is."""
     tasks: tuple[Task, ...] = ()
@@ -259,7 +259,7 @@ def carry_out(world: World, step: Step, meant: Collection[int], taken_back: Iter
     world = world._replace(
         superseded=world.superseded | not_begun,
         taken_back=world.taken_back | back,
-        discarded=_session.discard(world.discarded, step.discard),
+        discarded=world.discarded.union(step.discard),
     )
     world = tell(world, step.cancel)
     world = world.wrong(Fault.CANCELLED_OTHER, when=bool(others))
@@ -443,7 +443,7 @@ def a_client_resets(world: World) -> Iterator[Happening]:
 def a_client_regenerates(world: World) -> Iterator[Happening]:
     """Any turn that is in the conversation: the same messages, in a new turn."""
     for first in turns_for(world, "regenerate"):
-        if _session.is_discarded(world.discarded, first):
+        if first in world.discarded:
             yield Happening(f"regenerate {first} is refused", world, "regenerate")
             continue
         found = act(world, "regenerate")
@@ -730,7 +730,7 @@ def the_conversation_has_a_message_once(world: World) -> str | None:
     seen = [
         message
         for turn, slot in enumerate(world.slots, 1)
-        if not _session.is_discarded(world.discarded, turn)
+        if turn not in world.discarded
         for message in (*slot.own, *slot.more)
     ]
     return None if len(seen) == len(set(seen)) else f"the conversation has {seen}"
@@ -738,23 +738,17 @@ def the_conversation_has_a_message_once(world: World) -> str | None:
 
 @invariant
 def what_is_discarded_was_taken_back(world: World) -> str | None:
-    """And nothing else; it is kept in as few ranges as can be."""
-    ranges, turns = world.discarded, range(1, world.record.next)
-    flat = [x for first, last in ranges for x in (first, last)]
-    apart = all(last + 1 < first for (_, last), (first, _) in pairwise(ranges))
-    asked = {x for x in turns if _session.is_discarded(ranges, x)}
-    if flat != sorted(flat) or not apart or asked != world.taken_back:
-        return f"{ranges} are discarded, taken back were {set(world.taken_back)}"
-    newest = max(set(turns) - world.taken_back, default=None)
-    said = _session.newest(world.record, ranges)
-    return None if said == newest else f"the newest is said to be {said}, and is {newest}"
+    """And nothing else; no turn is marked before there is one."""
+    if world.discarded != world.taken_back or not all(map(world.record.has, world.discarded)):
+        return f"{set(world.discarded)} are discarded, taken back were {set(world.taken_back)}"
+    return None
 
 
 @invariant
 def what_is_discarded_does_not_go_on(world: World) -> str | None:
     """I6: so no turn that is taken back begins, and none that begins later sees it."""
     live = [x for x in world.record.live if x.cancelled is None]
-    kept = [x.turn for x in live if _session.is_discarded(world.discarded, x.turn)]
+    kept = [x.turn for x in live if x.turn in world.discarded]
     return f"turns {kept} are discarded and go on" if kept else None
 
 
