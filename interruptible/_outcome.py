@@ -55,6 +55,16 @@ def attach_to(error: TerminalError, ctx: Context, outcome: TaskOutcome) -> None:
     error.metadata = {**(error.metadata or {}), OUTCOME: sealed}
 
 
+def not_ours(error: TerminalError) -> TerminalError:
+    """The error that a task fails with, told apart from a cancellation of its own.
+
+    Restate's tools show any invocation that ends with this status and text as cancelled.
+    """
+    if error.status_code != 409 or error.message not in ("cancelled", "canceled", "killed"):  # noqa: PLR2004
+        return error
+    return TerminalError(f"What the task called was {error.message}.", 500, error.metadata)
+
+
 def settle(
     ctx: Context, agent: str, session: str, outcome: TaskOutcome, ended: Sequence[int] = ()
 ) -> None:

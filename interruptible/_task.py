@@ -21,7 +21,7 @@ from interruptible._cancellation import (
 )
 from interruptible._cleanup import report
 from interruptible._history import JSON, Said, Stored, finish, read, said, with_joined
-from interruptible._outcome import attach_to, ending, settle
+from interruptible._outcome import attach_to, ending, not_ours, settle
 from interruptible._repair import repaired
 from interruptible._session import Steered
 from interruptible._session import load as load_record
@@ -273,6 +273,7 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
             if isinstance(end, Interrupted):
                 outcome = await _interrupted(work, task, end)
             else:
+                end = not_ours(end)
                 outcome = work.outcome("failed")
                 outcome["error"] = end.message
             settle(ctx, body.name, work.session, outcome, work.ended)

@@ -369,7 +369,14 @@ async def test_a_409_that_is_not_a_cancellation_fails_the_turn(
         assert (what, outcome["status"]) == (what, "failed")
         assert (what, log.of("undo")) == (what, [("undo", "exit"), ("undo", "error")])
         rows = await restate_env.invocations(f"id = '{receipt['task_id']}'")
-        assert rows[0]["completion_failure"].startswith("[409]")
+        # To Restate's tools 409 "cancelled" is a cancelled invocation, and this one was not.
+        ended = {
+            "step": "[500] What the task called was cancelled.",
+            "service": "[409] conflict",
+            "cancelled child": "[500] What the task called was cancelled.",
+            "killed child": "[500] What the task called was killed.",
+        }
+        assert rows[0]["completion_failure"] == ended[what]
 
 
 async def _first(log: Log, kind: str) -> Any:
