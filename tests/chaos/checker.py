@@ -1,0 +1,52 @@
+"""Decides the invariants of a run from its records alone: `check(records)` gives the violations.
+
+It knows nothing of the library's inside. What it allows, and why, is said at each check; in short:
+
+- A request without an answer, or whose `message` an operator broke off, may have happened or not.
+- An attempt that the server has given up may go on until its worker notices: Restate fences what is
+  recorded, not what a step does to the world. So of an attempt counts what it did before the next
+  attempt of its task began, and of a killed task what it did before it was killed.
+- A step of a worker that dies may be done again, until something after it was recorded.
+- A turn whose task an operator killed owes no cleanup and no answer.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from . import checks_history, checks_steps
+from .records import Records
+from .view import SessionView, Violation, views
+
+Count = Counter[str]
+Check = Callable[[SessionView, Count], Iterator[Violation]]
+
+CHECKS: dict[str, Check] = {
+    "I1": checks_history.each_message_once_in_order,
+    "I2": checks_steps.one_at_work,
+    "I3": checks_history.one_outcome,
+    "I4": checks_steps.cleanup_once,
+    "I5": checks_history.all_ends,
+    "I6": checks_history.nothing_late,
+    "I7": checks_steps.superseded_before_it_began,
+    "I8": checks_steps.aborted_before_cleanup,
+    "I9": checks_history.steered_is_answered,
+    "I10": checks_steps.answers_during_cleanup,
+}
+
+
+def check(records: Records, decided: Count | None = None) -> list[Violation]:
+    """Decide every invariant.
+
+    Args:
+        records: The run.
+        decided: Counts for each invariant how often there was something to decide.
+    """
+    count: Count = Counter() if decided is None else decided
+    sessions = views(records)
+    found = [
+        violation
+        for view in sessions
+        for check_one in CHECKS.values()
+        for violation in check_one(view, count)
+    ]
+    return [*found, *checks_steps.delegates_end_first(sessions, count)]

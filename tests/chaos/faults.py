@@ -1,0 +1,255 @@
+"""What goes wrong: three streams of faults side by side, each from its own seed.
+
+Processes (workers and server), the network between them (the proxy), and the operator (cancels,
+kills, pauses and resumes of tasks and of `message`). Which faults, with which pauses, is the
+seed's; what they hit depends on what there is.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from typing_extensions import Self
+
+from .deployment import Deployment, Worker
+from .records import History
+from .system import TASKS, System
+
+PROCESSES: Final = {
+    "kill worker": 30,
+    "freeze worker": 25,
+    "workers gone": 6,
+    "kill server": 14,
+    "freeze server": 8,
+    "deploy": 4,
+}
+CLUSTER: Final = {
+    "kill server": 30,
+    "freeze server": 25,
+    "kill worker": 10,
+    "freeze worker": 8,
+    "workers gone": 2,
+    "deploy": 3,
+}
+NETWORK: Final = {"cut": 55, "cut half": 20, "slow": 25}
+OPERATOR: Final = {
+    "cancel task": 30,
+    "kill task": 25,
+    "pause task": 20,
+    "cancel message": 8,
+    "kill message": 9,
+    "pause message": 5,
+    "kill settle": 3,
+}
+LULL_EVERY: Final = 60.0
+LULL: Final = 15.0
+"""Seconds in a minute without faults of processes and network: what needs peace is decided then."""
+PAUSED: Final = "SELECT id FROM sys_invocation WHERE status = 'paused'"
+HANDLERS: Final = {"task": TASKS} | {
+    name: f"target_handler_name = '{name}'" for name in ("message", "settle")
+}
+
+
+class Faults:
+    """Makes faults until it is stopped, and then puts everything in order again."""
+
+    def __init__(
+        self, system: System, history: History, folder: Path, seed: str, *, gone: float
+    ) -> None:
+        self.system, self.history, self.folder = system, history, folder
+        self.counts: Counter[str] = Counter()
+        self.deployments: list[Deployment] = []
+        self._dice = {x: random.Random(f"{seed}/{x}") for x in ("p", "n", "o")}  # noqa: S311
+        self._gone = gone
+        self._stack = AsyncExitStack()
+        self._paused: set[str] = set()
+        self._resuming: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self.deploy()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._resuming:
+            task.cancel()
+        for node in range(len(self.system.nodes)):
+            self.system.thaw(node)
+        for worker in self._workers():
+            worker.thaw()
+        await self._stack.aclose()
+
+    async def deploy(self) -> None:
+        """Register a new version; what is live stays on the old one."""
+        version = f"v{len(self.deployments) + 1}"
+        new = await self._stack.enter_async_context(Deployment(self.folder, version))
+        self.deployments.append(new)
+        await self.system.register(new.url)
+
+    async def run(self, wanted: int, pace: float, stop: asyncio.Event) -> None:
+        """Make faults, if any are wanted, until it is to stop."""
+        streams: list[tuple[str, dict[str, int], float, Callable[[str], Awaitable[None]]]] = [
+            ("p", CLUSTER if self.system.is_cluster else PROCESSES, 2.5, self._process),
+            ("n", NETWORK, 2.0, self._network),
+            ("o", OPERATOR, 0.6, self._operator),
+        ]
+
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        async def stream(
+            name: str, kinds: dict[str, int], mean: float, make: Callable[[str], Awaitable[None]]
+        ) -> None:
+            dice = self._dice[name]
+            while wanted and not stop.is_set():
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(stop.wait(), dice.expovariate(1 / (mean * pace)))
+                    return
+                if name != "o" and (loop.time() - began) % LULL_EVERY > LULL_EVERY - LULL:
+                    continue
+                await make(dice.choices(list(kinds), list(kinds.values()))[0])
+
+        await asyncio.gather(self._sweep(stop), *(stream(*each) for each in streams))
+
+    async def _sweep(self, stop: asyncio.Event) -> None:
+        """Resume what a pause reached only after its resume."""
+        while not stop.is_set():
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(stop.wait(), 3.0)
+            with suppress(RuntimeError):
+                for row in await self.system.query(PAUSED):
+                    if row["id"] not in self._paused:
+                        await self.system.command("resume", row["id"])
+
+    async def calm(self) -> None:
+        """Start what is down, and resume what is paused."""
+        for task in list(self._resuming):
+            await task
+        for _ in range(20):
+            paused = await self.system.query(PAUSED, tries=50)
+            for row in paused:
+                await self.system.command("resume", row["id"])
+            if not paused:
+                return
+            await asyncio.sleep(0.5)
+
+    def _workers(self) -> list[Worker]:
+        return [worker for deployment in self.deployments for worker in deployment.workers]
+
+    async def _during(
+        self, kind: str, target: Any, undo: Callable[[], Any], seconds: float
+    ) -> None:
+        fault = self.history.fault(kind, str(target))
+        self.counts[kind] += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            done = undo()
+            if asyncio.iscoroutine(done):
+                await done
+            self.history.over(fault)
+
+    # -- processes -------------------------------------------------------------------------------
+
+    async def _process(self, kind: str) -> None:
+        dice = self._dice["p"]
+        worker = dice.choice(self.deployments[-2:]).workers[dice.randrange(2)]
+        node = dice.randrange(len(self.system.nodes))
+        if kind == "kill worker":
+            pid = worker.pid
+            await worker.kill()
+            await self._during(kind, pid, worker.start, dice.random())
+        elif kind == "freeze worker":
+            worker.freeze()
+            await self._during(kind, worker.pid, worker.thaw, 0.1 + dice.random() * 2)
+        elif kind == "workers gone":
+            await self._all_gone(dice.uniform(1.0, 5.0))
+        elif kind == "kill server":
+            self.system.kill(node)
+
+            def start() -> Awaitable[None]:
+                return self.system.start(node)
+
+            await self._during(kind, node, start, dice.random() * 1.5)
+        elif kind == "freeze server":
+            self.system.freeze(node)
+            seconds = dice.uniform(0.2, 8.0 if self.system.is_cluster else 2.0)
+            await self._during(kind, node, lambda: self.system.thaw(node), seconds)
+        elif len(self.deployments) < 8:
+            fault = self.history.fault(kind, f"v{len(self.deployments) + 1}")
+            await self.deploy()
+            self.counts[kind] += 1
+            self.history.over(fault)
+
+    async def gone_for_long(self) -> None:
+        """All workers are away for a minute, or what was chosen."""
+        await self._all_gone(self._gone)
+
+    async def _all_gone(self, seconds: float) -> None:
+        workers = self._workers()
+        await asyncio.gather(*(worker.kill() for worker in workers))
+
+        async def back() -> None:
+            await asyncio.gather(*(worker.start() for worker in workers))
+
+        await self._during("workers gone", "all", back, seconds)
+
+    # -- the network -----------------------------------------------------------------------------
+
+    async def _network(self, kind: str) -> None:
+        dice = self._dice["n"]
+        proxy = dice.choice(self.deployments[-2:]).proxy
+        if kind == "slow":
+            proxy.delay = dice.choice([0.02, 0.1, 0.3])
+
+            def fast() -> None:
+                proxy.delay = 0.0
+
+            await self._during(kind, proxy.port, fast, dice.uniform(0.5, 3.0))
+        elif proxy.cut(every=1 if kind == "cut" else 2):
+            fault = self.history.fault(kind, str(proxy.port))
+            self.counts[kind] += 1
+            self.history.over(fault)
+
+    # -- the operator ----------------------------------------------------------------------------
+
+    async def _operator(self, kind: str) -> None:
+        dice = self._dice["o"]
+        verb, _, what = kind.partition(" ")
+        chosen = await self._find(what, dice)
+        if chosen is None:
+            return
+        accepted = await self.system.command(verb, chosen)
+        if accepted is False:
+            return
+        fault = self.history.fault(kind, chosen)
+        self.counts[kind] += accepted is True
+        if verb != "pause":
+            self.history.over(fault)
+            return
+
+        async def resume() -> None:
+            self._paused.add(chosen)
+            await asyncio.sleep(0.2 + 2 * dice.random())
+            self._paused.discard(chosen)
+            await self.system.command("resume", chosen)
+            self.history.over(fault)
+
+        task = asyncio.ensure_future(resume())
+        self._resuming.add(task)
+        task.add_done_callback(self._resuming.discard)
+
+    async def _find(self, what: str, dice: random.Random) -> str | None:
+        sql = (
+            f"SELECT id FROM sys_invocation WHERE {HANDLERS[what]} "  # noqa: S608
+            "AND status <> 'completed' LIMIT 30"
+        )
+        for _ in range(1 if what == "task" else 5):  # the others are short
+            with suppress(RuntimeError):
+                if rows := await self.system.query(sql):
+                    return str(dice.choice(rows)["id"])
+            await asyncio.sleep(0.02)
+        return None

@@ -1,0 +1,202 @@
+"""One run: start everything, play the sessions under faults, calm down, collect the records."""
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from .agent import CLEANUP_TIMEOUT
+from .client import Client
+from .faults import Faults
+from .records import Final, History, Op, Records, read_lines
+from .system import LIMITS, System, cluster, single
+from .workload import Script
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is made of; the same options give the same scripts and the same faults."""
+
+    seed: str = "1"
+    turns: int = 200
+    faults: int = 20
+    sessions: int = 12
+    """How many sessions are played at once."""
+    turns_per_session: int = 14
+    pace: float = 1.0
+    """Faults come this much slower."""
+    gone: float = 0.0
+    """Seconds that all workers are away, once, in the middle; 0 for never."""
+    minutes: float = 0.0
+    """When to end although there were not turns and faults enough; 0 for never."""
+    cluster: bool = False
+    quiet: bool = False
+
+
+@dataclass
+class Result:
+    """The records, and the figures."""
+
+    records: Records
+    faults: Counter[str]
+    retries: int
+    seconds: float
+    unplayed: list[str] = field(default_factory=list)
+
+
+async def run(options: Options, folder: Path) -> Result:
+    """Play it; everything that was started has ended when this returns or fails."""
+    began = time.monotonic()
+    async with AsyncExitStack() as stack:
+        server = cluster(folder) if options.cluster else single()
+        system = await stack.enter_async_context(server)
+        history = History(folder / "clients.jsonl")
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(limits=LIMITS, trust_env=False, timeout=None)  # noqa: S113
+        )
+        client = Client(system.urls, http, history)
+        faults = Faults(system, history, folder, options.seed, gone=options.gone)
+        await stack.enter_async_context(faults)
+        try:
+            scripts = await _play(options, client, faults)
+            await faults.calm()
+            lasts = await _lasts(options, scripts)
+            finals = await _finals(client, scripts)
+            tasks = await _all_over(system)
+            callers = await system.callers()
+        except BaseException:
+            (folder / "server.log").write_text(system.logs())
+            raise
+        (folder / "server.log").write_text(system.logs())
+    records = Records(
+        history.ops,
+        read_lines(folder / "steps.jsonl"),
+        history.faults,
+        tasks,
+        finals,
+        callers,
+        CLEANUP_TIMEOUT,
+    )
+    result = Result(records, faults.counts, client.retries, time.monotonic() - began)
+    result.unplayed = [op.session for op in lasts if not op.ok]
+    return result
+
+
+async def _play(options: Options, client: Client, faults: Faults) -> list[Script]:
+    """Play sessions until there are turns enough, and faults enough."""
+    stop = asyncio.Event()
+    began = time.monotonic()
+    scripts: list[Script] = []
+    done = 0
+
+    def enough() -> bool:
+        wanted = options.faults
+        if options.minutes and time.monotonic() - began > 60 * options.minutes:
+            return True
+        return done >= options.turns and (not wanted or faults.counts.total() >= wanted)
+
+    async def player() -> None:
+        nonlocal done
+        while not enough():
+            script = Script(client, len(scripts) + 1, options.seed, turns=options.turns_per_session)
+            scripts.append(script)
+            await script.play()
+            done += len(script.turns)
+
+    async def gone() -> None:
+        while done < options.turns // 4 and not enough():
+            await asyncio.sleep(0.5)
+        await faults.gone_for_long()
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(10)
+            if not options.quiet:
+                _say(f"{len(scripts)} sessions, {done} turns, {faults.counts.total()} faults")
+
+    telling = asyncio.ensure_future(tell())
+    making = [asyncio.ensure_future(faults.run(options.faults, options.pace, stop))]
+    if options.gone:
+        making.append(asyncio.ensure_future(gone()))
+    players = [asyncio.ensure_future(player()) for _ in range(options.sessions)]
+    try:
+        await asyncio.gather(*players)
+        stop.set()
+        await asyncio.gather(*making)
+    finally:
+        for task in (telling, *making, *players):
+            task.cancel()
+        await asyncio.gather(telling, *making, *players, return_exceptions=True)
+    return scripts
+
+
+async def _lasts(options: Options, scripts: list[Script]) -> list[Op]:
+    limit = asyncio.Semaphore(options.sessions)
+
+    async def last(script: Script) -> Op:
+        async with limit:
+            return await script.finish()
+
+    return list(await asyncio.gather(*(last(script) for script in scripts)))
+
+
+async def _finals(client: Client, scripts: list[Script]) -> list[Final]:
+    keys = [(script.agent, script.session) for script in scripts]
+    keys += [("HelperAgent", f"{session}-helper") for agent, session in keys if agent[0] == "C"]
+    limit = asyncio.Semaphore(8)
+
+    async def final(agent: str, session: str) -> Final:
+        async with limit:
+            status: Op | None = None
+            deadline = time.monotonic() + 90
+            while status is None or not _idle(status):
+                if status is not None and time.monotonic() > deadline:
+                    break
+                status = await client.call(agent, session, "get_status")
+                await asyncio.sleep(0 if _idle(status) else 0.5)
+            turns = await _turns(client, agent, session)
+            while any(x["status"] == "running" for x in turns) and time.monotonic() < deadline:
+                await asyncio.sleep(0.5)  # the status has found a task that was killed
+                turns = await _turns(client, agent, session)
+            history = (await client.call(agent, session, "get_history")).answer
+            return Final(agent, session, status.answer, turns, history)
+
+    return list(await asyncio.gather(*(final(*key) for key in keys)))
+
+
+async def _turns(client: Client, agent: str, session: str) -> list[dict[str, Any]]:
+    """The whole record, page by page."""
+    turns: list[dict[str, Any]] = []
+    before: int | None = None
+    while True:
+        body = {"before": before} if before else None
+        page = (await client.call(agent, session, "get_turns", body)).answer
+        turns = page["turns"] + turns
+        before = page["before"]
+        if before is None:
+            return turns
+
+
+def _idle(status: Op) -> bool:
+    return status.ok and status.answer["status"] == "idle"
+
+
+async def _all_over(system: System) -> list[Any]:
+    """Wait until no task is left, but not for ever: what is left is for the checker to see."""
+    deadline = time.monotonic() + 60
+    while True:
+        tasks = await system.tasks()
+        if all(task.status == "completed" for task in tasks) or time.monotonic() > deadline:
+            return tasks
+        await asyncio.sleep(0.5)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"chaos: {text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,238 @@
+"""The records of one session, put in order for the checks."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from .records import Fault, Final, Invocation, Line, Op, Records, token
+
+TICK = 0.002
+"""Seconds: Restate's times are in whole milliseconds."""
+THAW = 2.0
+"""Seconds in which a worker that was frozen may still act on what it had read before."""
+
+
+class Violation(NamedTuple):
+    """What was found, and where."""
+
+    invariant: str
+    agent: str
+    session: str
+    text: str
+
+
+def texts(messages: list[dict[str, Any]]) -> list[str]:
+    """The messages' contents."""
+    return [str(message["content"]) for message in messages]
+
+
+def is_note(text: str) -> bool:
+    """Whether it is the note on an interrupted turn; no message of the run begins so."""
+    return text.startswith("[")
+
+
+@dataclass
+class Attempt:
+    """One execution of a task's body."""
+
+    id: str
+    lines: list[Line]
+    thawed: bool = False
+    """It began when its worker was no longer frozen: nobody knows when it had been sent there."""
+
+    @property
+    def first(self) -> float:
+        return self.lines[0].at
+
+
+@dataclass
+class Work:
+    """A task: what its attempts did."""
+
+    id: str
+    turn: int
+    invocation: Invocation | None
+    outcome: str | None
+    attempts: list[Attempt]
+    """Without those that began when the task was over: Restate has no fence against them."""
+
+    @property
+    def first(self) -> float:
+        return self.attempts[0].first
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """What counts: an attempt that was cut off may go on until it notices, at most."""
+        kept: list[Line] = []
+        killed = self.invocation is not None and self.outcome == "killed"
+        for attempt, successor in zip(self.attempts, [*self.attempts[1:], None], strict=True):
+            until = successor.first if successor else float("inf")
+            if killed and self.invocation and self.invocation.ended:
+                until = min(until, self.invocation.ended)
+            kept += [line for line in attempt.lines if line.at < until]
+        return kept
+
+    @property
+    def last(self) -> float:
+        return self.lines[-1].at if self.lines else self.first
+
+
+@dataclass
+class SessionView:
+    """All that is known of one session."""
+
+    agent: str
+    session: str
+    ops: list[Op] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    final: Final | None = None
+    records: Records = field(default_factory=Records)
+
+    @cached_property
+    def turns(self) -> dict[int, dict[str, Any]]:
+        """The final record."""
+        return {turn["turn"]: turn for turn in (self.final and self.final.turns) or []}
+
+    @cached_property
+    def works(self) -> list[Work]:
+        """The tasks that ran their body, in the order in which they began."""
+        return sorted(self._works(), key=lambda work: work.first)
+
+    def _works(self) -> Iterator[Work]:
+        by_task: dict[str, list[Line]] = defaultdict(list)
+        for line in self.lines:
+            by_task[line.task].append(line)
+        for task, lines in by_task.items():
+            invocation = self.invocations.get(task)
+            over = invocation.ended + TICK if invocation and invocation.ended else float("inf")
+            by_attempt: dict[str, list[Line]] = defaultdict(list)
+            for line in lines:
+                by_attempt[line.attempt].append(line)
+            attempts = [Attempt(x, of, self._is_thawed(of[0])) for x, of in by_attempt.items()]
+            attempts = [x for x in attempts if x.first < over and not self._is_over(x, attempts)]
+            if attempts:
+                attempts.sort(key=lambda attempt: attempt.first)
+                yield Work(task, lines[0].turn, invocation, self.outcome_of(task), attempts)
+
+    def _is_thawed(self, first: Line) -> bool:
+        return any(
+            fault.target == str(first.worker)
+            and 0 <= first.at - (fault.ended or fault.begun) < THAW
+            for fault in self.faults_of("freeze worker")
+        )
+
+    def _is_over(self, attempt: Attempt, attempts: list[Attempt]) -> bool:
+        # It was sent to a worker that was frozen, and one on another worker has taken over since.
+        worker = attempt.lines[0].worker
+        others = [x for x in attempts if x.lines[0].worker != worker]
+        return attempt.thawed and any(x.first < attempt.first < x.lines[-1].at for x in others)
+
+    def faults_of(self, *kinds: str) -> list[Fault]:
+        return [fault for fault in self.records.faults if fault.kind in kinds]
+
+    @cached_property
+    def invocations(self) -> dict[str, Invocation]:
+        return {x.id: x for x in self.records.invocations}
+
+    @cached_property
+    def touched(self) -> dict[str, set[str]]:
+        """What the operator did to each invocation."""
+        touched: dict[str, set[str]] = defaultdict(set)
+        for fault in self.records.faults:
+            touched[fault.target].add(fault.kind)
+        return touched
+
+    def outcome_of(self, task: str) -> str | None:
+        """What a task's invocation came to.
+
+        One that fails with what it was told of another that the operator had cancelled or killed
+        looks in Restate as if that had been done to itself.
+        """
+        invocation = self.invocations.get(task)
+        outcome = invocation.outcome if invocation else None
+        if outcome in ("interrupted", "killed") and self.faults_of(
+            "cancel message", "kill message"
+        ):
+            mine = [x for x in self.turns.values() if x.get("task_id") == task]
+            errors = ("cancelled", "killed")
+            if mine and mine[0]["status"] == "failed" and mine[0].get("error") in errors:
+                return "failed"
+        return outcome
+
+    def killed_with_caller(self, task: str) -> bool:
+        """Whether an invocation was killed that had, through others, sent this task."""
+        caller = self.records.callers.get(task)
+        while caller is not None:
+            if self.touched[caller] & {"kill task", "kill message", "kill settle"}:
+                return True
+            caller = self.records.callers.get(caller)
+        return False
+
+    def ops_of(self, *names: str) -> list[Op]:
+        return [op for op in self.ops if op.name in names]
+
+    @cached_property
+    def writes(self) -> list[Op]:
+        """What may have changed the session."""
+        names = ("message", "cancel", "regenerate", "rewind", "reset")
+        return [op for op in self.ops_of(*names) if op.ok or op.unknown]
+
+    @cached_property
+    def has_unknown(self) -> bool:
+        return any(op.unknown for op in self.writes)
+
+    def reset_after(self, time: float) -> bool:
+        """Whether the session may have been emptied after this."""
+        return any((op.answered or float("inf")) >= time for op in self.resets)
+
+    @cached_property
+    def resets(self) -> list[Op]:
+        return [op for op in self.writes if op.name == "reset"]
+
+    @cached_property
+    def places(self) -> dict[str, list[tuple[int, int]]]:
+        """Where each user's message stands in the record: turns, and places in them."""
+        places: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for number, turn in self.turns.items():
+            said = [*turn["input"], *turn["messages"]]
+            for place, message in enumerate(said):
+                if message["role"] == "user":
+                    places[token(message["content"])].append((number, place))
+        return places
+
+    def discarded(self, turn: int) -> bool:
+        return bool(self.turns[turn].get("discarded"))
+
+    def is_cancelled(self, turn: int) -> bool:
+        """Whether a client or the operator may have cancelled this turn."""
+        task = self.turns.get(turn, {}).get("task_id")
+        return (
+            "cancel task" in self.touched[str(task)]
+            or self.has_unknown
+            or any(turn in named(op) for op in self.writes)
+        )
+
+
+def named(op: Op) -> set[int]:
+    """The turns that a request's answer says it has cancelled."""
+    if not op.ok or not isinstance(op.answer, dict):
+        return set()
+    return {*op.answer.get("interrupted", ()), *op.answer.get("cancelled", ())}
+
+
+def views(records: Records) -> list[SessionView]:
+    """The sessions of a run."""
+    found: dict[tuple[str, str], SessionView] = {}
+
+    def of(agent: str, session: str) -> SessionView:
+        return found.setdefault((agent, session), SessionView(agent, session, records=records))
+
+    for op in records.ops:
+        of(op.agent, op.session).ops.append(op)
+    for line in sorted(records.lines, key=lambda line: line.at):
+        of(line.agent, line.session).lines.append(line)
+    for final in records.finals:
+        of(final.agent, final.session).final = final
+    return list(found.values())
