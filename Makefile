@@ -11,10 +11,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint types unit server replay oldest docs wheel compare clean
+.PHONY: help setup demo serve test lint types unit server replay oldest docs wheel bench-short bench compare clean
+.PHONY: chaos chaos-short
 
 help: ## Print this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## Make .venv with everything in it, and get restate-server (all below do so)
 	@$(VENV)/bin/python -m interruptible.testing >/dev/null
@@ -26,8 +27,8 @@ serve: setup ## Keep server, UI and quickstart agent up until Ctrl-C, to try the
 	@$(VENV)/bin/python -m examples.quickstart.serve
 
 # One after the other, also under `make -j`: each has the machine to itself.
-test: ## Run every check: all from here to `wheel`
-	@for part in lint types unit server replay oldest docs wheel; do \
+test: ## Run every check: all from here to `chaos-short`
+	@for part in lint types unit server replay oldest docs wheel bench-short chaos-short; do \
 	  $(MAKE) --no-print-directory $$part || exit 1; done
 	@echo "make test: every check passed"
 
@@ -65,6 +66,23 @@ docs: setup ## Test the examples in README and docs
 wheel: setup ## Build the wheel and try it in an empty environment
 	@echo "wheel: tests/wheel_check.py"
 	@$(VENV)/bin/python tests/wheel_check.py
+
+bench-short: setup ## Try every measurement of `bench`, small; no time is judged
+	@echo "bench-short: tests/benchmarks"
+	@$(VENV)/bin/python -m tests.benchmarks --short
+
+chaos-short: setup ## Test under faults, for a minute: the checker, crash points, a small run of `chaos`
+	@echo "chaos-short: tests/chaos"
+	@CHAOS_STRIDE=8 $(VENV)/bin/python -m pytest tests/chaos
+	@$(VENV)/bin/python -m tests.chaos --seed 1 --turns 60 --faults 40 --pace 0.5
+
+# CLUSTER=1: three servers. More with CHAOS, as in: make chaos CHAOS="--seed 7 --turns 500"
+chaos: setup ## Run 10,000 turns under 1,000 faults, and check every invariant (15 minutes)
+	@$(VENV)/bin/python -m tests.chaos \
+	  $(if $(CLUSTER),--cluster --turns 1500 --faults 200 --gone 20,--sessions 32 --gone 60) $(CHAOS)
+
+bench: setup ## Measure the library beside the hand-written pattern, and write it to docs (12 minutes)
+	@$(VENV)/bin/python -m tests.benchmarks
 
 compare: setup ## Print, side by side, what the hand-written pattern does and what the library does
 	@$(VENV)/bin/python -m tests.compare
