@@ -1,0 +1,107 @@
+"""`serve` keeps all of it up until Ctrl-C; `worker` is the worker alone, for a Restate of yours."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from hypercorn.asyncio import serve as serve_forever
+from hypercorn.config import Config
+
+from examples.coding_agent import model, scripted
+from examples.coding_agent.agent import CodingAgent, make_app
+from interruptible.testing import restate_server, serve
+
+HELP = """\
+  model       {model}
+  workspaces  {root}
+  live        {worker}/live/<session>
+  ingress     http://localhost:{ingress}
+  Restate UI  http://localhost:{admin}/ui/
+
+  curl localhost:{ingress}/CodingAgent/ada/message --json '{{"content": "Count words."}}'
+  curl -N {worker}/live/ada
+  curl localhost:{ingress}/CodingAgent/ada/attach
+  curl localhost:{ingress}/CodingAgent/ada/get_diff
+"""
+
+
+@asynccontextmanager
+async def the_model() -> AsyncIterator[tuple[model.Model, str]]:
+    """The model of the environment, or else the scripted one; and what it is, for people."""
+    if real := model.from_environment():
+        yield real, repr(real)
+        return
+    async with scripted.ScriptedModel() as stand_in:
+        yield stand_in.model, scripted.LABEL
+
+
+@asynccontextmanager
+async def everything(ingress: int, admin: int, root: Path | None = None) -> AsyncIterator[str]:
+    """Restate, a worker and a model, all together; yields what to tell people.
+
+    Args:
+        ingress: The port of Restate's ingress; 0 is a free one.
+        admin: The port of its admin API and UI; 0 is a free one.
+        root: The folder of the workspaces; by default one that goes with the rest.
+    """
+    async with AsyncExitStack() as stack:
+        if root is None:
+            folder = tempfile.TemporaryDirectory(prefix="coding-agent-", ignore_cleanup_errors=True)
+            root = Path(stack.enter_context(folder))
+        chosen, label = await stack.enter_async_context(the_model())
+        worker = await stack.enter_async_context(serve(make_app(CodingAgent(root, chosen))))
+        restate = await stack.enter_async_context(
+            restate_server(ingress_port=ingress, admin_port=admin)
+        )
+        await restate.register(worker)
+        ports = (int(url.rpartition(":")[2]) for url in (restate.ingress_url, restate.admin_url))
+        ingress, admin = ports
+        yield HELP.format(model=label, root=root, worker=worker, ingress=ingress, admin=admin)
+
+
+async def worker_alone(root: Path, port: int) -> None:
+    """Serve the worker until it is told to stop."""
+    async with the_model() as (chosen, label):
+        print(f"{label}\nworkspaces: {root}\nserving on http://127.0.0.1:{port}")
+        await serve_forever(make_app(CodingAgent(root, chosen)), _config(port))
+
+
+def _config(port: int) -> Config:
+    config = Config()
+    config.loglevel = "ERROR"
+    config.bind = [f"127.0.0.1:{port}"]
+    config.h2_max_concurrent_streams = 2**31 - 1
+    config.keep_alive_max_requests = 2**31 - 1
+    config.keep_alive_timeout = 3600.0
+    return config
+
+
+async def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("serve", "worker"))
+    parser.add_argument("--port", type=int, default=9080, help="of the worker, when it is alone")
+    parser.add_argument("--ingress", type=int, default=int(os.environ.get("INGRESS_PORT", "8080")))
+    parser.add_argument("--admin", type=int, default=int(os.environ.get("ADMIN_PORT", "9070")))
+    parser.add_argument("--root", type=Path, help="the folder of all workspaces")
+    options = parser.parse_args()
+    if options.what == "worker":
+        await worker_alone(options.root or Path("workspaces"), options.port)
+        return
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(signum, stop.set)
+    async with everything(options.ingress, options.admin, options.root) as told:
+        print(f"\nA coding agent, up until Ctrl-C\n\n{told}")
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,211 @@
+"""A coding agent that people can really redirect.
+
+Its own handlers, beside those that every agent has (`message`, `cancel`, `get_turns`, …):
+
+    approve        {"turn": 3, "call": "call_1", "yes": true, "reason"?: "…"}    exclusive
+    get_approvals  nothing -> [{"turn": 3, "call": "call_1", "command": "git push"}]    shared
+    get_diff       nothing, or {"turn": 3} -> {"turn": 3, "diff": "…"}                  shared
+
+`approve` answers with what it was given, with 404 when no such call ever waited, with 410 when it
+comes too late (it was answered already, or its turn is cancelled or over), and with 400 when it is
+wrong. `get_diff` compares the files as they are now with those at the start of a turn, by default
+the newest.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import restate
+from restate import Context, ObjectSharedContext, TerminalError
+
+from examples.coding_agent import live, tools
+from examples.coding_agent.approval import ASK_FIRST, AskingAgent, asks_first
+from examples.coding_agent.live import Watched
+from examples.coding_agent.model import Model
+from examples.coding_agent.shell import Limits
+from examples.coding_agent.workspace import Workspace
+from interruptible import Interrupted, Message, Session, Task, Turn, cleanup, handler
+
+MOST_MODEL_CALLS = 40  # in one turn
+MOST_TOOL_CALLS = 100
+
+SYSTEM = """\
+You are a coding agent. You work in one folder, with the tools that you are given; paths are
+relative to it. Look before you change something, write tests, run them, and mend what fails. Say in
+a sentence what you are about to do, and when you are done, what you did. A result in brackets says
+what happened to a call that did not give what you asked for. The user may interrupt you, or add
+something while you work: the newest message counts.
+"""
+
+
+class CodingAgent(AskingAgent):
+    """Works in a workspace of its own for each session, with a model and tools.
+
+    Args:
+        root: The folder of all workspaces.
+        model: Which model to ask.
+        limits: What a tool call may use.
+        ask_first: Patterns of commands that wait for a person's yes.
+        options: Those of `Agent`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        model: Model,
+        *,
+        limits: Limits | None = None,
+        ask_first: Sequence[str] = ASK_FIRST,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.root = root
+        self.model = model
+        self.limits = limits or Limits()
+        self.ask_first = ask_first
+
+    # -- one turn --------------------------------------------------------------------------------
+
+    async def run(self, ctx: Context, task: Task) -> None:
+        """Work on one turn; the files are kept, or restored if it is rolled back."""
+        place = Workspace(self.root, task.session)
+        watched = Watched(task.session, task.turn)
+        async with cleanup(ctx) as undo:
+            undo.on_exit("tell of the end", watched.ends)
+            before = await self.turns_before(ctx, task)
+            left = await ctx.run_typed(
+                "checkpoint", place.checkpoint, turn=task.turn, task_id=task.id, before=before
+            )
+            try:
+                await ctx.run_typed("tell of the beginning", watched.begins)
+                await self.loop(ctx, task, place, watched, left)
+                await ctx.run_typed("keep files", place.keep, turn=task.turn, interrupted=False)
+            except Interrupted:
+                if (await task.cause()).kind == "rolled back":
+                    undo.on_interrupt("restore files", place.restore, task.turn)
+                else:
+                    undo.on_interrupt("keep files", place.keep, task.turn, interrupted=True)
+                raise
+            except TerminalError:
+                undo.on_error("keep files", place.keep, task.turn, interrupted=False)
+                raise
+
+    async def loop(
+        self, ctx: Context, task: Task, place: Workspace, watched: Watched, left: str
+    ) -> None:
+        """Ask the model and do what it asks for, until it answers."""
+        files = await ctx.run_typed("list files", place.listing)
+        system = {"role": "system", "content": f"{SYSTEM}\nThe files are:\n{files}\n\n{left}"}
+        used = 0
+        for number in range(1, MOST_MODEL_CALLS + 1):
+            await task.steering()
+            answer = await ctx.run_typed(
+                f"model {number}",
+                self.model.complete,
+                messages=[system, *task.messages],
+                tools=tools.TOOLS,
+                say=task.partial,
+                watched=watched,
+                number=number,
+            )
+            task.append(answer)
+            calls = answer.get("tool_calls", [])
+            for call in calls:
+                used += 1
+                text = f"[Not run: these are more than {MOST_TOOL_CALLS} calls in one turn.]"
+                if used <= MOST_TOOL_CALLS:
+                    text = await self.use_tool(ctx, task, place, watched, call)
+                task.append({"role": "tool", "tool_call_id": call["id"], "content": text})
+            if used > MOST_TOOL_CALLS:
+                task.append(f"[I stopped after {MOST_TOOL_CALLS} tool calls in one turn.]")
+                return
+            if not calls and not await task.steering():  # what was added meanwhile counts, too
+                return
+        task.append(f"[I stopped after asking the model {MOST_MODEL_CALLS} times in one turn.]")
+
+    async def use_tool(
+        self, ctx: Context, task: Task, place: Workspace, watched: Watched, call: Any
+    ) -> str:
+        """Run one tool call as a durable step, after a person's yes if it needs one."""
+        name, arguments = call["function"]["name"], call["function"]["arguments"]
+        values = tools.parse(name, arguments)
+        tell = functools.partial(
+            watched.publish, "tool", call=call["id"], name=name, arguments=arguments
+        )
+
+        async def use() -> str:
+            tell(state="begins")
+            end = {"state": "cut off"}
+            try:
+                if isinstance(values, str):
+                    text = values
+                else:
+                    show = functools.partial(show_output, watched, call["id"])
+                    text = await tools.call(name, values, place, self.limits, show)
+                end = {"state": "ends", "text": text}
+                return text
+            finally:
+                tell(**end)
+
+        async def tell_of(**end: str) -> None:
+            tell(**end)
+
+        if name == "run_command" and not isinstance(values, str):
+            command = values["command"]
+            if asks_first(command, self.ask_first):
+                await ctx.run_typed("tell of the wait", tell_of, state="waits")
+                refusal = await self.ask_first_of(ctx, task, call["id"], command)
+                if refusal is not None:
+                    await ctx.run_typed("tell of the no", tell_of, state="ends", text=refusal)
+                    return refusal
+        return await ctx.run_typed(step_name(name, values), use)
+
+    async def turns_before(self, ctx: Context, task: Task) -> list[tuple[int, bool]]:
+        """The turns before this one, newest first, and whether they are discarded by now."""
+        if task.turn == 1:
+            return []
+        page = await Session(ctx, self, task.session).turns(before=task.turn)
+        turns = [(turn["turn"], turn.get("discarded", False)) for turn in page["turns"]]
+        return sorted(turns, reverse=True)
+
+    def interruption_note(self, turn: Turn) -> str | Message | None:
+        """What the model is told after an interrupted turn."""
+        note = super().interruption_note(turn)
+        return f"{note}\n[What you had done to the files is still there.]"
+
+    # -- what it has done ------------------------------------------------------------------------
+
+    @handler(kind="shared")
+    async def get_diff(self, ctx: ObjectSharedContext, asked: Any = None) -> dict[str, Any]:
+        """The files as they are now, against those at the start of a turn."""
+        turn = (asked or {}).get("turn") if isinstance(asked, dict | None) else asked
+        if turn is None:
+            turns = (await Session(ctx, self, ctx.key()).turns(limit=1))["turns"]
+            turn = turns[0]["turn"] if turns else 0
+        if type(turn) is not int:
+            raise TerminalError('get_diff takes nothing, or {"turn": number}.', 400)
+        place = Workspace(self.root, ctx.key())
+        return {"turn": turn, "diff": await ctx.run_typed("diff", place.diff, turn=turn)}
+
+
+def show_output(watched: Watched, call: str, text: str) -> None:
+    """Publish what a command prints."""
+    watched.publish("output", call=call, text=text)
+
+
+def step_name(name: str, values: dict[str, Any] | str) -> str:
+    """What the step of a tool call is called in Restate's UI."""
+    what = f"refuse {name}" if isinstance(values, str) else f"{name} "
+    if not isinstance(values, str):
+        what += values.get("command") or values.get("path") or values.get("text") or ""
+    return json.dumps(what, ensure_ascii=False)[1:-1][:80].rstrip()
+
+
+def make_app(agent: CodingAgent) -> live.Asgi:
+    """What a worker serves: the agent, and its live stream beside it."""
+    return live.beside(restate.app(services=agent.services))

@@ -1,0 +1,171 @@
+"""Runs a command of the model's: bounded, without the worker's secrets, and gone when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+GUARD = Path(__file__).with_name("guard.py")
+SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/opt", "/proc", "/sbin", "/usr")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one tool call may use.
+
+    Attributes:
+        seconds: How long a command may take.
+        grace: Seconds between SIGTERM and SIGKILL.
+        printed: Characters that a command may print before it is stopped.
+        result: Characters of a result that the model is shown.
+        processes: Processes of a command at any one time.
+        memory_bytes: Of each process.
+        file_bytes: Of each file that a command writes.
+        ports: TCP ports that a command may connect to. Restate's own are not among them: its admin
+            API asks nobody who they are.
+    """
+
+    seconds: float = 60.0
+    grace: float = 1.0
+    printed: int = 2_000_000
+    result: int = 16_000
+    processes: int = 128
+    memory_bytes: int = 4 << 30
+    file_bytes: int = 256 << 20
+    ports: tuple[int, ...] = (22, 80, 443)
+
+
+async def run(
+    command: str, files: Path, tmp: Path, limits: Limits, show: Callable[[str], None]
+) -> str:
+    """Run a command in the folder `files`, and return what happened, for the model.
+
+    When this is cancelled, the whole of the command is gone before the cancellation goes on.
+
+    Args:
+        command: For a shell.
+        files: Its working directory and home, and with `tmp` the one place it can write to.
+        tmp: For temporary files.
+        limits: What it may use.
+        show: Is given what it prints, as it comes. It may hold control characters.
+    """
+    started = time.monotonic()
+    guard = await _start(command, files, tmp, limits)
+    assert guard.stdin and guard.stdout and guard.stderr  # noqa: PT018, S101 - for the type checker
+    printed = Clipped(limits.result)
+    too_much = False
+    try:
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        while chunk := await guard.stdout.read(8192):
+            text = decode(chunk)
+            printed.add(text)
+            show(text)
+            if too_much := printed.length > limits.printed:
+                break
+        else:
+            await guard.wait()  # it may have closed its output, and go on
+    finally:
+        guard.stdin.close()  # tells it to end everything that still runs
+        report = await _end(guard)
+    return f"{_said(report, limits, time.monotonic() - started, too_much)}\n{printed}".rstrip()
+
+
+async def _start(
+    command: str, files: Path, tmp: Path, limits: Limits
+) -> asyncio.subprocess.Process:
+    python = Path(sys.executable).parent
+    path = os.pathsep.join([str(python), os.environ.get("PATH", os.defpath)])
+    job = {
+        "command": command,
+        "shell": shutil.which("bash") or "/bin/sh",
+        "files": str(files),
+        "env": {"PATH": path, "HOME": str(files), "LANG": "C.UTF-8", "TMPDIR": str(tmp)},
+        "readable": [*SYSTEM, sys.prefix, sys.base_prefix],
+        "writable": [str(files), str(tmp), *DEVICES],
+        "ports": limits.ports,
+        "seconds": limits.seconds,
+        "grace": limits.grace,
+        "processes": limits.processes,
+        "memory_bytes": limits.memory_bytes,
+        "file_bytes": limits.file_bytes,
+    }
+    pipe = asyncio.subprocess.PIPE
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", str(GUARD), json.dumps(job)),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            env={"PATH": path},
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        guard = await starting
+        assert guard.stdin  # noqa: S101 - for the type checker
+        guard.stdin.close()
+        await _end(guard)
+        raise
+
+
+async def _end(guard: asyncio.subprocess.Process) -> dict[str, object]:
+    """Wait for the guard, which ends as the last process of its command."""
+    assert guard.stdout and guard.stderr  # noqa: PT018, S101 - for the type checker
+    _, report = await asyncio.gather(_drain(guard.stdout), guard.stderr.read())
+    await guard.wait()
+    with contextlib.suppress(ValueError):
+        return dict(json.loads(report))
+    return {"broken": report.decode(errors="replace")[-500:]}
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    while await stream.read(65536):
+        pass
+
+
+def _said(report: dict[str, object], limits: Limits, took: float, too_much: bool) -> str:  # noqa: FBT001
+    if too_much:
+        return f"[Stopped: it printed more than {limits.printed} characters.]"
+    match report:
+        case {"stopped": "time"}:
+            return f"[Stopped: it took longer than {limits.seconds:g} s.]"
+        case {"stopped": "processes"}:
+            return f"[Stopped: it started more than {limits.processes} processes at a time.]"
+        case {"code": int(code), "left": left}:
+            how = f"Exit code {code}" if code >= 0 else f"Ended by signal {-code}"
+            also = " What it had left running was ended." if left else ""
+            return f"[{how} after {took:.1f} s.{also}]"
+    return f"[It could not be run: {report}]"
+
+
+class Clipped:
+    """Text of which the beginning and the end are kept."""
+
+    def __init__(self, most: int) -> None:
+        self.length = 0
+        self._half = most // 2
+        self._head, self._tail = "", ""
+
+    def add(self, text: str) -> None:
+        """Add text at its end."""
+        self.length += len(text)
+        room = self._half - len(self._head)
+        self._head += text[:room]
+        self._tail = (self._tail + text[room:])[-self._half :]
+
+    def __str__(self) -> str:
+        left_out = self.length - len(self._head) - len(self._tail)
+        between = f"\n[… {left_out} characters left out …]\n" if left_out else ""
+        return self._head + between + self._tail

@@ -1,0 +1,478 @@
+"""The coding agent at work on a real server, with the scripted model."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from examples.coding_agent import agent as agent_module
+from examples.coding_agent.scripted import Reply
+
+from .conftest import LIMITS, Play, Stage, mentioned, no_news, soon
+from .scripts import assistant, on, results, sh, user, write
+from .test_workspace import fill, tree
+
+pytestmark = pytest.mark.anyio
+LONG = "It goes on and on " * 2000
+
+
+def is_over(said: str) -> Any:
+    return lambda request: request.status != "in flight" and said in request.said
+
+
+async def names(stage: Stage, turn: int) -> list[str]:
+    """The durable steps of a turn, as Restate's UI shows them."""
+    record = (await stage.session.turns())["turns"]
+    task = next(x["task_id"] for x in record if x["turn"] == turn)
+    rows = await stage.restate.query(
+        f'SELECT name, "index" FROM sys_journal WHERE id = \'{task}\' ORDER BY "index"'  # noqa: S608
+    )
+    return [row["name"] for row in rows if row.get("name")]
+
+
+async def test_a_task_is_completed(play: Play) -> None:
+    stage = await play()
+    outcome = await stage.session.ask("Write a program that counts words.")
+    assert outcome["status"] == "completed"
+    said = [x["content"] for x in outcome["messages"] if x["role"] == "assistant"]
+    assert "scripted stand-in" in said[0]
+    assert "They fail" in said[4]
+    assert said[-1].startswith("Done: wordcount.py counts words, and its tests pass.")
+    first, second = (x for x in results(outcome["messages"]) if "Exit code" in x)
+    assert first.startswith("[Exit code 1 ")
+    assert "1 failed, 1 passed" in first
+    assert second.startswith("[Exit code 0 ")
+    assert "text.split()" in stage.read("wordcount.py")
+    steps = [
+        "checkpoint",
+        "tell of the beginning",
+        "list files",
+        "model 1",
+        "list_files",
+        "model 2",
+        "write_file wordcount.py",
+        "model 3",
+        "write_file test_wordcount.py",
+        "model 4",
+        "run_command python -B -m pytest -q -p no:cacheprovider",
+        "model 5",
+        "edit_file wordcount.py",
+        "model 6",
+        "run_command python -B -m pytest -q -p no:cacheprovider",
+        "model 7",
+        "keep files",
+        "tell of the end",
+    ]
+    assert await names(stage, 1) == steps
+    status, diff = await stage.call("get_diff")
+    assert (status, diff["turn"]) == (200, 1)
+    assert "+    return len(text.split())" in diff["diff"]
+
+
+async def test_interrupted_while_the_model_speaks_the_request_is_cut_off_and_the_words_stay(
+    play: Play,
+) -> None:
+    stage = await play(on(go=[write("a", "1"), Reply(LONG)]))
+    await stage.session.send("go")
+    await stage.model.until(lambda x: "on and on" in x.said)
+    outcome = await stage.session.ask("no")
+    assert outcome["status"] == "completed"
+    request = await stage.model.until(is_over("on and on"))
+    assert request.status == "cut off"
+    assert len(request.said) < len(LONG) / 2
+    history = await stage.session.history()
+    assert [x["role"] for x in history[:4]] == ["user", "assistant", "tool", "assistant"]
+    partial = history[3]["content"]
+    assert partial
+    assert request.said.startswith(partial)
+    assert (await stage.session.attach(1))["status"] == "interrupted"
+    told = stage.model.requests[-1].messages
+    assert told[1:] == [*history[:4], told[5], user("no")]
+    assert "interrupted you" in told[5]["content"]
+    assert (
+        "Work in progress of turn 1, which was interrupted. It changed:\n a | 1 +"
+        in (told[0]["content"])
+    )
+    assert stage.read("a") == "1"
+
+
+async def test_interrupted_while_a_command_runs_its_group_is_gone(play: Play) -> None:
+    command = (
+        "trap '' TERM; (setsid sleep 986.1 &) ; sleep 986.1 & "
+        "while :; do echo more >>log; sleep 0.01; done"
+    )
+    stage = await play(on(go=[write("kept", "x" * 5_000), sh(command)]))
+    await stage.session.send("go")
+    await stage.until_file("log")
+    await soon(lambda: len(mentioned("986.1")) > 2)
+    await stage.session.send("no")
+    await stage.session.attach()
+    assert mentioned("986.1") == []
+    log = stage.read("log")
+    await no_news()
+    assert stage.read("log") == log
+    assert stage.read("kept") == "x" * 5_000
+    outcome = await stage.session.attach(1)
+    assert results(outcome["messages"])[-1].startswith("[Interrupted: this call was cut off")
+    ends = ["run_command trap", "keep files", "tell of the end", "partial answer"]
+    assert [x[:16].rstrip() for x in (await names(stage, 1))[-4:]] == ends
+
+
+@pytest.mark.parametrize("at", range(4))
+async def test_a_file_is_whole_or_absent(play: Play, at: int) -> None:
+    content = "0123456789" * 2_000
+    script = on(
+        go=[Reply("", [("write_file", {"path": f"f{i}", "content": content}) for i in range(5)])]
+    )
+    stage = await play(script, pause=0)
+    await stage.session.send("go")
+    await stage.until_file(f"f{at}")
+    await stage.session.cancel()
+    await stage.session.attach()
+    found = sorted(stage.workspace.files.iterdir())
+    assert found
+    assert {file.read_text() for file in found} == {content}
+    assert list(stage.workspace.tmp.iterdir()) == []
+
+
+async def test_steered_a_turn_takes_it_between_two_steps(play: Play) -> None:
+    stage = await play(on(go=[sh("while [ ! -e on ]; do sleep 0.01; done; echo first")]))
+    await stage.session.send("go")
+    await stage.model.until(lambda x: x.status == "completed")
+    receipt = await stage.session.send("use unittest instead", policy="steer")
+    assert receipt["status"] == "steered"
+    (stage.workspace.files / "on").touch()
+    outcome = await stage.session.attach(1)
+    assert outcome["status"] == "completed"
+    assert [x["role"] for x in outcome["messages"]] == ["assistant", "tool", "user", "assistant"]
+    assert outcome["messages"][2] == user("use unittest instead")
+    assert stage.model.requests[-1].messages[1:] == [user("go"), *outcome["messages"][:3]]
+
+
+async def test_the_programmer_heeds_what_it_is_steered_to(play: Play) -> None:
+    stage = await play()
+    await stage.session.send("Write a program that counts words.")
+    await stage.until_file("test_wordcount.py")
+    await stage.session.send("use unittest instead, and count lines", policy="steer")
+    outcome = await stage.session.attach(1)
+    assert outcome["status"] == "completed"
+    assert outcome["messages"][-1]["content"].endswith("They say: OK")
+    assert "import unittest" in stage.read("test_wordcount.py")
+    assert "count_lines" in stage.read("wordcount.py")
+
+
+async def test_steered_in_the_last_answer_the_turn_goes_on(play: Play) -> None:
+    stage = await play(on(go=[Reply("one two three " * 40)], more=[Reply("More.")]))
+    await stage.session.send("go")
+    await stage.model.until(lambda x: "three" in x.said)
+    await stage.session.send("more", policy="steer")
+    outcome = await stage.session.attach(1)
+    assert outcome["messages"][1:] == [user("more"), assistant("More.")]
+
+
+async def test_queued_a_message_waits(play: Play) -> None:
+    stage = await play(on(go=[write("a", "1"), sh("sleep 0.3")], next=[write("b", "2")]))
+    await stage.session.send("go")
+    receipt = await stage.session.send("next", policy="queue")
+    assert receipt["turn"] == 2
+    assert (await stage.session.attach(2))["status"] == "completed"
+    assert (await stage.session.attach(1))["status"] == "completed"
+    asked = [request.last for request in stage.model.requests]
+    assert asked.index("next") > asked.index("[Wrote a, 1 lines.]")
+    assert (stage.read("a"), stage.read("b")) == ("1", "2")
+
+
+async def test_rolled_back_the_tree_is_that_of_the_checkpoint_byte_for_byte(play: Play) -> None:
+    havoc_command = (
+        "rm -rf .git sub empty build a.py; mkdir a.py; echo x >a.py/x; chmod 0 private;"
+        "echo x >new; ln -s / out2; touch started; sleep 60"
+    )
+    stage = await play(on(go=[], bad=[sh(havoc_command)], good=[]), ask_first=())
+    await stage.session.ask("go")
+    fill(stage.workspace.files)
+    before = tree(stage.workspace.files)
+    await stage.session.send("bad")
+    await stage.until_file("started")
+    assert tree(stage.workspace.files) != before
+    outcome = await stage.session.ask("good", policy="rollback")
+    assert outcome["status"] == "completed"
+    assert tree(stage.workspace.files) == before
+    assert stage.model.requests[-1].messages[1:] == [user("go"), assistant("Done."), user("good")]
+    assert "Work in progress" not in stage.model.requests[-1].messages[0]["content"]
+    assert "restore files" in await names(stage, 2)
+
+
+@pytest.mark.parametrize("how", ["rewind", "reset"])
+async def test_taken_back_while_at_work_the_files_are_as_before(play: Play, how: str) -> None:
+    stage = await play(on(go=[write("a", "1")], bad=[write("b", "2"), Reply(LONG)]))
+    await stage.session.ask("go")
+    await stage.session.send("bad")
+    await stage.model.until(lambda x: "on and on" in x.said)
+    await (stage.session.rewind(2) if how == "rewind" else stage.session.reset())
+    await stage.session.ask("what now")
+    assert stage.read("a") == "1"
+    assert not (stage.workspace.files / "b").exists()
+
+
+async def test_regenerated_while_at_work_it_begins_with_the_files_of_its_checkpoint(
+    play: Play,
+) -> None:
+    stage = await play(on(go=[sh("[ -e b ] && echo again; touch b"), Reply("on and on " * 100)]))
+    await stage.session.send("go")
+    await stage.model.until(lambda x: "on and on" in x.said)
+    receipt = await stage.session.regenerate()
+    outcome = await stage.session.attach(receipt["turn"])
+    assert outcome["status"] == "completed"
+    assert "again" not in results(outcome["messages"])[0]
+
+
+async def test_stopped_the_files_stay(play: Play) -> None:
+    stage = await play(on(go=[write("a", "1"), Reply(LONG)]))
+    await stage.session.send("go")
+    await stage.model.until(lambda x: "on and on" in x.said)
+    assert await stage.session.cancel(reason="enough") == [1]
+    outcome = await stage.session.attach(1)
+    assert outcome["status"] == "interrupted"
+    assert outcome["partial"] == 1
+    assert (await stage.session.status())["status"] == "idle"
+    assert (await stage.model.until(is_over("on and on"))).status == "cut off"
+    assert stage.read("a") == "1"
+
+
+async def test_regenerated_a_turn_begins_with_the_files_of_its_checkpoint(play: Play) -> None:
+    stage = await play(on(go=[write("a", "1")], more=[sh("echo more >>a; cat a")]))
+    await stage.session.ask("go")
+    await stage.session.ask("more")
+    receipt = await stage.session.regenerate()
+    outcome = await stage.session.attach(receipt["turn"])
+    assert results(outcome["messages"])[0].endswith("\n1more")
+    assert stage.read("a") == "1more\n"
+    await stage.session.rewind(1)
+    await stage.session.ask("what now")
+    assert not (stage.workspace.files / "a").exists()
+
+
+# -- a person's yes ------------------------------------------------------------------------------
+
+
+async def until_asked(stage: Stage) -> dict[str, Any]:
+    for _ in range(500):
+        _, waiting = await stage.call("get_approvals")
+        if waiting:
+            return waiting[0]
+        await asyncio.sleep(0.02)
+    raise AssertionError("nobody asked")
+
+
+@pytest.mark.parametrize("yes", [True, False])
+async def test_a_command_waits_for_a_yes(play: Play, yes: bool) -> None:
+    stage = await play(on(go=[sh("mkdir d; rm -r d; echo removed >log")]))
+    await stage.session.send("go")
+    asked = await until_asked(stage)
+    assert asked == {
+        "turn": 1,
+        "call": asked["call"],
+        "command": "mkdir d; rm -r d; echo removed >log",
+    }
+    await no_news()
+    assert not (stage.workspace.files / "log").exists()
+    answer = {"turn": 1, "call": asked["call"], "yes": yes, "reason": "not today"}
+    status, said = await stage.call("approve", answer)
+    assert (status, said) == (200, {"turn": 1, "call": asked["call"], "yes": yes})
+    outcome = await stage.session.attach(1)
+    (result,) = results(outcome["messages"])
+    assert (stage.workspace.files / "log").exists() is yes
+    assert (
+        result.startswith("[Exit code 0 ")
+        if yes
+        else result == ("[Not run: the user said no: not today.]")
+    )
+    status, said = await stage.call("approve", answer)
+    assert (status, said["message"]) == (410, "Too late: turn 1 is cancelled or over.")
+    assert await stage.call("get_approvals") == (200, [])
+
+
+async def test_a_yes_that_comes_twice_or_to_nothing_is_refused(play: Play) -> None:
+    stage = await play(on(go=[sh("rm -r d; sleep 60")]))
+    await stage.session.send("go")
+    asked = await until_asked(stage)
+    bodies: list[Any] = ["x", [1], {}, {"turn": 1}, {**asked, "yes": 1}, {**asked, "turn": True}]
+    for body in (*bodies, {**asked, "yes": True, "reason": 1}, {**asked, "turn": "1", "yes": True}):
+        status, said = await stage.call("approve", body)
+        assert (status, "approve" in said["message"]) == (400, True)
+    assert (await stage.call("approve", {"turn": 1, "call": "other", "yes": True}))[0] == 404
+    yes = {"turn": 1, "call": asked["call"], "yes": True}
+    answers = await asyncio.gather(*(stage.call("approve", yes) for _ in range(3)))
+    assert sorted(status for status, _ in answers) == [200, 410, 410]
+    await stage.session.cancel()
+
+
+async def test_interrupted_while_it_waits_a_yes_comes_too_late(play: Play) -> None:
+    stage = await play(on(go=[sh("mkdir d; rm -r d")]))
+    await stage.session.send("go")
+    asked = await until_asked(stage)
+    assert (await stage.session.ask("no"))["status"] == "completed"
+    assert (await stage.session.attach(1))["status"] == "interrupted"
+    assert await stage.call("get_approvals") == (200, [])
+    status, said = await stage.call("approve", {"turn": 1, "call": asked["call"], "yes": True})
+    assert (status, said["message"]) == (410, "Too late: turn 1 is cancelled or over.")
+    assert not (stage.workspace.files / "d").exists()
+
+
+# -- the live stream -----------------------------------------------------------------------------
+
+
+async def watch(stage: Stage, after: str | None = None, until: str = '"ends"}') -> list[Any]:
+    """The events up to the end of a turn, each with its id."""
+    found: list[Any] = []
+    headers = {"last-event-id": after} if after else {}
+    async with (
+        httpx.AsyncClient(timeout=30) as client,
+        client.stream("GET", f"{stage.url}/live/{stage.key}", headers=headers) as answer,
+    ):
+        event_id = ""
+        async for line in answer.aiter_lines():
+            if line.startswith("id: "):
+                event_id = line[4:]
+            if line.startswith("data: "):
+                event = json.loads(line[6:])
+                found.append((event_id, event))
+                if event.get("type") == "turn" and event["state"] == "ends":
+                    return found
+    return found
+
+
+async def test_whoever_watches_sees_it_live_and_resumes_without_a_gap(play: Play) -> None:
+    stage = await play(on(go=[sh("echo hello", "I say hello.")]))
+    watching = asyncio.ensure_future(watch(stage))
+    await asyncio.sleep(0.1)
+    await stage.session.ask("go")
+    events = await watching
+    assert events[0] == ("", {"type": "gap"})
+    shown = [event for _, event in events[1:] if event["type"] != "token"]
+    call = shown[3]["call"]
+    tool = {
+        "type": "tool",
+        "turn": 1,
+        "call": call,
+        "name": "run_command",
+        "arguments": '{"command": "echo hello"}',
+    }
+    assert shown == [
+        {"type": "turn", "turn": 1, "state": "begins"},
+        {"type": "model", "turn": 1, "model": 1, "state": "begins"},
+        {"type": "model", "turn": 1, "model": 1, "state": "ends"},
+        {**tool, "state": "begins"},
+        {"type": "output", "turn": 1, "call": call, "text": "hello\n"},
+        {**tool, "state": "ends", "text": shown[5]["text"]},
+        {"type": "model", "turn": 1, "model": 2, "state": "begins"},
+        {"type": "model", "turn": 1, "model": 2, "state": "ends"},
+        {"type": "turn", "turn": 1, "state": "ends"},
+    ]
+    words = [event["text"] for _, event in events if event.get("type") == "token"]
+    assert "".join(words) == "I say hello.Done."
+    assert await watch(stage, after=events[4][0]) == events[5:]
+    again = await watch(stage, after="of-another-life.3")
+    assert again == [("", {"type": "gap"}), *events[1:]]
+
+
+async def test_a_page_from_elsewhere_is_refused_the_stream(play: Play) -> None:
+    stage = await play()
+    async with httpx.AsyncClient() as client:
+        for host in ("evil.example", "evil.example:80", "localhost.evil.example:1"):
+            answer = await client.get(f"{stage.url}/live/ada", headers={"host": host})
+            assert answer.status_code == 421
+        assert (await client.post(f"{stage.url}/live/ada")).status_code == 405
+
+
+# -- a hostile model -----------------------------------------------------------------------------
+
+HOSTILE = {
+    "outside": (
+        Reply("", [("write_file", {"path": "../../../owned", "content": "x"})]),
+        "is outside of the workspace",
+    ),
+    "unknown": (Reply("", [("launch_missiles", {})]), "There is no tool 'launch_missiles'"),
+    "malformed": (Reply("", [("write_file", '{"path": "a", "content": ')]), "not valid JSON"),
+    "wrong": (Reply("", [("run_command", [1, 2])]), "not a JSON object"),
+    "nameless": (Reply("", [("\n\0" * 40, "{}")]), "There is no tool"),
+    "endless": (sh("yes"), "it printed more than 100000 characters"),
+    "forks": (sh("b(){ b|b& }; b; sleep 20"), "more than 24 processes"),
+    "stubborn": (sh("trap '' TERM INT HUP; while :; do :; done"), "it took longer than 1 s"),
+    "kills": (sh("kill -9 $PPID; kill -9 -1; echo alive"), "alive"),
+    "binary": (sh("head -c 3000 /dev/urandom; printf '\\0\\33[2J<script>'"), "<script>"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_a_hostile_call_gets_a_result_that_says_what_happened(play: Play, kind: str) -> None:
+    reply, says = HOSTILE[kind]
+    limits = LIMITS.__class__(**{**vars(LIMITS), "seconds": 1.0})
+    stage = await play(on(go=[reply]), limits=limits)
+    before = tree(stage.workspace.path.parent.parent) if stage.workspace.path.exists() else {}
+    outcome = await stage.session.ask("go")
+    assert outcome["status"] == "completed"
+    assert says in results(outcome["messages"])[0]
+    assert outcome["messages"][-1] == assistant("Done.")
+    assert not (stage.workspace.path.parent.parent / "owned").exists()
+    assert before == {}
+    assert (await stage.session.ask("still there?"))["status"] == "completed"
+
+
+async def test_a_thousand_calls_are_capped_and_each_has_a_result(play: Play) -> None:
+    calls = [("run_command", {"command": "echo x >>log"})] * 5 + [("launch", {})] * 995
+    stage = await play(on(go=[Reply("", calls)]), pause=0)
+    outcome = await stage.session.ask("go")
+    assert outcome["status"] == "completed"
+    said = results(outcome["messages"])
+    assert len(said) == 1000
+    cap = agent_module.MOST_TOOL_CALLS
+    assert [x.startswith("[Not run") for x in said].index(True) == cap
+    assert outcome["messages"][-1]["content"] == f"[I stopped after {cap} tool calls in one turn.]"
+    assert stage.read("log") == "x\n" * 5
+
+
+async def test_a_model_that_never_answers_is_asked_so_often_and_no_more(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "MOST_MODEL_CALLS", 3)
+    stage = await play(lambda _: Reply("", [("list_files", {})]))
+    outcome = await stage.session.ask("go")
+    assert outcome["messages"][-1]["content"] == (
+        "[I stopped after asking the model 3 times in one turn.]"
+    )
+    assert len(stage.model.requests) == 3
+
+
+async def test_a_request_that_the_model_refuses_fails_the_turn_and_the_files_stay(
+    play: Play,
+) -> None:
+    stage = await play(on(go=[write("a", "1"), Reply("too long for me", status=400)]))
+    outcome = await stage.session.ask("go")
+    assert outcome["status"] == "failed"
+    assert "The model refused the request" in outcome["error"]
+    assert "too long for me" in outcome["error"]
+    assert stage.read("a") == "1"
+    assert (await names(stage, 1))[-2:] == ["keep files", "tell of the end"]
+    assert (await stage.session.ask("no"))["status"] == "completed"
+
+
+@pytest.mark.parametrize("status", [409, 429, 500, 503])
+async def test_a_model_that_fails_for_a_while_is_asked_again(play: Play, status: int) -> None:
+    stage = await play(
+        lambda _: Reply("x", status=status if len(stage.model.requests) < 3 else 200)
+    )
+    outcome = await stage.session.ask("go")
+    assert (outcome["status"], outcome["messages"]) == ("completed", [assistant("x")])
+    assert len(stage.model.requests) == 3
+
+
+async def test_an_endless_answer_is_cut_off(play: Play) -> None:
+    stage = await play(lambda _: Reply("word " * 100, endless=True), pause=0)
+    stage.agent.model = stage.agent.model.__class__("m", stage.model.base_url, "none", most=5000)
+    outcome = await stage.session.ask("go")
+    assert outcome["status"] == "completed"
+    assert outcome["messages"][0]["content"].endswith("[Cut off: this answer was too long.]")
+    assert (await stage.model.until(is_over("word"))).status == "cut off"
