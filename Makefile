@@ -12,7 +12,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test lint types unit server replay oldest docs wheel bench-short bench compare clean
-.PHONY: chaos chaos-short
+.PHONY: chaos chaos-short examples
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ serve: setup ## Keep server, UI and quickstart agent up until Ctrl-C, to try the
 
 # One after the other, also under `make -j`: each has the machine to itself.
 test: ## Run every check: all from here to `chaos-short`
-	@for part in lint types unit server replay oldest docs wheel bench-short chaos-short; do \
+	@for part in lint types unit server replay oldest examples docs wheel bench-short chaos-short; do \
 	  $(MAKE) --no-print-directory $$part || exit 1; done
 	@echo "make test: every check passed"
 
@@ -55,9 +55,16 @@ replay: setup ## The same, on a server that replays at every await
 	@echo "replay: tests/server, replaying at every await"
 	@RESTATE_ALWAYS_REPLAY=1 $(VENV)/bin/python -m pytest tests/server
 
-oldest: setup $(OLDEST)/.installed ## The same, on the oldest supported restate-sdk
+# What depends on the SDK; the rest is the library's own, and the same on any.
+OF_SDK := sdk interruption cleanup handlers crash partial delegate steering
+
+oldest: setup $(OLDEST)/.installed ## Test what depends on the SDK, on the oldest supported restate-sdk
 	@echo "oldest: tests/server, on restate-sdk $(OLDEST_SDK)"
-	@$(OLDEST)/bin/python -m pytest tests/server
+	@$(OLDEST)/bin/python -m pytest $(OF_SDK:%=tests/server/test_%.py)
+
+examples: setup ## Test the coding agent
+	@echo "examples: tests/examples"
+	@$(VENV)/bin/python -m pytest tests/examples
 
 docs: setup ## Test the examples in README and docs
 	@echo "docs: tests/docs"
