@@ -21,9 +21,9 @@ from interruptible._types import Message, TaskOutcome, Turn, output
 
 JSON: Final[Serde[Any]] = JsonSerde()
 TURNS_PER_PAGE: Final = 16
-LARGE: Final = 4 * 1024
+LARGE: Final = 8 * 1024
 """Bytes from which on a turn has a key of its own."""
-TAIL: Final = 8 * 1024
+TAIL: Final = 24 * 1024
 """Bytes that the tail has at most once a turn is settled; then it is made half as long."""
 
 _KEY: Final = r"(page|turn|steered)/\d+"

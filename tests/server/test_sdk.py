@@ -262,7 +262,7 @@ async def test_lazy_and_eager_state_are_what_each_handler_needs(
     session = Session(restate_env.client, agent, "one")
     await session.ask("one")
     await session.ask("two")  # the conversation is at hand
-    await session.ask("x" * 5_000)
+    await session.ask("x" * 10_000)
     await session.ask("three")  # it has to be loaded
     await session.history()
     sql = (

@@ -18,16 +18,26 @@ from interruptible import (
     _cancellation,
     _controls,
     _effects,
+    _history,
     _object,
     _session,
     _task,
 )
 from interruptible._cancellation import Interrupted, Watch
-from interruptible._history import LARGE
 from interruptible._outcome import Ending
 from interruptible._session import Live, Record, Steered, Step
 
 T = TypeVar("T")
+
+LARGE, TAIL = 4096, 8192
+"""Bounds that are small, so that histories which outgrow them are."""
+
+
+@pytest.fixture(autouse=True)
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_history, "LARGE", LARGE)
+    monkeypatch.setattr(_history, "TAIL", TAIL)
+
 
 # -- A handler without a server. -------------------------------------------------------------------
 

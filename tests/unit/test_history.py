@@ -9,8 +9,6 @@ import pytest
 
 from interruptible import Agent, Message, Turn, _history
 from interruptible._history import (
-    LARGE,
-    TAIL,
     TURNS_PER_PAGE,
     asked,
     conversation,
@@ -22,6 +20,16 @@ from interruptible._types import TaskOutcome, TurnStatus
 
 T = TypeVar("T")
 Said = tuple[Steered, Message]
+
+LARGE, TAIL = 4096, 8192
+"""Bounds that are small, so that histories which outgrow them are."""
+
+
+@pytest.fixture(autouse=True)
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_history, "LARGE", LARGE)
+    monkeypatch.setattr(_history, "TAIL", TAIL)
+
 
 NOTE = "You were interrupted."
 
@@ -414,8 +422,7 @@ def test_a_large_turn_has_a_key_of_its_own_and_only_its_number_stands_where_it_w
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_a_turn_is_large_from_four_kibibytes_on(more: int) -> None:
-    assert LARGE == 4096
+def test_a_turn_is_large_from_the_bound_on(more: int) -> None:
     history = History()
     room = LARGE - size_of(settled_turn(1, messages=[put_out("")]))
     turn = history.run_turn(1, size=room + more)
