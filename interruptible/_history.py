@@ -1,7 +1,7 @@
 """Where the turns of a session are kept, and the conversation that they make.
 
-The latest turns are in the session's record itself, its tail: whoever has read the record of a
-short conversation has all of it. When the tail outgrows its bound, settled turns move into pages of
+What is live is in the session's record itself, its tail, and so is all of a short conversation:
+whoever has read the record has it. Once it outgrows its bound, settled turns move into pages of
 sixteen, `page/<p>`, so that a long history is a few reads and a message costs the same in any. A
 turn that is large has a key of its own, `turn/<n>`, and only its number stands where it would. A
 steered message has one, `steered/<n>`, until its turn is settled.
@@ -24,7 +24,7 @@ TURNS_PER_PAGE: Final = 16
 LARGE: Final = 8 * 1024
 """Bytes from which on a turn has a key of its own."""
 TAIL: Final = 24 * 1024
-"""Bytes that the tail has at most once a turn is settled; then it is made half as long."""
+"""Bytes up to which a conversation is short, and all of it stays in the tail."""
 
 _KEY: Final = r"(page|turn|steered)/\d+"
 Note = Callable[[Turn], "str | Message | None"]
@@ -95,7 +95,7 @@ async def settle(
     turn["ended_at"] = ended_at
     entry: Entry = turn if _size(turn) <= LARGE else _pointer(turn)
     tail = [entry if _number(x) == live.turn else x for x in record.tail]
-    moving = _outgrown(tail, [x.turn for x in record.live])
+    moving = _outgrown(tail, [x.turn for x in record.live], paged=record.paged)
     pages = await _pages(ctx, {page_key(_number(x)) for x in moving})
     _kept(ctx, turn)
     for x in moving:
@@ -129,7 +129,7 @@ async def discard(
 def adopt(ctx: ObjectContext, record: Record, turns: Sequence[Turn]) -> Record:
     """Store the settled turns that a new session begins with."""
     entries = [_kept(ctx, turn) for turn in turns]
-    moving = _outgrown(entries, ())
+    moving = _outgrown(entries, (), paged=False)
     for key, page in groupby(moving, lambda x: page_key(_number(x))):
         write(ctx, {key: list(page)})
     rest = tuple(x for x in entries if x not in moving)
@@ -329,16 +329,11 @@ async def _pages(ctx: State, keys: Iterable[str]) -> dict[str, list[Entry]]:
     return {key: list(await page or []) for key, page in reading.items()}
 
 
-def _outgrown(tail: Sequence[Entry], live: Container[int]) -> list[Entry]:
-    """What has to move into pages: the oldest of those that are settled."""
-    size = sum(map(_size, tail))
-    bound = TAIL // 2 if size > TAIL else TAIL
-    moving: list[Entry] = []
-    for x in tail:
-        if size > bound and _number(x) not in live:
-            moving.append(x)
-            size -= _size(x)
-    return moving
+def _outgrown(tail: Sequence[Entry], live: Container[int], *, paged: bool) -> list[Entry]:
+    """What has to move into pages: all that is settled, once the conversation is not short."""
+    if not paged and sum(map(_size, tail)) <= TAIL:
+        return []
+    return [x for x in tail if _number(x) not in live]
 
 
 def _number(entry: Entry) -> int:
