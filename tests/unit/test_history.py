@@ -336,45 +336,36 @@ def test_a_long_history_is_a_read_for_every_sixteen_turns() -> None:
     pages = sorted(history.state.values)
     assert history.state.reads == pages
     assert pages == [f"page/{page}" for page in range(len(pages))]
-    assert 4 <= len(pages) <= 6  # what the tail has is in none
-    assert {turn["turn"] for page in history.state.values.values() for turn in page}.isdisjoint(
-        history.tail
-    )
+    assert len(pages) == 7
+    assert history.tail == [101]  # what is live
 
 
-def test_a_tail_is_made_half_as_long_once_it_is_outgrown_and_not_before() -> None:
+def test_all_that_is_settled_leaves_a_tail_once_it_is_outgrown_and_not_before() -> None:
     history = History()
     turns = [history.run_turn(turn, size=BIG) for turn in (1, 2, 3)]
     assert size_of(*turns) <= TAIL < size_of(*turns, turns[0])
     assert (history.tail, history.record.paged) == ([1, 2, 3], False)
-    four = history.run_turn(4, size=BIG)
-    # Three are more than the half.
-    assert size_of(*turns[2:], four) > TAIL // 2
-    assert history.tail == [4]
-    assert history.record.paged
+    turns.append(history.run_turn(4, size=BIG))
+    assert (history.tail, history.record.paged) == ([], True)
     assert history.state.values == {"page/0": turns}
-    assert history.read() == [*turns, four]
-    # From here on it takes some turns again: not each of them costs a page.
-    history.run_turn(5)
-    history.run_turn(6)
-    assert history.tail == [4, 5, 6]
+    # From here on each turn leaves when it is settled.
+    turns.append(history.run_turn(5))
+    assert history.tail == []
     assert history.state.values == {"page/0": turns}
-    assert history.record.paged
+    assert history.read() == turns
 
 
 def test_a_tail_of_just_its_bound_stays() -> None:
     history = History()
     first = [history.run_turn(turn, size=BIG) for turn in (1, 2)]
     room = TAIL - size_of(*first, settled_turn(3, messages=[put_out("")]))
-    for more, tail in ((0, [1, 2, 3]), (1, [3])):
+    for more, tail in ((0, [1, 2, 3]), (1, [])):
         again = copy.deepcopy(history)
         again.run_turn(3, size=room + more)
         assert again.tail == tail
 
 
-def test_what_is_live_stays_in_a_tail_that_is_outgrown_and_the_oldest_that_is_settled_goes() -> (
-    None
-):
+def test_what_is_live_stays_in_a_tail_that_is_outgrown_and_all_that_is_settled_goes() -> None:
     history = History()
     history.begin(1, size=BIG)
     two = history.run_turn(2, size=BIG)
@@ -399,8 +390,8 @@ def test_turns_of_two_pages_move_at_once_each_into_its_own() -> None:
     history.run_turn(20, size=LARGE - 400)
     history.run_turn(21, size=LARGE - 400)
     numbers = {key: [x["turn"] for x in page] for key, page in history.state.values.items()}
-    assert numbers == {"page/0": list(range(1, 17)), "page/1": [17, 18, 19, 20]}
-    assert history.tail == [21]
+    assert numbers == {"page/0": list(range(1, 17)), "page/1": [17, 18, 19, 20, 21]}
+    assert history.tail == []
 
 
 def test_a_large_turn_has_a_key_of_its_own_and_only_its_number_stands_where_it_would() -> None:
@@ -411,8 +402,8 @@ def test_a_large_turn_has_a_key_of_its_own_and_only_its_number_stands_where_it_w
     assert history.record.tail[1] == 2
     assert history.state.values == {"turn/2": two}
     three = [history.run_turn(turn, size=BIG) for turn in range(3, 7)]
-    assert history.tail == [1, 6]
-    assert history.state.values == {"page/0": [2, *three[:-1]], "turn/2": two}
+    assert history.tail == [1]
+    assert history.state.values == {"page/0": [2, *three], "turn/2": two}
     assert history.read() == [live_turn(1), two, *three]
     assert history.state.reads == ["page/0", "turn/2"]
     assert history.read(first=3) == three
@@ -495,7 +486,7 @@ def test_a_live_turn_shows_what_was_steered_at_it_and_a_bare_one_does_not() -> N
         (range(17, 18), [1]),
         (range(16, 18), [0, 1]),
         (range(2, 33), [0, 1]),
-        (range(39, 41), []),
+        (range(39, 41), [2]),
         (range(40, 41), []),
         (range(20, 20), []),
         (range(17, 17), []),
@@ -507,8 +498,7 @@ def test_only_the_pages_are_read_that_are_asked_for(numbers: range, pages: list[
     for turn in range(1, 40):
         history.run_turn(turn, size=BIG if turn > 34 else 0)
     history.begin(40)
-    assert history.tail[0] > 33
-    assert history.tail[-2:] == [39, 40]
+    assert history.tail == [40]
     turns = history.read(first=numbers.start, before=numbers.stop)
     assert [turn["turn"] for turn in turns] == list(numbers)
     expected = [f"page/{page}" for page in pages]
@@ -684,7 +674,6 @@ def test_the_newest_turn_of_the_conversation_is_the_last_that_is_not_discarded()
     assert history.newest() == 59
     history.discard(59)
     assert history.newest() == 58
-    assert history.state.reads == []  # all in the tail
     history.discard(*range(2, 59))
     assert history.newest() == 1
     history.discard(1)
@@ -706,7 +695,7 @@ def test_the_newest_turn_may_be_live() -> None:
 # -- What a new session is given, and what is left when one is emptied. ----------------------------
 
 
-def test_a_new_session_has_the_latest_of_its_turns_in_the_tail_and_the_others_in_pages() -> None:
+def test_a_new_session_of_many_turns_has_them_in_pages() -> None:
     history = History()
     turns: list[Any] = [settled_turn(turn) for turn in range(1, 60) if turn != 5]
     turns[1] = settled_turn(2, messages=[put_out("x" * LARGE)])
@@ -714,9 +703,8 @@ def test_a_new_session_has_the_latest_of_its_turns_in_the_tail_and_the_others_in
     empty = history.record._replace(next=60)
     history.record = _history.adopt(history.ctx, empty, turns)
     assert history.record._replace(tail=()) == empty._replace(paged=True)
-    assert history.tail == list(range(history.tail[0], 60))
-    assert history.record.tail[-1] == 59
-    assert size_of(*history.record.tail) <= TAIL // 2
+    assert history.tail == []
+    assert history.state.values["page/3"][-1] == 59
     assert [x if isinstance(x, int) else x["turn"] for x in history.state.values["page/0"]] == [
         1,
         2,
@@ -784,7 +772,7 @@ def test_the_keys_of_settled_turns_are_those_of_no_live_turn_and_of_nobody_else(
     foreign = ["session", "discarded", "my state", "page/x", "my page/0", "turn/3/x", "Page/0"]
     for key in foreign:
         history.state.set(key, "x")
-    settled = ["page/0", "turn/3"]
+    settled = ["page/0", "page/1", "turn/3"]
     assert sorted(run(_history.settled_keys(history.ctx, history.record))) == settled
     assert history.state.values.keys() == {*settled, *foreign, "turn/18", "steered/1"}
     ours = {key for key in history.state.values if _history.is_ours(key)}
