@@ -12,7 +12,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test lint types unit server replay oldest docs wheel bench-short bench compare clean
-.PHONY: chaos chaos-short examples
+.PHONY: chaos chaos-short examples web web-test
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ setup: $(VENV)/.installed ## Make .venv with everything in it, and get restate-s
 
 demo: setup ## Show two conversations: one goes well, in one each message interrupts (20 s)
 	@$(VENV)/bin/python -m examples.quickstart.demo
+
+web: setup ## Show the coding agent on a web page of this machine, until Ctrl-C
+	@$(VENV)/bin/python -m examples.coding_agent.web
 
 serve: setup ## Keep server, UI and quickstart agent up until Ctrl-C, to try them with curl
 	@$(VENV)/bin/python -m examples.quickstart.serve
@@ -77,6 +80,11 @@ wheel: setup ## Build the wheel and try it in an empty environment
 bench-short: setup ## Try every measurement of `bench`, small; no time is judged
 	@echo "bench-short: tests/benchmarks"
 	@$(VENV)/bin/python -m tests.benchmarks --short
+
+web-test: setup ## Test that page in Chromium, which has to be on the PATH
+	@echo "web-test: tests/examples/test_web.py"
+	@PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 $(VENV)/bin/pip install -q playwright
+	@$(VENV)/bin/python -m pytest tests/examples/test_web.py
 
 chaos-short: setup ## Test under faults, for a minute: the checker, crash points, a small run of `chaos`
 	@echo "chaos-short: tests/chaos"

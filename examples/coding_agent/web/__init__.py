@@ -1,0 +1,1 @@
+"""The agent in a browser; `python -m examples.coding_agent.web`."""

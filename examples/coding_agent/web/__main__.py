@@ -1,0 +1,118 @@
+"""Starts Restate, a worker and the page, and says where; with `--worker`, the page alone."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import socket
+import tempfile
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import restate
+from hypercorn.asyncio import serve as serve_forever
+from hypercorn.config import Config
+from restate import RestateClient
+
+from examples.coding_agent.__main__ import the_model
+from examples.coding_agent.agent import CodingAgent, make_app
+from examples.coding_agent.web.page import LOOPBACK, Page
+from interruptible.testing import restate_server, serve
+
+PORT = 8700
+TOLD = """
+A coding agent, up until Ctrl-C; then its conversations are gone.
+
+  open        {page}
+
+  model       {model}
+  workspaces  {root}
+  Restate UI  {ui}/ui/
+"""
+
+
+async def main() -> None:
+    """Start everything, say where the page is, and stop everything when a signal comes."""
+    options = _options()
+    stop = asyncio.Event()
+    _at_a_signal(stop)
+    async with AsyncExitStack() as stack:
+        names = () if options.host in LOOPBACK else (options.host,)
+        port = _free_port(options.host, options.port)
+        where = f"http://{'localhost' if options.host == '127.0.0.1' else options.host}:{port}/"
+        if options.worker:
+            client = await stack.enter_async_context(restate.create_client(options.ingress))
+            page = Page(client, worker=options.worker, ui=options.admin, names=names)
+            print(f"open {where}")
+        else:
+            page, told = await _everything(stack, options.root, names)
+            _at_a_signal(stop)  # again: restate-sdk takes SIGTERM when it serves for the first time
+            print(TOLD.format(page=where, **told))
+        if names:
+            print(f"  Whoever reaches {options.host} can have commands run on this machine!\n")
+        await _serve(page, options.host, port, stop)
+
+
+def _at_a_signal(stop: asyncio.Event) -> None:
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+
+
+async def _everything(
+    stack: AsyncExitStack, root: Path | None, names: tuple[str, ...]
+) -> tuple[Page, dict[str, object]]:
+    print("starting Restate …", flush=True)
+    if root is None:
+        folder = tempfile.TemporaryDirectory(prefix="coding-agent-", ignore_cleanup_errors=True)
+        root = Path(stack.enter_context(folder))
+    model, label = await stack.enter_async_context(the_model())
+    worker = await stack.enter_async_context(serve(make_app(CodingAgent(root, model))))
+    server = await stack.enter_async_context(restate_server())
+    await server.register(worker)
+    client: RestateClient = server.client
+    page = Page(client, worker=worker, ui=server.admin_url, names=names)
+    return page, {"model": label, "root": root, "ui": server.admin_url}
+
+
+async def _serve(page: Page, host: str, port: int, stop: asyncio.Event) -> None:
+    config = Config()
+    config.bind = [f"{host}:{port}"]
+    config.graceful_timeout = 1.0
+    config.loglevel = "WARNING"
+
+    async def stopped() -> None:
+        await stop.wait()
+        page.close()
+
+    await serve_forever(page, config, shutdown_trigger=stopped)  # type: ignore[arg-type]
+
+
+def _free_port(host: str, port: int) -> int:
+    """The port, or a free one if somebody has it."""
+    for each in (port, 0):
+        try:
+            with socket.create_server((host, each)) as listener:
+                return int(listener.getsockname()[1])
+        except OSError:
+            if each == 0:
+                raise
+    raise AssertionError
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.coding_agent.web", description=__doc__
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: loopback)")
+    parser.add_argument("--port", type=int, default=PORT, help="of the page (default: %(default)s)")
+    parser.add_argument("--root", type=Path, help="the folder of all workspaces")
+    alone = parser.add_argument_group("the page alone, for a worker that runs already")
+    alone.add_argument("--worker", help="its URL, for the live stream")
+    alone.add_argument("--ingress", default="http://localhost:8080", help="Restate's ingress")
+    alone.add_argument("--admin", default="http://localhost:9070", help="Restate's admin API")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

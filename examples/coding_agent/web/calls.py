@@ -1,0 +1,138 @@
+"""What the page's scripts may do with a conversation: the whole of Restate that they get.
+
+What changes something takes a `key` of the page's making: it tries again when it got no answer, and
+Restate takes all tries for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+
+from restate import HttpError, RestateClient, TerminalError
+
+from interruptible import Session
+
+AGENT = "CodingAgent"
+MOST_TEXT = 1024 * 1024  # bytes, as the library has it
+POLICIES = ("interrupt", "steer", "queue")
+Call = Callable[..., Awaitable[Any]]
+
+
+class Calls:
+    """The calls, by name; the first argument of each is the session.
+
+    Args:
+        client: The way to Restate.
+        ui: Restate's admin API, for links into its UI.
+        agent: The agent's name.
+    """
+
+    def __init__(self, client: RestateClient, ui: str, agent: str = AGENT) -> None:
+        self.client = client
+        self.ui = ui
+        self.agent = agent
+        self.reading: dict[str, Call] = {
+            f.__name__: f for f in (self.record, self.attach, self.diff)
+        }
+        self.changing: dict[str, Call] = {
+            f.__name__: f
+            for f in (self.send, self.resend, self.regenerate, self.cancel, self.approve)
+        }
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def record(
+        self, session: str, *, before: int | None = None, limit: int | None = None
+    ) -> dict[str, Any]:
+        """A page of the turns, oldest first, and what the session is doing."""
+        it = self._session(session)
+        page, status = await asyncio.gather(it.turns(before=before, limit=limit), it.status())
+        busy = status["status"] == "running"
+        return {
+            "turns": [{**turn, "link": self._link(turn.get("task_id"))} for turn in page["turns"]],
+            "before": page["before"],
+            "status": {key: status[key] for key in ("status", "turn", "live", "steered")},
+            "approvals": await self._own(session, "get_approvals") if busy else [],
+        }
+
+    async def attach(self, session: str, *, turn: int) -> dict[str, Any]:
+        """Wait until the record has the end of a turn."""
+        outcome = await self._session(session).attach(turn)
+        return {"turn": outcome["turn"], "status": outcome["status"]}
+
+    async def diff(self, session: str, *, turn: int | None = None) -> Any:
+        """The files as they are, against those at the start of a turn."""
+        return await self._own(session, "get_diff", {} if turn is None else {"turn": turn})
+
+    # -- changing --------------------------------------------------------------------------------
+
+    async def send(self, session: str, *, content: str, policy: str, key: str) -> Any:
+        """Send a message."""
+        _check_text(content)
+        if policy not in POLICIES:
+            raise ValueError(f"policy: must be one of {', '.join(POLICIES)}.")
+        return await self._session(session).send(content, policy=policy, idempotency_key=_key(key))
+
+    async def resend(self, session: str, *, turn: int, content: str, key: str) -> Any:
+        """Take a turn back, and all after it, and send its message anew.
+
+        The text is checked before anything is taken back.
+        """
+        _check_text(content)
+        it = self._session(session)
+        await it.rewind(turn, reason="edited", idempotency_key=f"{_key(key)}-rewind")
+        return await it.send(content, policy="interrupt", idempotency_key=f"{key}-send")
+
+    async def regenerate(self, session: str, *, turn: int, key: str) -> Any:
+        """Have a turn answered again."""
+        return await self._session(session).regenerate(turn, idempotency_key=_key(key))
+
+    async def cancel(self, session: str, *, turn: int | None = None) -> Any:
+        """Stop one turn, or all that is live."""
+        return {"cancelled": await self._session(session).cancel(turn)}
+
+    async def approve(self, session: str, *, turn: int, call: str, yes: bool) -> Any:
+        """Say yes or no to a command that waits for it."""
+        return await self._own(session, "approve", {"turn": turn, "call": call, "yes": yes})
+
+    # -- how -------------------------------------------------------------------------------------
+
+    def _session(self, session: str) -> Session:
+        return Session(self.client, self.agent, session)
+
+    async def _own(self, session: str, handler: str, body: Any = None) -> Any:
+        """Call a handler of the agent's own."""
+        arg = b"" if body is None else json.dumps(body).encode()
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        key = quote(session, safe="")
+        try:
+            return json.loads(
+                await self.client.generic_call(self.agent, handler, arg, key=key, headers=headers)
+            )
+        except HttpError as error:
+            why = json.loads(error.body or "{}").get("message") or error.message
+            raise TerminalError(why, error.status_code) from error
+
+    def _link(self, task: str | None) -> str | None:
+        return f"{self.ui}/ui/invocations/{quote(task)}" if task else None
+
+
+def _key(key: str) -> str:
+    if not isinstance(key, str) or not (key.isascii() and key.isalnum() and len(key) <= 64):  # noqa: PLR2004
+        raise ValueError("key: must be at most 64 letters and digits.")
+    return key
+
+
+def _check_text(content: str) -> None:
+    if not isinstance(content, str) or not content.strip():
+        raise ValueError("content: is empty. Write something.")
+    try:
+        size = len(content.encode())
+    except UnicodeEncodeError:
+        raise ValueError("content: has half a surrogate pair, which is no text.") from None
+    if size > MOST_TEXT:
+        raise TerminalError(f"content: has {size} bytes; at most {MOST_TEXT} are accepted.", 413)

@@ -1,0 +1,438 @@
+// The page. The record is the truth; the stream only shows what a live turn is doing meanwhile.
+
+import { change, changeOnce, read, session, watch } from "./calls.js";
+import { showDiff } from "./diff.js";
+import { h, setText } from "./dom.js";
+import { askedOf, fateOf, fromRecord, Live } from "./turns.js";
+import { button, TurnView } from "./view.js";
+
+const PAGE = 20; // turns that are read at a time
+const LOOK_BUSY = 10_000; // milliseconds, for what others do: the stream tells of the rest
+const LOOK_IDLE = 30_000;
+
+const $ = (id) => document.getElementById(id);
+const log = $("log");
+const box = $("box");
+const scroller = $("conversation");
+
+let record = { turns: [], before: null, status: { status: "idle", turn: null, live: [], steered: 0 }, approvals: [] };
+let known = false;
+let oldest = null; // the oldest turn that somebody wanted to see
+const live = new Map();
+const views = new Map();
+const pending = [];
+let connection = "lost";
+
+setText($("session"), session);
+$("new").href = `/c/${Math.random().toString(36).slice(2, 8)}`;
+
+// -- the record --------------------------------------------------------------------------------
+
+let reading = null;
+let readAgain = false;
+
+function refresh() {
+  if (reading) {
+    readAgain = true;
+    return reading;
+  }
+  reading = (async () => {
+    try {
+      do {
+        readAgain = false;
+        await readRecord();
+      } while (readAgain);
+      trouble("");
+    } catch (error) {
+      trouble(error.message);
+      setTimeout(refresh, 2000);
+    } finally {
+      reading = null;
+    }
+  })();
+  return reading;
+}
+
+async function readRecord() {
+  const newest = await read("record", { limit: PAGE });
+  while (newest.before !== null && oldest !== null && newest.before > oldest) {
+    const page = await read("record", { before: newest.before, limit: PAGE });
+    newest.turns.unshift(...page.turns);
+    newest.before = page.before;
+  }
+  const ended = (turns) => new Set(turns.filter((turn) => turn.status !== "running").map((turn) => turn.turn));
+  const before = ended(record.turns);
+  const now = ended(newest.turns);
+  const over = known ? newest.turns.filter((turn) => now.has(turn.turn) && !before.has(turn.turn)) : [];
+  record = newest;
+  known = true;
+  for (const turn of now) live.delete(turn);
+  for (const turn of over) announce(turn);
+  // One that was cancelled before it began ends without a word in the stream.
+  for (const each of record.status.live) if (each.cancelled) settled(each.turn);
+  if (over.length) lookAtFiles();
+  render();
+}
+
+let looking = 0;
+function lookLater() {
+  clearTimeout(looking);
+  const wait = record.status.status === "running" ? LOOK_BUSY : LOOK_IDLE;
+  looking = setTimeout(async () => {
+    if (!document.hidden) await refresh();
+    lookLater();
+  }, wait);
+}
+
+// -- the stream --------------------------------------------------------------------------------
+
+let gap = true;
+
+function onEvent(event) {
+  if (event.type === "gap") {
+    live.clear();
+    gap = true;
+    refresh();
+    lookAtFiles();
+    return;
+  }
+  const turn = record.turns.find((each) => each.turn === event.turn);
+  const begins = event.type === "turn" && event.state === "begins";
+  if (begins || !live.has(event.turn)) live.set(event.turn, new Live(begins || !gap));
+  gap = false;
+  if (turn ? turn.status !== "running" : known && !(record.turns.at(-1)?.turn < event.turn || !record.turns.length)) {
+    live.delete(event.turn); // the record has its end, or it is one that was removed
+    return;
+  }
+  live.get(event.turn).apply(event);
+  if (!turn) refresh();
+  if (event.type === "turn" && event.state === "begins") refresh();
+  if (event.type === "turn" && event.state === "ends") settled(event.turn);
+  if (event.type === "tool" && event.state === "waits") untilAsked(event, 20);
+  if (event.type === "tool" && (event.state === "ends" || event.state === "begins")) {
+    if (record.approvals.length) refresh();
+    if (event.state === "ends") lookAtFiles();
+  }
+  renderSoon();
+}
+
+const awaited = new Set();
+async function settled(turn) {
+  if (awaited.has(turn)) return;
+  awaited.add(turn);
+  try {
+    await read("attach", { turn });
+  } catch {
+    // it was removed, or nobody answers: the record is looked at all the same
+  }
+  awaited.delete(turn);
+  refresh();
+}
+
+// The agent says that it waits a moment before the record does.
+async function untilAsked({ turn, call }, tries) {
+  await refresh();
+  const tool = live.get(turn)?.tools.get(call);
+  if (tries && tool?.state === "waits" && !record.approvals.some((each) => each.call === call))
+    setTimeout(() => untilAsked({ turn, call }, tries - 1), 200);
+}
+
+watch({
+  onEvent,
+  onChanged: refresh,
+  onState(state) {
+    const again = state === "open" && connection !== "open";
+    connection = state;
+    if (again) refresh();
+    renderSoon();
+  },
+});
+lookLater();
+
+// -- showing -----------------------------------------------------------------------------------
+
+let frame = 0;
+function renderSoon() {
+  frame ||= requestAnimationFrame(render);
+}
+
+function render() {
+  cancelAnimationFrame(frame);
+  frame = 0;
+  const follow = atEnd();
+  const { turns, status, approvals } = record;
+  for (const [number, view] of views) {
+    if (turns.some((turn) => turn.turn === number)) continue;
+    view.element.remove();
+    views.delete(number);
+  }
+  let place = log.firstElementChild;
+  for (const turn of turns) {
+    if (!views.has(turn.turn)) views.set(turn.turn, new TurnView(turn.turn, actions));
+    const view = views.get(turn.turn);
+    view.update(turn, fateOf(turn, status, approvals), itemsOf(turn), whyOf(turn));
+    if (view.element === place) place = place.nextElementSibling;
+    else log.insertBefore(view.element, place);
+  }
+  renderPending();
+  renderCards();
+  renderApprovals();
+  renderStatus();
+  $("earlier").hidden = record.before === null;
+  $("empty").hidden = !known || turns.length > 0 || pending.length > 0;
+  if (follow) scroller.scrollTop = scroller.scrollHeight;
+  $("newest").hidden = atEnd();
+}
+
+function itemsOf(turn) {
+  const told = live.get(turn.turn);
+  if (turn.status !== "running") return cached(turn);
+  if (told) return told.withSteered(turn.messages);
+  return turn.messages.map((message) => ({ kind: "user", text: message.content, steered: true }));
+}
+
+const items = new WeakMap();
+function cached(turn) {
+  if (!items.has(turn)) items.set(turn, fromRecord(turn));
+  return items.get(turn);
+}
+
+function whyOf(turn) {
+  const why = turn.reason ?? "";
+  const by = /^(?:interrupted|rolled back) (by turn \d+)$/.exec(why);
+  const said = by ? by[1] : why.replace(/^(cancelled|rolled back)(: )?/, "");
+  const took = turn.ended_at && turn.accepted_at ? `${((turn.ended_at - turn.accepted_at) / 1000).toFixed(1)} s` : "";
+  return [said, took].filter(Boolean).join(" · ");
+}
+
+function renderPending() {
+  for (const each of pending) {
+    each.element ??= h("div", { class: "item user pending" }, h("span", { class: "who" }, "You, on its way"), h("p", { class: "text" }, each.text));
+    log.append(each.element);
+  }
+}
+
+function renderCards() {
+  const cards = $("cards");
+  const strip = $("strip");
+  const follow = strip.scrollLeft + strip.clientWidth > strip.scrollWidth - 60;
+  strip.hidden = !record.turns.length;
+  record.turns.forEach((turn, place) => {
+    if (!cards.children[place]) cards.append(newCard());
+    const card = cards.children[place];
+    const [state, fate] = fateOf(turn, record.status, record.approvals);
+    const [jump, link] = card.children;
+    card.dataset.fate = state;
+    jump.dataset.turn = turn.turn;
+    const [number, asked, became] = jump.children;
+    setText(number, `Turn ${turn.turn}`);
+    setText(asked, askedOf(turn).slice(0, 80) || "…");
+    became.dataset.fate = state;
+    setText(became, fate);
+    link.hidden = !turn.link;
+    link.setAttribute("aria-label", `Turn ${turn.turn} in Restate's UI`);
+    if (turn.link) link.href = turn.link;
+  });
+  while (cards.children.length > record.turns.length) cards.lastElementChild.remove();
+  if (follow) strip.scrollLeft = strip.scrollWidth;
+
+  const since = $("since");
+  const numbers = record.turns.filter((turn) => !turn.discarded).map((turn) => String(turn.turn)).reverse();
+  const wanted = ["", ...numbers];
+  if (wanted.join() !== [...since.options].map((each) => each.value).join()) {
+    const chosen = since.value;
+    since.replaceChildren(...wanted.map((value) => h("option", { value }, value ? `turn ${value}` : "the newest turn")));
+    since.value = wanted.includes(chosen) ? chosen : "";
+  }
+}
+
+function newCard() {
+  const jump = h("button", { type: "button", class: "jump" }, h("b"), h("span", { class: "asked-short" }), h("span", { class: "fate" }));
+  jump.onclick = () => {
+    const view = views.get(Number(jump.dataset.turn));
+    if (!view) return;
+    if (view.turn.discarded) view.open(true);
+    view.element.scrollIntoView({ block: "start" });
+    view.element.focus({ preventScroll: true });
+  };
+  return h("li", {}, jump, h("a", { class: "link", target: "_blank", rel: "noopener noreferrer" }, "Restate ↗"));
+}
+
+function renderApprovals() {
+  const parent = $("approvals");
+  const name = (each) => `${each.turn} ${each.call}`;
+  const wanted = new Map(record.approvals.map((each) => [name(each), each]));
+  for (const element of [...parent.children]) {
+    if (!wanted.delete(element.dataset.name)) element.remove();
+  }
+  for (const [key, each] of wanted) {
+    const answer = (yes) => async () => {
+      element.querySelectorAll("button").forEach((one) => (one.disabled = true));
+      const { turn, call } = each;
+      await attempt(() => change("approve", { turn, call, yes }));
+      element.querySelectorAll("button").forEach((one) => (one.disabled = false));
+      box.focus();
+    };
+    const element = h(
+      "div", { class: "approval", role: "alert" },
+      h("p", {}, "It wants to run ", h("code", {}, each.command)),
+      h("div", { class: "buttons" }, button("No", answer(false)), button("Yes, run it", answer(true), { class: "main" })),
+    );
+    element.dataset.name = key;
+    parent.append(element);
+  }
+}
+
+function renderStatus() {
+  const { status, approvals } = record;
+  const busy = status.status === "running";
+  const goesOn = status.live.some((each) => !each.cancelled);
+  let state = busy ? "running" : "idle";
+  let text = known ? "Idle" : "Connecting …";
+  if (busy && !goesOn) [state, text] = ["stopping", `Turn ${status.turn} is stopping`];
+  else if (busy && approvals.length) [state, text] = ["asks", `Turn ${approvals[0].turn} waits for your yes`];
+  else if (busy) text = `Turn ${status.turn} ${live.get(status.turn)?.doing ?? "is at work"}`;
+  const more = status.live.filter((each) => !each.cancelled).length - 1;
+  if (goesOn && more > 0) text += `, ${more} more wait${more > 1 ? "" : "s"}`;
+  if (busy && status.steered) text += `, ${status.steered} message${status.steered > 1 ? "s" : ""} not read yet`;
+  if (known && connection !== "open") [state, text] = ["lost", "Connection lost; trying again …"];
+  $("status").dataset.state = state;
+  setText($("status"), text);
+  $("stop").disabled = !goesOn;
+  document.title = `${{ running: "● ", asks: "? ", stopping: "◌ " }[state] ?? ""}${session} · Coding agent`;
+}
+
+function announce(turn) {
+  const [, fate] = fateOf(turn, record.status, []);
+  const answer = cached(turn).filter((item) => item.kind === "text").at(-1);
+  setText($("said"), `Turn ${turn.turn} ${fate}. ${answer && fate === "completed" ? answer.text.slice(0, 600) : ""}`);
+}
+
+function atEnd() {
+  return scroller.scrollTop + scroller.clientHeight > scroller.scrollHeight - 40;
+}
+
+function trouble(text) {
+  $("trouble").hidden = !text;
+  setText($("trouble"), text);
+}
+
+// -- what the person does ----------------------------------------------------------------------
+
+async function attempt(does) {
+  try {
+    await does();
+    await refresh();
+    return true;
+  } catch (error) {
+    await refresh();
+    trouble(error.message);
+    return false;
+  }
+}
+
+const actions = {
+  regenerate: (turn) => attempt(() => changeOnce("regenerate", { turn }, (error) => trouble(error.message))),
+  cancel: (turn) => attempt(() => change("cancel", { turn })),
+  async resend(turn, content) {
+    await refresh();
+    if (record.turns.find((each) => each.turn === turn)?.discarded) {
+      trouble(`Turn ${turn} was taken back meanwhile.`);
+      return false;
+    }
+    return attempt(() => changeOnce("resend", { turn, content }, (error) => trouble(error.message)));
+  },
+};
+
+let sending = Promise.resolve(); // one after the other: they are to arrive in order
+
+function send() {
+  const text = box.value;
+  if (!text.trim()) return;
+  const policy = document.querySelector("input[name=policy]:checked").value;
+  const mine = { text };
+  pending.push(mine);
+  box.value = "";
+  grow();
+  render();
+  scroller.scrollTop = scroller.scrollHeight;
+  sending = sending.then(async () => {
+    const done = await attempt(() => changeOnce("send", { content: text, policy }, (error) => trouble(error.message)));
+    pending.splice(pending.indexOf(mine), 1);
+    mine.element?.remove();
+    if (!done) {
+      box.value = [text, box.value].filter(Boolean).join("\n");
+      grow();
+    }
+    render();
+  });
+}
+
+function stop() {
+  if (!$("stop").disabled) attempt(() => change("cancel", {}));
+}
+
+function grow() {
+  box.rows = Math.min(8, Math.max(1, box.value.split("\n").length));
+}
+
+$("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+});
+box.addEventListener("input", grow);
+box.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  send();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !event.isComposing) stop();
+});
+$("stop").addEventListener("click", () => {
+  stop();
+  box.focus();
+});
+$("earlier").addEventListener("click", async () => {
+  const height = scroller.scrollHeight;
+  oldest = Math.max(1, record.before - PAGE);
+  await refresh();
+  scroller.scrollTop += scroller.scrollHeight - height;
+});
+$("newest").addEventListener("click", () => {
+  scroller.scrollTop = scroller.scrollHeight;
+  box.focus();
+});
+scroller.addEventListener("scroll", () => ($("newest").hidden = atEnd()));
+
+// -- the files ---------------------------------------------------------------------------------
+
+const wide = matchMedia("(min-width: 1000px)");
+let filesTimer = 0;
+
+function showFiles(shown) {
+  document.body.classList.toggle("with-files", shown);
+  $("show-files").setAttribute("aria-expanded", String(shown));
+  if (shown) lookAtFiles();
+}
+
+function lookAtFiles() {
+  if (!document.body.classList.contains("with-files")) return;
+  clearTimeout(filesTimer);
+  filesTimer = setTimeout(async () => {
+    const turn = $("since").value;
+    try {
+      const { diff } = await read("diff", turn ? { turn } : {});
+      const count = showDiff($("diff"), diff);
+      setText($("show-files"), count ? `Changes (${count})` : "Changes");
+    } catch (error) {
+      setText($("diff"), error.message);
+    }
+  }, 300);
+}
+
+$("show-files").addEventListener("click", () => showFiles(!document.body.classList.contains("with-files")));
+$("since").addEventListener("change", lookAtFiles);
+wide.addEventListener("change", () => showFiles(wide.matches));
+showFiles(wide.matches);
+if (wide.matches) box.focus();

@@ -1,0 +1,520 @@
+"""The page, in a real browser; and its server, which answers to nobody but the page."""
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from examples.coding_agent.scripted import Reply
+from tests.examples.conftest import Play, Stage
+from tests.examples.scripts import on, sh, write
+from tests.examples.web_browser import House, chromium, house, skip
+from tests.server.conftest import eventually
+
+pytestmark = pytest.mark.anyio
+
+LONG = "I count slowly: " + " ".join(str(number) for number in range(400))
+HOSTILE = (
+    "<script>document.title='broken'; window.broken = 1</script>"
+    "<img src=x onerror='window.broken = 2'>"
+    "</textarea></pre><a href='javascript:window.broken=3' id=evil>me</a> that is all"
+)
+
+
+@pytest.fixture(scope="module")
+async def browser(anyio_backend: str) -> AsyncIterator[Any]:
+    async with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+async def at_home(play: Play, browser: Any) -> AsyncIterator[Any]:
+    """A stage with a page and a browser."""
+    async with AsyncExitStack() as stack:
+
+        async def at_home(*arguments: Any, **options: Any) -> House:
+            stage = await play(*arguments, **options)
+            return await stack.enter_async_context(house(browser, stage))
+
+        yield at_home
+
+
+async def turns(stage: Stage) -> list[tuple[str, bool]]:
+    page = await stage.session.turns()
+    return [(turn["status"], turn.get("discarded", False)) for turn in page["turns"]]
+
+
+async def over(stage: Stage, *fates: tuple[str, bool]) -> None:
+    async def holds() -> bool:
+        return await turns(stage) == [*fates]
+
+    await eventually(holds)
+
+
+KEPT, CUT = ("completed", False), ("interrupted", False)
+GONE = ("completed", True)
+
+# -- in the browser ------------------------------------------------------------------------------
+
+
+@skip
+async def test_a_task_is_shown_while_it_is_done_and_after(at_home: Any) -> None:
+    home = await at_home(pause=0.01)
+    desk = await home.desk()
+    assert await desk.page.get_by_text("What shall it program?").is_visible()
+    await desk.say("Write a program that counts words.")
+    await desk.status("Turn 1 (asks the model|runs)")
+    await desk.see(desk.page.locator("#turn-1 .text[data-state=streams]"))
+    await desk.fate(1, "completed")
+    await desk.status("^Idle$")
+    shown = await desk.conversation()
+    assert "Done: wordcount.py counts words" in shown
+    assert "test_wordcount.py" in shown
+    tools = desk.page.locator("#turn-1 .tool")
+    states = [await tools.nth(i).get_attribute("data-state") for i in range(await tools.count())]
+    assert states == ["done", "done", "done", "failed", "done", "done"]
+    await desk.see(desk.page.locator("#diff summary").filter(has_text="test_wordcount.py"))
+    link = await desk.page.locator("#cards .link").get_attribute("href")
+    task = (await home.stage.session.turns())["turns"][0].get("task_id")
+    assert link == f"{home.stage.restate.admin_url}/ui/invocations/{task}"
+
+
+@skip
+async def test_a_message_typed_while_it_streams_interrupts_it(at_home: Any) -> None:
+    home = await at_home(on(count=[Reply(LONG)], stop=[Reply("As you wish.")]), pause=0.01)
+    desk = await home.desk()
+    await desk.say("count")
+    await desk.see_text("3 4 5 6", turn=1)
+    await desk.say("stop")
+    await desk.fate(1, "interrupted")
+    await desk.see_text("cut off here", turn=1)
+    await desk.fate(2, "completed")
+    await desk.see_text("As you wish.", turn=2)
+    assert home.stage.model.requests[0].status == "cut off"
+    assert await turns(home.stage) == [CUT, KEPT]
+
+
+@skip
+async def test_a_steered_message_is_part_of_the_turn(at_home: Any) -> None:
+    script = on(
+        work=[sh("while [ ! -e go ]; do sleep 0.05; done", "I wait.")], more=[Reply("More, then.")]
+    )
+    home = await at_home(script)
+    desk = await home.desk()
+    await desk.say("work")
+    await desk.see(desk.page.locator("#turn-1 .tool[data-state=runs]"))
+    await desk.say("more", "steers")
+    await desk.see_text("You, while it worked", turn=1)
+    await desk.status("1 message not read yet")
+    (home.stage.workspace.files / "go").touch()
+    await desk.fate(1, "completed")
+    await desk.see_text("More, then.", turn=1)
+    assert await turns(home.stage) == [KEPT]
+
+
+@skip
+async def test_a_queued_message_waits_and_can_be_cancelled(at_home: Any) -> None:
+    script = on(work=[sh("while [ ! -e go ]; do sleep 0.05; done")])
+    home = await at_home(script)
+    desk = await home.desk()
+    await desk.say("work")
+    await desk.see(desk.page.locator("#turn-1 .tool[data-state=runs]"))
+    await desk.say("next", "queues")
+    await desk.fate(2, "waits")
+    await desk.say("after", "queues")
+    await desk.fate(3, "waits")
+    await desk.page.get_by_role("button", name="Cancel turn 2").click()
+    await desk.fate(2, "stop(ping|ped)")
+    (home.stage.workspace.files / "go").touch()
+    await desk.fate(3, "completed")
+    await desk.fate(2, "stopped")
+    assert await turns(home.stage) == [KEPT, CUT, KEPT]
+
+
+@skip
+async def test_escape_stops_the_turn_and_so_does_the_button(at_home: Any) -> None:
+    home = await at_home(on(count=[Reply(LONG)]), pause=0.01)
+    desk = await home.desk()
+    stop = desk.page.get_by_role("button", name="Stop", exact=True)
+    assert await stop.is_disabled()
+    await desk.say("count")
+    await desk.see_text("3 4 5 6", turn=1)
+    await desk.page.keyboard.press("Escape")
+    await desk.fate(1, "stopped")
+    await desk.say("count")
+    await desk.see_text("3 4 5 6", turn=2)
+    await stop.click()
+    await desk.fate(2, "stopped")
+    await desk.status("^Idle$")
+    assert await turns(home.stage) == [CUT, CUT]
+
+
+@skip
+async def test_an_earlier_message_is_edited_and_sent_again(at_home: Any) -> None:
+    script = on(
+        one=[write("one.txt", "1\n")], two=[write("two.txt", "2\n")], three=[Reply("Three.")]
+    )
+    home = await at_home(script)
+    desk = await home.desk()
+    for turn, text in enumerate(["one", "two"], 1):
+        await desk.say(text)
+        await desk.fate(turn, "completed")
+    await desk.page.get_by_role("button", name="Edit the message of turn 1").click()
+    editor = desk.page.get_by_label("Message of turn 1", exact=True)
+    assert await editor.input_value() == "one"
+    await editor.fill("three")
+    await editor.press("Enter")
+    await desk.fate(1, "rolled back")
+    await desk.fate(2, "rolled back")
+    await desk.fate(3, "completed")
+    await desk.see_text("Three.", turn=3)
+    assert await turns(home.stage) == [GONE, GONE, KEPT]
+    assert [*home.stage.workspace.files.iterdir()] == []
+    assert await desk.page.locator("#turn-1 .turn-body").is_hidden()
+    await desk.page.get_by_role("button", name="Show turn 1").click()
+    assert "one" in await desk.page.locator("#turn-1 .turn-body").inner_text()
+
+
+@skip
+async def test_a_turn_is_regenerated(at_home: Any) -> None:
+    home = await at_home(on(hello=[Reply("Hello to you.")]))
+    desk = await home.desk()
+    await desk.say("hello")
+    await desk.fate(1, "completed")
+    await desk.page.get_by_role("button", name="Regenerate turn 1").click()
+    await desk.fate(1, "rolled back")
+    await desk.fate(2, "completed")
+    assert await turns(home.stage) == [GONE, KEPT]
+
+
+@skip
+async def test_a_reload_in_the_middle_shows_the_same_and_goes_on(at_home: Any) -> None:
+    script = on(
+        work=[sh("echo first; while [ ! -e go ]; do sleep 0.05; done", "I begin."), Reply(LONG)]
+    )
+    home = await at_home(script, pause=0.005)
+    desk = await home.desk()
+    await desk.say("work")
+    await desk.see(desk.page.locator("#turn-1 .tool pre").filter(has_text="first"))
+    await desk.page.reload()
+    await desk.see(desk.page.locator("#turn-1 .tool pre").filter(has_text="first"))
+    await desk.see_text("I begin.", turn=1)
+    (home.stage.workspace.files / "go").touch()
+    await desk.see_text("3 4 5 6", turn=1)
+    await desk.page.reload()
+    await desk.see_text("3 4 5 6", turn=1)
+    await desk.fate(1, "completed")
+    shown = await desk.conversation()
+    assert LONG in shown
+    assert shown.count("I begin.") == 1
+
+
+@skip
+async def test_two_tabs_show_the_same_conversation(at_home: Any) -> None:
+    script = on(work=[sh("while [ ! -e go ]; do sleep 0.05; done", "I begin.")])
+    home = await at_home(script)
+    one = await home.desk()
+    two = await home.tab(one.page.context)
+    await one.say("work")
+    await two.see_text("I begin.", turn=1)
+    await one.say("next", "queues")
+    await two.fate(2, "waits")
+    await two.say("also", "steers")
+    await one.see_text("also", turn=1)
+    (home.stage.workspace.files / "go").touch()
+    for desk in (one, two):
+        await desk.fate(1, "completed")
+        await desk.fate(2, "completed")
+    assert await one.conversation() == await two.conversation()
+    await two.page.get_by_role("button", name="Regenerate turn 2").click()
+    await one.fate(2, "rolled back")
+    await one.fate(3, "completed")
+
+
+@skip
+async def test_a_lost_connection_resumes_without_a_gap(at_home: Any) -> None:
+    home = await at_home(on(count=[Reply(LONG)]), pause=0.01)
+    desk = await home.desk()
+    await desk.say("count")
+    await desk.see_text("3 4 5 6", turn=1)
+    home.server.close()  # of the streams
+    await desk.status("Connection lost")
+    home.server.streams.closing.clear()
+    await desk.status("Turn 1 asks the model")
+    await desk.see_text("150 151 152", turn=1)
+    live = await desk.page.locator("#turn-1 .prose").inner_text()
+    assert LONG.startswith(live.strip())
+    await desk.fate(1, "completed")
+    assert LONG in await desk.conversation()
+    desk.faults.clear()  # the browser notes each connection that is lost
+
+
+@skip
+async def test_a_command_waits_for_a_yes(at_home: Any) -> None:
+    script = on(
+        push=[
+            sh("git push origin main", "I push."),
+            sh("rm -r folder", "I remove."),
+            Reply("Done."),
+        ]
+    )
+    home = await at_home(script)
+    desk = await home.desk()
+    await desk.say("push")
+    await desk.status("waits for your yes")
+    await desk.see(desk.page.locator(".approval").filter(has_text="git push origin main"))
+    await desk.fate(1, "asks you")
+    await desk.page.reload()
+    await desk.page.get_by_role("button", name="No", exact=True).click()
+    await desk.see(desk.page.locator(".approval").filter(has_text="rm -r folder"))
+    await desk.page.get_by_role("button", name="Yes, run it").click()
+    await desk.fate(1, "completed")
+    await desk.see_text("the user said no", turn=1)
+    assert await desk.page.locator(".approval").count() == 0
+
+
+@skip
+async def test_a_hostile_answer_runs_nothing(at_home: Any) -> None:
+    script = on(
+        attack=[
+            sh(f"cat <<'E'\n{HOSTILE}\nE", HOSTILE),
+            write(f"{HOSTILE[:30]}.txt", HOSTILE),
+            Reply(HOSTILE),
+        ]
+    )
+    home = await at_home(script)
+    desk = await home.desk()
+    await desk.say("attack")
+    await desk.fate(1, "completed")
+    await desk.say(HOSTILE)
+    await desk.fate(2, "completed")
+    await desk.page.reload()
+    await desk.see_text(HOSTILE, turn=1)
+    await desk.see_text(HOSTILE, turn=2)
+    await desk.page.get_by_label("since the start of").select_option("1")
+    await desk.see(desk.page.locator("#diff summary"))
+    assert await desk.page.evaluate("window.broken") is None
+    assert await desk.page.locator("#evil, img, #log script").count() == 0
+    assert "broken" not in await desk.page.title()
+    tries = "document.body.innerHTML = '<b>x</b>'"
+    assert (
+        await desk.page.evaluate(
+            f"(() => {{ try {{ {tries}; return 'set' }} catch (e) {{ return e.name }} }})()"
+        )
+        == "TypeError"
+    )
+    desk.faults.clear()  # the last is one
+
+
+@skip
+async def test_the_keyboard_alone_is_enough(at_home: Any) -> None:
+    home = await at_home(on(count=[Reply(LONG)], hello=[Reply("Hello.")]), pause=0.01)
+    desk = await home.desk()
+    page = desk.page
+    assert await page.evaluate("document.activeElement.id") == "box"
+    await page.keyboard.type("count")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("ArrowRight")
+    await page.keyboard.press("ArrowRight")
+    assert await page.evaluate("document.activeElement.value") == "queue"
+    await page.keyboard.press("Tab")
+    assert await page.evaluate("document.activeElement.id") == "send"
+    await page.keyboard.press("Enter")
+    await desk.see_text("3 4 5 6", turn=1)
+    await page.keyboard.press("Escape")
+    await desk.fate(1, "stopped")
+    unnamed = await page.evaluate(
+        "[...document.querySelectorAll('button, a, input, textarea, select')]"
+        ".filter((x) => x.checkVisibility() && !(x.ariaLabel || x.innerText || x.labels?.length))"
+        ".map((x) => x.outerHTML)"
+    )
+    assert unnamed == []
+
+
+@skip
+@pytest.mark.parametrize("colors", ["light", "dark"])
+@pytest.mark.parametrize("width", ["wide", "narrow"])
+async def test_screenshots_are_taken(at_home: Any, colors: str, width: str) -> None:
+    size = {"width": 1440, "height": 900} if width == "wide" else {"width": 390, "height": 844}
+    home = await at_home(pause=0.02)
+    desk = await home.desk(viewport=size, color_scheme=colors, device_scale_factor=1)
+    name = f"{width}-{colors}"
+    await desk.shot(f"{name}-empty")
+    await desk.say("Write a program that counts words.")
+    await desk.see(desk.page.locator("#turn-1 .tool").nth(3))
+    await desk.say("Count the lines, too.")
+    await desk.fate(1, "interrupted")
+    await desk.see(desk.page.locator("#turn-2 .text[data-state=streams]"))
+    await desk.shot(f"{name}-streams")
+    await desk.fate(2, "completed")
+    await desk.say("Now push it.")
+    await desk.see(desk.page.locator(".approval"))
+    await desk.shot(f"{name}-asks")
+    await desk.page.get_by_role("button", name="No", exact=True).click()
+    await desk.fate(3, "completed")
+    await desk.page.get_by_role("button", name="Regenerate turn 3").click()
+    await desk.see(desk.page.locator(".approval"))
+    await desk.page.get_by_role("button", name="Stop", exact=True).click()
+    await desk.fate(4, "stopped")
+    if width == "narrow":
+        await desk.shot(f"{name}-stopped")
+        await desk.page.get_by_role("button", name="Changes").click()
+    await desk.page.get_by_label("since the start of").select_option("1")
+    await desk.see(desk.page.locator("#diff summary").filter(has_text="wordcount.py"))
+    await desk.shot(f"{name}-changes")
+    if width == "narrow":
+        await desk.page.get_by_role("button", name="Changes").click()
+    await desk.page.get_by_role("button", name="Edit the message of turn 2").click()
+    await desk.shot(f"{name}-edit")
+    overflow = "document.documentElement.scrollWidth > innerWidth"
+    assert not await desk.page.evaluate(overflow)
+
+
+# -- without a browser ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def server(play: Play) -> AsyncIterator[tuple[Stage, httpx.AsyncClient]]:
+    stage = await play(on(hello=[Reply("Hello.")]))
+    async with house(None, stage) as home, httpx.AsyncClient(base_url=home.url) as http:
+        yield stage, http
+
+
+MESSAGE = {"content": "hello", "policy": "queue", "key": "k1"}
+
+
+async def test_another_host_or_origin_is_refused(server: Any) -> None:
+    _, http = server
+    origin = str(http.base_url).rstrip("/")
+    send = "/api/ada/send"
+    for headers, status in [
+        ({"Host": "evil.example", "Origin": "http://evil.example"}, 421),
+        ({"Host": "localhost.evil.example", "Origin": origin}, 421),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://localhost:9070"}, 403),
+        ({"Origin": "null"}, 403),
+        ({}, 403),
+        ({"Origin": origin, "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": origin, "Content-Type": "text/plain"}, 415),
+    ]:
+        assert (await http.post(send, json=MESSAGE, headers=headers)).status_code == status, headers
+    for headers, status in [
+        ({"Host": "evil.example"}, 421),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Host": f"localhost:{http.base_url.port}"}, 200),
+        ({}, 200),
+    ]:
+        for path in ("record", "live"):
+            async with http.stream("GET", f"/api/ada/{path}", headers=headers) as answer:
+                assert answer.status_code == status, (headers, path)
+    assert (await http.get("/c/ada", headers={"Host": "evil.example"})).status_code == 421
+    assert (await http.get("/api/ada/record")).json()["turns"] == []
+
+
+async def test_nothing_else_of_restate_or_of_the_disk_is_reached(server: Any) -> None:
+    _, http = server
+    headers = {"Origin": str(http.base_url).rstrip("/")}
+    for path in (
+        "/api/ada/reset",
+        "/api/ada/message",
+        "/api/ada/settle",
+        "/api/ada/../../settle",
+        "/static/../page.py",
+        "/static/%2e%2e/page.py",
+        "/static/page.py",
+        "/etc/passwd",
+    ):
+        assert (await http.get(path)).status_code == 404, path
+        assert (await http.post(path, json={}, headers=headers)).status_code in (404, 405), path
+    page = await http.get("/c/ada")
+    assert "unsafe" not in page.headers["content-security-policy"]
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+async def test_bad_requests_are_told_what_is_wrong(server: Any) -> None:
+    _, http = server
+    headers = {"Origin": str(http.base_url).rstrip("/")}
+    for name, body, status in [
+        ("send", {**MESSAGE, "content": " "}, 400),
+        ("send", {**MESSAGE, "content": 3}, 400),
+        ("send", {**MESSAGE, "content": "x" * 1_060_000}, 413),
+        ("send", {**MESSAGE, "content": "\ud800"}, 400),
+        ("send", {**MESSAGE, "policy": "rollback"}, 400),
+        ("send", {**MESSAGE, "key": "../"}, 400),
+        ("send", {"content": "hello"}, 400),
+        ("send", [], 400),
+        ("resend", {"turn": 1, "content": "", "key": "k"}, 400),
+        ("resend", {"turn": 7, "content": "x", "key": "k"}, 404),
+        ("cancel", {"turn": 9}, 404),
+        ("cancel", {"turn": "x"}, 400),
+        ("approve", {"turn": 1, "call": "x", "yes": True}, 404),
+    ]:
+        sent = {**headers, "Content-Type": "application/json"}
+        answer = await http.post(f"/api/ada/{name}", content=json.dumps(body), headers=sent)
+        assert (answer.status_code, bool(answer.json()["error"])) == (status, True), (
+            name,
+            answer.text,
+        )
+    assert (await http.get("/api/ada/record?before=x")).status_code == 400
+    assert (await http.get("/api/ada/record?nothing=1")).status_code == 400
+
+
+async def test_one_key_is_one_message(server: Any) -> None:
+    _, http = server
+    headers = {"Origin": str(http.base_url).rstrip("/")}
+
+    async def post(name: str, body: Any) -> Any:
+        return (await http.post(f"/api/ada/{name}", json=body, headers=headers)).json()
+
+    receipts = [await post("send", MESSAGE) for _ in range(2)]
+    assert receipts[0] == receipts[1]
+    await http.get("/api/ada/attach?turn=1")
+    edited = {"turn": 1, "content": "hello", "key": "k2"}
+    receipts = await asyncio.gather(*(post("resend", edited) for _ in range(2)))
+    assert receipts[0] == receipts[1]
+    await http.get("/api/ada/attach?turn=2")
+    record = (await http.get("/api/ada/record")).json()
+    assert [(x["turn"], x.get("discarded", False)) for x in record["turns"]] == [
+        (1, True),
+        (2, False),
+    ]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+async def test_one_command_starts_all_and_a_signal_ends_it(signum: int) -> None:
+    command = [sys.executable, "-u", "-m", "examples.coding_agent.web", "--port", "0"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout
+    try:
+        told = b""
+        while b"Restate UI" not in told:
+            told += await asyncio.wait_for(process.stdout.readline(), 60)
+        found = re.search(rb"open +(http://\S+)/", told)
+        assert found
+        url = found[1].decode()
+        async with httpx.AsyncClient(base_url=url, follow_redirects=True) as http:
+            await eventually(lambda: _answers(http))
+            async with http.stream("GET", "/api/ada/live") as watched:  # does not hold it up
+                assert watched.status_code == 200
+                process.send_signal(signum)
+                assert await asyncio.wait_for(process.wait(), 20) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _answers(http: httpx.AsyncClient) -> bool:
+    try:
+        return "Coding agent" in (await http.get("/")).text
+    except httpx.TransportError:
+        return False
