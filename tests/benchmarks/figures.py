@@ -67,6 +67,8 @@ class Figure:
         """The library's median over the reference's."""
         if not self.samples.get(LIBRARY) or not self.samples.get(REFERENCE):
             return None
+        if self.median(REFERENCE) < 0:
+            return None
         return _over(self.median(LIBRARY), self.median(REFERENCE))
 
     @property

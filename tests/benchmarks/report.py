@@ -44,8 +44,10 @@ def machine() -> dict[str, str]:
     )
     return {
         "when": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": _git("describe", "--always", "--abbrev=12", "--dirty"),
+        "commit": _git("rev-parse", "--short=12", "HEAD")
+        + (", changed" if _git("status", "--porcelain", "--", "interruptible") else ""),
         "command": " ".join(["python -m tests.benchmarks", *sys.argv[1:]]),
+        "load before": " ".join(f"{each:.1f}" for each in os.getloadavg()),
         "machine": f"{os.cpu_count()} cores of {cpu}, {int(memory) / 2**20:.0f} GiB, "
         f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -191,4 +193,4 @@ def _git(*arguments: str) -> str:
         text=True,
         check=False,
     )
-    return done.stdout.strip() or "unknown"
+    return done.stdout.strip()

@@ -62,12 +62,20 @@ async def burst(bench: Bench) -> list[Result]:
             Target(1, of="library"),
         ),
         Figure(
-            "burst-side-by-side", "the most of them side by side", "calls", burst["side by side"]
+            "burst-side-by-side",
+            "most model calls side by side, burst of ten messages",
+            "calls",
+            burst["side by side"],
         ),
-        Figure("burst-started", "model calls that it starts", "calls", burst["started"]),
+        Figure(
+            "burst-started",
+            "model calls that a burst of ten messages starts, without a quiet window",
+            "calls",
+            burst["started"],
+        ),
         Figure(
             "burst-quiet",
-            "model calls that it starts with a quiet window of 300 ms",
+            "model calls that a burst of ten messages starts with a quiet window of 300 ms",
             "calls",
             calm["started"],
             Target(2, of="library"),

@@ -59,7 +59,12 @@ async def cleanup(bench: Bench) -> list[Result]:
             Target(1.0),
             {"before the cleanup begins": min(taken["ahead"][LIBRARY]) > 0},
         ),
-        Figure("cut-ahead", "from then to the begin of the cleanup", "ms", in_ms(taken["ahead"])),
+        Figure(
+            "cut-ahead",
+            "the model server seeing its request cut off to the begin of the cleanup",
+            "ms",
+            in_ms(taken["ahead"]),
+        ),
         Figure(
             "ack-before-cleanup",
             "acknowledgement of the message that leads to the cleanup",
@@ -114,7 +119,7 @@ async def silent(bench: Bench) -> list[Result]:
         ),
         Figure(
             "silent-over",
-            f"message to the end of that call, which takes {call:g} s if nobody cuts it off",
+            f"message to the end of the silent call, which takes {call:g} s if nobody cuts it off",
             "ms",
             {name: [over for _, over in samples] for name, samples in taken.items()},
         ),

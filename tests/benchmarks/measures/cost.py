@@ -53,10 +53,15 @@ async def written(bench: Bench) -> list[Result]:
             taken["turn"],
             Target(0.05),
         ),
-        Figure("bytes-message", "of which that of `message`", "KB", taken["message"]),
+        Figure(
+            "bytes-message",
+            f"journal of `message` alone, {messages:,} messages of 1 KB",
+            "KB",
+            taken["message"],
+        ),
         Figure(
             "bytes-process",
-            "written by the server's process for that turn (log and state, compressed; replies)",
+            "written by the server's process in such a turn, with what it sends",
             "KB",
             taken["process"],
         ),

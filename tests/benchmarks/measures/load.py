@@ -78,5 +78,5 @@ async def memory(bench: Bench) -> list[Result]:
             resident,
             Target(1.2),
         ),
-        Figure("memory-each", "of which for each task", "KB", each),
+        Figure("memory-each", "resident memory for each live task", "KB", each),
     ]
