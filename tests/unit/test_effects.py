@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 import pytest
 from restate import TerminalError
 from restate.serde import BytesSerde
+from restate.server_context import DisconnectedException
 
 from interruptible import (
     Agent,
@@ -1500,5 +1501,25 @@ def test_many_cancellations_do_not_break_off_a_shielded_await_and_are_not_lost()
         assert next(left, None) is None
         with pytest.raises(Interrupted):
             await watched._poll(FUTURE)
+
+    asyncio.run(handle())
+
+
+def test_a_lost_connection_that_a_body_swallowed_ends_the_attempt_and_nothing_else() -> None:
+    polled: list[None] = []
+
+    def lost() -> None:
+        polled.append(None)
+        raise DisconnectedException
+
+    async def handle() -> None:
+        watched = watch(lost)
+        for _ in range(3):  # each later await raises it again, and begins nothing
+            with pytest.raises(DisconnectedException):
+                await watched._poll(None)
+        assert len(polled) == 1
+        for error in (TerminalError("made of it"), ValueError("made of it")):
+            with pytest.raises(DisconnectedException):
+                _cancellation.terminal(error, watched)
 
     asyncio.run(handle())
