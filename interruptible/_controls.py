@@ -35,13 +35,9 @@ async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     if not old or old[0]["turn"] != turn or old[0].get("discarded"):
         raise TerminalError(f"turn: {turn} is no part of the conversation any more.", 404)
     step = _session.regenerate(record, turn, merge=agent.merges)
-    step, pages = await _effects.with_discarded(ctx, step)
-    new, messages = record.next, _history.asked(old[0])
-    step = step._replace(record=_history.begin(ctx, step.record, new, messages))
-    carry_out(ctx, step, pages)
     return {
-        "turn": new,
-        "task_id": await _effects.begin(agent, ctx, step.record, new, messages, time),
+        "turn": record.next,
+        "task_id": await _effects.take_in(agent, ctx, step, _history.asked(old[0]), time),
         "status": "waiting" if record.live else "running",
         "interrupted": [x.turn for x in step.cancel],
         "discarded": _in_conversation(old),

@@ -5,12 +5,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import restate
-from restate import Context, RestateDurableFuture
+from restate import Context, RestateDurableFuture, SendHandle
 
 from interruptible._cancellation import Interrupted, Watch, shield
 from interruptible._history import JSON
 from interruptible._outcome import ending, plain, settle
 from interruptible._types import Outcome, Policy, Receipt
+
+
+async def answer(ctx: Context, sent: SendHandle) -> Any:
+    """What a one-way send is answered, whatever cancellations arrive meanwhile.
+
+    A cancellation would break off a *call*, shielded or not, with nobody knowing what it had done.
+    It does not reach what was sent one-way, and an attach can be shielded.
+    """
+    invocation_id = await shield(sent.invocation_id())
+    return await shield(ctx.attach_invocation(invocation_id, serde=JSON))
 
 
 async def send(
@@ -23,9 +33,6 @@ async def send(
 ) -> Receipt:
     """Send a message, and learn what became of it although this invocation is cancelled.
 
-    A cancellation would break off a *call* with nobody knowing what it had done. It does not reach
-    what was sent one-way, and an attach can be shielded.
-
     Args:
         ctx: The context of the handler that sends.
         agent: The other agent's name.
@@ -37,11 +44,9 @@ async def send(
     body: dict[str, Any] = {"content": content}
     if policy is not None:
         body["policy"] = policy
-    handle = ctx.generic_send(
-        agent, "message", json.dumps(body).encode(), key=session, idempotency_key=key
-    )
-    sent = ctx.attach_invocation(await shield(handle.invocation_id()), serde=JSON)
-    return cast("Receipt", await shield(sent))
+    arg = json.dumps(body).encode()
+    sent = ctx.generic_send(agent, "message", arg, key=session, idempotency_key=key)
+    return cast("Receipt", await answer(ctx, sent))
 
 
 async def follow(ctx: Context, watch: Watch, agent: str, session: str, receipt: Receipt) -> Outcome:

@@ -94,6 +94,22 @@ async def with_discarded(
     return step._replace(record=record), pages
 
 
+async def take_in(
+    agent: Settings,
+    ctx: ObjectContext,
+    step: Step,
+    messages: list[Message],
+    accepted_at: RestateDurableFuture[int],
+) -> str:
+    """Carry out a step that begins a turn with these messages; returns its task's id."""
+    turn = step.dispatch
+    assert turn is not None  # noqa: S101
+    step, pages = await with_discarded(ctx, step)
+    record = _history.begin(ctx, step.record, turn, messages)
+    carry_out(ctx, step._replace(record=record), pages)
+    return await begin(agent, ctx, record, turn, messages, accepted_at)
+
+
 def carry_out(
     ctx: ObjectContext, step: Step, pages: dict[str, list[_history.Entry]] | None = None
 ) -> None:

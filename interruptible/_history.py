@@ -106,7 +106,7 @@ async def settle(
 
 
 async def discard(
-    ctx: ObjectContext, record: Record, turns: Container[int]
+    ctx: ObjectContext, record: Record, turns: Sequence[int]
 ) -> tuple[Record, dict[str, list[Entry]]]:
     """Leave turns out of the conversation.
 
@@ -115,8 +115,8 @@ async def discard(
     """
     tail = tuple(_discarded(x) if _number(x) in turns else x for x in record.tail)
     here = {_number(x) for x in tail}
-    others = [n for n in range(record.first, record.next) if n in turns and n not in here]
-    pages = await _pages(ctx, {page_key(n) for n in others if record.paged})
+    others = [n for n in turns if n >= record.first and n not in here] if record.paged else []
+    pages = await _pages(ctx, {page_key(n) for n in others})
     after = {
         key: [_discarded(x) if _number(x) in turns else x for x in page]
         for key, page in pages.items()
@@ -146,8 +146,7 @@ async def settled_keys(ctx: ObjectContext, record: Record) -> list[str]:
     """The keys of all that is settled, but for the record."""
     live = {turn_key(x.turn) for x in record.live}
     keys = await ctx.state_keys()
-    settled = (key for key in keys if re.fullmatch(_KEY, key) and key not in live)
-    return [key for key in settled if not key.startswith("steered/")]
+    return [key for key in keys if re.fullmatch(r"(page|turn)/\d+", key) and key not in live]
 
 
 def without_settled(record: Record) -> Record:

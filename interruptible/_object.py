@@ -56,15 +56,11 @@ async def message(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
         raise TerminalError(refusal[1], refusal[0])
     over = {x.turn for x in record.live} - {x.turn for x in seen.live}
     step = _session.message(record, policy, keep_queued=agent.keep_queued, merge=merge, over=over)
-    step, pages = await _effects.with_discarded(ctx, step)
     if step.dispatch is None:
         return _steer(agent, ctx, step, request.message)
-    turn, messages = step.dispatch, [request.message]
-    step = step._replace(record=_history.begin(ctx, step.record, turn, messages))
-    carry_out(ctx, step, pages)
     receipt: Receipt = {
-        "turn": turn,
-        "task_id": await _effects.begin(agent, ctx, step.record, turn, messages, time),
+        "turn": step.dispatch,
+        "task_id": await _effects.take_in(agent, ctx, step, [request.message], time),
         "status": "waiting" if seen.live else "running",
         "interrupted": [x.turn for x in step.cancel],
     }

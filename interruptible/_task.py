@@ -185,11 +185,9 @@ class Task:
         if not work.watch.cancelled:
             msg = "task.cause() was called in a turn that is not cancelled. Catch `Interrupted`."
             raise RuntimeError(msg)
-        # Not a call: the next cancellation would break it off, shielded or not.
         body = json.dumps({"turn": self.turn}).encode()
-        handle = work.ctx.generic_send(work.body.name, "get_cause", body, key=self.session)
-        asked = work.ctx.attach_invocation(await shield(handle.invocation_id()), serde=JSON)
-        return cause_of(await shield(asked))
+        asked = work.ctx.generic_send(work.body.name, "get_cause", body, key=self.session)
+        return cause_of(await _delegate.answer(work.ctx, asked))
 
     @overload
     async def delegate(
