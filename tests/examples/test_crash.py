@@ -1,11 +1,7 @@
 """The worker and the server are killed with SIGKILL in the middle of a turn, and come back."""
 
-import asyncio
 import json
 import re
-import signal
-import socket
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -18,6 +14,7 @@ from examples.coding_agent.workspace import Workspace
 from interruptible import Session
 from interruptible.testing import Restate, restate_server
 from tests.server.conftest import eventually
+from tests.server.process import Process, free_port
 
 from .conftest import mentioned
 from .scripts import on, results, sh
@@ -38,34 +35,14 @@ def commands(count: int) -> list[Reply]:
     ]
 
 
-class Worker:
+class Worker(Process):
     """The worker in a process of its own, and a conversation with it."""
 
     def __init__(self, restate: Restate, folder: Path, port: int, model: ScriptedModel) -> None:
-        self.restate, self.folder, self.port, self.model = restate, folder, port, model
+        super().__init__("tests.examples.worker", port, str(folder), model.base_url)
+        self.restate, self.folder, self.model = restate, folder, model
         self.session = Session(restate.client, NAME, folder.name)
         self.workspace = Workspace(folder / "workspaces", folder.name)
-
-    async def start(self) -> None:
-        arguments = [str(self.port), str(self.folder), self.model.base_url]
-        command = [sys.executable, "-m", "tests.examples.worker", *arguments]
-        self._process = await asyncio.create_subprocess_exec(*command)
-
-        async def listens() -> bool:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            except OSError:
-                return False
-            writer.close()
-            await writer.wait_closed()
-            return True
-
-        await eventually(listens)
-
-    async def kill(self) -> None:
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGKILL)
-        await self._process.wait()
 
     async def die(self) -> None:
         await self.kill()
@@ -85,18 +62,12 @@ class Worker:
 
 @pytest.fixture
 async def worker(tmp_path: Path) -> AsyncIterator[Worker]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     script = on(go=commands(TOOLS), few=commands(2), ask=[sh("rm -r $TMPDIR/none; echo ok")])
     async with restate_server() as restate, ScriptedModel(script, pause=0.03) as model:
-        worker = Worker(restate, tmp_path, port, model)
-        await worker.start()
-        try:
-            await restate.register(f"http://127.0.0.1:{port}")
+        worker = Worker(restate, tmp_path, free_port(), model)
+        async with worker.running():
+            await restate.register(worker.url)
             yield worker
-        finally:
-            await worker.kill()
 
 
 def speaking(number: int) -> Callable[[Request], bool]:

@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import signal
-import socket
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,43 +14,17 @@ from interruptible.client import Receipt
 from interruptible.testing import Restate
 
 from .conftest import REPLAY, eventually, normal_mode
+from .process import Process, free_port
 
 pytestmark = pytest.mark.anyio
 
 
-class Worker:
+class Worker(Process):
     """A worker in a process of its own; see `worker.py`."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        self.folder, self.port = folder, port
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.server.worker", str(self.port), str(self.folder)
-        )
-
-        async def listens() -> bool:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            except OSError:
-                return False
-            writer.close()
-            await writer.wait_closed()
-            return True
-
-        await eventually(listens)
-
-    async def kill(self) -> None:
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGKILL)
-        await self._process.wait()
-
-    async def died(self) -> None:
-        await asyncio.wait_for(self._process.wait(), 30)
+        super().__init__("tests.server.worker", port, str(folder))
+        self.folder = folder
 
     def hold(self, step: str) -> None:
         (self.folder / f"hold {step}").touch()
@@ -77,16 +48,10 @@ class Worker:
 
 @pytest.fixture
 async def worker(restate_env: Restate, tmp_path: Path) -> AsyncIterator[Worker]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    worker = Worker(tmp_path, port)
-    await worker.start()
-    try:
+    worker = Worker(tmp_path, free_port())
+    async with worker.running():
         await restate_env.register(worker.url)
         yield worker
-    finally:
-        await worker.kill()
 
 
 @pytest.fixture

@@ -3,10 +3,6 @@
 import asyncio
 import json
 import random
-import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +15,7 @@ from interruptible.testing import Restate
 
 from .conftest import Deploy, Log, eventually, is_idle
 from .gated import RACES, Gated, finish, history, open_session, record, start, texts
+from .process import Process, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -269,39 +266,19 @@ async def test_a_message_that_arrives_as_the_window_ends_is_answered_once_and_in
         assert await history(session) == expected
 
 
-@asynccontextmanager
-async def quiet_worker(port: int, folder: Path) -> AsyncIterator[str]:
-    """A worker in a process of its own, which is killed at the end; see `quiet_worker.py`."""
-
-    async def listens() -> bool:
-        with closing(socket.socket()) as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    command = [sys.executable, "-m", "tests.server.quiet_worker", str(port), str(folder)]
-    process = await asyncio.create_subprocess_exec(*command)
-    try:
-        await eventually(listens)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        await process.wait()
-
-
 async def test_the_window_outlives_the_worker_and_the_server(
     restate_env: Restate, tmp_path: Path
 ) -> None:
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    worker = Process("tests.server.quiet_worker", free_port(), str(tmp_path))
     log = tmp_path / "log"
     session = Session(restate_env.client, "QuietAgent", "one")
-    async with quiet_worker(port, tmp_path) as url:
-        await restate_env.register(url)
+    async with worker.running():
+        await restate_env.register(worker.url)
         first, second = await burst(session, "a", "b")
         assert second == joined(first)
     assert not log.exists()
     await restate_env.restart(kill=True)
-    async with quiet_worker(port, tmp_path):
+    async with worker.running():
         assert (await session.attach(1))["status"] == "completed"
         assert await history(session) == ["a", "b", "answer"]
         assert [json.loads(line) for line in log.read_text().splitlines()] == [["begin", "a", "b"]]
