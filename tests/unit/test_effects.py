@@ -3,10 +3,10 @@
 import asyncio
 import copy
 import json
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
 import pytest
 from restate import TerminalError
@@ -28,7 +28,7 @@ from interruptible._cancellation import Interrupted, Watch
 from interruptible._outcome import Ending
 from interruptible._session import Live, Record, Steered, Step
 
-T = TypeVar("T")
+from .given import Given
 
 LARGE, TAIL = 4096, 8192
 """Bounds that are small, so that histories which outgrow them are."""
@@ -41,17 +41,6 @@ def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # -- A handler without a server. -------------------------------------------------------------------
-
-
-class Given(Generic[T]):
-    """What is awaited and there already; it need not be awaited at all."""
-
-    def __init__(self, value: T) -> None:
-        self.value = value
-
-    def __await__(self) -> Generator[None, None, T]:
-        return self.value
-        yield
 
 
 def as_json(value: Any) -> Any:

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
 import pytest
 import restate
@@ -16,18 +16,7 @@ from interruptible._outcome import Ending
 from interruptible._session import Live, Record, Steered
 from interruptible._types import Cause, Outcome
 
-T = TypeVar("T")
-
-
-class Given(Generic[T]):
-    """What is awaited and there already."""
-
-    def __init__(self, value: T) -> None:
-        self.value = value
-
-    def __await__(self) -> Generator[None, None, T]:
-        return self.value
-        yield
+from .given import Given
 
 
 class Working:
