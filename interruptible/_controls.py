@@ -26,7 +26,6 @@ from interruptible._types import (
 async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     """Work on the messages of a turn again, by default the last: it and all after it go."""
     turn = checked(turn_in, body)
-    time = _effects.clock(ctx)
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
     if turn is None:
         turn = (await _history.newest(ctx, record) if record is not None else None) or 1
@@ -37,7 +36,7 @@ async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     step = _session.regenerate(record, turn, merge=agent.merges)
     return {
         "turn": record.next,
-        "task_id": await _effects.take_in(agent, ctx, step, _history.asked(old[0]), time),
+        "task_id": await _effects.take_in(agent, ctx, step, _history.asked(old[0])),
         "status": "waiting" if record.live else "running",
         "interrupted": [x.turn for x in step.cancel],
         "discarded": _in_conversation(old),

@@ -5,7 +5,6 @@ invocation id of a new task; that one is shielded, as state set before a failure
 """
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final, Protocol, TypeVar
@@ -73,14 +72,6 @@ def new_record(ctx: ObjectContext) -> Record:
     return Record(epoch=f"{ctx.random().getrandbits(32):08x}")
 
 
-def clock(ctx: ObjectContext) -> RestateDurableFuture[int]:
-    """The time, in milliseconds since 1970, as a durable step.
-
-    `ctx.time()` needs a thread, of which users' steps that block may have taken all.
-    """
-    return ctx.run_typed("time", _time)
-
-
 def store(ctx: ObjectContext, record: Record) -> None:
     """Store the session's record."""
     ctx.set("session", _session.dump(record), serde=JSON)
@@ -99,7 +90,6 @@ async def take_in(
     ctx: ObjectContext,
     step: Step,
     messages: list[Message],
-    accepted_at: RestateDurableFuture[int],
 ) -> str:
     """Carry out a step that begins a turn with these messages; returns its task's id."""
     turn = step.dispatch
@@ -107,7 +97,7 @@ async def take_in(
     step, pages = await with_discarded(ctx, step)
     record = _history.begin(ctx, step.record, turn, messages)
     carry_out(ctx, step._replace(record=record), pages)
-    return await begin(agent, ctx, record, turn, messages, accepted_at)
+    return await begin(agent, ctx, record, turn, messages)
 
 
 def carry_out(
@@ -134,14 +124,13 @@ async def begin(
     record: Record,
     turn: int,
     messages: list[Message],
-    accepted_at: RestateDurableFuture[int],
 ) -> str:
-    """Send the task of a new turn and store its id, which is returned, and the time."""
+    """Send the task of a new turn and store its id, which is returned."""
     queued = any(x.cancelled is None for x in record.before(turn))  # it loads when it begins
     turns = None if queued else _history.at_hand(record, turn)
     handle = _dispatch(agent, ctx, record, turn, messages, turns)
     task_id = await shield(handle.invocation_id())
-    store(ctx, _session.dispatched(record, turn, task_id, await shield(accepted_at)))
+    store(ctx, _session.dispatched(record, turn, task_id))
     return task_id
 
 
@@ -218,10 +207,6 @@ async def recorded(ctx: ObjectSharedContext, record: Record | None, turn: int) -
 def send(ctx: AnyContext, agent: str, handler: str, body: Any) -> None:
     """Tell a handler of this session something, one-way."""
     ctx.generic_send(agent, handler, json.dumps(body).encode(), key=ctx.key())
-
-
-async def _time() -> int:
-    return int(time.time() * 1000)
 
 
 async def _find(agent: Settings, ctx: AnyContext, record: Record, turn: int) -> str:

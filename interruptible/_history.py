@@ -5,10 +5,14 @@ whoever has read the record has it. Once it outgrows its bound, settled turns mo
 sixteen, `page/<p>`, so that a long history is a few reads and a message costs the same in any. A
 turn that is large has a key of its own, `turn/<n>`, and only its number stands where it would. A
 steered message has one, `steered/<n>`, until its turn is settled.
+
+Pages and large turns are compressed: a long conversation goes to a task through Restate's log, and
+what it costs there is bytes.
 """
 
 import json
 import re
+import zlib
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, Protocol, cast
@@ -19,7 +23,19 @@ from restate.serde import JsonSerde, Serde
 from interruptible._session import Live, Record, Steered
 from interruptible._types import Message, TaskOutcome, Turn, output
 
+
+class _PackedSerde(Serde[Any]):
+    def serialize(self, obj: Any) -> bytes:
+        return zlib.compress(json.dumps(obj).encode(), level=1)
+
+    def deserialize(self, buf: bytes) -> Any:
+        return json.loads(zlib.decompress(buf))
+
+
 JSON: Final[Serde[Any]] = JsonSerde()
+PACKED: Final[Serde[Any]] = _PackedSerde()
+"""JSON, compressed by zlib: the same bytes in each attempt, as all workers of a deployment are of
+one build."""
 TURNS_PER_PAGE: Final = 16
 LARGE: Final = 8 * 1024
 """Bytes from which on a turn has a key of its own."""
@@ -41,15 +57,31 @@ class State(Protocol):
 
 
 class Stored:
-    """The values of a session's keys at one moment."""
+    """The values of a session's keys at one moment, as they are stored."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, bytes]) -> None:
         self._values = values
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> "Stored":
+        """The inverse of `pack`."""
+        header, _, rest = packed.partition(b"\n")
+        values: dict[str, bytes] = {}
+        start = 0
+        for key, size in json.loads(header):
+            values[key] = rest[start : start + size]
+            start += size
+        return cls(values)
+
+    def pack(self) -> bytes:
+        """All of it as bytes: first what there is of which length, then the values."""
+        header = json.dumps([[key, len(value)] for key, value in self._values.items()])
+        return b"\n".join((header.encode(), b"".join(self._values.values())))
 
     async def get(self, name: str, serde: Serde[Any]) -> Any:
         """The value of a key, or `None`."""
-        del serde
-        return self._values.get(name)
+        value = self._values.get(name)
+        return None if value is None else serde.deserialize(value)
 
 
 def is_ours(key: str) -> bool:
@@ -139,7 +171,7 @@ def adopt(ctx: ObjectContext, record: Record, turns: Sequence[Turn]) -> Record:
 def write(ctx: ObjectContext, pages: dict[str, list[Entry]]) -> None:
     """Write pages."""
     for key in sorted(pages):
-        ctx.set(key, pages[key], serde=JSON)
+        ctx.set(key, pages[key], serde=PACKED)
 
 
 async def settled_keys(ctx: ObjectContext, record: Record) -> list[str]:
@@ -243,6 +275,8 @@ def finish(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Turn:
         ended["error"] = outcome["error"]
     if "partial" in outcome:
         ended["partial"] = outcome["partial"]
+    if "accepted_at" in outcome:
+        ended["accepted_at"] = outcome["accepted_at"]
     return ended
 
 
@@ -304,7 +338,7 @@ def conversation(turns: Iterable[Turn], note: Note) -> list[Message]:
 def _kept(ctx: ObjectContext, turn: Turn) -> Entry:
     if _size(turn) <= LARGE:
         return turn
-    ctx.set(turn_key(turn["turn"]), turn, serde=JSON)
+    ctx.set(turn_key(turn["turn"]), turn, serde=PACKED)
     return _pointer(turn)
 
 
@@ -314,7 +348,7 @@ def _pointer(turn: Turn) -> int:
 
 async def _turns(ctx: State, entries: Sequence[Entry]) -> list[Turn]:
     """The turns that entries stand for, without those that are removed meanwhile."""
-    reading = [(x, ctx.get(turn_key(abs(x)), serde=JSON)) for x in entries if isinstance(x, int)]
+    reading = [(x, ctx.get(turn_key(abs(x)), serde=PACKED)) for x in entries if isinstance(x, int)]
     turns = [x for x in entries if not isinstance(x, int)]
     for x, large in reading:
         turn = cast("Turn | None", await large)
@@ -324,7 +358,7 @@ async def _turns(ctx: State, entries: Sequence[Entry]) -> list[Turn]:
 
 
 async def _pages(ctx: State, keys: Iterable[str]) -> dict[str, list[Entry]]:
-    reading = {key: ctx.get(key, serde=JSON) for key in sorted(keys)}
+    reading = {key: ctx.get(key, serde=PACKED) for key in sorted(keys)}
     return {key: list(await page or []) for key, page in reading.items()}
 
 
@@ -349,8 +383,6 @@ def _discarded(entry: Entry) -> Entry:
 
 def _of_live(turn: Turn, live: Live) -> Turn:
     turn = {**turn, "task_id": live.task_id}
-    if live.accepted_at is not None:
-        turn["accepted_at"] = live.accepted_at
     if live.cancelled is not None:
         turn["reason"] = live.cancelled
     return turn

@@ -1,6 +1,5 @@
 """The handlers of the agent's virtual object that every turn goes through."""
 
-import json
 from typing import Any
 
 from restate import ObjectContext, ObjectSharedContext, TerminalError
@@ -10,6 +9,7 @@ from interruptible import _effects, _history, _session
 from interruptible._effects import Settings, carry_out, checked, require
 from interruptible._history import JSON
 from interruptible._session import Live, Record
+from interruptible._task import clock
 from interruptible._types import (
     Cancelled,
     Message,
@@ -34,7 +34,6 @@ async def message(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
         allowed=agent.allowed_policies,
     )
     policy, merge = request.policy, agent.merges
-    time = _effects.clock(ctx)
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
     if record is None:
         record = _effects.new_record(ctx)
@@ -60,7 +59,7 @@ async def message(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
         return _steer(agent, ctx, step, request.message)
     receipt: Receipt = {
         "turn": step.dispatch,
-        "task_id": await _effects.take_in(agent, ctx, step, [request.message], time),
+        "task_id": await _effects.take_in(agent, ctx, step, [request.message]),
         "status": "waiting" if seen.live else "running",
         "interrupted": [x.turn for x in step.cancel],
     }
@@ -154,9 +153,9 @@ async def get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) -> St
 async def load(_: Settings, ctx: ObjectSharedContext, __: Any) -> bytes:
     """For a task: what is stored of the session, as it is stored, to be read by the task."""
     keys = [key for key in await ctx.state_keys() if _history.is_ours(key)]
-    stored = [(key, ctx.get(key, serde=BytesSerde())) for key in sorted(keys)]
-    fields = [json.dumps(key).encode() + b": " + (await value or b"null") for key, value in stored]
-    return b"{" + b", ".join(fields) + b"}"
+    reading = {key: ctx.get(key, serde=BytesSerde()) for key in sorted(keys)}
+    values = {key: await value for key, value in reading.items()}
+    return _history.Stored({key: value for key, value in values.items() if value}).pack()
 
 
 async def take(_: Settings, ctx: ObjectContext, body: Any) -> list[_history.Said]:
@@ -181,7 +180,7 @@ async def get_cause(_: Settings, ctx: ObjectSharedContext, body: Any) -> str:
 async def settle_turn(agent: Settings, ctx: ObjectContext, body: Settlement) -> None:
     """For a task: record a turn's outcome, in its own slot and once."""
     outcome = body["outcome"]
-    time = _effects.clock(ctx)
+    time = clock(ctx)
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
     if record is None:
         return
@@ -199,7 +198,7 @@ async def settle_turn(agent: Settings, ctx: ObjectContext, body: Settlement) -> 
             record = _history.begin(ctx, record, turn, begun)
         _effects.store(ctx, record)
         if turn is not None:
-            await _effects.begin(agent, ctx, record, turn, begun, time)
+            await _effects.begin(agent, ctx, record, turn, begun)
         if settling.heir is not None:
             _effects.send(ctx, agent.name, "recover", {"turn": settling.heir})
     for turn in body.get("ended", []):

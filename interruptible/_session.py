@@ -20,8 +20,6 @@ class Live(NamedTuple):
     """Why it was cancelled, once it is."""
     open: bool = False
     """Whether the messages of a burst still join it."""
-    accepted_at: int | None = None
-    """In milliseconds since 1970; `None` until its task's id is known."""
 
 
 class Steered(NamedTuple):
@@ -208,12 +206,9 @@ def regenerate(record: Record, first: int, *, merge: bool = False) -> Step:
     return _begin(step, open=merge)
 
 
-def dispatched(record: Record, turn: int, task_id: str, accepted_at: int | None = None) -> Record:
-    """The invocation id of a turn's task became known, and when the turn was accepted."""
-    live = (
-        x._replace(task_id=task_id, accepted_at=accepted_at) if x.turn == turn else x
-        for x in record.live
-    )
+def dispatched(record: Record, turn: int, task_id: str) -> Record:
+    """The invocation id of a turn's task became known."""
+    live = (x._replace(task_id=task_id) if x.turn == turn else x for x in record.live)
     return record._replace(live=tuple(live))
 
 

@@ -1,6 +1,7 @@
 """One task's life: wait for the predecessors, load the conversation, run, settle."""
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, Protocol, overload
@@ -255,7 +256,13 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
     """Work on one turn: its outcome is the outcome of this invocation."""
     with watching(ctx) as watch:
         work = _Work(body, ctx, watch, job)
+        accepted_at = clock(ctx)  # beside all else: only the report waits for it
         task: Task | None = None
+
+        async def conclude(outcome: TaskOutcome) -> None:
+            outcome["accepted_at"] = await shield(accepted_at)
+            settle(ctx, body.name, work.session, outcome, work.ended)
+
         try:
             task = await _begin(work, job)
             result = output(await body.run(ctx, task))
@@ -274,12 +281,12 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
                 end = not_ours(end)
                 outcome = work.outcome("failed")
                 outcome["error"] = end.message
-            settle(ctx, body.name, work.session, outcome, work.ended)
+            await conclude(outcome)
             attach_to(end, ctx, outcome)
             raise end from (None if end is error else error)
         work.put_out += result
         outcome = work.outcome("completed")
-        settle(ctx, body.name, work.session, outcome, work.ended)
+        await conclude(outcome)
         return outcome
 
 
@@ -298,6 +305,18 @@ async def _interrupted(work: _Work, task: Task | None, end: Interrupted) -> Task
 
 async def _partials(watch: Watch) -> list[str]:
     return watch.partials
+
+
+def clock(ctx: Context) -> RestateDurableFuture[int]:
+    """The time, in milliseconds since 1970, as a durable step.
+
+    `ctx.time()` needs a thread, of which users' steps that block may have taken all.
+    """
+    return ctx.run_typed("time", _time)
+
+
+async def _time() -> int:
+    return int(time.time() * 1000)
 
 
 def cancelled_signal(turn: int) -> str:
@@ -330,7 +349,7 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
         if at_hand is not None:
             loaded = _Loaded(at_hand)
         else:
-            loaded = await _read(json.loads(await (loading or load())), turn)
+            loaded = await _read(Stored.unpack(await (loading or load())), turn)
         if loaded.cancelled:
             raise Interrupted  # Restate is about to tell
         if queued and loaded.waiting:
@@ -365,10 +384,11 @@ class _Loaded(NamedTuple):
     """Whether this turn is cancelled by now."""
 
 
-async def _read(state: Mapping[str, Any], turn: int) -> _Loaded:
-    if "session" not in state:
+async def _read(stored: Stored, turn: int) -> _Loaded:
+    session = await stored.get("session", JSON)
+    if session is None:
         return _Loaded([])
-    stored, record = Stored(state), load_record(state["session"])
+    record = load_record(session)
     turns = await read(stored, record, range(1, turn), bare=True)
     return _Loaded(
         [x for x in turns if not x.get("discarded")],

@@ -1,13 +1,14 @@
 """Cancel, regenerate, rewind and reset, on a real server."""
 
 import asyncio
+import json
 import random
 from typing import Any
 
 import pytest
 from restate import ObjectContext, ObjectSharedContext, TerminalError
 
-from interruptible import Session, handler
+from interruptible import Session, _history, handler
 from interruptible.testing import Restate
 
 from .conftest import Deploy, Log, eventually, is_idle
@@ -387,9 +388,13 @@ async def test_reset_leaves_nothing_of_a_long_conversation_behind(
 
     async def kept() -> str:
         rows = await restate_env.query(
-            "SELECT value_utf8 FROM state WHERE service_name = 'LongResetAgent'"
+            "SELECT key, encode(value, 'hex') AS value FROM state "
+            "WHERE service_name = 'LongResetAgent'"
         )
-        return "".join(row["value_utf8"] for row in rows)
+        values = {row["key"]: bytes.fromhex(row["value"]) for row in rows}
+        pages = [x for x in values if x.startswith(("page/", "turn/"))]
+        unpacked = [json.dumps(_history.PACKED.deserialize(values.pop(x))) for x in pages]
+        return "".join([*unpacked, *(value.decode() for value in values.values())])
 
     before = await kept()
     assert all(text in before for text in ("message 0", "message 16", "answer 18", "large"))

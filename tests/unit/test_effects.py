@@ -48,6 +48,12 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+def as_stored(key: str, value: Any) -> bytes:
+    """The bytes of a key's value."""
+    serde = _history.PACKED if key.startswith(("page/", "turn/")) else _history.JSON
+    return serde.serialize(value)
+
+
 class Handling:
     """The context of a handler: it has a session's state, and notes what it is told to do."""
 
@@ -57,9 +63,7 @@ class Handling:
 
     def get(self, name: str, serde: Any) -> Given[Any]:
         value = self.state.get(name)
-        if isinstance(serde, BytesSerde):
-            return Given(json.dumps(value).encode())
-        return Given(as_json(value))
+        return Given(as_stored(name, value) if isinstance(serde, BytesSerde) else as_json(value))
 
     def set(self, name: str, value: Any, serde: Any) -> None:
         self.done.append((name, as_json(value)))
@@ -74,7 +78,7 @@ class Handling:
         return "key"
 
     def run_typed(self, name: str, action: Callable[[], Any]) -> Given[int]:
-        assert (name, action) == ("time", _effects._time)
+        assert (name, action) == ("time", _task._time)
         return Given(NOW)
 
     def random(self) -> Any:
@@ -104,7 +108,7 @@ AGENT = IdleAgent()
 
 
 NOW = 5_000
-ONE, TWO = Live(1, "inv-1", accepted_at=1), Live(2, "inv-2", accepted_at=2)
+ONE, TWO = Live(1, "inv-1"), Live(2, "inv-2")
 REPORTED = Ending({"turn": 0, "status": "completed", "messages": []}, reported=True)
 KILLED = Ending({"turn": 0, "status": "killed", "messages": []}, reported=False)
 
@@ -213,7 +217,7 @@ def live(turn: int) -> Any:
 
 def shown(x: Live) -> Any:
     """What is read of it."""
-    turn = {**live(x.turn), "task_id": x.task_id, "accepted_at": x.accepted_at}
+    turn = {**live(x.turn), "task_id": x.task_id}
     return turn if x.cancelled is None else {**turn, "reason": x.cancelled}
 
 
@@ -238,8 +242,7 @@ def after_message(lives: Sequence[Live], *messages: Any, tail: Sequence[Any] = B
 def with_task(record: Record) -> Record:
     """The session once the task of its newest turn is known."""
     *lives, new = record.live
-    new = new._replace(task_id="inv-new", accepted_at=NOW)
-    return record._replace(live=(*lives, new))
+    return record._replace(live=(*lives, new._replace(task_id="inv-new")))
 
 
 # -- A step of the rules. --------------------------------------------------------------------------
@@ -524,7 +527,7 @@ def test_what_is_to_join_a_burst_begins_one_where_nothing_is_open() -> None:
     superseding = {"debounce": QUIET, "burst": "supersede"}
     answer, done = handle(_object.message, {"content": "Hello"}, OPEN, **superseding)
     assert (answer["turn"], answer["interrupted"]) == (3, [1, 2])
-    assert done[-1][1]["live"][-1] == [3, "inv-new", None, False, NOW]
+    assert done[-1][1]["live"][-1] == [3, "inv-new", None, False]
 
 
 def test_a_task_whose_id_was_lost_is_sent_once_more_before_all_else_and_then_cancelled() -> None:
@@ -533,14 +536,12 @@ def test_a_task_whose_id_was_lost_is_sent_once_more_before_all_else_and_then_can
     one, two = cancel(record, "interrupted by turn 3", 1, 2)
     lives = (one, two._replace(task_id="inv-new"))
     after = after_message(lives, HELLO)
-    unknown = shown(lives[1])
-    del unknown["accepted_at"]  # it was killed before it stored that
     assert done == [
         dispatched(2, said("message 2"), after=[ONE]),
         "cancel inv-1",
         "cancel inv-new",
         stored(after),
-        dispatched(3, HELLO, after=lives, turns=[shown(one), unknown]),
+        dispatched(3, HELLO, after=lives, turns=[shown(x) for x in lives]),
         stored(with_task(after)),
     ]
 
@@ -713,26 +714,27 @@ def loaded_by(turn: int, record: Record | None, state: Mapping[str, Any]) -> Any
     """What a turn's task makes of what it loads."""
     answer, done = handle(_object.load, None, record, state=state)
     assert done == []
-    return asyncio.run(_task._read(json.loads(answer), turn))
+    return asyncio.run(_task._read(_history.Stored.unpack(answer), turn))
 
 
 def test_a_task_is_given_all_that_is_stored_as_it_is_and_nothing_of_a_users_own() -> None:
     state = {"page/0": [settled(1)], "turn/2": settled(2), **steered_state(1), "mine": "x", "a": 1}
     record = BUSY._replace(paged=True)
     answer, done = handle(_object.load, None, record, state=state)
-    assert json.loads(answer) == {
+    expected = {
         "page/0": [settled(1)],
-        "session": as_json(_session.dump(record)),
+        "session": _session.dump(record),
         "steered/1": said("steered 1"),
         "turn/2": settled(2),
     }
-    assert list(json.loads(answer)) == ["page/0", "session", "steered/1", "turn/2"]
+    stored = {key: as_stored(key, value) for key, value in expected.items()}
+    assert answer == _history.Stored(stored).pack()
     assert done == []
-    assert handle(_object.load, None, None, state={"mine": "x"}) == (b"{}", [])
+    assert handle(_object.load, None, None, state={"mine": "x"}) == (b"[]\n", [])
 
 
 def test_a_task_loads_the_turns_before_its_own_without_what_is_discarded_or_steered() -> None:
-    lives = (Live(3, "inv-3", "cancelled", accepted_at=3), Live(4, "inv-4", accepted_at=4))
+    lives = (Live(3, "inv-3", "cancelled"), Live(4, "inv-4"))
     record = Record(
         "epoch",
         6,
@@ -840,7 +842,8 @@ def test_a_task_is_told_why_it_was_cancelled(record: Record | None, turn: int, w
 def an_outcome(turn: int, **more: Any) -> Any:
     """The outcome of a turn that put out an answer."""
     messages = [put_out(f"answer {turn}")]
-    return {"turn": turn, "status": "completed", "messages": messages, **more}
+    outcome = {"turn": turn, "status": "completed", "messages": messages}
+    return {**outcome, "accepted_at": turn, **more}
 
 
 def steered_state(*numbers: int) -> dict[str, Any]:
@@ -895,7 +898,7 @@ def test_an_outcome_that_is_recorded_already_or_of_no_session_changes_nothing(
 
 
 def test_a_turn_that_was_seen_to_end_and_is_live_all_the_same_is_settled_by_somebody() -> None:
-    lives = (*BUSY.live, Live(4, "inv-4", accepted_at=4))
+    lives = (*BUSY.live, Live(4, "inv-4"))
     record = Record("epoch", 5, lives, tail=(*BUSY.tail, live(4)))
     settlement = {"outcome": an_outcome(4), "ended": [1, 3, 2]}
     _, done = handle(_object.settle_turn, settlement, record)
@@ -910,7 +913,6 @@ def test_a_task_that_reports_before_its_id_is_stored_has_it_on_record() -> None:
     record = BUSY._replace(live=(Live(1), TWO))
     _, done = handle(_object.settle_turn, {"outcome": an_outcome(1)}, record)
     one = now_settled(1, task_id="inv-new")
-    del one["accepted_at"]
     assert done == [dispatched(1, said("message 1")), stored(one_settled(one))]
 
 
@@ -1290,7 +1292,7 @@ def test_a_new_session_stores_the_turns_that_it_is_given_and_then_its_record() -
 def test_the_record_of_the_turns_is_paged_from_the_newest_on(
     body: Any, turns: list[int], before: int | None
 ) -> None:
-    four = Live(4, "inv-4", accepted_at=4)
+    four = Live(4, "inv-4")
     steered = (Steered(1, 4, 5),)
     record = Record("epoch", 5, (four,), steered, (TURNS[2], live(4)), paged=True)
     state = {"page/0": had(2)[:2], **steered_state(1)}

@@ -865,7 +865,7 @@ def test_a_record_is_stored_in_this_form_for_as_long_as_its_version_stays() -> N
     record = Record(
         "e1",
         4,
-        (Live(2, "inv-2", "interrupted by turn 3", accepted_at=1000), Live(3, open=True)),
+        (Live(2, "inv-2", "interrupted by turn 3"), Live(3, open=True)),
         (Steered(1, 2, 3, taken=True), Steered(2, 3, 4, joined=True)),
         ({"turn": 1, "status": "completed", "input": [], "messages": []}, -2, 3),
         paged=True,
@@ -876,8 +876,8 @@ def test_a_record_is_stored_in_this_form_for_as_long_as_its_version_stays() -> N
         "epoch": "e1",
         "next": 4,
         "live": [
-            [2, "inv-2", "interrupted by turn 3", False, 1000],
-            [3, None, None, True, None],
+            [2, "inv-2", "interrupted by turn 3", False],
+            [3, None, None, True],
         ],
         "steered": [[1, 2, 3, True, False], [2, 3, 4, False, True]],
         "tail": [{"turn": 1, "status": "completed", "input": [], "messages": []}, -2, 3],
@@ -991,15 +991,11 @@ def test_any_other_message_is_taken_in(record: Record, policy: str, wish: dict[s
     assert _session.refusal(record, policy, **wish) is None
 
 
-def test_the_id_of_a_task_is_stored_with_the_time_of_its_message_at_its_own_turn() -> None:
-    record = Record("e", 4, (Live(2, open=True), Live(3, "inv-3", "cancelled", accepted_at=5)))
-    known = Live(2, "inv-2", open=True, accepted_at=7)
-    assert _session.dispatched(record, 2, "inv-2", 7) == record._replace(
-        live=(known, record.live[1])
-    )
-    # One that was lost is found; the time of its message is not.
-    assert _session.dispatched(record, 2, "inv-2").live[0].accepted_at is None
-    assert _session.dispatched(record, 1, "inv-1", 7) == record
+def test_the_id_of_a_task_is_stored_at_its_own_turn() -> None:
+    record = Record("e", 4, (Live(2, open=True), Live(3, "inv-3", "cancelled")))
+    known = Live(2, "inv-2", open=True)
+    assert _session.dispatched(record, 2, "inv-2") == record._replace(live=(known, record.live[1]))
+    assert _session.dispatched(record, 1, "inv-1") == record
 
 
 def test_a_reason_is_kept_with_what_a_cancel_takes_and_with_nothing_else() -> None:

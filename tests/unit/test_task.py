@@ -11,7 +11,16 @@ import pytest
 import restate
 from restate import TerminalError
 
-from interruptible import Interrupted, Task, Turn, _cancellation, _delegate, _session, _task
+from interruptible import (
+    Interrupted,
+    Task,
+    Turn,
+    _cancellation,
+    _delegate,
+    _history,
+    _session,
+    _task,
+)
 from interruptible._outcome import Ending
 from interruptible._session import Live, Record, Steered
 from interruptible._types import Cause, Outcome
@@ -31,7 +40,8 @@ class Working:
 
     def generic_call(self, service: str, handler: str, arg: bytes, *, key: str) -> Given[bytes]:
         self.done.append((service, handler, json.loads(arg) if arg else None, key))
-        return Given(json.dumps(self.answers.pop(0)).encode())
+        answer = self.answers.pop(0)
+        return Given(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
 
     def generic_send(self, service: str, handler: str, arg: bytes, **options: Any) -> Any:
         self.done.append((service, handler, json.loads(arg), options))
@@ -361,7 +371,7 @@ def a_turn(number: int, **more: Any) -> Any:
 
 def loaded(
     *turns: Any, steered: Sequence[Any] = (), waiting: bool = False, cancelled: str | None = None
-) -> dict[str, Any]:
+) -> bytes:
     """What is stored of the session: these turns, and the one that begins."""
     live = [
         Live(x["turn"], f"inv-{x['turn']}", x.get("reason"))
@@ -373,7 +383,8 @@ def loaded(
     stored += [(Steered(9, 3, 4), said("waits"))] if waiting else []
     record = Record("epoch", 4, (*live, own), tuple(x for x, _ in stored), turns)
     messages = {f"steered/{x.number}": message for x, message in stored}
-    return {"session": _session.dump(record), **messages}
+    state = {"session": _session.dump(record), **messages}
+    return _history.Stored({x: json.dumps(state[x]).encode() for x in state}).pack()
 
 
 def all_that_was_said(turns: Sequence[Turn]) -> list[Any]:
