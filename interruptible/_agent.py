@@ -23,6 +23,13 @@ Run = Callable[[Context, Task], Awaitable[Output]]
 
 _HANDLER: Final = "_interruptible_handler"
 _SHARED: Final[dict[str, Any]] = {"kind": "shared"}
+# What these have read is not kept: it would be the whole history, once for each time. Not for what
+# is sent and attached to, as `get_cause` and `attach`: that has to be kept.
+_READS: Final[dict[str, Any]] = {
+    **_SHARED,
+    "journal_retention": timedelta(0),
+    "idempotency_retention": timedelta(0),
+}
 _EAGER: Final[dict[str, Any]] = {"enable_lazy_state": False}
 _PRIVATE: Final[dict[str, Any]] = {"ingress_private": True}
 
@@ -223,10 +230,10 @@ class Agent:
         self.cancel = add("cancel", _object.cancel, s.CANCEL_IN, s.CANCELLED)
         self.attach = add("attach", _object.attach, s.ATTACH_IN, s.OUTCOME, **_SHARED)
         self.get_history = add(
-            "get_history", _object.get_history, s.NOTHING_IN, s.HISTORY, **_SHARED, **_EAGER
+            "get_history", _object.get_history, s.NOTHING_IN, s.HISTORY, **_READS, **_EAGER
         )
-        self.get_status = add("get_status", _object.get_status, s.NOTHING_IN, s.STATUS, **_SHARED)
-        self.get_turns = add("get_turns", _controls.get_turns, s.TURNS_IN, s.TURNS, **_SHARED)
+        self.get_status = add("get_status", _object.get_status, s.NOTHING_IN, s.STATUS, **_READS)
+        self.get_turns = add("get_turns", _controls.get_turns, s.TURNS_IN, s.TURNS, **_READS)
         self.regenerate = add("regenerate", _controls.regenerate, s.REGENERATE_IN, s.RECEIPT)
         self.rewind = add("rewind", _controls.rewind, s.REWIND_IN, s.REWOUND)
         self.reset = add("reset", _controls.reset, s.RESET_IN, s.CANCELLED)
@@ -236,7 +243,7 @@ class Agent:
         add("adopt", _controls.adopt, **_PRIVATE)
         add("recover", _object.recover, **_SHARED, **_PRIVATE)
         add("get_cause", _object.get_cause, **_SHARED, **_PRIVATE)
-        add("load", _object.load, **_SHARED, **_EAGER, **_PRIVATE, output_serde=BytesSerde())
+        add("load", _object.load, **_READS, **_EAGER, **_PRIVATE, output_serde=BytesSerde())
         for name, method in self._handlers.items():
             options = dict(getattr(method, _HANDLER))
             added = self._object.handler(name=options.pop("name") or name, **options)

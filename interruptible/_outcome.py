@@ -75,4 +75,5 @@ def settle(
 
 def plain(outcome: TaskOutcome) -> Outcome:
     """The outcome without what only the object needs to know."""
-    return cast("Outcome", {name: value for name, value in outcome.items() if name != "taken"})
+    names = Outcome.__annotations__
+    return cast("Outcome", {name: value for name, value in outcome.items() if name in names})

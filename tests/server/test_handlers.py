@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-import random
+import secrets
 from datetime import timedelta
 from typing import Any
 
@@ -249,6 +249,33 @@ async def test_an_invocation_that_restate_has_forgotten_leaves_nobody_waiting(
         assert (await session.ask("next"))["status"] == "completed"
     assert (await session.attach(1))["status"] == "killed"
     await eventually(lambda: is_idle(session))
+
+
+async def test_of_what_is_only_read_restate_keeps_no_journal(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    @agent(name="ReadAgent")
+    async def read(ctx: Context, task: Task) -> str:
+        return secrets.token_hex(15_000)  # so that a later turn has to load it
+
+    await deploy(read)
+    session = Session(restate_env.client, read, "one")
+    for _ in range(2):
+        await session.ask("more")
+    await session.history()
+    await session.turns()
+    await session.status()
+
+    async def without_the_reads() -> bool:
+        rows = await restate_env.invocations("target_service_name IN ('ReadAgent', 'ReadTask')")
+        return {x["target_handler_name"] for x in rows} == {
+            "message",
+            "run_task",
+            "settle",
+            "attach",
+        }
+
+    await eventually(without_the_reads)
 
 
 async def test_a_report_that_goes_missing_is_made_up_for_by_the_next_turn(
@@ -530,7 +557,7 @@ async def test_a_large_turn_stays_out_of_its_page_and_in_its_place(
 
     await deploy(large)
     session = Session(restate_env.client, large, "one")
-    said = ["a", random.Random(1).randbytes(50_000).hex(), "c"]
+    said = ["a", secrets.token_hex(50_000), "c"]
     for text in said:
         await session.ask(text)
     expected = [t for text in said for t in (text, text.upper())]

@@ -152,12 +152,12 @@ async def test_a_message_that_joins_hides_none_that_joined_an_earlier_turn(
     session, stage = Session(restate_env.client, agent, "one"), agent.stage("one")
     assert [(await session.send(text))["turn"] for text in ("m1 slow", "m2")] == [1, 1]
     await asyncio.wait_for(stage.until(lambda: 1 in stage.at), 30)
-    await session.send("m3")
+    task = (await session.send("m3"))["task_id"]
     if REPLAY:
         stage.stopped.add(1)
         stage.change()
-    load = "target_service_name = 'ScriptJoinAgent' AND target_handler_name = 'load'"
-    await eventually(lambda: restate_env.invocations(f"{load} AND status = 'completed'"))
+    loaded = f"SELECT 1 FROM sys_journal WHERE id = '{task}' AND entry_type = 'Notification: Call'"  # noqa: S608
+    await eventually(lambda: restate_env.query(loaded))
     await asyncio.wait_for(stage.until(lambda: 1 in stage.cleaning), 30)
     stage.let_go.add(1)
     stage.change()

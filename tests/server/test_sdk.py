@@ -264,7 +264,7 @@ async def test_lazy_and_eager_state_are_what_each_handler_needs(
     await session.ask("two")  # the conversation is at hand
     await session.ask("x" * 10_000)
     await session.ask("three")  # it has to be loaded
-    await session.history()
+    await session.fork("two")
     sql = (
         "SELECT i.target_handler_name AS name, j.entry_type AS entry FROM sys_journal j "
         "JOIN sys_invocation i ON i.id = j.id WHERE i.target_service_name = 'StateAgent' "
@@ -274,7 +274,7 @@ async def test_lazy_and_eager_state_are_what_each_handler_needs(
     lazy = {name for name, entry in reads if entry == "Command: GetLazyState"}
     eager = {name for name, entry in reads if entry == "Command: GetEagerState"}
     assert {"message", "settle", "attach"} <= lazy
-    assert eager == {"load", "get_history"}
+    assert eager == {"fork"}  # `load` and `get_history`, too; but no journal is kept of them
 
 
 async def test_side_by_side_awaits_survive_a_shielded_one_in_another_branch(
