@@ -1,0 +1,102 @@
+"""The agent in a terminal; with `--worker`, a talk with one that runs already."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import restate
+from restate import RestateClient
+
+from examples.coding_agent.__main__ import the_model
+from examples.coding_agent.agent import CodingAgent, make_app
+from examples.coding_agent.chat import view
+from examples.coding_agent.chat.screen import Screen
+from examples.coding_agent.chat.talk import Talk
+from interruptible.testing import restate_server, serve
+
+TOLD = """
+A coding agent in your terminal. Ctrl-D ends it; then its conversation is gone.
+
+  model       {model}
+  workspaces  {root}
+  Restate UI  {ui}/ui/
+"""
+
+
+async def main(options: argparse.Namespace) -> None:
+    """Start what is needed, talk until Ctrl-D or a signal, and stop what was started."""
+    logging.lastResort = None  # it would write into the screen; what fails is in Restate's UI, too
+    here = asyncio.current_task()
+    assert here  # noqa: S101 - for the type checker
+    _at_a_signal(here.cancel)
+    async with AsyncExitStack() as stack:
+        if options.worker:
+            client = await stack.enter_async_context(restate.create_client(options.ingress))
+            worker, label = options.worker, f"{options.session}, at {options.ingress}"
+        else:
+            client, worker, label = await _everything(stack, options.root)
+            _at_a_signal(
+                here.cancel
+            )  # again: restate-sdk takes SIGTERM as it serves its first request
+        talk = Talk(client, worker.rstrip("/"), options.agent, options.session)
+        talk.screen = screen = Screen(
+            live=talk.live_rows,
+            rule=lambda width: view.rule(label, width),
+            status=talk.status_row,
+            enter=talk.enter,
+            stop=talk.stop,
+        )
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, screen.interrupted)
+        await talk.run(screen.run())
+    busy = talk.conversation.record.status["status"] == "running"
+    if options.worker and busy:
+        print("The agent goes on. Open this again to see what it does.")
+
+
+def _at_a_signal(end: Callable[[], object]) -> None:
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(signum, end)
+
+
+async def _everything(stack: AsyncExitStack, root: Path | None) -> tuple[RestateClient, str, str]:
+    """Restate, a worker and a model; says what they are."""
+    print("starting Restate …", flush=True)
+    if root is None:
+        folder = tempfile.TemporaryDirectory(prefix="coding-agent-", ignore_cleanup_errors=True)
+        root = Path(stack.enter_context(folder))
+    model, label = await stack.enter_async_context(the_model())
+    worker = await stack.enter_async_context(serve(make_app(CodingAgent(root, model))))
+    server = await stack.enter_async_context(restate_server())
+    await server.register(worker)
+    print(TOLD.format(model=label, root=root, ui=server.admin_url))
+    return server.client, worker, label
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.coding_agent.chat", description=__doc__
+    )
+    parser.add_argument("--session", default="main", help="its key (default: %(default)s)")
+    parser.add_argument("--root", type=Path, help="the folder of all workspaces")
+    alone = parser.add_argument_group("a talk with an agent that runs already")
+    alone.add_argument("--worker", help="its worker's URL, for the live stream")
+    alone.add_argument("--ingress", default="http://localhost:8080", help="Restate's ingress")
+    alone.add_argument("--agent", default="CodingAgent", help="its name (default: %(default)s)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    chosen = _options()
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        sys.exit("This needs a terminal. Without one, see: python -m examples.coding_agent --help")
+    with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):  # by a signal
+        asyncio.run(main(chosen))
