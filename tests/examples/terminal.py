@@ -14,7 +14,11 @@ import pyte
 
 SECONDS = 30
 # The terminal is to be the program's own: what is typed is for it, and so is the hang-up.
-OWN = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+OWN = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
 class Terminal:
@@ -122,7 +126,7 @@ async def terminal(
     asyncio.get_running_loop().add_reader(ours, shown._read)
     try:
         shown.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", OWN, sys.executable, "-m", *command),
+            *(sys.executable, "-c", OWN, "-m", *command),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

@@ -23,14 +23,6 @@ from examples.coding_agent.chat.screen import Screen
 from examples.coding_agent.chat.talk import Talk
 from interruptible.testing import restate_server, serve
 
-TOLD = """
-A coding agent in your terminal. Ctrl-D ends it; then its conversation is gone.
-
-  model       {model}
-  workspaces  {root}
-  Restate UI  {ui}/ui/
-"""
-
 
 async def main(options: argparse.Namespace) -> None:
     """Start what is needed, talk until Ctrl-D or a signal, and stop what was started."""
@@ -43,7 +35,8 @@ async def main(options: argparse.Namespace) -> None:
             client = await stack.enter_async_context(restate.create_client(options.ingress))
             worker, label = options.worker, f"{options.session}, at {options.ingress}"
         else:
-            client, worker, label = await _everything(stack, options.root)
+            client, worker, facts = await _everything(stack, options.root)
+            label = facts["model"]
             _at_a_signal(
                 here.cancel
             )  # again: restate-sdk takes SIGTERM as it serves its first request
@@ -55,6 +48,8 @@ async def main(options: argparse.Namespace) -> None:
             enter=talk.enter,
             stop=talk.stop,
         )
+        if not options.worker:
+            screen.print(view.greeting(facts, screen.width))
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, screen.interrupted)
         await talk.run(screen.run())
     busy = talk.conversation.record.status["status"] == "running"
@@ -67,8 +62,10 @@ def _at_a_signal(end: Callable[[], object]) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, end)
 
 
-async def _everything(stack: AsyncExitStack, root: Path | None) -> tuple[RestateClient, str, str]:
-    """Restate, a worker and a model; says what they are."""
+async def _everything(
+    stack: AsyncExitStack, root: Path | None
+) -> tuple[RestateClient, str, dict[str, str]]:
+    """Restate, a worker and a model; and what to tell of them."""
     print("starting Restate …", flush=True)
     if root is None:
         folder = tempfile.TemporaryDirectory(prefix="coding-agent-", ignore_cleanup_errors=True)
@@ -77,8 +74,8 @@ async def _everything(stack: AsyncExitStack, root: Path | None) -> tuple[Restate
     worker = await stack.enter_async_context(serve(make_app(CodingAgent(root, model))))
     server = await stack.enter_async_context(restate_server())
     await server.register(worker)
-    print(TOLD.format(model=label, root=root, ui=server.admin_url))
-    return server.client, worker, label
+    facts = {"model": label, "workspaces": str(root), "Restate UI": f"{server.admin_url}/ui/"}
+    return server.client, worker, facts
 
 
 def _options() -> argparse.Namespace:

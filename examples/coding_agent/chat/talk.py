@@ -112,7 +112,7 @@ class Talk:
             self.trouble = order
             return True
         if order.what == "help":
-            self.screen.print([*([("class:hint", f"  {x}")] for x in view.HELP.split("\n")), []])
+            self.screen.print(view.columns(view.HELP, self.screen.width))
         elif order.what == "quit":
             self.screen.close()
         else:

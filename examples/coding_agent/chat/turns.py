@@ -277,7 +277,7 @@ class Live:
             item.state, item.text = "at work", ""
             self.doing = f"runs {event['name']}"
         elif state == "waits":
-            item.state, self.doing = "waits", "waits for your yes"
+            item.state, self.doing = "waits", "asks you"
         elif state == "ends":
             item.state, item.text = result_state(item.name, event["text"]), event["text"]
         else:

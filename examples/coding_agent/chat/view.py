@@ -6,11 +6,12 @@ where it is broken into rows; so nothing that a model says can pass for a row th
     ❯ a message            ✓ a call that went well     │ what a command printed
     + a message steered    ✗ one that failed           ╌ a note; what was cut off
       what the model said  ● one at work               ■ how the turn ended
-"""
+"""  # noqa: RUF002 - the first of them is what shells have
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -30,22 +31,42 @@ from examples.coding_agent.chat.turns import (
 Row = list[tuple[str, str]]
 """Pieces of text, each with its style."""
 
-PROMPT = "❯ "  # noqa: RUF001 - what shells have
+PROMPT = "❯ "  # noqa: RUF001
 MOST_ASKED = 8  # rows of a command that waits for a yes
 PRINTED = 6  # rows of what a command printed
 MARKS = {"at work": "●", "waits": "?", "done": "✓", "failed": "✗", "cut off": "╌"}
 FATES = {"waits": "○", "stops": "◌"}
-HELP = """\
-Enter            sends; what is at work is interrupted
-+text            adds text to what is at work, which goes on
->text            queues text behind what is at work
-y, n             answers a command that waits for your yes
-Esc, Ctrl-C      stops all that is at work; also /stop, and /stop 3 for one turn
-/again           has the newest turn answered again; also /again 3
-/back            takes the newest turn back, and its files; also /back 3, with all after it
-/diff            shows what the newest turn has done to the files; also /diff 3
-/quit, Ctrl-D    ends this program
-Alt-Enter begins a new line. A space in front sends +, > or / as it stands."""
+HELP = {
+    "Enter": "sends; what is at work is interrupted",
+    "+text": "adds text to what is at work, which goes on",
+    ">text": "queues text behind what is at work",
+    "y, n": "answers a command that waits for your yes",
+    "Esc, Ctrl-C": "stops all that is at work; also /stop, or /stop 3 for one turn",
+    "/again": "has the newest turn answered again; also /again 3",
+    "/back": "takes the newest turn back, and its files; also /back 3, with all after it",
+    "/diff": "shows what the newest turn has done to the files; also /diff 3",
+    "/quit, Ctrl-D": "ends this program",
+    "Alt-Enter": "begins a new line",
+    "a space": "in front sends +, > or / as it stands",
+}
+
+
+def greeting(facts: Mapping[str, str], width: int) -> list[Row]:
+    """What there is to know at the beginning."""
+    words = "A coding agent in your terminal. Ctrl-D ends it; then its conversation is gone."
+    rows: list[Row] = [[], *([("class:user", row)] for row in wrap(words, width)), []]
+    return [*rows, *columns(facts, width)]
+
+
+def columns(facts: Mapping[str, str], width: int) -> list[Row]:
+    """Names, and what there is to say to each."""
+    wide = max(map(len, facts)) + 2
+    rows: list[Row] = []
+    for name, fact in facts.items():
+        first, *rest = wrap(plain(fact), max(width - 2 - wide, 12))
+        rows.append([("class:hint", f"  {name:<{wide}}"), ("", first)])
+        rows += [[("", f"{'':{wide + 2}}{row}")] for row in rest]
+    return [*rows, []]
 
 
 def news_rows(news: News, width: int) -> list[Row]:
@@ -105,9 +126,10 @@ def note(text: str, width: int) -> Row:
 
 def tool_row(item: Item, width: int) -> Row:
     """One call, and its state."""
-    state = cut(state_of(item), max(width // 2 - 4, 10))
     what = f"{line(item.name)} {line(argument_of(item.arguments))}".rstrip()
-    what = cut(what, max(width - 2 - cells(state) - 3, 6))
+    room = max(width - 5, 2)
+    state = cut(state_of(item), max(room // 2, room - cells(what)))
+    what = cut(what, room - cells(state))
     style = f"class:{item.state.replace(' ', '-')}"
     return [(style, f"{MARKS[item.state]} "), ("class:tool", what), (style, f" · {state}")]
 
@@ -115,14 +137,23 @@ def tool_row(item: Item, width: int) -> Row:
 def state_of(item: Item) -> str:
     """The state of a call, in words."""
     if item.state == "waits":
-        return "waits for your yes"
+        return "asks you"
     if item.state in ("at work", "cut off"):
         return item.state
     first, _, rest = item.text.partition("\n")
     if first.startswith("["):
-        return line(first).strip("[].")
+        return short(line(first).strip("[]."))
     lines = len(rest.split("\n")) + 1 if rest else 1
     return f"{lines} line{'s' if lines > 1 else ''}"
+
+
+def short(result: str) -> str:
+    """A result without what the row of its call says already."""
+    if found := re.match(r"Exit code (-?\d+) after ([\d.]+ s)(.*)", result):
+        return f"exit {found[1]}, {found[2]}{found[3]}"
+    if found := re.match(r"(Wrote|Overwrote|Edited) [^,]*(, \d+ lines)?$", result):
+        return f"{found[1].lower()}{found[2] or ''}"
+    return result
 
 
 def argument_of(arguments: str) -> str:
@@ -159,7 +190,8 @@ def diff_rows(answer: Mapping[str, Any], width: int) -> list[Row]:
     ]
     styles = {"+": "class:done", "-": "class:failed", "@": "class:cut"}
     lines = plain(answer["diff"]).strip("\n").split("\n")
-    rows += [[(styles.get(x[:1], "class:printed"), cut(f"  {x}", width))] for x in lines]
+    for each in lines:
+        rows += said("  ", styles.get(each[:1], "class:printed"), each, width)
     return [*rows, []]
 
 
