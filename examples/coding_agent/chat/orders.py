@@ -26,10 +26,12 @@ class Order(NamedTuple):
 def read(typed: str) -> Order | str:
     """What a typed line means, or what is wrong with it."""
     if typed.startswith("/"):
-        found = re.fullmatch(r"/(\w+)(?:\s+(\d{1,15}))?\s*", typed)
-        if found is None or found[1] not in COMMANDS:
-            return f"There is no {typed.split(maxsplit=1)[0]}; /help says what there is."
-        return Order(found[1], turn=int(found[2]) if found[2] else None)
+        name, _, turn = typed[1:].strip().partition(" ")
+        if name not in COMMANDS:
+            return f"There is no /{name}; /help says what there is."
+        if not re.fullmatch(r"\d{0,15}", turn.strip(), re.ASCII):
+            return f"/{name} takes the number of a turn, or nothing."
+        return Order(name, turn=int(turn) if turn else None)
     if typed[:1] in POLICIES:
         if not typed[1:].strip():
             return f"There is no message after {typed[0]}."

@@ -3,10 +3,10 @@
 The first two cells of a row are this program's own. What others have said begins after them, also
 where it is broken into rows; so nothing that a model says can pass for a row that says what it did.
 
-    ❯ a message            ✓ a call that went well     │ what a command printed
+    » a message            ✓ a call that went well     │ what a command printed
     + a message steered    ✗ one that failed           ╌ a note; what was cut off
       what the model said  ● one at work               ■ how the turn ended
-"""  # noqa: RUF002 - the first of them is what shells have
+"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from examples.coding_agent.chat.turns import (
 Row = list[tuple[str, str]]
 """Pieces of text, each with its style."""
 
-PROMPT = "❯ "  # noqa: RUF001
+PROMPT = "» "
 MOST_ASKED = 8  # rows of a command that waits for a yes
 PRINTED = 6  # rows of what a command printed
 MARKS = {"at work": "●", "waits": "?", "done": "✓", "failed": "✗", "cut off": "╌"}
@@ -128,7 +128,7 @@ def tool_row(item: Item, width: int) -> Row:
     """One call, and its state."""
     what = f"{line(item.name)} {line(argument_of(item.arguments))}".rstrip()
     room = max(width - 5, 2)
-    state = cut(state_of(item), max(room // 2, room - cells(what)))
+    state = cut(state_of(item), max(room * 3 // 5, room - cells(what)))
     what = cut(what, room - cells(state))
     style = f"class:{item.state.replace(' ', '-')}"
     return [(style, f"{MARKS[item.state]} "), ("class:tool", what), (style, f" · {state}")]
