@@ -381,6 +381,8 @@ def test_the_line_below_the_prompt_says_what_the_keys_do_now() -> None:
     ],
 )
 def test_what_a_line_means(typed: str, order: Any) -> None:
+    if isinstance(order, Order):
+        order = order._replace(typed=typed)
     assert orders.read(typed) == order
 
 

@@ -8,20 +8,15 @@ import contextlib
 import logging
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import restate
-from restate import RestateClient
 
-from examples.coding_agent.__main__ import the_model
-from examples.coding_agent.agent import CodingAgent, make_app
 from examples.coding_agent.chat import view
 from examples.coding_agent.chat.screen import Screen
 from examples.coding_agent.chat.talk import Talk
-from interruptible.testing import restate_server, serve
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -35,11 +30,12 @@ async def main(options: argparse.Namespace) -> None:
             client = await stack.enter_async_context(restate.create_client(options.ingress))
             worker, label = options.worker, f"{options.session}, at {options.ingress}"
         else:
-            client, worker, facts = await _everything(stack, options.root)
+            print("starting Restate …", flush=True)
+            from examples.coding_agent.chat.beside import everything  # noqa: PLC0415 - it is slow
+
+            client, worker, facts = await everything(stack, options.root)
             label = facts["model"]
-            _at_a_signal(
-                here.cancel
-            )  # again: restate-sdk takes SIGTERM as it serves its first request
+            _at_a_signal(here.cancel)  # again: restate-sdk takes SIGTERM when it serves first
         talk = Talk(client, worker.rstrip("/"), options.agent, options.session)
         talk.screen = screen = Screen(
             live=talk.live_rows,
@@ -60,22 +56,6 @@ async def main(options: argparse.Namespace) -> None:
 def _at_a_signal(end: Callable[[], object]) -> None:
     for signum in (signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(signum, end)
-
-
-async def _everything(
-    stack: AsyncExitStack, root: Path | None
-) -> tuple[RestateClient, str, dict[str, str]]:
-    """Restate, a worker and a model; and what to tell of them."""
-    print("starting Restate …", flush=True)
-    if root is None:
-        folder = tempfile.TemporaryDirectory(prefix="coding-agent-", ignore_cleanup_errors=True)
-        root = Path(stack.enter_context(folder))
-    model, label = await stack.enter_async_context(the_model())
-    worker = await stack.enter_async_context(serve(make_app(CodingAgent(root, model))))
-    server = await stack.enter_async_context(restate_server())
-    await server.register(worker)
-    facts = {"model": label, "workspaces": str(root), "Restate UI": f"{server.admin_url}/ui/"}
-    return server.client, worker, facts
 
 
 def _options() -> argparse.Namespace:

@@ -16,11 +16,13 @@ class Order(NamedTuple):
         what: The command, or `interrupt`, `steer` or `queue`.
         text: The message.
         turn: The turn that a command is about, if it names one.
+        typed: The line as it was typed.
     """
 
     what: str
     text: str = ""
     turn: int | None = None
+    typed: str = ""
 
 
 def read(typed: str) -> Order | str:
@@ -31,12 +33,12 @@ def read(typed: str) -> Order | str:
             return f"There is no /{name}; /help says what there is."
         if not re.fullmatch(r"\d{0,15}", turn.strip(), re.ASCII):
             return f"/{name} takes the number of a turn, or nothing."
-        return Order(name, turn=int(turn) if turn else None)
+        return Order(name, turn=int(turn) if turn else None, typed=typed)
     if typed[:1] in POLICIES:
         if not typed[1:].strip():
             return f"There is no message after {typed[0]}."
-        return Order(POLICIES[typed[0]], typed[1:].strip())
-    return Order("interrupt", typed.strip())
+        return Order(POLICIES[typed[0]], typed[1:].strip(), typed=typed)
+    return Order("interrupt", typed.strip(), typed=typed)
 
 
 def answer(typed: str) -> bool | None:

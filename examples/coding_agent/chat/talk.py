@@ -170,7 +170,7 @@ class Talk:
             except TerminalError as error:
                 self.trouble = error.message
                 if isinstance(order, Order) and order.text:
-                    self.screen.put_back(order.text)
+                    self.screen.put_back(order.typed)
             await self._patiently(self._read)
             if isinstance(order, Order) and order.text:
                 self.unsent.remove(order.text)
