@@ -31,6 +31,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.styles import Style
 
+from examples.coding_agent.chat.text import wrap
 from examples.coding_agent.chat.view import PROMPT, Row
 
 MOST_TYPED = 8  # rows of the prompt
@@ -117,7 +118,8 @@ class Screen:
         if self._app.is_running:
             self._app.renderer.erase()
         pieces: StyleAndTextTuples = [x for row in rows for x in [*row, ("", "\n")]]
-        print_formatted_text(self._app.output, pieces, STYLE)
+        with contextlib.suppress(OSError):  # the terminal is gone
+            print_formatted_text(self._app.output, pieces, STYLE)
         self._app.invalidate()
 
     def put_back(self, text: str) -> None:
@@ -129,7 +131,8 @@ class Screen:
     # -- how -------------------------------------------------------------------------------------
 
     def _measure(self) -> None:
-        room = _size().rows - 3 - min(self._typed.document.line_count, MOST_TYPED)
+        typed = len(wrap(self._typed.text, self.width - 1))
+        room = _size().rows - 3 - min(typed, MOST_TYPED)
         self._rows = self._live(self.width, max(room, 1))
 
     def _layout(self) -> Layout:

@@ -28,7 +28,6 @@ LOOK = 10.0  # seconds between two looks at the record when nothing has happened
 AGAIN = 0.5  # seconds until what got no answer is tried again
 LOOK_AGAIN = 0.1  # seconds until it is looked at again when it does not yet say what is known
 SILENCE = 40.0  # seconds; the worker sends a comment each 15
-LOST = "Restate or the worker does not answer; it is tried again"
 T = TypeVar("T")
 
 
@@ -82,6 +81,7 @@ class Talk:
         self._live_url = f"{worker}/live/{quote(key, safe='')}"
         self._typed: asyncio.Queue[Order | Answer] = asyncio.Queue()
         self._question: tuple[int, str] | None = None
+        self._away: set[str] = set()
         self._look = asyncio.Event()
         self._reading = asyncio.Lock()
         self._awaited: set[int] = set()
@@ -92,11 +92,13 @@ class Talk:
 
     def live_rows(self, width: int, height: int) -> list[Row]:
         """What is not for good yet."""
-        return view.live_rows(self.conversation, self.unsent, width, height)
+        away = [f"{x} does not answer; it is tried again." for x in sorted(self._away)]
+        trouble = "\n".join([self.trouble, *away] if self.trouble else away)
+        return view.live_rows(self.conversation, self.unsent, trouble, width, height)
 
     def status_row(self, typed: str, width: int) -> Row:
         """What is at work, and what the keys do."""
-        return view.status_row(self.conversation, typed, self.trouble, width)
+        return view.status_row(self.conversation, typed, width)
 
     def enter(self, typed: str) -> bool:
         """Do what was typed, after all that was typed before; says whether it was no order."""
@@ -171,7 +173,7 @@ class Talk:
                 self.trouble = error.message
                 if isinstance(order, Order) and order.text:
                     self.screen.put_back(order.typed)
-            await self._patiently(self._read)
+            await self._refresh()
             if isinstance(order, Order) and order.text:
                 self.unsent.remove(order.text)
             self.screen.changed()
@@ -225,12 +227,11 @@ class Talk:
             try:
                 answer = await call()
             except httpx.TransportError:
-                self.trouble = LOST
+                self._away.add("Restate")
                 self.screen.changed()
                 await asyncio.sleep(AGAIN)
             else:
-                if self.trouble == LOST:
-                    self.trouble = ""
+                self._away.discard("Restate")
                 return answer
 
     # -- the record ------------------------------------------------------------------------------
@@ -238,11 +239,16 @@ class Talk:
     async def _keep_reading(self) -> None:
         while True:
             self._look.clear()
-            with contextlib.suppress(TerminalError):
-                await self._patiently(self._read)
+            await self._refresh()
             seconds = LOOK if self.conversation.settled else LOOK_AGAIN
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._look.wait(), seconds)
+
+    async def _refresh(self) -> None:
+        try:
+            await self._patiently(self._read)
+        except TerminalError as error:
+            self.trouble = error.message
 
     async def _read(self) -> None:
         """Read the record, and show what is new in it."""
@@ -290,17 +296,20 @@ class Talk:
         timeout = httpx.Timeout(5.0, read=SILENCE)
         while True:
             headers = {"Last-Event-ID": last} if last else {}
-            with contextlib.suppress(httpx.TransportError):
+            with contextlib.suppress(httpx.HTTPError):
                 async with (
                     httpx.AsyncClient(timeout=timeout, trust_env=False) as http,
                     http.stream("GET", self._live_url, headers=headers) as answer,
                 ):
+                    answer.raise_for_status()
+                    self._away.discard("The worker")
                     async for line in answer.aiter_lines():
                         if line.startswith("id: "):
                             last = line.removeprefix("id: ")
                         elif line.startswith("data: "):
                             self._hear(json.loads(line.removeprefix("data: ")))
-            self._look.set()
+            self._away.add("The worker")
+            self.screen.changed()
             await asyncio.sleep(AGAIN)
 
     def _hear(self, event: Mapping[str, Any]) -> None:

@@ -115,8 +115,8 @@ class Conversation:
             self._live.clear()
             self._gap = True
             return True
-        number, state = event["turn"], event.get("state")
-        if self._has_ended(number):
+        number, state = event.get("turn"), event.get("state")
+        if number is None or self._has_ended(number):
             return False
         begins = event["type"] == "turn" and state == "begins"
         if begins or number not in self._live:
@@ -166,7 +166,7 @@ class Conversation:
         """Whether the record has to be read further back than to this turn."""
         number, open_turns = first["turn"], self._open()
         wanted = open_turns[0]["turn"] if open_turns else max(self._shown, default=number) + 1
-        return number > wanted or self._is_gone(first)
+        return number > wanted or first["status"] == "running" or self._is_gone(first)
 
     def fate(self, turn: Mapping[str, Any]) -> Fate:  # noqa: PLR0911
         """What became of a turn, or what it is at."""

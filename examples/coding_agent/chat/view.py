@@ -208,7 +208,7 @@ def is_long(question: Sequence[Row]) -> bool:
 
 
 def live_rows(
-    conversation: Conversation, unsent: Sequence[str], width: int, height: int
+    conversation: Conversation, unsent: Sequence[str], trouble: str, width: int, height: int
 ) -> list[Row]:
     """What is not for good yet: the end of it, if it is more than fits."""
     rows = [row for told in conversation.open for row in [*turn_rows(told, width), []]]
@@ -220,6 +220,8 @@ def live_rows(
             words = f"? turn {asked['turn']} waits for your yes to a long command, which is above"
             question = [[("class:waits", cut(words, width))]]
         rows += [*question, []]
+    if trouble:
+        rows += [*said("✗ ", "class:failed", trouble, width), []]
     if len(rows) <= height:
         return rows
     left_out = len(rows) - height + 1
@@ -232,11 +234,9 @@ def rule(label: str, width: int) -> Row:
     return [("class:rule", f"──{label}{'─' * (width - 2 - cells(label))}")]
 
 
-def status_row(conversation: Conversation, typed: str, trouble: str, width: int) -> Row:
+def status_row(conversation: Conversation, typed: str, width: int) -> Row:
     """The line below the prompt: what is at work, and what the keys do now."""
     style, words = _status(conversation)
-    if trouble:
-        style, words = "class:failed", f"✗ {line(trouble)}"
     words = cut(words, width)
     hints = ""
     for hint in _hints(conversation, typed):
