@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from examples.coding_agent.scripted import LABEL, Reply, ScriptedModel
+from interruptible.testing import Restate
 from tests.examples.conftest import Play, Stage, is_there, soon
 from tests.examples.scripts import on, results, sh, write
 from tests.examples.terminal import Terminal, terminal
+from tests.examples.worker import NAME
+from tests.server.process import Process, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -165,11 +168,9 @@ async def test_a_yes_that_comes_too_late_says_so_and_is_no_message(at_home: Any)
     await screen.sees("■ turn 1 · stopped", "○ idle")
     screen.says("y")
     await screen.sees("✗ Too late: turn 1 is cancelled or over.")
-    screen.says("go")
-    await screen.sees("■ turn 2 · completed")
     screen.says("y")  # there is no question any more: it is a message
-    await screen.sees("» y", "■ turn 3 · completed")
-    assert await home.turns() == [CUT, KEPT, KEPT]
+    await screen.sees("» y", "■ turn 2 · completed")
+    assert await home.turns() == [CUT, KEPT]
 
 
 async def test_what_is_refused_says_why_and_is_not_lost(at_home: Any) -> None:
@@ -260,6 +261,30 @@ async def test_it_goes_on_when_restate_was_away(at_home: Any) -> None:
     home.go_on()
     await screen.sees("■ turn 1 · completed", "» more", "■ turn 2 · completed", "○ idle")
     assert await home.turns() == [KEPT, KEPT]
+
+
+async def test_a_worker_that_is_killed_in_mid_answer_comes_back(
+    restate_env: Restate, tmp_path: Path
+) -> None:
+    begun = on(go=[sh("echo one >>ran; cat ran"), Reply("And then " * 20 + "it is over.")])
+    async with ScriptedModel(begun, pause=0.05) as model:
+        arguments = str(tmp_path), model.base_url
+        worker = Process("tests.examples.worker", free_port(), *arguments)
+        async with worker.running(), AsyncExitStack() as stack:
+            await restate_env.register(worker.url)
+            command = (CHAT, "--agent", NAME, "--session", tmp_path.name)
+            where = ("--worker", worker.url, "--ingress", restate_env.ingress_url)
+            screen = await stack.enter_async_context(terminal(*command, *where))
+            await screen.sees("○ idle")
+            screen.says("go")
+            await screen.sees("│ one", "  And then And then")
+            await worker.kill()
+            await screen.sees("✗ The worker does not answer; it is tried again.")
+            await worker.start()
+            await screen.sees("╌ what it did before is shown as it ends", "  And then And then")
+            await screen.sees("it is over.\n■ turn 1 · completed")
+            assert "╌" not in screen.text
+            assert screen.text.count("│ one") == 1
 
 
 async def test_a_narrow_terminal_and_one_that_changes_its_size(at_home: Any) -> None:

@@ -187,8 +187,10 @@ def test_the_record_wins_over_what_was_told() -> None:
         "╌ cut off",
         "■ turn 1 · interrupted by turn 2 · 1.5 s",
     ]
-    assert not it.hear(token(" more"))
+    for late in (token(" more"), tool("waits"), turn_event("ends")):
+        assert not it.hear(late)
     assert live(it) == []
+    assert it.settled
     assert it.read(record(ended)) == []
 
 

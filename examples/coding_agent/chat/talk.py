@@ -200,9 +200,11 @@ class Talk:
             self.screen.print(view.diff_rows(answer, self.screen.width))
 
     async def _answer(self, answer: Answer) -> None:
-        await self._patiently(lambda: self._own("approve", answer._asdict()))
-        if self._question == answer[:2]:
-            self._question = None
+        try:
+            await self._patiently(lambda: self._own("approve", answer._asdict()))
+        finally:
+            if self._question == answer[:2]:
+                self._question = None  # what is typed next is a message, also if this was too late
 
     async def _own(self, handler: str, body: Any = None) -> Any:
         """Call a handler of the agent's own."""
@@ -291,22 +293,18 @@ class Talk:
     # -- the stream ------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Follow the live stream, and go on where a lost one ended."""
-        last: str | None = None
+        """Follow the live stream; a new one tells again what there is of the newest turn."""
         timeout = httpx.Timeout(5.0, read=SILENCE)
         while True:
-            headers = {"Last-Event-ID": last} if last else {}
             with contextlib.suppress(httpx.HTTPError):
                 async with (
                     httpx.AsyncClient(timeout=timeout, trust_env=False) as http,
-                    http.stream("GET", self._live_url, headers=headers) as answer,
+                    http.stream("GET", self._live_url) as answer,
                 ):
                     answer.raise_for_status()
                     self._away.discard("The worker")
                     async for line in answer.aiter_lines():
-                        if line.startswith("id: "):
-                            last = line.removeprefix("id: ")
-                        elif line.startswith("data: "):
+                        if line.startswith("data: "):
                             self._hear(json.loads(line.removeprefix("data: ")))
             self._away.add("The worker")
             self.screen.changed()
