@@ -328,6 +328,15 @@ def test_the_whole_of_a_command_is_shown_to_who_is_to_say_yes() -> None:
     assert live(it)[1:] == ["? turn 1 waits for your yes to a long command, which is abo…"]
 
 
+def test_a_message_of_several_rows_has_one_mark() -> None:
+    it = turn(1, "completed", assistant("One\ntwo three four."))
+    it["input"] = [user("first\nsecond and third"), user("+ last")]
+    assert for_good(Conversation().read(record(it)), 16) == [
+        *("» first", "  second and", "  third", "  ", "  + last"),
+        *("  One", "  two three", "  four.", "■ turn 1 · comp…"),
+    ]
+
+
 def test_what_is_on_its_way_and_what_went_wrong_stands_last() -> None:
     rows = shown(view.live_rows(Conversation(), ["hello"], "no\x1b[ way", 60, 9))
     assert rows == ["» hello", "○ on its way", "", "✗ no␛[ way", ""]
