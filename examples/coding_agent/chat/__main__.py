@@ -21,7 +21,7 @@ from examples.coding_agent.chat.talk import Talk
 
 async def main(options: argparse.Namespace) -> None:
     """Start what is needed, talk until Ctrl-D or a signal, and stop what was started."""
-    logging.lastResort = None  # it would write into the screen; what fails is in Restate's UI, too
+    logging.getLogger().addHandler(logging.NullHandler())  # the screen is not for logs
     here = asyncio.current_task()
     assert here  # noqa: S101 - for the type checker
     _at_a_signal(here.cancel)
@@ -50,7 +50,8 @@ async def main(options: argparse.Namespace) -> None:
         await talk.run(screen.run())
     busy = talk.conversation.record.status["status"] == "running"
     if options.worker and busy:
-        print("The agent goes on. Open this again to see what it does.")
+        with contextlib.suppress(OSError):  # the terminal is gone
+            print("The agent goes on. Open this again to see what it does.", flush=True)
 
 
 def _at_a_signal(end: Callable[[], object]) -> None:

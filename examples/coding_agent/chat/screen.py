@@ -115,10 +115,10 @@ class Screen:
         """Print rows for good, above all that moves."""
         if not rows:
             return
-        if self._app.is_running:
-            self._app.renderer.erase()
         pieces: StyleAndTextTuples = [x for row in rows for x in [*row, ("", "\n")]]
         with contextlib.suppress(OSError):  # the terminal is gone
+            if self._app.is_running:
+                self._app.renderer.erase()
             print_formatted_text(self._app.output, pieces, STYLE)
         self._app.invalidate()
 
