@@ -12,7 +12,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test lint types unit server replay oldest docs wheel bench-short bench compare clean
-.PHONY: chaos chaos-short examples web web-test
+.PHONY: chaos chaos-short examples chat web web-test
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ setup: $(VENV)/.installed ## Make .venv with everything in it, and get restate-s
 
 demo: setup ## Show two conversations: one goes well, in one each message interrupts (20 s)
 	@$(VENV)/bin/python -m examples.quickstart.demo
+
+chat: setup ## Talk to the coding agent in this terminal, until Ctrl-D
+	@$(VENV)/bin/python -m examples.coding_agent.chat
 
 web: setup ## Show the coding agent on a web page of this machine, until Ctrl-C
 	@$(VENV)/bin/python -m examples.coding_agent.web

@@ -1,0 +1,408 @@
+"""What the terminal shows, without one: the record wins, and no text can do anything."""
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from examples.coding_agent.chat import orders, view
+from examples.coding_agent.chat.orders import Order
+from examples.coding_agent.chat.text import cells, cut, plain, wrap
+from examples.coding_agent.chat.turns import Conversation, Earlier, Record, TakenBack, Told
+from tests.examples.scripts import assistant, user
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\b\x7f\u202egnp\u2066\u200b\ud800 » 界 e\u0301"
+RESULT = "[Exit code 1 after 0.2 s.]\none\ntwo"
+CALL = {"id": "c1", "function": {"name": "run_command", "arguments": '{"command": "ls"}'}}
+
+
+def turn(number: int, status: str = "completed", *messages: Any, **more: Any) -> dict[str, Any]:
+    asked = [user(f"ask {number}")]
+    return {"turn": number, "status": status, "input": asked, "messages": [*messages], **more}
+
+
+def record(*turns: Any, at_work: int | None = None, asked: Any = (), complete: bool = True) -> Any:
+    live = [
+        {"turn": x["turn"], "task_id": "inv_1", "cancelled": x.get("cancelled")}
+        for x in turns
+        if x["status"] == "running"
+    ]
+    busy = "running" if live else "idle"
+    return Record(
+        [{key: x[key] for key in x if key != "cancelled"} for x in turns],
+        complete,
+        {"status": busy, "turn": at_work, "live": live, "steered": 0},
+        asked,
+    )
+
+
+def model(state: str, number: int = 1, turn: int = 1, **more: Any) -> dict[str, Any]:
+    return {"type": "model", "turn": turn, "model": number, "state": state, **more}
+
+
+def token(text: str, number: int = 1, turn: int = 1) -> dict[str, Any]:
+    return {"type": "token", "turn": turn, "model": number, "text": text}
+
+
+def tool(state: str, **more: Any) -> dict[str, Any]:
+    name, arguments = CALL["function"].values()
+    about = {"call": "c1", "name": name, "arguments": arguments}
+    return {"type": "tool", "turn": 1, **about, "state": state, **more}
+
+
+def printed(text: str) -> dict[str, Any]:
+    return {"type": "output", "turn": 1, "call": "c1", "text": text}
+
+
+def turn_event(state: str, number: int = 1) -> dict[str, Any]:
+    return {"type": "turn", "turn": number, "state": state}
+
+
+def shown(rows: Any) -> list[str]:
+    return ["".join(text for _, text in row) for row in rows]
+
+
+def live(conversation: Conversation, width: int = 60, height: int = 50) -> list[str]:
+    return [x for x in shown(view.live_rows(conversation, [], "", width, height)) if x]
+
+
+def for_good(news: Any, width: int = 60) -> list[str]:
+    return [x for each in news for x in shown(view.news_rows(each, width)) if x]
+
+
+# -- text ------------------------------------------------------------------------------------------
+
+
+def test_what_a_terminal_would_obey_is_spelled_out() -> None:
+    assert plain(HOSTILE) == (
+        "␛[2J␛]0;owned␇\\u009b31m␍␈\\u007f\\u202egnp\\u2066\\u200b\\ud800 » 界 e\u0301"
+    )
+    assert plain("a\tb\r\nc\u00a0d") == "a   b\nc d"
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(), st.integers(min_value=3, max_value=30))
+def test_no_text_can_do_anything_and_each_row_fits(text: str, width: int) -> None:
+    rows = wrap(plain(text), width)
+    assert all(row.isprintable() for row in rows)
+    assert all(cells(row) <= width for row in [*rows, cut(plain(text).replace("\n", ""), width)])
+    assert "".join(rows).replace(" ", "") == plain(text).replace("\n", "").replace(" ", "")
+
+
+def test_rows_break_between_words_and_wide_characters_count_twice() -> None:
+    assert wrap("one two  three\n\n    four five", 9) == [
+        "one two ",
+        "three",
+        "",
+        "    four",
+        "five",
+    ]
+    assert wrap("界界界界", 5) == ["界界", "界界"]
+    assert cut("界界界界", 6) == "界界…"
+    assert cut("abc", 3) == "abc"
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(min_size=1), st.integers(min_value=12, max_value=40))
+def test_nothing_that_is_said_passes_for_a_row_of_this_program(text: str, width: int) -> None:
+    said = turn(1, "interrupted", assistant(text), {**assistant(""), "tool_calls": [CALL]})
+    said["messages"].append({"role": "tool", "tool_call_id": "c1", "content": f"{RESULT}\n{text}"})
+    news = Conversation().read(record(said))
+    rows = for_good(news, width)
+    marks = {row[:2] for row in rows}
+    assert marks <= {"» ", "  ", "✗ ", "✓ ", "│ ", "╌ ", "■ "}
+    assert [x[:2] for x in rows if x[:2] in ("» ", "✗ ", "✓ ", "■ ")] == ["» ", "✗ ", "■ "]
+    assert all(cells(row) <= width and row.isprintable() for row in rows)
+
+
+# -- the stream and the record ---------------------------------------------------------------------
+
+
+def test_what_is_live_is_shown_as_it_comes() -> None:
+    it = Conversation()
+    it.read(record(turn(1, "running"), at_work=1))
+    it.hear({"type": "gap"})
+    assert live(it) == ["» ask 1"]
+    assert it.hear(turn_event("begins"))
+    it.hear(model("begins"))
+    it.hear(token("Hel"))
+    assert live(it) == ["» ask 1", "  Hel"]
+    it.hear(token("lo."))
+    it.hear(model("ends"))
+    it.hear(tool("begins"))
+    it.hear(printed("one\n"))
+    assert live(it) == ["» ask 1", "  Hello.", "● run_command ls · at work", "│ one"]
+    assert it.doing == "runs run_command"
+    it.hear(tool("ends", text=RESULT))
+    said = ["» ask 1", "  Hello.", "✗ run_command ls · exit 1, 0.2 s", "│ one", "│ two"]
+    assert live(it) == said
+    it.hear(model("begins", 2))
+    it.hear(token("So", 2))
+    it.hear(model("cut off", 2))
+    assert live(it) == [*said, "  So", "╌ cut off"]
+
+
+def test_what_begins_again_voids_what_was_told_of_it() -> None:
+    it = Conversation()
+    it.read(record(turn(1, "running"), at_work=1))
+    for event in (turn_event("begins"), model("begins"), token("Hel"), tool("begins")):
+        it.hear(event)
+    it.hear(printed("one"))
+    for event in (model("begins"), token("Bye"), tool("begins"), printed("two")):
+        it.hear(event)
+    assert live(it) == ["» ask 1", "  Bye", "● run_command ls · at work", "│ two"]
+
+
+def test_a_gap_forgets_what_was_told_and_says_so() -> None:
+    it = Conversation()
+    it.read(record(turn(1, "running"), at_work=1))
+    for event in (turn_event("begins"), model("begins"), token("Hel")):
+        it.hear(event)
+    assert it.hear({"type": "gap"})
+    assert live(it) == ["» ask 1"]
+    it.hear(token("lo", 2))
+    assert live(it) == ["» ask 1", "╌ what it did before is shown as it ends", "  lo"]
+
+
+def test_the_record_wins_over_what_was_told() -> None:
+    it = Conversation()
+    it.read(record(turn(1, "running"), at_work=1))
+    for event in (turn_event("begins"), model("begins"), token("Another thing")):
+        it.hear(event)
+    ended = turn(
+        1,
+        "interrupted",
+        assistant("The thing"),
+        partial=1,
+        reason="interrupted by turn 2",
+        accepted_at=1000,
+        ended_at=2500,
+    )
+    news = it.read(record(ended))
+    assert for_good(news) == [
+        "» ask 1",
+        "  The thing",
+        "╌ cut off",
+        "■ turn 1 · interrupted by turn 2 · 1.5 s",
+    ]
+    for late in (token(" more"), tool("waits"), turn_event("ends")):
+        assert not it.hear(late)
+    assert live(it) == []
+    assert it.settled
+    assert it.read(record(ended)) == []
+
+
+def test_turns_are_shown_for_good_in_their_order_and_once() -> None:
+    it = Conversation()
+    stopped = turn(2, "interrupted", reason="cancelled")
+    assert it.read(record(turn(1, "running"), stopped, at_work=1)) == []
+    assert live(it) == ["» ask 1", "» ask 2", "■ turn 2 · stopped"]
+    news = it.read(record(turn(1, "completed", assistant("One.")), stopped))
+    assert for_good(news) == [
+        *("» ask 1", "  One.", "■ turn 1 · completed"),
+        *("» ask 2", "■ turn 2 · stopped"),
+    ]
+
+
+def test_what_is_shown_converges_to_the_record_in_whatever_order_it_is_told() -> None:
+    """Events that are lost, repeated or late change nothing of what is shown for good."""
+    chance = random.Random(1)  # noqa: S311 - to be the same each time
+    ended = [
+        turn(1, "interrupted", assistant("One"), partial=1, reason="interrupted by turn 2"),
+        turn(2, "completed", assistant("Two.")),
+        turn(3, "failed", error="so it is"),
+    ]
+    events = [
+        {"type": "gap"},
+        *(
+            event
+            for n in (1, 2, 3)
+            for event in (
+                turn_event("begins", n),
+                model("begins", turn=n),
+                token("x", turn=n),
+                model("cut off", turn=n),
+                turn_event("ends", n),
+            )
+        ),
+    ]
+    expected = for_good(Conversation().read(record(*ended)))
+    for _ in range(200):
+        it, rows = Conversation(), []
+        for known in range(1, 4):
+            for over in range(known + 1):
+                told = [turn(x["turn"], "running") for x in ended]
+                now = [*ended[:over], *told[over:known]]
+                for event in chance.choices(events, k=6):
+                    it.hear(event)
+                rows += for_good(it.read(record(*now, at_work=over + 1)))
+        for event in events:
+            it.hear(event)
+        rows += for_good(it.read(record(*ended)))
+        assert rows == expected
+        assert live(it) == []
+
+
+def test_turns_that_are_taken_back_afterwards_are_said_to_be() -> None:
+    it = Conversation()
+    three = [turn(n) for n in (1, 2, 3)]
+    it.read(record(*three))
+    gone = [{**x, "discarded": True} for x in three[1:]]
+    assert it.read(record(three[0], *gone)) == [TakenBack([2, 3])]
+    assert it.last == 1
+    assert it.read(record(three[0], *gone)) == []
+    assert for_good([TakenBack([2, 3])]) == ["■ turns 2 to 3 · taken back"]
+    assert it.read(record()) == [TakenBack([1])]  # somebody has started over
+
+
+def test_a_turn_that_was_rolled_back_is_shown_without_what_it_did() -> None:
+    gone = turn(1, "interrupted", assistant("No."), discarded=True, reason="rolled back by turn 2")
+    assert for_good(Conversation().read(record(gone))) == [
+        "» ask 1",
+        "■ turn 1 · rolled back by turn 2",
+    ]
+
+
+def test_the_record_is_read_as_far_back_as_it_may_have_changed() -> None:
+    it = Conversation()
+    assert isinstance(it.read(record(turn(7), turn(8), complete=False))[0], Earlier)
+    assert not it.needs_before(turn(9))  # the next one
+    assert it.needs_before(turn(10))
+    assert it.needs_before({**turn(8), "discarded": True})  # and those before it, perhaps
+    it.read(record(turn(7), turn(8), turn(9, "running"), complete=False, at_work=9))
+    assert not it.needs_before(turn(9))
+    assert it.needs_before(turn(10))
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        (turn(1, "running"), "○ turn 1 · waits"),
+        (turn(1, "running", cancelled="interrupted by turn 2"), "◌ turn 1 · stops, and cleans up"),
+        (turn(1, "running", discarded=True, cancelled="x"), "◌ turn 1 · is being taken back"),
+    ],
+)
+def test_a_turn_that_is_not_at_work_says_what_it_is_at(now: Any, words: str) -> None:
+    it = Conversation()
+    it.read(record(now, turn(2, "running"), at_work=2))
+    assert live(it) == ["» ask 1", words, "» ask 2"]
+
+
+def test_a_steered_message_stands_where_it_was_seen() -> None:
+    it = Conversation()
+    it.read(record(turn(1, "running"), at_work=1))
+    for event in (turn_event("begins"), model("begins"), token("One."), model("ends")):
+        it.hear(event)
+    it.read(record(turn(1, "running", user("more")), at_work=1))
+    assert live(it) == ["» ask 1", "  One.", "+ more"]
+    for event in (model("begins", 2), token("Two.", 2)):
+        it.hear(event)
+    assert live(it) == ["» ask 1", "  One.", "+ more", "  Two."]
+
+
+# -- the rows --------------------------------------------------------------------------------------
+
+
+def test_of_what_is_live_the_end_is_shown_where_all_does_not_fit() -> None:
+    it = Conversation()
+    it.read(record(turn(1, "running"), at_work=1))
+    for event in (turn_event("begins"), model("begins"), token("\n".join("abcdefgh"))):
+        it.hear(event)
+    rows = shown(view.live_rows(it, [], "", 60, 4))
+    assert rows == ["╌ 7 rows above, shown when the turn ends", "  g", "  h", ""]
+
+
+def test_the_whole_of_a_command_is_shown_to_who_is_to_say_yes() -> None:
+    asked = {"turn": 1, "call": "c1", "command": "git push\x1b[2K " + "x" * 30}
+    rows = shown(view.question_rows(asked, 24))
+    assert rows == [
+        *("? turn 1 wants to run,", "? and waits for your", "? yes:"),
+        *("? git push␛[2K", "? " + "x" * 22, "? " + "x" * 8),
+    ]
+    long = {**asked, "command": "rm -r x; " + "echo harmless\n" * 50}
+    assert view.is_long(view.question_rows(long, 60))
+    it = Conversation()
+    it.read(record(turn(1, "running"), at_work=1, asked=[long]))
+    assert live(it)[1:] == ["? turn 1 waits for your yes to a long command, which is abo…"]
+
+
+def test_a_message_of_several_rows_has_one_mark() -> None:
+    it = turn(1, "completed", assistant("One\ntwo three four."))
+    it["input"] = [user("first\nsecond and third"), user("+ last")]
+    assert for_good(Conversation().read(record(it)), 16) == [
+        *("» first", "  second and", "  third", "  ", "  + last"),
+        *("  One", "  two three", "  four.", "■ turn 1 · comp…"),
+    ]
+
+
+def test_what_is_on_its_way_and_what_went_wrong_stands_last() -> None:
+    rows = shown(view.live_rows(Conversation(), ["hello"], "no\x1b[ way", 60, 9))
+    assert rows == ["» hello", "○ on its way", "", "✗ no␛[ way", ""]
+
+
+def test_a_call_is_one_row_with_its_state_however_narrow() -> None:
+    arguments = '{"command": "python -m pytest -q\\n --long-option"}'
+    call = {"id": "c1", "function": {"name": "run_command", "arguments": arguments}}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "[Exit code 0 after 1.5 s.]"}
+    it = turn(1, "completed", {**assistant(""), "tool_calls": [call]}, result)
+    wide, narrow = (for_good(Conversation().read(record(it)), width)[1] for width in (80, 30))
+    assert wide == "✓ run_command python -m pytest -q --long-option · exit 0, 1.5 s"
+    assert narrow == "✓ run_command… · exit 0, 1.5 s"
+
+
+def test_arguments_that_are_no_json_are_shown_as_they_are() -> None:
+    call = {"id": "c1", "function": {"name": "oops", "arguments": '{"a": \x1b['}}
+    it = turn(1, "interrupted", {**assistant(""), "tool_calls": [call]})
+    rows = for_good(Conversation().read(record(it)))
+    assert rows[1] == '╌ oops {"a": ␛[ · cut off'
+
+
+def status(it: Conversation, typed: str = "", width: int = 90) -> list[str]:
+    (line,) = shown([view.status_row(it, typed, width)])
+    assert cells(line) == width
+    return line.split("  ", 1)[0].split(" · ")[:1] + line.rsplit("  ", 1)[1].strip().split(" · ")
+
+
+def test_the_line_below_the_prompt_says_what_the_keys_do_now() -> None:
+    it = Conversation()
+    assert status(it) == ["○ idle", "/help", "Ctrl-D ends"]
+    assert status(it, "x") == ["○ idle", "Enter sends"]
+    it.read(record(turn(1, "running"), at_work=1))
+    assert status(it)[:2] == ["● turn 1 begins", "Esc stops"]
+    assert status(it, "x") == ["● turn 1 begins", "Enter interrupts", "+ in front adds, > queues"]
+    assert status(it, "+x") == ["● turn 1 begins", "Enter adds this to turn 1"]
+    assert status(it, ">x") == ["● turn 1 begins", "Enter queues this"]
+    asked = {"turn": 1, "call": "c1", "command": "git push"}
+    it.read(record(turn(1, "running"), at_work=1, asked=[asked]))
+    assert status(it) == ["? turn 1 waits for you", "y runs it, n does not", "Esc stops"]
+
+
+# -- what is typed ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "order"),
+    [
+        ("stop that", Order("interrupt", "stop that")),
+        ("+ more", Order("steer", "more")),
+        (">then this", Order("queue", "then this")),
+        (" +1 for that", Order("interrupt", "+1 for that")),
+        (" /etc is odd", Order("interrupt", "/etc is odd")),
+        ("/back 3", Order("back", turn=3)),
+        ("/again", Order("again")),
+        ("/etc", "There is no /etc; /help says what there is."),
+        ("/back x", "/back takes the number of a turn, or nothing."),
+        ("+", "There is no message after +."),
+    ],
+)
+def test_what_a_line_means(typed: str, order: Any) -> None:
+    if isinstance(order, Order):
+        order = order._replace(typed=typed)
+    assert orders.read(typed) == order
+
+
+def test_news_of_a_turn_are_its_record() -> None:
+    news = Conversation().read(record(turn(1, "completed", assistant("One."))))
+    assert [type(x) for x in news] == [Told]
