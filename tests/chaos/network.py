@@ -47,7 +47,7 @@ class Network:
 
     async def passes(self, source: int | None, target: int) -> None:
         """Wait until what is on its way between two nodes may go on."""
-        while source != target and self._cut_off in (source, target):
+        while not self._whole.is_set() and source != target and self._cut_off in (source, target):
             await self._whole.wait()
 
     def node_of(self, port: int) -> int | None:
