@@ -17,6 +17,9 @@ from .shrink import shrink
 from .story import story
 from .view import Violation
 
+WIDTH = 300
+"""Characters of a violation that are printed: some tell whole conversations."""
+
 
 def main() -> int:
     arguments = _parser().parse_args()
@@ -77,9 +80,8 @@ def _figures(result: Result) -> None:
         for op in messages
     )
     print(f"{result.seconds:.0f} s, {len(records.finals)} sessions, {len(records.ops)} requests")
-    print(
-        f"tasks: {len(records.invocations)}, of which {turns} turns are on record: {dict(outcomes)}"
-    )
+    copied = "those that came with forks included"
+    print(f"tasks: {len(records.invocations)}; turns, {copied}: {turns}, {dict(outcomes)}")
     print(f"attempts that reached a body: {attempts}; lines of steps: {len(records.lines)}")
     print(f"messages: {len(messages)}: {dict(answers)}; tries that failed: {result.retries}")
     print(f"faults: {result.faults.total()}")
@@ -97,7 +99,8 @@ def _tell(
         print(f"  of I7, {under_way} turns began while the cancellation was under way")
     records = result.records if result else load(path)
     for violation in violations[:20]:
-        print(f"{violation.invariant} {violation.agent}/{violation.session}: {violation.text}")
+        where = f"{violation.invariant} {violation.agent}/{violation.session}"
+        print(f"{where}: {violation.text[:WIDTH]}")
     if violations:
         _tell_shortest(violations, records, path)
     if result and result.unplayed:
@@ -115,7 +118,7 @@ def _tell_shortest(violations: list[Violation], records: Records, path: Path) ->
         stories.append((story(part, records), violation, part))
     told, violation, part = min(stories, key=lambda x: len(x[0]))
     print(f"\nThe shortest story: {violation.invariant}, {violation.agent}/{violation.session}")
-    print(violation.text)
+    print(violation.text[:WIDTH])
     print("\n".join(told))
     dump(part, path.with_name("shortest.json"))
     print(f"Check again: python -m tests.chaos --check {path}")

@@ -50,12 +50,13 @@ class Network:
         while not self._whole.is_set() and source != target and self._cut_off in (source, target):
             await self._whole.wait()
 
-    def node_of(self, port: int) -> int | None:
-        """The node that has opened a connection from this port."""
-        inode = _inode_of(port)
-        for node, pid in enumerate(self._pids()):
-            if pid is not None and inode is not None and inode in _sockets_of(pid):
-                return node
+    def node_of(self, own: int, other: int) -> int | None:
+        """The node that has opened a connection from its own port to the other."""
+        for _ in range(3):  # the table may change while it is read
+            socket = _socket_of(own, other)
+            for node, pid in enumerate(self._pids()):
+                if pid is not None and socket is not None and socket in _sockets_of(pid):
+                    return node
         return None
 
     async def __aenter__(self) -> Self:
@@ -79,8 +80,8 @@ class Link(Proxy):
         """Who has opened each connection."""
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        port = writer.get_extra_info("peername")[1]
-        self._sources[port] = self._network.node_of(port)
+        port: int = writer.get_extra_info("peername")[1]
+        self._sources[port] = self._network.node_of(port, self.port)
         try:
             await self._held_back(port)
             await super()._serve(reader, writer)
@@ -91,11 +92,12 @@ class Link(Proxy):
         await self._network.passes(self._sources[port], self._node)
 
 
-def _inode_of(port: int) -> str | None:
-    """The socket on loopback with this port of its own (`man 5 proc_pid_net`)."""
+def _socket_of(own: int, other: int) -> str | None:
+    """The socket on loopback of a connection between these ports (`man 5 proc_pid_net`)."""
+    wanted = [f"0100007F:{own:04X}", f"0100007F:{other:04X}"]
     for entry in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = entry.split()
-        if fields[1] == f"0100007F:{port:04X}":
+        if fields[1:3] == wanted:
             return f"socket:[{fields[9]}]"
     return None
 
