@@ -47,6 +47,10 @@ class Disk:
         """Let it have its size again."""
         self._resize(SIZE)
 
+    def close(self) -> None:
+        """Give it back, with all that is on it."""
+        self._run("umount", "--lazy", str(self.path))
+
     def _resize(self, size: int) -> None:
         self._run("mount", "-o", f"remount,size={size}", str(self.path))
 

@@ -172,6 +172,8 @@ async def single(folder: Path, *, with_disk: bool = False) -> AsyncGenerator[Sys
             yield System([node], http, disk=disk)
         finally:
             node.kill()
+            if disk is not None:
+                disk.close()
 
 
 def _disk(path: Path) -> Disk | None:
