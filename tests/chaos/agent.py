@@ -210,7 +210,7 @@ class Scripted(Agent):
                     log.speak,
                     step="stream",
                     words=plan.stream,
-                    seconds=plan.sleep / plan.stream,
+                    seconds=(0.2 + plan.sleep) / plan.stream,
                     say=task.partial,
                 )
             )

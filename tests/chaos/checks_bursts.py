@@ -63,10 +63,10 @@ def _joined(view: SessionView, op: Op, count: Counter[str]) -> Iterator[str]:
     for number, place in view.places.get(str(op.said), []):
         if number == turn and place >= len(view.turns[turn]["input"]):
             yield f"{op.said} joined turn {turn}, and is not among what that began with"
-    for work in view.works:
-        seen = [said for a in work.attempts for said in a.lines[0].seen]
-        missed = str(op.body["content"]) not in seen and not view.is_cancelled(turn)
-        if work.turn == turn and missed:
+    for line in view.lines:
+        if (line.turn, line.event) != (turn, "start") or view.is_cancelled(turn):
+            continue
+        if op.body["content"] not in line.seen:
             yield f"{op.said} joined turn {turn}, which began without it"
 
 

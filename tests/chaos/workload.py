@@ -26,7 +26,7 @@ ACTIONS: Final = {
     "fork": 3,
     "ask_during_cleanup": 5,
 }
-AGENTS: Final = {"ChaosAgent": 15, "HastyAgent": 2, "QuietAgent": 3, "LastWordAgent": 2}
+AGENTS: Final = {"ChaosAgent": 14, "HastyAgent": 2, "QuietAgent": 4, "LastWordAgent": 2}
 LONG_CLEANUP: Final = 4.0
 TURNS_OF_FORK: Final = 3
 REACH: Final = 3.0
@@ -185,7 +185,7 @@ class Script:
             if dice.random() < 0.1:
                 words.append(f"undo_fail={dice.randrange(undo)}")
         chances = {"steer": 0.35, "nested": 0.15, "beside": 0.15, "delegate": 0.12, "swallow": 0.1}
-        chances |= {"retry": 0.05, "fail": 0.04, "stream=8": 0.2}
+        chances |= {"retry": 0.05, "fail": 0.04, "stream=8": 0.25}
         return " ".join(
             words + [word for word, chance in chances.items() if dice.random() < chance]
         )
