@@ -342,7 +342,7 @@ def test_every_invariant_has_a_break() -> None:
 
 
 def _id(x: object) -> str:
-    return getattr(x, "__name__", str(x)[:2])
+    return getattr(x, "__name__", str(x).split(" ", maxsplit=1)[0])
 
 
 CASES = [(good, name, breaks, "") for name, all_of in BREAKS.items() for breaks in all_of] + MORE
@@ -478,6 +478,16 @@ def test_a_turn_is_left_out_with_what_later_turns_saw_of_it() -> None:
     assert final.turns is not None
     assert [turn["turn"] for turn in final.turns] == [3]
     assert [x.seen for x in part.lines] == [["z", "d"]]
+
+
+def test_a_turn_is_not_left_out_while_its_words_are_where_they_should_not_be() -> None:
+    records = good()
+    discarded_unasked(records)
+    violation = next(x for x in check(records) if x.text.startswith("get_history"))
+    (final,) = shrink(records, violation).finals
+    assert final.turns is not None
+    assert [turn["turn"] for turn in final.turns] == [3]
+    assert final.history == [user("d")]
 
 
 def test_what_cannot_be_left_out_is_found_wherever_it_stands() -> None:
