@@ -127,9 +127,16 @@ class SessionView:
         )
 
     def _is_over(self, attempt: Attempt, attempts: list[Attempt]) -> bool:
-        # It was sent to a worker that was frozen, and one on another worker has taken over since.
+        # It was sent to a worker that was frozen, and one on another worker has taken over since;
+        # but not one that was frozen itself at that moment, and only acts on afterwards.
         worker = attempt.lines[0].worker
         others = [x for x in attempts if x.lines[0].worker != worker]
+        frozen = {
+            fault.target
+            for fault in self.faults_of("freeze worker")
+            if fault.begun < attempt.first < (fault.ended or float("inf"))
+        }
+        others = [x for x in others if str(x.lines[0].worker) not in frozen]
         return attempt.thawed and any(x.first < attempt.first < x.lines[-1].at for x in others)
 
     def faults_of(self, *kinds: str) -> list[Fault]:
