@@ -11,10 +11,14 @@ from collections import Counter
 from pathlib import Path
 
 from .checker import CHECKS, check
-from .records import dump, load
+from .records import Records, dump, load
 from .run import Options, Result, run
+from .shrink import shrink
 from .story import story
 from .view import Violation
+
+WIDTH = 300
+"""Characters of a violation that are printed: some tell whole conversations."""
 
 
 def main() -> int:
@@ -32,11 +36,13 @@ def main() -> int:
         gone=arguments.gone,
         minutes=arguments.minutes,
         cluster=arguments.cluster,
+        only=tuple(arguments.only or ()),
     )
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     again = f"--seed {options.seed} --turns {options.turns} --faults {options.faults}"
     again += f" --sessions {options.sessions} --pace {options.pace} --gone {options.gone}"
     again += " --cluster" if options.cluster else ""
+    again += "".join(f" --only '{kind}'" for kind in options.only)
     print(f"chaos: python -m tests.chaos {again}  (records in {folder})", flush=True)
     result = asyncio.run(_until_signal(options, folder))
     dump(result.records, folder / "records.json")
@@ -74,9 +80,8 @@ def _figures(result: Result) -> None:
         for op in messages
     )
     print(f"{result.seconds:.0f} s, {len(records.finals)} sessions, {len(records.ops)} requests")
-    print(
-        f"tasks: {len(records.invocations)}, of which {turns} turns are on record: {dict(outcomes)}"
-    )
+    copied = "those that came with forks included"
+    print(f"tasks: {len(records.invocations)}; turns, {copied}: {turns}, {dict(outcomes)}")
     print(f"attempts that reached a body: {attempts}; lines of steps: {len(records.lines)}")
     print(f"messages: {len(messages)}: {dict(answers)}; tries that failed: {result.retries}")
     print(f"faults: {result.faults.total()}")
@@ -94,16 +99,30 @@ def _tell(
         print(f"  of I7, {under_way} turns began while the cancellation was under way")
     records = result.records if result else load(path)
     for violation in violations[:20]:
-        print(f"{violation.invariant} {violation.agent}/{violation.session}: {violation.text}")
+        where = f"{violation.invariant} {violation.agent}/{violation.session}"
+        print(f"{where}: {violation.text[:WIDTH]}")
     if violations:
-        first = min(violations, key=lambda x: len(story(records, x)))
-        print(f"\nThe shortest story: {first.invariant}, {first.agent}/{first.session}")
-        print("\n".join(story(records, first)))
-        print(f"Check again: python -m tests.chaos --check {path}")
+        _tell_shortest(violations, records, path)
     if result and result.unplayed:
         print(f"sessions whose last message was not accepted: {', '.join(result.unplayed)}")
     print(f"violations: {len(violations)}")
     return 1 if violations or (result and result.unplayed) else 0
+
+
+def _tell_shortest(violations: list[Violation], records: Records, path: Path) -> None:
+    """Of one violation of each invariant, but not of all ten: that takes its time."""
+    first = {x.invariant: x for x in reversed(violations)}
+    stories = []
+    for violation in list(first.values())[:4]:
+        part = shrink(records, violation)
+        stories.append((story(part, records), violation, part))
+    told, violation, part = min(stories, key=lambda x: len(x[0]))
+    print(f"\nThe shortest story: {violation.invariant}, {violation.agent}/{violation.session}")
+    print(violation.text[:WIDTH])
+    print("\n".join(told))
+    dump(part, path.with_name("shortest.json"))
+    print(f"Check again: python -m tests.chaos --check {path}")
+    print(f"The story alone:                     … --check {path.with_name('shortest.json')}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -116,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gone", type=float, default=0.0, help="seconds without any worker, once")
     parser.add_argument("--minutes", type=float, default=0.0, help="end after that long at most")
     parser.add_argument("--cluster", action="store_true", help="three servers instead of one")
+    parser.add_argument("--only", action="append", help="a kind of fault; more than once for more")
     parser.add_argument("--keep", action="store_true", help="keep the records of a good run")
     parser.add_argument("--check", type=Path, help="check the records of an earlier run again")
     return parser

@@ -7,6 +7,7 @@ Restate. The body does so, too, whenever it is executed: that is an attempt.
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -15,10 +16,20 @@ from restate import Context, TerminalError
 
 from interruptible import Agent, Task, cleanup
 
+from .gate import Gate
 from .records import Appender, token
 
-CLEANUP_TIMEOUT = {"ChaosAgent": 600.0, "HelperAgent": 600.0, "HastyAgent": 1.0}
-"""Seconds. The first two never go on without their predecessors; the third often does."""
+CLEANUP_TIMEOUT = {
+    "ChaosAgent": 600.0,
+    "HelperAgent": 600.0,
+    "HastyAgent": 1.0,
+    "QuietAgent": 600.0,
+    "LastWordAgent": 600.0,
+}
+"""Seconds. All but one never go on without their predecessors; the hasty one often does."""
+DEBOUNCE = {"QuietAgent": 0.4, "LastWordAgent": 0.4}
+"""Seconds for which it has to be quiet before a turn begins."""
+MERGES = ["QuietAgent"]
 
 
 class Plan(NamedTuple):
@@ -36,6 +47,10 @@ class Plan(NamedTuple):
     """Two steps side by side."""
     delegate: bool = False
     swallow: bool = False
+    stream: int = 0
+    """Words of a step that says them one after the other."""
+    gate: bool = False
+    """A cleanup step ends when the client has its answers."""
     long: float = 0.0
     """Seconds of one more step at the end."""
     retry: bool = False
@@ -84,6 +99,34 @@ class Steps:
         self.note("done", step, phase)
         return f"{step} of turn {self._common['turn']}"
 
+    async def speak(self, step: str, words: int, seconds: float, say: Callable[[str], None]) -> str:
+        """Say words, each of which tells who says it; a word is noted before it is said."""
+        self.note("begin", step)
+        said = ""
+        try:
+            for number in range(words):
+                word = f"{number}/{self._common['turn']}/{self._common['attempt']} "
+                self.note("said", step, seen=[word])
+                say(word)
+                said += word
+                await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            self.note("aborted", step)
+            raise
+        self.note("done", step)
+        return said
+
+    async def wait_at(self, gate: Gate, step: str) -> None:
+        """A cleanup step that waits for the client."""
+        self.note("begin", step, "interrupt")
+        gate.reach("cleanup")
+        try:
+            await gate.until("open")
+        except asyncio.CancelledError:
+            self.note("aborted", step, "interrupt")
+            raise
+        self.note("done", step, "interrupt")
+
     async def flaky(self, step: str, seconds: float) -> str:
         """A step that fails at its first try in a process; Restate tries again."""
         if (tried := (self._common["task"], step)) not in TRIED:
@@ -126,6 +169,11 @@ class Scripted(Agent):
         log = Steps(self._log, self._version, self.name, task)
         log.note("start", seen=[str(message["content"]) for message in task.messages])
         async with cleanup(ctx) as undo:
+            if plan.gate:
+                gate = Gate(self._log.folder, token(task.input[-1]["content"]))
+                undo.on_interrupt("gate", log.wait_at, gate, "gate")
+                log.note("registered", "gate", "interrupt")
+                await ctx.run_typed("reach", gate.reach, place="work")
             for number in range(plan.undo):
                 ends = (undo.on_interrupt, undo.on_exit, undo.on_error)
                 phase = ("interrupt", "exit", "error")[number % 3]
@@ -155,6 +203,17 @@ class Scripted(Agent):
     async def _extras(self, ctx: Context, task: Task, log: Steps, plan: Plan) -> None:
         if plan.long:
             task.append(await ctx.run_typed("long", log.step, step="long", seconds=plan.long))
+        if plan.stream:
+            task.append(
+                await ctx.run_typed(
+                    "stream",
+                    log.speak,
+                    step="stream",
+                    words=plan.stream,
+                    seconds=(0.2 + plan.sleep) / plan.stream,
+                    say=task.partial,
+                )
+            )
         if plan.beside:
             both = [
                 ctx.run_typed(x, log.step, step=x, seconds=plan.sleep) for x in ("left", "right")
@@ -185,11 +244,23 @@ class HastyAgent(Scripted):
     """Does not wait for long cleanups."""
 
 
+class QuietAgent(Scripted):
+    """The messages of a burst are one turn."""
+
+
+class LastWordAgent(Scripted):
+    """Only the last message of a burst is worked on."""
+
+
 def app(log: Appender, version: str) -> Any:
     """What a worker serves."""
     agents = [
         ChaosAgent(log, version, max_pending=8),
         HelperAgent(log, version),
         HastyAgent(log, version),
+        QuietAgent(log, version, debounce=timedelta(seconds=DEBOUNCE["QuietAgent"])),
+        LastWordAgent(
+            log, version, debounce=timedelta(seconds=DEBOUNCE["LastWordAgent"]), burst="supersede"
+        ),
     ]
     return restate.app(services=[tool, *(part for agent in agents for part in agent.services)])

@@ -13,25 +13,26 @@ It knows nothing of the library's inside. What it allows, and why, is said at ea
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from . import checks_history, checks_steps
+from . import checks_bursts, checks_forks, checks_history, checks_steps, checks_words
 from .records import Records
 from .view import SessionView, Violation, views
 
 Count = Counter[str]
 Check = Callable[[SessionView, Count], Iterator[Violation]]
 
-CHECKS: dict[str, Check] = {
-    "I1": checks_history.each_message_once_in_order,
-    "I2": checks_steps.one_at_work,
-    "I3": checks_history.one_outcome,
-    "I4": checks_steps.cleanup_once,
-    "I5": checks_history.all_ends,
-    "I6": checks_history.nothing_late,
-    "I7": checks_steps.superseded_before_it_began,
-    "I8": checks_steps.aborted_before_cleanup,
-    "I9": checks_history.steered_is_answered,
-    "I10": checks_steps.answers_during_cleanup,
+CHECKS: dict[str, tuple[Check, ...]] = {
+    "I1": (checks_history.each_message_once_in_order,),
+    "I2": (checks_steps.one_at_work,),
+    "I3": (checks_history.one_outcome,),
+    "I4": (checks_steps.cleanup_once,),
+    "I5": (checks_history.all_ends,),
+    "I6": (checks_history.nothing_late, checks_words.words_stand_where_they_were_said),
+    "I7": (checks_steps.superseded_before_it_began, checks_bursts.quiet_first),
+    "I8": (checks_steps.aborted_before_cleanup,),
+    "I9": (checks_history.steered_is_answered, checks_bursts.bursts_join),
+    "I10": (checks_steps.answers_during_cleanup,),
 }
+"""Those of one session. Those of several, `forks_are_copies` and `delegates_end_first`, follow."""
 
 
 def check(records: Records, decided: Count | None = None) -> list[Violation]:
@@ -46,7 +47,10 @@ def check(records: Records, decided: Count | None = None) -> list[Violation]:
     found = [
         violation
         for view in sessions
-        for check_one in CHECKS.values()
+        for checks in CHECKS.values()
+        for check_one in checks
         for violation in check_one(view, count)
     ]
-    return [*found, *checks_steps.delegates_end_first(sessions, count)]
+    found += checks_forks.forks_are_copies(sessions, count)
+    found += checks_steps.delegates_end_first(sessions, count)
+    return found

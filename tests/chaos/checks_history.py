@@ -59,9 +59,11 @@ def _in_order(view: SessionView) -> Iterator[str]:
     accepted = [op for op in view.ops_of("message") if op.ok and op.answered is not None]
     accepted.sort(key=lambda op: op.asked)
     for index, later in enumerate(accepted):
-        if later.answer["status"] in ("steered", "joined"):
+        if later.answer["status"] == "steered":
             continue
         for earlier in accepted[:index]:
+            if later.answer["status"] == "joined" and not _stays(view, earlier):
+                continue
             if earlier.answered is None or earlier.answered >= later.asked:
                 continue
             here, there = view.places.get(str(earlier.said)), view.places.get(str(later.said))
@@ -71,11 +73,18 @@ def _in_order(view: SessionView) -> Iterator[str]:
                 view.is_cancelled(min(there)[0]) or view.turns[min(there)[0]]["status"] == "killed"
             )
             passed_by = min(here)[0] > min(there)[0] and ended
-            if earlier.answer["status"] != "steered" or not passed_by:
+            if earlier.answer["status"] not in ("steered", "joined") or not passed_by:
                 yield (
                     f"{earlier.said} was accepted before {later.said} was sent, and stands behind "
                     f"it: {min(here)}, {min(there)}"
                 )
+
+
+def _stays(view: SessionView, op: Op) -> bool:
+    """Whether a message stands where it was accepted for: it was not steered, nor passed on."""
+    places = view.places.get(str(op.said), [])
+    status, turn = op.answer["status"], op.answer["turn"]
+    return status != "steered" and turn in [number for number, _ in places]
 
 
 def _history_is_record(view: SessionView) -> Iterator[str]:
@@ -118,7 +127,7 @@ def one_outcome(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
     """I3: a turn has one outcome, the same for whoever asks, and it is its invocation's.
 
     Allowed: an operator may kill a task that has reported its outcome already, and is not over; and
-    a turn whose `message` was killed may not know its task. See also `SessionView.outcome_of`.
+    a turn whose `message` was killed may not know its task.
     """
     for number, turn in view.turns.items():
         for text in _one_outcome(view, number, turn, count):
@@ -134,7 +143,7 @@ def _one_outcome(
     if status == "running":
         return  # I5
     killed = "kill task" in view.touched[task] or view.killed_with_caller(task)
-    outcome = view.outcome_of(task)
+    outcome = invocation.outcome if invocation else None
     if invocation is not None and outcome not in (status, "killed" if killed else ""):
         yield f"its record says {status}, its invocation {outcome}"
     if status == "killed" and not killed:
@@ -144,12 +153,12 @@ def _one_outcome(
         yield f"other tasks worked on it: {', '.join(tasks - {task})}"
     outcomes = [op.answer for op in view.ops_of("attach") if op.ok and op.answer["turn"] == number]
     for outcome in outcomes:
-        if (outcome["status"], outcome["messages"]) != (status, turn["messages"]):
-            yield f"attach said {outcome}, its record says {status}, {turn['messages']}"
+        if any(outcome.get(x) != turn.get(x) for x in ("status", "messages", "partial")):
+            yield f"attach said {outcome}, its record says {turn}"
     versions = {line.version for work in view.works if work.turn == number for line in work.lines}
     if len(versions) > 1:
         yield f"it ran on versions {', '.join(sorted(versions))}"
-    caused = view.is_cancelled(number) or view.agent == "HelperAgent"
+    caused = view.is_cancelled(number) or view.agent == "HelperAgent" or number <= view.copied
     if status == "interrupted" and not caused:
         yield "it was interrupted, and nobody had cancelled it"
 

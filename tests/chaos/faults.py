@@ -8,7 +8,7 @@ seed's; what they hit depends on what there is.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -25,11 +25,13 @@ PROCESSES: Final = {
     "workers gone": 6,
     "kill server": 14,
     "freeze server": 8,
+    "disk full": 5,
     "deploy": 4,
 }
 CLUSTER: Final = {
     "kill server": 30,
     "freeze server": 25,
+    "cut off server": 25,
     "kill worker": 10,
     "freeze worker": 8,
     "workers gone": 2,
@@ -58,26 +60,36 @@ class Faults:
     """Makes faults until it is stopped, and then puts everything in order again."""
 
     def __init__(
-        self, system: System, history: History, folder: Path, seed: str, *, gone: float
+        self,
+        system: System,
+        history: History,
+        folder: Path,
+        seed: str,
+        *,
+        gone: float,
+        only: Collection[str],
     ) -> None:
         self.system, self.history, self.folder = system, history, folder
         self.counts: Counter[str] = Counter()
         self.deployments: list[Deployment] = []
         self._dice = {x: random.Random(f"{seed}/{x}") for x in ("p", "n", "o")}  # noqa: S311
-        self._gone = gone
+        self._gone, self._only = gone, only
         self._stack = AsyncExitStack()
         self._paused: set[str] = set()
         self._resuming: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         await self.deploy()
+        self._sweeping = asyncio.ensure_future(self._sweep())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._resuming:
+        for task in (self._sweeping, *self._resuming):
             task.cancel()
         for node in range(len(self.system.nodes)):
             self.system.thaw(node)
+        if self.system.network is not None:
+            self.system.network.reconnect()
         for worker in self._workers():
             worker.thaw()
         await self._stack.aclose()
@@ -104,7 +116,8 @@ class Faults:
             name: str, kinds: dict[str, int], mean: float, make: Callable[[str], Awaitable[None]]
         ) -> None:
             dice = self._dice[name]
-            while wanted and not stop.is_set():
+            kinds = {x: kinds[x] for x in kinds if not self._only or x in self._only}
+            while wanted and kinds and not stop.is_set():
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(stop.wait(), dice.expovariate(1 / (mean * pace)))
                     return
@@ -112,29 +125,17 @@ class Faults:
                     continue
                 await make(dice.choices(list(kinds), list(kinds.values()))[0])
 
-        await asyncio.gather(self._sweep(stop), *(stream(*each) for each in streams))
+        await asyncio.gather(*(stream(*each) for each in streams))
+        await asyncio.gather(*self._resuming)
 
-    async def _sweep(self, stop: asyncio.Event) -> None:
-        """Resume what a pause reached only after its resume."""
-        while not stop.is_set():
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(stop.wait(), 3.0)
+    async def _sweep(self) -> None:
+        """Resume, to the end, what a pause reaches only after its resume."""
+        while True:
+            await asyncio.sleep(2.0)
             with suppress(RuntimeError):
                 for row in await self.system.query(PAUSED):
                     if row["id"] not in self._paused:
                         await self.system.command("resume", row["id"])
-
-    async def calm(self) -> None:
-        """Start what is down, and resume what is paused."""
-        for task in list(self._resuming):
-            await task
-        for _ in range(20):
-            paused = await self.system.query(PAUSED, tries=50)
-            for row in paused:
-                await self.system.command("resume", row["id"])
-            if not paused:
-                return
-            await asyncio.sleep(0.5)
 
     def _workers(self) -> list[Worker]:
         return [worker for deployment in self.deployments for worker in deployment.workers]
@@ -178,11 +179,31 @@ class Faults:
             self.system.freeze(node)
             seconds = dice.uniform(0.2, 8.0 if self.system.is_cluster else 2.0)
             await self._during(kind, node, lambda: self.system.thaw(node), seconds)
+        elif kind == "disk full":
+            await self._disk_full(dice.uniform(2.0, 8.0))
+        elif kind == "cut off server":
+            self.system.cut_off(node)
+            seconds = dice.uniform(1.0, 10.0)
+            await self._during(kind, node, lambda: self.system.reconnect(node), seconds)
         elif len(self.deployments) < 8:
             fault = self.history.fault(kind, f"v{len(self.deployments) + 1}")
             await self.deploy()
             self.counts[kind] += 1
             self.history.over(fault)
+
+    async def _disk_full(self, seconds: float) -> None:
+        """Fill it; then make room, and start the server again, as its operator would."""
+        disk = self.system.disk
+        if disk is None:
+            return
+        disk.fill()
+
+        async def back() -> None:
+            disk.free()
+            self.system.kill(0)
+            await self.system.start(0)
+
+        await self._during("disk full", "disk", back, seconds)
 
     async def gone_for_long(self) -> None:
         """All workers are away for a minute, or what was chosen."""

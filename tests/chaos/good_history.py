@@ -1,33 +1,66 @@
 """A good history, written by hand, for the tests of the checker to break."""
 
+import copy
 from typing import Any
 
 from .records import Final, Invocation, Line, Op, Records
 
 SESSION = ("ChaosAgent", "s")
+SPEAKING = ("ChaosAgent", "p")
+FORKED = ("ChaosAgent", "p-fork")
+QUIET = ("QuietAgent", "q")
 NOTE = "[I interrupted you before you were done.]"
 
 
-def op(number: int, name: str, body: Any, at: float, answer: Any, *, status: int = 200) -> Op:
-    return Op(number, *SESSION, name, body, at, at + 0.1, status, answer)
+Key = tuple[str, str]
+
+
+def op(
+    number: int,
+    name: str,
+    body: Any,
+    at: float,
+    answer: Any,
+    *,
+    status: int = 200,
+    key: Key = SESSION,
+) -> Op:
+    return Op(number, *key, name, body, at, at + 0.1, status, answer)
 
 
 def message(
-    number: int, said: str, at: float, answer: Any, policy: str = "interrupt", status: int = 200
+    number: int,
+    said: str,
+    at: float,
+    answer: Any,
+    policy: str = "interrupt",
+    status: int = 200,
+    key: Key = SESSION,
 ) -> Op:
     body = {"content": said, "policy": policy}
-    return op(number, "message", body, at, answer, status=status)
+    return op(number, "message", body, at, answer, status=status, key=key)
 
 
-def receipt(turn: int, status: str = "running", **more: Any) -> dict[str, Any]:
-    return {"turn": turn, "task_id": f"inv_{turn}", "status": status, "interrupted": [], **more}
+def receipt(turn: int, status: str = "running", key: Key = SESSION, **more: Any) -> dict[str, Any]:
+    task = _task(turn, key)
+    return {"turn": turn, "task_id": task, "status": status, "interrupted": [], **more}
 
 
 def line(
-    at: float, turn: int, event: str, step: str = "", phase: str = "body", **more: Any
+    at: float,
+    turn: int,
+    event: str,
+    step: str = "",
+    phase: str = "body",
+    key: Key = SESSION,
+    **more: Any,
 ) -> Line:
     values = {"attempt": f"a{turn}", "worker": 1, "version": "v1", **more}
-    return Line(at, *SESSION, turn, f"inv_{turn}", event=event, step=step, phase=phase, **values)
+    return Line(at, *key, turn, _task(turn, key), event=event, step=step, phase=phase, **values)
+
+
+def _task(turn: int, key: Key) -> str:
+    return f"inv_{turn}" if key == SESSION else f"inv_{key[1]}{turn}"
 
 
 def user(said: str) -> dict[str, Any]:
@@ -93,18 +126,90 @@ def good() -> Records:
             Invocation("inv_3", "ChaosTask", "completed", "success", None, 8.2),
         ],
         finals=[Final(*SESSION, {"status": "idle"}, turns, history)],
-        cleanup_timeout={"ChaosAgent": 600.0},
+        cleanup_timeout={"ChaosAgent": 600.0, "QuietAgent": 600.0},
+        debounce={"QuietAgent": 0.4},
+        merges=["QuietAgent"],
     )
+
+
+def good_fork() -> Records:
+    """Turn 1 is cut off while it speaks; the session is forked there, and each goes on alone."""
+    records = good()
+    words = "0/1/a1 1/1/a1 "
+    cut = {"turn": 1, "status": "interrupted", "input": [user("p.1")], "partial": 1}
+    cut |= {"messages": [assistant(words)], "task_id": _task(1, SPEAKING)}
+    whole = "0/2/a2 "
+    ends = {"status": "completed", "messages": [assistant(whole)]}
+    records.ops += [
+        message(11, "p.1", 10.0, receipt(1, key=SPEAKING), key=SPEAKING),
+        op(12, "cancel", None, 10.5, {"cancelled": [1]}, key=SPEAKING),
+        op(13, "fork", {"session": "p-fork"}, 11.0, {"session": "p-fork", "turn": 1}, key=SPEAKING),
+        message(14, "p.2", 11.5, receipt(2, key=SPEAKING), key=SPEAKING),
+        message(15, "f.1", 11.5, receipt(2, key=FORKED), key=FORKED),
+    ]
+    records.lines += [
+        line(10.1, 1, "start", seen=["p.1"], key=SPEAKING),
+        line(10.2, 1, "begin", "stream", key=SPEAKING),
+        line(10.2, 1, "said", "stream", seen=["0/1/a1 "], key=SPEAKING),
+        line(10.3, 1, "said", "stream", seen=["1/1/a1 "], key=SPEAKING),
+        line(10.6, 1, "aborted", "stream", key=SPEAKING),
+    ]
+    records.invocations += [
+        Invocation(_task(1, SPEAKING), "ChaosTask", "completed", "failure", "[409] cancelled", 10.7)
+    ]
+    for key, said in ((SPEAKING, "p.2"), (FORKED, "f.1")):
+        seen = ["p.1", words, NOTE, said]
+        records.lines += [
+            line(11.7, 2, "start", seen=seen, key=key),
+            line(11.7, 2, "begin", "stream", key=key),
+            line(11.7, 2, "said", "stream", seen=[whole], key=key),
+            line(11.8, 2, "done", "stream", key=key),
+            line(11.9, 2, "end", key=key),
+        ]
+        task = _task(2, key)
+        records.invocations += [Invocation(task, "ChaosTask", "completed", "success", None, 12.0)]
+        turns = [copy.deepcopy(cut), {"turn": 2, "input": [user(said)], "task_id": task}]
+        turns[1].update(copy.deepcopy(ends))
+        history = [user("p.1"), assistant(words), user(NOTE), user(said), assistant(whole)]
+        records.finals += [Final(*key, {"status": "idle"}, turns, history)]
+    return records
+
+
+def good_burst() -> Records:
+    """Of three messages one comes while the first waits for quiet, one when it is at work."""
+    records = good()
+    said = [user("q.1"), user("q.2"), user("q.3")]
+    records.ops += [
+        message(21, "q.1", 20.0, receipt(1, key=QUIET), key=QUIET),
+        message(22, "q.2", 20.2, receipt(1, "joined", key=QUIET), "queue", key=QUIET),
+        message(23, "q.3", 21.2, receipt(2, "waiting", key=QUIET), "queue", key=QUIET),
+    ]
+    records.lines += [
+        line(21.0, 1, "start", seen=["q.1", "q.2"], key=QUIET),
+        line(21.5, 1, "end", key=QUIET),
+        line(22.0, 2, "start", seen=["q.1", "q.2", "q.3"], key=QUIET),
+        line(22.1, 2, "end", key=QUIET),
+    ]
+    turns = []
+    for number, begun in ((1, said[:2]), (2, said[2:])):
+        task = _task(number, QUIET)
+        ended = 20.6 + number
+        records.invocations += [Invocation(task, "QuietTask", "completed", "success", None, ended)]
+        ends = {"status": "completed", "input": begun, "messages": []}
+        turns.append({"turn": number, "task_id": task, **ends})
+    records.finals += [Final(*QUIET, {"status": "idle"}, turns, said)]
+    return records
 
 
 KEYS = ("status", "messages")
 
 
-def turn(records: Records, number: int) -> dict[str, Any]:
-    turns = records.finals[0].turns
-    assert turns is not None
-    return turns[number - 1]
+def turn(records: Records, number: int, key: Key = SESSION) -> dict[str, Any]:
+    final = next(x for x in records.finals if (x.agent, x.session) == key)
+    assert final.turns is not None
+    return final.turns[number - 1]
 
 
-def find(records: Records, number: int, event: str, step: str = "") -> Line:
-    return next(x for x in records.lines if (x.turn, x.event, x.step) == (number, event, step))
+def find(records: Records, number: int, event: str, step: str = "", key: Key = SESSION) -> Line:
+    wanted = (*key, number, event, step)
+    return next(x for x in records.lines if (x.agent, x.session, x.turn, x.event, x.step) == wanted)

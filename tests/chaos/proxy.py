@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback between the server and the workers of one deployment.
+"""A TCP proxy on loopback, as between the server and the workers of one deployment.
 
 It gives each new connection to the next worker that takes one, can be slow, and can cut.
 """
@@ -55,9 +55,10 @@ class Proxy:
             return
         pair = writer, worker[1]
         self._pairs.add(pair)
+        source: int = writer.get_extra_info("peername")[1]
         pumps = [
-            asyncio.ensure_future(self._pump(reader, worker[1])),
-            asyncio.ensure_future(self._pump(worker[0], writer)),
+            asyncio.ensure_future(self._pump(reader, worker[1], source)),
+            asyncio.ensure_future(self._pump(worker[0], writer, source)),
         ]
         self._pumps.update(pumps)
         try:
@@ -71,6 +72,11 @@ class Proxy:
             await asyncio.gather(*pumps, return_exceptions=True)
             self._pumps.difference_update(pumps)
 
+    async def _held_back(self, source: int) -> None:
+        """Wait before passing on what goes through the connection from this port."""
+        if self.delay:
+            await asyncio.sleep(self.delay)
+
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         for _ in self._ports:
             port = self._ports[self._next % len(self._ports)]
@@ -79,10 +85,11 @@ class Proxy:
                 return await asyncio.open_connection("127.0.0.1", port)
         return None
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: int
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK):
-                if self.delay:
-                    await asyncio.sleep(self.delay)
+                await self._held_back(source)
                 writer.write(data)
                 await writer.drain()

@@ -60,12 +60,13 @@ class Line:
     worker: int
     version: str
     event: str
-    """`start`, `end` of the body; `begin`, `done`, `failed`, `aborted` of a step; `registered`."""
+    """`start`, `end` of the body; `begin`, `said`, `done`, `failed`, `aborted` of a step; …"""
     step: str = ""
     phase: str = "body"
     """`body`, or `interrupt`, `error`, `exit` for a step of cleanup."""
     seen: list[str] = field(default_factory=list)
-    """The conversation at `start`; what was taken at `took`; the other's message at `delegate`."""
+    """The conversation at `start`; what was taken at `took`; a word at `said`; the other's message
+    at `delegate`."""
 
 
 @dataclass
@@ -128,6 +129,10 @@ class Records:
     """By which invocation each was sent; Restate's kill takes along what an invocation has sent."""
     cleanup_timeout: dict[str, float] = field(default_factory=dict)
     """Of each agent, in seconds; 30 where none is named."""
+    debounce: dict[str, float] = field(default_factory=dict)
+    """Of each agent that waits for quiet, in seconds."""
+    merges: list[str] = field(default_factory=list)
+    """The agents of which a message joins the turn that waits for quiet."""
 
 
 def token(content: Any) -> str:
@@ -139,6 +144,7 @@ class Appender:
     """A file of JSON lines, each one write, so that many processes may append to it."""
 
     def __init__(self, path: Path) -> None:
+        self.folder = path.parent
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def add(self, **entry: Any) -> None:
@@ -203,4 +209,6 @@ def load(path: Path) -> Records:
         [Final(**x) for x in stored["finals"]],
         stored.get("callers", {}),
         stored["cleanup_timeout"],
+        stored.get("debounce", {}),
+        stored.get("merges", []),
     )

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from .agent import CLEANUP_TIMEOUT
+from .agent import CLEANUP_TIMEOUT, DEBOUNCE, MERGES
 from .client import Client
 from .faults import Faults
 from .records import Final, History, Op, Records, read_lines
@@ -36,7 +37,8 @@ class Options:
     minutes: float = 0.0
     """When to end although there were not turns and faults enough; 0 for never."""
     cluster: bool = False
-    quiet: bool = False
+    only: tuple[str, ...] = ()
+    """The kinds of faults that are made; by default all."""
 
 
 @dataclass
@@ -54,18 +56,19 @@ async def run(options: Options, folder: Path) -> Result:
     """Play it; everything that was started has ended when this returns or fails."""
     began = time.monotonic()
     async with AsyncExitStack() as stack:
-        server = cluster(folder) if options.cluster else single()
+        server = (
+            cluster(folder) if options.cluster else single(folder, with_disk=bool(options.faults))
+        )
         system = await stack.enter_async_context(server)
         history = History(folder / "clients.jsonl")
         http = await stack.enter_async_context(
             httpx.AsyncClient(limits=LIMITS, trust_env=False, timeout=None)  # noqa: S113
         )
         client = Client(system.urls, http, history)
-        faults = Faults(system, history, folder, options.seed, gone=options.gone)
+        faults = Faults(system, history, folder, options.seed, gone=options.gone, only=options.only)
         await stack.enter_async_context(faults)
         try:
-            scripts = await _play(options, client, faults)
-            await faults.calm()
+            scripts = await _play(options, client, faults, folder)
             lasts = await _lasts(options, scripts)
             finals = await _finals(client, scripts)
             tasks = await _all_over(system)
@@ -82,18 +85,20 @@ async def run(options: Options, folder: Path) -> Result:
         finals,
         callers,
         CLEANUP_TIMEOUT,
+        DEBOUNCE,
+        MERGES,
     )
     result = Result(records, faults.counts, client.retries, time.monotonic() - began)
     result.unplayed = [op.session for op in lasts if not op.ok]
     return result
 
 
-async def _play(options: Options, client: Client, faults: Faults) -> list[Script]:
+async def _play(options: Options, client: Client, faults: Faults, folder: Path) -> list[Script]:
     """Play sessions until there are turns enough, and faults enough."""
     stop = asyncio.Event()
     began = time.monotonic()
     scripts: list[Script] = []
-    done = 0
+    begun = done = 0
 
     def enough() -> bool:
         wanted = options.faults
@@ -102,25 +107,23 @@ async def _play(options: Options, client: Client, faults: Faults) -> list[Script
         return done >= options.turns and (not wanted or faults.counts.total() >= wanted)
 
     async def player() -> None:
-        nonlocal done
+        nonlocal begun, done
         while not enough():
-            script = Script(client, len(scripts) + 1, options.seed, turns=options.turns_per_session)
-            scripts.append(script)
-            await script.play()
-            done += len(script.turns)
+            begun += 1
+            name, turns = f"s{begun}", options.turns_per_session
+            script = Script(client, name, options.seed, folder, turns=turns)
+            async for made in _with_forks(script, scripts):
+                done += made
 
     async def gone() -> None:
         while done < options.turns // 4 and not enough():
             await asyncio.sleep(0.5)
         await faults.gone_for_long()
 
-    async def tell() -> None:
-        while True:
-            await asyncio.sleep(10)
-            if not options.quiet:
-                _say(f"{len(scripts)} sessions, {done} turns, {faults.counts.total()} faults")
+    def state() -> str:
+        return f"{len(scripts)} sessions, {done} turns, {faults.counts.total()} faults"
 
-    telling = asyncio.ensure_future(tell())
+    telling = asyncio.ensure_future(_tell(state))
     making = [asyncio.ensure_future(faults.run(options.faults, options.pace, stop))]
     if options.gone:
         making.append(asyncio.ensure_future(gone()))
@@ -134,6 +137,16 @@ async def _play(options: Options, client: Client, faults: Faults) -> list[Script
             task.cancel()
         await asyncio.gather(telling, *making, *players, return_exceptions=True)
     return scripts
+
+
+async def _with_forks(script: Script, scripts: list[Script]) -> AsyncGenerator[int]:
+    """Play a session, and those that are forked off; yields how many turns came of each."""
+    scripts.append(script)
+    await script.play()
+    yield len(script.turns)
+    for fork in script.forks:
+        async for made in _with_forks(fork, scripts):
+            yield made
 
 
 async def _lasts(options: Options, scripts: list[Script]) -> list[Op]:
@@ -197,6 +210,8 @@ async def _all_over(system: System) -> list[Any]:
         await asyncio.sleep(0.5)
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(f"chaos: {text}\n")
-    sys.stdout.flush()
+async def _tell(state: Callable[[], str]) -> None:
+    while True:
+        await asyncio.sleep(10)
+        sys.stdout.write(f"chaos: {state()}\n")
+        sys.stdout.flush()

@@ -1,62 +1,55 @@
-"""The shortest story of a violation: what happened in its session around the turns it names."""
+"""The story of a violation: what happened, in order."""
 
-import re
 from collections.abc import Iterator
 
-from .records import Records
-from .view import Violation
+from .records import Fault, Records
 
-TURN = re.compile(r"turn (\d+)")
-MARGIN = 0.3
+MARGIN = 1.0
+"""Seconds before and after in which a fault may have to do with it."""
 
 
-def story(records: Records, violation: Violation) -> list[str]:
-    """The session's events in order, from just before the turns that are named to their end."""
-    key = violation.agent, violation.session
-    turns = {int(number) for number in TURN.findall(violation.text)}
-    begun, ended = _span(records, key, turns)
-    told = [
-        f"{at - begun:8.3f} {text}"
-        for at, text in sorted(_events(records, key))
-        if begun <= at <= ended
-    ]
-    for final in records.finals:
-        if (final.agent, final.session) == key:
-            told += [f"         # {turn}" for turn in final.turns or () if turn["turn"] in turns]
+def story(part: Records, whole: Records) -> list[str]:
+    """All that a part of a record tells, and the faults of the whole that were made meanwhile."""
+    events = sorted(_events(part))
+    begun = events[0][0] if events else 0.0
+    ended = events[-1][0] if events else 0.0
+    tasks = {line.task for line in part.lines} | {x.id for x in part.invocations}
+    for fault in whole.faults:
+        if fault.target in tasks or not fault.target.startswith("inv_"):
+            events += [x for x in _of(fault) if begun - MARGIN < x[0] < ended + MARGIN]
+    told = [f"{at - begun:8.3f} {text}" for at, text in sorted(events)]
+    for final in part.finals:
+        told.append(f"         # {final.agent}/{final.session} in the end: {final.status}")
+        told += [f"         # {turn}" for turn in final.turns or ()]
+        if final.turns is None or not part.lines:
+            told.append(f"         # {final.history}")
     return told
 
 
-def _events(records: Records, key: tuple[str, str]) -> Iterator[tuple[float, str]]:
-    tasks: set[str] = set()
+def _events(records: Records) -> Iterator[tuple[float, str]]:
+    sessions = {(x.agent, x.session) for x in (*records.lines, *records.ops)}
     for line in records.lines:
-        if (line.agent, line.session) == key:
-            tasks.add(line.task)
-            what = f"turn {line.turn} {line.event} {line.step} {line.phase} {' | '.join(line.seen)}"
-            yield line.at, f"  {what} [{line.attempt} on {line.worker} {line.version}]"
+        where = f"{line.session} " if len(sessions) > 1 else ""
+        what = " ".join(x for x in (line.event, line.step, line.phase) if x and x != "body")
+        seen = f": {' | '.join(line.seen)}" if line.seen else ""
+        by = f"[{line.attempt} on {line.worker} {line.version}]"
+        yield line.at, f"  {where}turn {line.turn} {what}{seen} {by}"
     for op in records.ops:
-        if (op.agent, op.session) == key:
-            yield op.asked, f"> {op.id} {op.name} {op.body}"
-            if op.answered is not None:
-                yield op.answered, f"< {op.id} {op.name} {op.status} {op.answer}"
+        where = f"{op.session} " if len(sessions) > 1 else ""
+        yield op.asked, f"> {where}{op.id} {op.name} {op.body or ''}"
+        if op.answered is not None:
+            yield op.answered, f"< {where}{op.id} {op.name} {op.status} {op.answer}"
     for fault in records.faults:
-        if fault.target in tasks or not fault.target.startswith("inv_"):
-            yield fault.begun, f"! {fault.kind} {fault.target}"
-            if fault.ended is not None:
-                yield fault.ended, f"! {fault.kind} {fault.target} is over"
+        yield from _of(fault)
     for task in records.invocations:
-        if task.id in tasks and task.ended is not None:
-            yield task.ended, f"= {task.id} {task.outcome}"
+        if task.ended is not None:
+            yield (
+                task.ended,
+                f"= {task.id} {task.outcome or task.status}: {task.failure or task.result}",
+            )
 
 
-def _span(records: Records, key: tuple[str, str], turns: set[int]) -> tuple[float, float]:
-    times = [
-        line.at
-        for line in records.lines
-        if (line.agent, line.session) == key and (line.turn in turns or not turns)
-    ]
-    for op in records.ops:
-        if (op.agent, op.session) == key and isinstance(op.answer, dict):
-            named = {op.answer.get("turn"), *op.answer.get("interrupted", ())}
-            if named & turns:
-                times += [op.asked, op.answered or op.asked]
-    return (min(times) - MARGIN, max(times) + MARGIN) if times else (0.0, float("inf"))
+def _of(fault: Fault) -> Iterator[tuple[float, str]]:
+    yield fault.begun, f"! {fault.kind} {fault.target}"
+    if fault.ended is not None and fault.ended > fault.begun:
+        yield fault.ended, f"! {fault.kind} {fault.target} is over"

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import signal
+import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -13,14 +14,10 @@ from typing import Any
 
 import httpx
 
-from interruptible.testing import (
-    Restate,
-    _free_ports,
-    _Server,
-    find_server,
-    restate_server,
-)
+from interruptible.testing import _free_ports, _Server, find_server
 
+from .disk import Disk
+from .network import Network
 from .records import Invocation
 
 LIMITS = httpx.Limits(max_connections=None)
@@ -32,10 +29,20 @@ class System:
 
     Attributes:
         urls: The nodes' ingresses.
+        disk: Where the data of a single server is, if that can be full.
+        network: What is between the nodes of a cluster.
     """
 
-    def __init__(self, nodes: list[_Server], http: httpx.AsyncClient) -> None:
+    def __init__(
+        self,
+        nodes: list[_Server],
+        http: httpx.AsyncClient,
+        *,
+        disk: Disk | None = None,
+        network: Network | None = None,
+    ) -> None:
         self.nodes, self._http = nodes, http
+        self.disk, self.network = disk, network
         self.down: set[int] = set()
 
     @property
@@ -133,6 +140,16 @@ class System:
         self._signal(node, signal.SIGCONT)
         self.down.discard(node)
 
+    def cut_off(self, node: int) -> None:
+        assert self.network is not None
+        self.down.add(node)  # clients do talk to it
+        self.network.cut_off(node)
+
+    def reconnect(self, node: int) -> None:
+        assert self.network is not None
+        self.network.reconnect()
+        self.down.discard(node)
+
     def _signal(self, node: int, number: int) -> None:
         process = self.nodes[node]._process
         if process is not None and process.poll() is None:
@@ -143,14 +160,35 @@ class System:
 
 
 @asynccontextmanager
-async def single() -> AsyncGenerator[System]:
-    """One server."""
-    async with restate_server() as restate:
-        yield System([_process_of(restate)], restate._http)
+async def single(folder: Path, *, with_disk: bool = False) -> AsyncGenerator[System]:
+    """One server, on a disk of its own if that is wanted, and can be had."""
+    disk = _disk(folder / "disk") if with_disk else None
+    binary = await asyncio.to_thread(find_server)
+    async with httpx.AsyncClient(timeout=None, limits=LIMITS, trust_env=False) as http:  # noqa: S113
+        node = _Server(binary, _base(disk.path if disk else folder / "disk"), {}, http, (0, 0))
+        node._log = folder / "node.log"  # it is to be read although the disk is full
+        try:
+            await node.start()
+            yield System([node], http, disk=disk)
+        finally:
+            node.kill()
+            if disk is not None:
+                disk.close()
 
 
-def _process_of(restate: Restate) -> _Server:
-    return restate._server
+def _disk(path: Path) -> Disk | None:
+    try:
+        return Disk(path)
+    except OSError as error:
+        print(f"chaos: the disk is never full in this run: {error}")
+        return None
+
+
+def _base(folder: Path, cluster: str | None = None) -> Path:
+    # The name of the folder is that of the cluster: so `_Server` knows its own.
+    base = folder / (cluster or f"chaos-{uuid.uuid4().hex[:8]}")
+    base.mkdir(parents=True)
+    return base
 
 
 @asynccontextmanager
@@ -158,26 +196,29 @@ async def cluster(folder: Path) -> AsyncGenerator[System]:
     """Three servers on loopback that replicate everything to two of them."""
     binary = await asyncio.to_thread(find_server)
     fabric = _free_ports()
-    addresses = [f"http://127.0.0.1:{port}" for port in fabric]
-    async with httpx.AsyncClient(timeout=None, limits=LIMITS, trust_env=False) as http:  # noqa: S113
-        nodes = []
+    nodes: list[_Server] = []
+    network = Network(fabric, lambda: [x._process.pid if x._process else None for x in nodes])
+    name = f"chaos-{uuid.uuid4().hex[:8]}"
+    async with (
+        httpx.AsyncClient(timeout=None, limits=LIMITS, trust_env=False) as http,  # noqa: S113
+        network,
+    ):
         for number, port in enumerate(fabric):
-            # The name of the folder is that of the cluster: so `_Server` knows its own.
-            base = folder / f"node-{number}" / "chaos"
-            base.mkdir(parents=True)
+            base = _base(folder / f"node-{number}", name)
             env = {
+                "RESTATE_ADVERTISED_ADDRESS": network.addresses[number],
                 "RESTATE_AUTO_PROVISION": "true" if number == 0 else "false",
                 "RESTATE_BIFROST__DEFAULT_PROVIDER": "replicated",
                 "RESTATE_BIND_PORT": str(port),
                 "RESTATE_DEFAULT_REPLICATION": "2",
-                "RESTATE_METADATA_CLIENT__ADDRESSES": f"[{','.join(addresses)}]",
+                "RESTATE_METADATA_CLIENT__ADDRESSES": f"[{','.join(network.addresses)}]",
                 "RESTATE_NODE_NAME": f"node-{number}",
                 "RESTATE_ROLES": "[worker,admin,metadata-server,log-server,http-ingress]",
             }
             nodes.append(_Server(binary, base, env, http, (0, 0)))
         try:
             await asyncio.gather(*(node.start() for node in nodes))
-            yield System(nodes, http)
+            yield System(nodes, http, network=network)
         finally:
             for node in nodes:
                 node.kill()

@@ -1,7 +1,6 @@
 """The checker passes a good history, and catches each invariant's break in a bad one."""
 
 import asyncio
-import copy
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +8,24 @@ from pathlib import Path
 import pytest
 
 from .checker import CHECKS, check
-from .good_history import assistant, find, good, line, op, turn, user
+from .good_history import (
+    FORKED,
+    NOTE,
+    QUIET,
+    SPEAKING,
+    assistant,
+    find,
+    good,
+    good_burst,
+    good_fork,
+    line,
+    op,
+    turn,
+    user,
+)
 from .records import Fault, Records, dump, load
 from .reference_run import record_reference
+from .shrink import shrink, smallest
 from .story import story
 
 
@@ -19,6 +33,8 @@ def test_a_good_history_passes_and_each_invariant_had_something_to_decide() -> N
     decided: Counter[str] = Counter()
     assert check(good(), decided) == []
     assert {name for name in CHECKS if decided[name]} == set(CHECKS)
+    for more in (good_fork(), good_burst()):
+        assert check(more) == []
 
 
 def test_what_is_written_down_is_read_again(tmp_path: Path) -> None:
@@ -164,7 +180,7 @@ def delegate_goes_on(records: Records) -> None:
     records.lines.append(line(1.35, 1, "delegate", seen=["to the helper"]))
     for at, event in ((1.4, "start"), (3.0, "end")):
         child = line(at, 1, event, seen=["to the helper"], attempt="h")
-        child.agent, child.session, child.task = "HelperAgent", "h", "inv_h"
+        child.agent, child.session, child.task = "HelperAgent", "s-helper", "inv_h"
         records.lines.append(child)
 
 
@@ -174,6 +190,86 @@ def not_taken(records: Records) -> None:
 
 def steered_backwards(records: Records) -> None:
     records.ops[3].answer["turn"] = 3
+
+
+def said_by_nobody(records: Records) -> None:
+    find(records, 1, "said", "stream", SPEAKING).seen = ["9/1/a1 "]
+
+
+def cut_off_and_lost(records: Records) -> None:
+    turn(records, 1, SPEAKING)["messages"].clear()
+    del turn(records, 1, SPEAKING)["partial"]
+
+
+def cut_off_and_called_whole(records: Records) -> None:
+    del turn(records, 1, SPEAKING)["partial"]
+
+
+def whole_and_called_cut_off(records: Records) -> None:
+    turn(records, 2, SPEAKING)["partial"] = 1
+
+
+def cut_off_words_elsewhere(records: Records) -> None:
+    turn(records, 2, SPEAKING)["messages"].append(assistant("0/1/a1 1/1/a1 "))
+
+
+def cut_off_in_other_words(records: Records) -> None:
+    turn(records, 1, SPEAKING)["messages"] = [assistant("What I wanted to say")]
+
+
+def cut_off_words_twice(records: Records) -> None:
+    turn(records, 1, SPEAKING)["messages"] *= 2
+
+
+def fork_with_another_turn(records: Records) -> None:
+    turn(records, 1, FORKED)["input"] = [user("p.9")]
+
+
+def fork_with_one_more_turn(records: Records) -> None:
+    records.ops[-3].answer["turn"] = 2
+    records.ops[-1].answer["turn"] = 3
+    del records.finals[-2].turns[1]  # type: ignore[union-attr]
+
+
+def fork_with_less(records: Records) -> None:
+    del records.finals[-1].turns[0]  # type: ignore[union-attr]
+
+
+def fork_of_what_was_taken_back(records: Records) -> None:
+    taken_back = {"cancelled": [], "discarded": [1]}
+    records.ops.append(op(16, "rewind", {"turn": 1}, 10.8, taken_back, key=SPEAKING))
+    turn(records, 1, SPEAKING)["discarded"] = True
+
+
+def began_in_the_burst(records: Records) -> None:
+    find(records, 1, "start", key=QUIET).at = 20.5
+
+
+def began_without_one_that_joined(records: Records) -> None:
+    find(records, 1, "start", key=QUIET).seen.pop()
+
+
+def joined_and_taken_later(records: Records) -> None:
+    first = turn(records, 1, QUIET)
+    first["messages"].append(first["input"].pop())
+
+
+def joined_where_nothing_joins(records: Records) -> None:
+    records.merges.clear()
+
+
+def did_not_join(records: Records) -> None:
+    records.ops[-2].answer.update(turn=2, status="waiting")
+
+
+def joined_out_of_order(records: Records) -> None:
+    turn(records, 1, QUIET)["input"].reverse()
+
+
+def interrupted_as_what_it_called(records: Records) -> None:
+    records.faults.append(Fault("cancel message", "inv_9", 8.0, 8.0))
+    turn(records, 3).update(status="failed", error="cancelled")
+    records.invocations[2].result, records.invocations[2].failure = "failure", "[409] cancelled"
 
 
 def waits_for_cleanup(records: Records) -> None:
@@ -197,6 +293,7 @@ BREAKS: dict[str, list[Callable[[Records], None]]] = {
     "I2": [side_by_side],
     "I3": [
         other_outcome,
+        interrupted_as_what_it_called,
         two_outcomes,
         killed_by_nobody,
         interrupted_by_nobody,
@@ -218,21 +315,51 @@ BREAKS: dict[str, list[Callable[[Records], None]]] = {
     "I9": [not_taken, steered_backwards],
     "I10": [waits_for_cleanup, never_answered],
 }
-CASES = [(name, breaks) for name, all_of in BREAKS.items() for breaks in all_of]
-
-
-@pytest.mark.parametrize(("name", "breaks"), CASES, ids=lambda x: getattr(x, "__name__", x))
-def test_each_break_is_caught(name: str, breaks: Callable[[Records], None]) -> None:
-    records = good()
-    breaks(records)
-    violations = check(records)
-    assert name in {violation.invariant for violation in violations}
-    for violation in violations:
-        assert story(records, violation)
+MORE: list[tuple[Callable[[], Records], str, Callable[[Records], None], str]] = [
+    (good_fork, "I1", fork_with_another_turn, "and is another there"),
+    (good_fork, "I1", fork_with_one_more_turn, "which has none such"),
+    (good_fork, "I1", fork_with_less, "was left out of the fork"),
+    (good_fork, "I1", fork_of_what_was_taken_back, "had been taken back, and came"),
+    (good_fork, "I6", said_by_nobody, "and what was said is"),
+    (good_fork, "I6", cut_off_and_lost, "which is lost"),
+    (good_fork, "I6", cut_off_and_called_whole, "as a whole answer, and it was cut off"),
+    (good_fork, "I6", whole_and_called_cut_off, "and has words that were cut off"),
+    (good_fork, "I6", cut_off_words_elsewhere, "words of turn 1 stand in turn 2"),
+    (good_fork, "I6", cut_off_in_other_words, "which no step has said"),
+    (good_fork, "I6", cut_off_words_twice, "more than once"),
+    (good_burst, "I1", joined_out_of_order, "and stands behind"),
+    (good_burst, "I7", began_in_the_burst, "is to wait for 0.4 s of quiet"),
+    (good_burst, "I9", began_without_one_that_joined, "which began without it"),
+    (good_burst, "I9", joined_and_taken_later, "is not among what that began with"),
+    (good_burst, "I9", joined_where_nothing_joins, "does not merge"),
+    (good_burst, "I9", did_not_join, "and did not join it"),
+]
+"""Of the checks that are about one feature, each is to say so itself."""
 
 
 def test_every_invariant_has_a_break() -> None:
     assert BREAKS.keys() == CHECKS.keys()
+
+
+def _id(x: object) -> str:
+    return getattr(x, "__name__", str(x).split(" ", maxsplit=1)[0])
+
+
+CASES = [(good, name, breaks, "") for name, all_of in BREAKS.items() for breaks in all_of] + MORE
+
+
+@pytest.mark.parametrize(("made", "name", "breaks", "says"), CASES, ids=_id)
+def test_each_break_is_caught(
+    made: Callable[[], Records], name: str, breaks: Callable[[Records], None], says: str
+) -> None:
+    records = made()
+    breaks(records)
+    violations = check(records)
+    assert any(x.invariant == name and says in x.text for x in violations)
+    for violation in violations:
+        part = shrink(records, violation)
+        assert violation[:3] in {found[:3] for found in check(part)}
+        assert story(part, records)
 
 
 def killed_and_not_cleaned_up(records: Records) -> None:
@@ -268,28 +395,116 @@ def reset_since(records: Records) -> None:
 
 
 def failed_with_what_was_cancelled(records: Records) -> None:
-    records.faults.append(Fault("cancel message", "inv_9", 8.0, 8.0))
-    turn(records, 3).update(status="failed", error="cancelled")
-    records.invocations[2].result, records.invocations[2].failure = "failure", "[409] cancelled"
+    error = "What the task called was cancelled."
+    turn(records, 3).update(status="failed", error=error)
+    records.invocations[2].result, records.invocations[2].failure = "failure", f"[500] {error}"
+
+
+def frozen_and_taken_over_by_one_that_was(records: Records) -> None:
+    records.faults.append(Fault("freeze worker", "2", 1.0, 1.5))
+    records.faults.append(Fault("freeze worker", "1", 1.8, 4.9))
+    for x in records.lines:
+        if x.turn == 1 and x.at >= 2.2:
+            x.attempt, x.worker = "b1", 2
+    records.lines.append(line(2.15, 1, "start", attempt="b1", worker=2, seen=["a"]))
+    find(records, 1, "aborted", "step 1").at = 5.0
+
+
+def forked_and_taken_back_since(records: Records) -> None:
+    taken_back = {"cancelled": [], "discarded": [1, 2]}
+    records.ops.append(op(16, "rewind", {"turn": 1}, 13.0, taken_back, key=SPEAKING))
+    for number in (1, 2):
+        turn(records, number, SPEAKING)["discarded"] = True
+    records.finals[-2].history.clear()
+
+
+def said_by_one_that_died(records: Records) -> None:
+    seen = find(records, 1, "start", key=SPEAKING).seen
+    records.lines.append(line(10.4, 1, "start", seen=seen, key=SPEAKING, attempt="b1"))
+    for key in (SPEAKING, FORKED):
+        turn(records, 1, key)["messages"].clear()
+        del turn(records, 1, key)["partial"]
+        find(records, 2, "start", key=key).seen.pop(1)
+    for final in records.finals[-2:]:
+        del final.history[1]
+
+
+def joined_what_was_cancelled(records: Records) -> None:
+    records.ops.append(op(24, "cancel", None, 20.4, {"cancelled": [1]}, key=QUIET))
+    turn(records, 1, QUIET)["status"] = "interrupted"
+    records.invocations[-2].result, records.invocations[-2].failure = "failure", "[409] cancelled"
+    records.lines = [x for x in records.lines if (x.session, x.turn) != ("q", 1)]
+    find(records, 2, "start", key=QUIET).seen.insert(2, NOTE)
+    records.finals[-1].history.insert(2, user(NOTE))
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("made", "changes"),
     [
-        killed_and_not_cleaned_up,
-        cut_off_and_going_on,
-        broken_off_and_not_there,
-        reset_since,
-        failed_with_what_was_cancelled,
+        (good, killed_and_not_cleaned_up),
+        (good, cut_off_and_going_on),
+        (good, broken_off_and_not_there),
+        (good, reset_since),
+        (good, failed_with_what_was_cancelled),
+        (good, frozen_and_taken_over_by_one_that_was),
+        (good_fork, forked_and_taken_back_since),
+        (good_fork, said_by_one_that_died),
+        (good_burst, joined_what_was_cancelled),
     ],
     ids=lambda x: x.__name__,
 )
 def test_what_is_allowed_is_not_held_against_the_library(
-    changes: Callable[[Records], None],
+    made: Callable[[], Records], changes: Callable[[Records], None]
 ) -> None:
-    records = copy.deepcopy(good())
+    records = made()
     changes(records)
     assert check(records) == []
+
+
+def test_the_shortest_story_is_what_the_verdict_rests_on() -> None:
+    records = good_fork()
+    in_flight(records)
+    records.faults += [Fault("freeze worker", "1", 2.0, 2.4), Fault("kill worker", "1", 9.0, 9.5)]
+    (violation,) = check(records)
+    part = shrink(records, violation)
+    assert story(part, records) == [
+        "   0.000   turn 1 registered undo 1 interrupt [a1 on 1 v1]",
+        "   0.300   turn 1 begin step 1 [a1 on 1 v1]",
+        "   1.000 ! freeze worker 1",
+        "   1.200   turn 1 begin undo 1 interrupt [a1 on 1 v1]",
+        "   1.300   turn 1 aborted step 1 [a1 on 1 v1]",
+        "   1.400 ! freeze worker 1 is over",
+        "   5.200   turn 1 done undo 1 interrupt [a1 on 1 v1]",
+    ]
+    assert (part.ops, part.invocations, part.finals) == ([], [], [])
+
+
+def test_a_turn_is_left_out_with_what_later_turns_saw_of_it() -> None:
+    records = good()
+    not_taken(records)
+    find(records, 3, "start").seen.insert(0, "z")
+    violation = next(x for x in check(records) if "turn 3 saw" in x.text)
+    part = shrink(records, violation)
+    (final,) = part.finals
+    assert final.turns is not None
+    assert [turn["turn"] for turn in final.turns] == [3]
+    assert [x.seen for x in part.lines] == [["z", "d"]]
+
+
+def test_a_turn_is_not_left_out_whose_words_are_not_where_they_should_be() -> None:
+    records = good()
+    not_in_the_history(records)
+    violation = next(x for x in check(records) if x.text.startswith("get_history"))
+    (final,) = shrink(records, violation).finals
+    assert final.turns is not None
+    assert [turn["turn"] for turn in final.turns] == [1]
+    assert user("d") not in final.history
+
+
+def test_what_cannot_be_left_out_is_found_wherever_it_stands() -> None:
+    for size in range(1, 12):
+        for needed in ({0}, {size - 1}, {0, size - 1}, set(range(0, size, 3))):
+            assert set(smallest(range(size), lambda x, n=needed: n <= set(x))) == needed  # type: ignore[misc]
 
 
 def test_the_pattern_written_by_hand_is_convicted(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ async def scenario(folder: Path) -> AsyncIterator[Scenario]:
         with (folder / "worker.log").open("ab") as log:
             worker = subprocess.Popen(command, pass_fds=[descriptor], stdout=log, stderr=log)
         try:
-            async with single() as system, httpx.AsyncClient(trust_env=False) as http:
+            async with single(folder) as system, httpx.AsyncClient(trust_env=False) as http:
                 await system.register(f"http://127.0.0.1:{listener.getsockname()[1]}")
                 client = Client(system.urls, http, History(folder / "clients.jsonl"))
                 yield Scenario(system, client, folder)

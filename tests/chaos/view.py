@@ -88,6 +88,8 @@ class SessionView:
     ops: list[Op] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     final: Final | None = None
+    fork: Op | None = None
+    """What made this session of another, or may have."""
     records: Records = field(default_factory=Records)
 
     @cached_property
@@ -114,7 +116,8 @@ class SessionView:
             attempts = [x for x in attempts if x.first < over and not self._is_over(x, attempts)]
             if attempts:
                 attempts.sort(key=lambda attempt: attempt.first)
-                yield Work(task, lines[0].turn, invocation, self.outcome_of(task), attempts)
+                outcome = invocation.outcome if invocation else None
+                yield Work(task, lines[0].turn, invocation, outcome, attempts)
 
     def _is_thawed(self, first: Line) -> bool:
         return any(
@@ -124,9 +127,16 @@ class SessionView:
         )
 
     def _is_over(self, attempt: Attempt, attempts: list[Attempt]) -> bool:
-        # It was sent to a worker that was frozen, and one on another worker has taken over since.
+        # It was sent to a worker that was frozen, and one on another worker has taken over since;
+        # but not one that was frozen itself at that moment, and only acts on afterwards.
         worker = attempt.lines[0].worker
         others = [x for x in attempts if x.lines[0].worker != worker]
+        frozen = {
+            fault.target
+            for fault in self.faults_of("freeze worker")
+            if fault.begun < attempt.first < (fault.ended or float("inf"))
+        }
+        others = [x for x in others if str(x.lines[0].worker) not in frozen]
         return attempt.thawed and any(x.first < attempt.first < x.lines[-1].at for x in others)
 
     def faults_of(self, *kinds: str) -> list[Fault]:
@@ -143,23 +153,6 @@ class SessionView:
         for fault in self.records.faults:
             touched[fault.target].add(fault.kind)
         return touched
-
-    def outcome_of(self, task: str) -> str | None:
-        """What a task's invocation came to.
-
-        One that fails with what it was told of another that the operator had cancelled or killed
-        looks in Restate as if that had been done to itself.
-        """
-        invocation = self.invocations.get(task)
-        outcome = invocation.outcome if invocation else None
-        if outcome in ("interrupted", "killed") and self.faults_of(
-            "cancel message", "kill message"
-        ):
-            mine = [x for x in self.turns.values() if x.get("task_id") == task]
-            errors = ("cancelled", "killed")
-            if mine and mine[0]["status"] == "failed" and mine[0].get("error") in errors:
-                return "failed"
-        return outcome
 
     def killed_with_caller(self, task: str) -> bool:
         """Whether an invocation was killed that had, through others, sent this task."""
@@ -190,6 +183,16 @@ class SessionView:
     @cached_property
     def resets(self) -> list[Op]:
         return [op for op in self.writes if op.name == "reset"]
+
+    @cached_property
+    def copied(self) -> float:
+        """The last turn that came with a fork; those are another session's."""
+        if self.fork is None or not (self.fork.ok or self.fork.unknown):
+            return 0
+        if self.fork.ok:
+            return float(self.fork.answer["turn"])
+        own = [op.answer["turn"] for op in self.ops_of("message") if op.ok]
+        return min(own, default=float("inf")) - 1
 
     @cached_property
     def places(self) -> dict[str, list[tuple[int, int]]]:
@@ -231,6 +234,8 @@ def views(records: Records) -> list[SessionView]:
 
     for op in records.ops:
         of(op.agent, op.session).ops.append(op)
+        if op.name == "fork":
+            of(op.agent, op.body["session"]).fork = op
     for line in sorted(records.lines, key=lambda line: line.at):
         of(line.agent, line.session).lines.append(line)
     for final in records.finals:

@@ -6,9 +6,11 @@ One script drives one session; all its choices come from its own seed.
 import asyncio
 import random
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any, Final
 
 from .client import Client
+from .gate import Gate
 from .records import Op
 
 POLICIES: Final = {"interrupt": 40, "rollback": 10, "queue": 18, "steer": 22, "reject": 10}
@@ -21,22 +23,38 @@ ACTIONS: Final = {
     "reset": 1,
     "attach": 9,
     "look": 8,
+    "fork": 3,
+    "ask_during_cleanup": 5,
 }
-AGENTS: Final = {"ChaosAgent": 9, "HastyAgent": 1}
+AGENTS: Final = {"ChaosAgent": 14, "HastyAgent": 2, "QuietAgent": 4, "LastWordAgent": 2}
 LONG_CLEANUP: Final = 4.0
+TURNS_OF_FORK: Final = 3
+REACH: Final = 3.0
+"""Seconds until a turn that is asked about during its cleanup has come that far, or is let go."""
 
 
 class Script:
     """Plays one session, and counts the turns that came of it."""
 
-    def __init__(self, client: Client, number: int, seed: str, *, turns: int) -> None:
-        self._client = client
-        self._random = random.Random(f"{seed}/{number}")  # noqa: S311
-        self.agent = _choose(self._random, AGENTS)
-        self.session = f"s{number}"
+    def __init__(
+        self,
+        client: Client,
+        session: str,
+        seed: str,
+        folder: Path,
+        *,
+        turns: int,
+        agent: str | None = None,
+    ) -> None:
+        self._client, self._seed, self._folder = client, seed, folder
+        self._random = random.Random(f"{seed}/{session}")  # noqa: S311
+        self.agent = agent or _choose(self._random, AGENTS)
+        self.session = session
         self.turns: set[int] = set()
+        self.forks: list[Script] = []
+        """The sessions that came of this one, and are to be played, too."""
         self._wanted = turns
-        self._said = 0
+        self._said = self._forked = 0
         self._newest = 0
         self._waiting: list[asyncio.Task[Op]] = []
 
@@ -109,6 +127,35 @@ class Script:
     async def look(self) -> None:
         await asyncio.gather(self._call("get_status"), self._call("get_history"))
 
+    async def fork(self) -> None:
+        """Begin another session with the turns of this one, up to the last or an earlier one."""
+        if not self._newest:
+            return
+        self._forked += 1
+        session = f"{self.session}-fork{self._forked}"
+        body: dict[str, Any] = {"session": session}
+        if self._random.random() < 0.6:
+            body["turn"] = self._random.randint(1, self._newest)
+        op = await self._call("fork", body)
+        if op.ok or op.unknown:
+            fork = (self._client, session, self._seed, self._folder)
+            self.forks.append(Script(*fork, turns=TURNS_OF_FORK, agent=self.agent))
+
+    async def ask_during_cleanup(self) -> None:
+        """Interrupt a turn whose cleanup ends only when all that is asked meanwhile is answered."""
+        first = await self.send("interrupt", "steps=1 sleep=10 gate")
+        gate = Gate(self._folder, str(first.said))
+        if first.ok and await gate.until("work", REACH):
+            await self._call("cancel", {"turn": first.answer["turn"]})
+            if await gate.until("cleanup", REACH):
+                await asyncio.gather(
+                    self._call("get_status"),
+                    self._call("get_history"),
+                    self.send(_choose(self._random, POLICIES), "steps=1 sleep=0.03"),
+                    self._call("cancel", {"turn": first.answer["turn"]}),
+                )
+        gate.reach("open")
+
     def _call(self, name: str, body: Any = None) -> Awaitable[Op]:
         return self._client.call(self.agent, self.session, name, body)
 
@@ -138,7 +185,7 @@ class Script:
             if dice.random() < 0.1:
                 words.append(f"undo_fail={dice.randrange(undo)}")
         chances = {"steer": 0.35, "nested": 0.15, "beside": 0.15, "delegate": 0.12, "swallow": 0.1}
-        chances |= {"retry": 0.05, "fail": 0.04}
+        chances |= {"retry": 0.05, "fail": 0.04, "stream=8": 0.25}
         return " ".join(
             words + [word for word, chance in chances.items() if dice.random() < chance]
         )
