@@ -22,6 +22,7 @@ from typing import Any
 
 import restate
 from restate import Context, ObjectSharedContext, TerminalError
+from typing_extensions import TypedDict
 
 from examples.coding_agent import live, tools
 from examples.coding_agent.approval import ASK_FIRST, AskingAgent, asks_first
@@ -41,6 +42,12 @@ a sentence what you are about to do, and when you are done, what you did. A resu
 what happened to a call that did not give what you asked for. The user may interrupt you, or add
 something while you work: the newest message counts.
 """
+
+
+class Asked(TypedDict, total=False):
+    """What `get_diff` is given."""
+
+    turn: int | None
 
 
 class CodingAgent(AskingAgent):
@@ -181,14 +188,14 @@ class CodingAgent(AskingAgent):
     # -- what it has done ------------------------------------------------------------------------
 
     @handler(kind="shared")
-    async def get_diff(self, ctx: ObjectSharedContext, asked: Any = None) -> dict[str, Any]:
+    async def get_diff(
+        self, ctx: ObjectSharedContext, asked: Asked | None = None
+    ) -> dict[str, Any]:
         """The files as they are now, against those at the start of a turn."""
-        turn = (asked or {}).get("turn") if isinstance(asked, dict | None) else asked
+        turn = (asked or {}).get("turn")
         if turn is None:
             turns = (await Session(ctx, self, ctx.key()).turns(limit=1))["turns"]
             turn = turns[0]["turn"] if turns else 0
-        if type(turn) is not int:
-            raise TerminalError('get_diff takes nothing, or {"turn": number}.', 400)
         place = Workspace(self.root, ctx.key())
         return {"turn": turn, "diff": await ctx.run_typed("diff", place.diff, turn=turn)}
 

@@ -298,10 +298,11 @@ async def test_a_yes_that_comes_twice_or_to_nothing_is_refused(play: Play) -> No
     stage = await play(on(go=[sh("rm -r d; sleep 60")]))
     await stage.session.send("go")
     asked = await until_asked(stage)
+    fields = ("body", "turn", "call", "yes", "reason")
     bodies: list[Any] = ["x", [1], {}, {"turn": 1}, {**asked, "yes": 1}, {**asked, "turn": True}]
     for body in (*bodies, {**asked, "yes": True, "reason": 1}, {**asked, "turn": "1", "yes": True}):
         status, said = await stage.call("approve", body)
-        assert (status, "approve" in said["message"]) == (400, True)
+        assert (status, said["message"].split(":")[0] in fields) == (400, True)
     assert (await stage.call("approve", {"turn": 1, "call": "other", "yes": True}))[0] == 404
     yes = {"turn": 1, "call": asked["call"], "yes": True}
     answers = await asyncio.gather(*(stage.call("approve", yes) for _ in range(3)))

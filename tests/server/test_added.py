@@ -1,0 +1,115 @@
+"""Handlers that a user adds to an agent, as callers and the session see them."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import restate
+from restate import (
+    Context,
+    InvocationRetryPolicy,
+    ObjectContext,
+    ObjectSharedContext,
+    TerminalError,
+)
+from typing_extensions import TypedDict
+
+from interruptible import Agent, Session, Task, handler
+from interruptible.testing import Restate
+
+from .conftest import Deploy
+from .test_handlers import Ingress
+
+pytestmark = pytest.mark.anyio
+
+SOON = InvocationRetryPolicy(
+    initial_interval=timedelta(milliseconds=10), max_attempts=3, on_max_attempts="kill"
+)
+
+
+class Answer(TypedDict):
+    turn: int
+    yes: bool
+
+
+class HelpfulAgent(Agent):
+    """Has handlers of its own."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.tries = 0
+
+    async def run(self, ctx: Context, task: Task) -> str:
+        return "Done."
+
+    @handler()
+    async def approve(self, ctx: ObjectContext, answer: Answer) -> str:
+        return f"{ctx.key()}: {answer['turn'] + 1} {answer['yes']}"
+
+    @handler(kind="shared")
+    async def look(self, ctx: ObjectSharedContext, asked: dict[str, int] | None = None) -> Any:
+        return {"asked": asked}
+
+    @handler(name="count", kind="shared")
+    async def count_tries(self, ctx: ObjectSharedContext) -> int:
+        return self.tries
+
+    @handler(invocation_retry_policy=SOON)
+    async def fail(self, ctx: ObjectContext) -> None:
+        self.tries += 1
+        msg = "a bug"
+        raise AttributeError(msg)
+
+    @handler()
+    async def refuse(self, ctx: ObjectContext) -> None:
+        raise TerminalError("Too late.", 410)
+
+
+class NosyAgent(Agent):
+    """Knows nothing of the other."""
+
+    async def run(self, ctx: Context, task: Task) -> str:
+        return "Done."
+
+    @handler()
+    async def look(self, ctx: ObjectContext) -> str:
+        return "at you"
+
+
+async def test_a_body_that_is_no_json_or_of_another_type_is_refused_with_400_and_why(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    await deploy(HelpfulAgent("CarefulAgent"))
+    ingress = Ingress(restate_env, "CarefulAgent", "wrong bodies")
+    answers = [
+        await ingress.post("approve", raw=b'{"a":'),
+        await ingress.post("approve", "x"),
+        await ingress.post("approve"),
+        await ingress.post("approve", {"turn": "1", "yes": True}),
+        await ingress.post("approve", {"turn": 1}),
+        await ingress.post("look", {"a": "b"}),
+    ]
+    assert [answer.status_code for answer in answers] == [400] * len(answers)
+    assert [answer.json()["message"] for answer in answers] == [
+        "body: is not JSON (Expecting value: line 1 column 6 (char 5)).",
+        'body: must be a JSON object, not "x".',
+        "body: must be a JSON object, not null.",
+        'turn: must be a whole number, not "1".',
+        "yes: is missing.",
+        'body: must be a JSON object or null, not {"a": "b"}.',
+    ]
+    right = await ingress.post("approve", {"turn": 1, "yes": True})
+    assert right.json() == "wrong bodies: 2 True"
+    assert (await ingress.post("look")).json() == {"asked": None}
+
+
+async def test_a_bug_in_an_exclusive_handler_gives_the_lock_back_after_a_few_tries(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    helpful = HelpfulAgent("FailingAgent")
+    await deploy(helpful)
+    failing = await Ingress(restate_env, "FailingAgent", "bug").post("fail")
+    assert (failing.status_code, "a bug" in failing.json()["message"]) == (500, True)
+    assert helpful.tries == SOON.max_attempts
+    outcome = await Session(restate_env.client, "FailingAgent", "bug").ask("Are you there?")
+    assert outcome["status"] == "completed"
