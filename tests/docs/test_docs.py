@@ -35,6 +35,10 @@ JSON = {"content-type": "application/json"}
 NOT_RUN = {
     ("README.md", "make demo"),
     ("README.md", "pip install '.[client,testing]'"),
+    (
+        "docs/how-to/add-a-handler.md",
+        'patient = InvocationRetryPolicy(max_attempts=60, on_max_attempts="kill")',
+    ),
     ("docs/how-to/adopt-cleanup.md", "rendering moon"),
     ("docs/how-to/call-an-agent.md", "looking up tea"),
     ("docs/how-to/clean-up.md", "lock taken by inv_…"),
@@ -519,6 +523,9 @@ async def test_how_to_add_a_handler(reading: Reading) -> None:
         page.write("agent.py")
         await page.serve("agent.py")
         await page.shell()
+        page.write("talk.py")
+        await page.shell()
+        await page.shell(refused=True)
 
 
 async def test_how_to_call_an_agent(reading: Reading) -> None:

@@ -113,3 +113,71 @@ async def test_a_bug_in_an_exclusive_handler_gives_the_lock_back_after_a_few_tri
     assert helpful.tries == SOON.max_attempts
     outcome = await Session(restate_env.client, "FailingAgent", "bug").ask("Are you there?")
     assert outcome["status"] == "completed"
+
+
+async def test_a_session_calls_the_handlers_that_were_added_from_a_client_and_from_a_handler(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    helpful = HelpfulAgent("HelpfulAgent")
+    caller = restate.Service("HelpfulCaller")
+
+    async def calls(via: Any) -> list[Any]:
+        session = Session(via, helpful, "a/b ü?")
+        answer: Answer = {"turn": 1, "yes": True}
+        told: list[Any] = [
+            await session.call(helpful.approve, answer),
+            await session.call("approve", answer, idempotency_key=f"{type(via).__name__}-1"),
+            await session.call(helpful.look),
+            await session.call(helpful.look, {"a": 1}),
+            await session.call("look"),
+            await session.call("look", {"a": 1}),
+            await session.call(helpful.count_tries),
+            await session.call("count"),
+            await Session(via, "HelpfulAgent", "by name").call(helpful.approve, answer),
+        ]
+        for call in (
+            session.call(helpful.refuse),
+            session.call("refuse"),
+            session.call(helpful.look, {"a": "b"}),  # type: ignore[arg-type]
+            session.call("look", []),
+        ):
+            try:
+                told.append(await call)
+            except TerminalError as error:
+                told.append((error.status_code, error.message))
+        return told
+
+    @caller.handler()
+    async def call(ctx: Context) -> list[Any]:
+        return await calls(ctx)
+
+    await deploy(helpful, caller)
+    outside = await calls(restate_env.client)
+    assert outside == [
+        "a/b ü?: 2 True",
+        "a/b ü?: 2 True",
+        {"asked": None},
+        {"asked": {"a": 1}},
+        {"asked": None},
+        {"asked": {"a": 1}},
+        0,
+        0,
+        "by name: 2 True",
+        (410, "Too late."),
+        (410, "Too late."),
+        (400, 'body: must be a JSON object or null, not {"a": "b"}.'),
+        (400, "body: must be a JSON object or null, not []."),
+    ]
+    inside = await restate_env.client.service_call(call, None)
+    assert [tuple(x) if isinstance(x, list) else x for x in inside] == outside
+
+
+async def test_a_function_that_is_no_handler_of_the_agent_is_refused_with_the_remedy(
+    restate_env: Restate,
+) -> None:
+    helpful, nosy = HelpfulAgent("HelpfulAgent"), NosyAgent()
+    session = Session(restate_env.client, helpful, "ada")
+    for wrong in (nosy.look, HelpfulAgent.approve, helpful.run):
+        with pytest.raises(ValueError, match="is no handler of HelpfulAgent") as error:
+            await session.call(wrong)  # type: ignore[call-overload]
+        assert "Write it as `agent.handler` of the agent, or as its name." in str(error.value)

@@ -160,6 +160,17 @@ def sync_handler(ctx: restate.ObjectContext) -> int:
     return 5
 
 
+class CountingAgent(Agent):
+    async def run(self, ctx: restate.Context, task: Task) -> None: ...
+
+    @handler()
+    async def count(self, ctx: restate.ObjectContext, start: int) -> int:
+        return start
+
+    @handler()
+    async def show(self, ctx: restate.ObjectContext) -> None: ...
+
+
 async def from_outside(client: restate.RestateClient) -> None:
     session = Session(client, FullAgent(), "key")
     await session.send(5)  # error
@@ -200,6 +211,14 @@ async def from_outside(client: restate.RestateClient) -> None:
     await session.turns(after=1)  # error
     (await session.turns())[0]  # error
     assert (await session.turns())["turns"][0]["outcome"]  # error
+    counting = CountingAgent()
+    await session.call(counting.count, "3")  # error
+    await session.call(counting.count)  # error
+    await session.call(counting.show, 3)  # error
+    await session.call(counting)  # error
+    await session.call(3)  # error
+    await session.call("count", 3, "key")  # error
+    assert_type(await session.call(counting.show), str)  # error
     receipt = await session.send("Hello")
     assert receipt["discarded"] == "all"  # error
     assert receipt["outcome"]  # error

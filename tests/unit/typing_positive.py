@@ -100,6 +100,10 @@ class FullAgent(Agent):
     async def pages(self, ctx: restate.ObjectSharedContext, start: int) -> int:
         return len(ctx.key()) + start
 
+    @handler()
+    async def rename(self, ctx: restate.ObjectContext) -> list[str]:
+        return [ctx.key()]
+
 
 class NotingAgent(TextAgent):
     def interruption_note(self, turn: Turn) -> Message:
@@ -262,6 +266,12 @@ async def from_outside(client: restate.RestateClient) -> None:
         assert_type(turn.get("discarded"), bool | None)
         assert_type(turn.get("accepted_at"), int | None)
     assert_type(await session.history(), list[dict[str, Any]])
+    full = FullAgent()
+    assert_type(await session.call(full.pages, 3), int)
+    assert_type(await session.call(full.pages, 3, idempotency_key="4"), int)
+    assert_type(await session.call(full.rename), list[str])
+    assert_type(await session.call("pages", 3, idempotency_key="5"), Any)
+    assert_type(await session.call("rename"), Any)
     assert_type(await session.status(), Status)
     assert_type((await session.status())["steered"], int)
     assert_type(session.key, str)
@@ -278,6 +288,7 @@ async def from_a_handler(ctx: restate.ObjectContext) -> None:
     session = Session(ctx, "CodingAgent", ctx.key())
     assert_type(await session.send("Hello"), Receipt)
     assert_type(await session.rewind(1), Rewound)
+    assert_type(await session.call(FullAgent().pages, 3), int)
     assert_type(await session.turns(limit=1), Turns)
 
 
