@@ -180,7 +180,7 @@ def reference() -> str:
     return joined(*parts) + "\n"
 
 
-RETURNED = ("Receipt", "Outcome", "Status", "LiveTurn", "Turns", "Rewound", "Cause")
+RETURNED = ("Receipt", "Outcome", "Status", "LiveTurn", "Turns", "Rewound", "Cause", "Origin")
 
 SCHEMAS: dict[str, Any] = {
     "`message` takes": _schemas.MESSAGE_IN,

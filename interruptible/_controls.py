@@ -67,7 +67,7 @@ async def reset(agent: Settings, ctx: ObjectContext, body: Any) -> Cancelled:
     step = _session.rewind(record, 1, reason)
     stale = await _history.settled_keys(ctx, record)
     record, _ = await _history.discard(ctx, _history.without_settled(step.record), step.discard)
-    carry_out(ctx, step._replace(record=record))
+    carry_out(ctx, step._replace(record=record._replace(forked_from=None)))
     for key in stale:
         ctx.clear(key)
     return {"cancelled": [x.turn for x in step.cancel]}
@@ -89,7 +89,9 @@ async def fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Forked:
     turns = await _history.read(ctx, record, range(1, last + 1))
     turns = [turn for turn in turns if not turn.get("discarded")]
     last = turns[-1]["turn"] if turns else 0
-    copy = {"next": last + 1, "turns": turns}
+    old = record.forked_from  # where the first of the turns were worked on
+    origin = old[0] if old is not None and last <= old[1] else ctx.key()
+    copy = {"next": last + 1, "turns": turns, "from": (origin, last)}
     await ctx.generic_call(agent.name, "adopt", json.dumps(copy).encode(), key=session)
     return {"session": session, "turn": last}
 
@@ -98,7 +100,8 @@ async def adopt(_: Settings, ctx: ObjectContext, body: Any) -> None:
     """For `fork`: begin this session with the turns of another."""
     if await _effects.load(ctx) is not None:
         raise TerminalError("session: there is one of this key already. Choose another.", 412)
-    record = _effects.new_record(ctx)._replace(next=body["next"])
+    session, turn = body["from"]
+    record = _effects.new_record(ctx)._replace(next=body["next"], forked_from=(session, turn))
     _effects.store(ctx, _history.adopt(ctx, record, body["turns"]))
 
 

@@ -29,6 +29,7 @@ from interruptible._types import (
     Cause,
     Dispatch,
     Message,
+    Origin,
     Outcome,
     Policy,
     Receipt,
@@ -105,6 +106,9 @@ class Task:
         id: The task's invocation id.
         messages: The conversation up to and with this turn's messages; `append` adds to it.
         input: The messages that this turn was begun for.
+        turns: The earlier turns of the conversation; what was discarded or reset is not among them.
+        forked_from: If the session is a fork: the session in which its copied turns were worked on,
+            and the last of them. After a reset it is none.
     """
 
     def __init__(
@@ -112,6 +116,8 @@ class Task:
         work: _Work,
         messages: list[Message],
         input: list[Message],  # noqa: A002
+        turns: Sequence[Turn] = (),
+        forked_from: Origin | None = None,
     ) -> None:
         self._work = work
         self.session = work.session
@@ -119,6 +125,8 @@ class Task:
         self.id = work.ctx.request().id
         self.messages = messages
         self.input = input
+        self.turns = turns
+        self.forked_from = forked_from
 
     def append(self, *messages: str | Mapping[str, Any]) -> None:
         """Put out messages: they stay in the conversation, also when the turn is interrupted later.
@@ -338,7 +346,9 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
         mine = {(x.number, x.at) for x, _ in joined}  # a number may be used again, later
         turns = await _complete(work, loaded, mine, tasks, late)
     messages = with_joined(turn, job["input"], joined)
-    return Task(work, [*body.conversation(turns), *messages], messages)
+    forked = job.get("forked_from")
+    origin = None if forked is None else Origin(*forked)
+    return Task(work, [*body.conversation(turns), *messages], messages, turns, origin)
 
 
 async def _quiet(work: _Work) -> list[Said]:

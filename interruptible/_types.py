@@ -157,6 +157,13 @@ class Cause(NamedTuple):
     reason: str | None = None
 
 
+class Origin(NamedTuple):
+    """Where a session was forked: the other session, and the last turn that was copied."""
+
+    session: str
+    turn: int
+
+
 class Predecessor(TypedDict):
     """A live turn that a new task waits for."""
 
@@ -174,6 +181,7 @@ class Dispatch(TypedDict):
     after: list[Predecessor]
     turns: NotRequired[list[Turn]]
     """The conversation before, when it is short and complete."""
+    forked_from: NotRequired[tuple[str, int]]
 
 
 class Settlement(TypedDict):

@@ -16,6 +16,7 @@ from interruptible._types import (
     Cause,
     LiveTurn,
     Message,
+    Origin,
     Outcome,
     Policy,
     Receipt,
@@ -27,6 +28,7 @@ from interruptible._types import (
 __all__ = [
     "Cause",
     "LiveTurn",
+    "Origin",
     "Outcome",
     "Receipt",
     "Rewound",

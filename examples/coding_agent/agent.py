@@ -84,9 +84,13 @@ class CodingAgent(AskingAgent):
         watched = Watched(task.session, task.turn)
         async with cleanup(ctx) as undo:
             undo.on_exit("tell of the end", watched.ends)
-            before = await self.turns_before(ctx, task)
             left = await ctx.run_typed(
-                "checkpoint", place.checkpoint, turn=task.turn, task_id=task.id, before=before
+                "checkpoint",
+                place.checkpoint,
+                turn=task.turn,
+                task_id=task.id,
+                stands=[turn["turn"] for turn in task.turns],
+                origin=task.forked_from,
             )
             try:
                 await ctx.run_typed("tell of the beginning", watched.begins)
@@ -171,14 +175,6 @@ class CodingAgent(AskingAgent):
                     await ctx.run_typed("tell of the no", tell_of, state="ends", text=refusal)
                     return refusal
         return await ctx.run_typed(step_name(name, values), use)
-
-    async def turns_before(self, ctx: Context, task: Task) -> list[tuple[int, bool]]:
-        """The turns before this one, newest first, and whether they are discarded by now."""
-        if task.turn == 1:
-            return []
-        page = await Session(ctx, self, task.session).turns(before=task.turn)
-        turns = [(turn["turn"], turn.get("discarded", False)) for turn in page["turns"]]
-        return sorted(turns, reverse=True)
 
     def interruption_note(self, turn: Turn) -> str | Message | None:
         """What the model is told after an interrupted turn."""

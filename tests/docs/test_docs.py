@@ -324,6 +324,10 @@ async def test_how_to_take_back_the_last_message(reading: Reading) -> None:
         said = [m["content"] for m in await session.history() if not m["content"].startswith("[")]
         assert said == ["a cheap boat", "a tent", "Here is a tent."]
         assert "discarded" not in await session.send("a cheap boat", policy="rollback")
+        page.write("booking.py")
+        await page.serve("booking.py")
+        await page.shell()
+        await page.until_said("cancelled: a room")
 
 
 async def test_how_to_steer(reading: Reading) -> None:

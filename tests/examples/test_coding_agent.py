@@ -9,6 +9,8 @@ import pytest
 
 from examples.coding_agent import agent as agent_module
 from examples.coding_agent.scripted import Reply
+from examples.coding_agent.workspace import Workspace
+from interruptible import Session
 
 from .conftest import LIMITS, Play, Stage, mentioned, no_news, soon
 from .scripts import assistant, on, results, sh, user, write
@@ -212,7 +214,7 @@ async def test_taken_back_while_at_work_the_files_are_as_before(play: Play, how:
     await stage.model.until(lambda x: "on and on" in x.said)
     await (stage.session.rewind(2) if how == "rewind" else stage.session.reset())
     await stage.session.ask("what now")
-    assert stage.read("a") == "1"
+    assert (stage.workspace.files / "a").exists() == (how == "rewind")  # a reset takes all
     assert not (stage.workspace.files / "b").exists()
 
 
@@ -252,6 +254,31 @@ async def test_regenerated_a_turn_begins_with_the_files_of_its_checkpoint(play: 
     await stage.session.rewind(1)
     await stage.session.ask("what now")
     assert not (stage.workspace.files / "a").exists()
+
+
+async def test_a_fork_goes_on_with_the_files_of_its_last_turn(play: Play) -> None:
+    stage = await play(
+        on(go=[write("a", "1")], more=[write("b", "2")], rest=[sh("ls"), sh("touch c")])
+    )
+    for text in ("go", "more"):
+        await stage.session.ask(text)
+    await stage.session.fork("early", 1)
+    outcome = await Session(stage.restate.client, stage.agent, "early").ask("rest")
+    assert outcome["turn"] == 2
+    assert results(outcome["messages"])[0].splitlines()[1:] == ["a"]
+    files = Workspace(stage.agent.root, "early").files
+    assert sorted(x.name for x in files.iterdir()) == ["a", "c"]
+    assert sorted(x.name for x in stage.workspace.files.iterdir()) == ["a", "b"]
+
+
+async def test_started_over_the_workspace_is_empty(play: Play) -> None:
+    stage = await play(on(go=[write("a", "1")], more=[write("b", "2")]))
+    await stage.session.ask("go")
+    await stage.session.ask("more")
+    await stage.session.reset()
+    await stage.session.ask("what now")
+    assert list(stage.workspace.files.iterdir()) == []
+    assert "(none)" in stage.model.requests[-1].messages[0]["content"]
 
 
 # -- a person's yes ------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from interruptible import (
     handler,
     shield,
 )
-from interruptible.client import Cause, LiveTurn, Outcome, Receipt, Rewound, Status, Turns
+from interruptible.client import Cause, LiveTurn, Origin, Outcome, Receipt, Rewound, Status, Turns
 
 
 class TextAgent(Agent):
@@ -78,6 +78,11 @@ class FullAgent(Agent):
     async def run(self, ctx: restate.Context, task: Task) -> str | None:
         assert_type(task.session, str)
         assert_type(task.turn, int)
+        assert_type(task.turns, Sequence[Turn])
+        assert_type(task.forked_from, Origin | None)
+        if task.forked_from is not None:
+            assert_type(task.forked_from.session, str)
+            assert_type(task.forked_from.turn, int)
         assert_type(task.id, str)
         assert_type(task.messages, list[dict[str, Any]])
         assert_type(task.input, list[dict[str, Any]])
