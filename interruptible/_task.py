@@ -1,5 +1,6 @@
 """One task's life: wait for the predecessors, load the conversation, run, settle."""
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -82,9 +83,9 @@ class _Work:
         answer = await self.ctx.generic_call(self.body.name, "take", arg, key=self.session)
         return [(Steered(*x), message) for x, message in json.loads(answer)]
 
-    def outcome(self, status: TurnStatus) -> TaskOutcome:
+    def outcome(self, status: TurnStatus, cut_off: Sequence[tuple[str, str]] = ()) -> TaskOutcome:
         """The outcome as things are: with messages that every provider accepts."""
-        messages = repaired(self.put_out)
+        messages = repaired(self.put_out, cut_off)
         places = {id(message): place for place, message in enumerate(messages)}
         outcome: TaskOutcome = {"turn": self.turn, "status": status, "messages": messages}
         taken = [
@@ -171,14 +172,29 @@ class Task:
         Raises:
             RuntimeError: It was read inside a step, or what it gave is called outside of one.
         """
+        self._streams("`task.partial` was read")
+        return say
+
+    def partial_result(self, call: str) -> Callable[[str], None]:
+        """Takes what comes of a tool's call, piece by piece, while a step is running it.
+
+        It is like `partial`; but what had come when the turn is interrupted stays as the result of
+        the call, with a note that it was cut off there. A result that was put out counts instead.
+
+        Args:
+            call: The call's id, in a message that this turn has put out.
+
+        Raises:
+            RuntimeError: It was called inside a step, or what it gave is called outside of one.
+        """
+        self._streams("`task.partial_result` was called")
+        return functools.partial(say, call=call)
+
+    def _streams(self, what: str) -> None:
         if in_step():
-            msg = (
-                "`task.partial` was read inside a step. Read it outside, and give it to the step "
-                "as an argument."
-            )
+            msg = f"{what} inside a step. Do it outside, and give the step what you get."
             raise RuntimeError(msg)
         self._work.streams = True
-        return say
 
     async def cause(self) -> Cause:
         """Why this turn was cancelled; for `on_interrupted`, and where `Interrupted` is caught.
@@ -292,19 +308,21 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
 
 
 async def _interrupted(work: _Work, task: Task | None, end: Interrupted) -> TaskOutcome:
-    partials: list[str] = []
+    partials: list[tuple[str | None, str]] = []
     if work.streams:  # whether anything was said is known to this attempt alone
         partials = await shield(work.ctx.run_typed("partial answer", _partials, watch=work.watch))
     if task is not None:
         await _tell(work.body, work.ctx, task, end)
-    work.put_out += [{"role": "assistant", "content": text} for text in partials]
-    outcome = work.outcome("interrupted")
-    if partials:
-        outcome["partial"] = len(partials)
+    words = [text for call, text in partials if call is None]
+    work.put_out += [{"role": "assistant", "content": text} for text in words]
+    results = [(call, text) for call, text in partials if call is not None]
+    outcome = work.outcome("interrupted", results)
+    if words:
+        outcome["partial"] = len(words)
     return outcome
 
 
-async def _partials(watch: Watch) -> list[str]:
+async def _partials(watch: Watch) -> list[tuple[str | None, str]]:
     return watch.partials
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ class CodingAgent(AskingAgent):
             watched.publish, "tool", call=call["id"], name=name, arguments=arguments
         )
 
-        async def use() -> str:
+        async def use(keep: Callable[[str], None]) -> str:
             tell(state="begins")
             end = {"state": "cut off"}
             try:
@@ -157,7 +157,7 @@ class CodingAgent(AskingAgent):
                     text = values
                 else:
                     show = functools.partial(show_output, watched, call["id"])
-                    text = await tools.call(name, values, place, self.limits, show)
+                    text = await tools.call(name, values, place, self.limits, show, keep)
                 end = {"state": "ends", "text": text}
                 return text
             finally:
@@ -174,7 +174,8 @@ class CodingAgent(AskingAgent):
                 if refusal is not None:
                     await ctx.run_typed("tell of the no", tell_of, state="ends", text=refusal)
                     return refusal
-        return await ctx.run_typed(step_name(name, values), use)
+        keep = task.partial_result(call["id"])
+        return await ctx.run_typed(step_name(name, values), use, keep=keep)
 
     def interruption_note(self, turn: Turn) -> str | Message | None:
         """What the model is told after an interrupted turn."""

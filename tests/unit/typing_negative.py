@@ -61,6 +61,9 @@ class RedirectedAgent(Agent):
         task.steering().sort()  # error
         task.partial(5)  # error
         task.partial()  # error
+        task.partial_result()  # error
+        task.partial_result("call")(5)  # error
+        task.turns.append(task.turns[0])  # error
         task.partial = print  # error
         await task.cause("why")  # error
         stopped: Literal["stopped"] = (await task.cause()).kind  # error

@@ -80,6 +80,7 @@ class FullAgent(Agent):
         assert_type(task.turn, int)
         assert_type(task.turns, Sequence[Turn])
         assert_type(task.forked_from, Origin | None)
+        assert_type(task.partial_result("call_1"), Callable[[str], None])
         if task.forked_from is not None:
             assert_type(task.forked_from.session, str)
             assert_type(task.forked_from.turn, int)
