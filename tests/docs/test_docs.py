@@ -8,6 +8,7 @@ import inspect
 import json
 import re
 import runpy
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -45,6 +46,11 @@ NOT_RUN = {
     ("docs/how-to/learn-why.md", "listening"),
     ("docs/how-to/learn-why.md", "reviewing one.py"),
     ("docs/how-to/run-on-lambda.md", "part 1 begins"),
+    ("docs/how-to/serve.md", "python worker.py"),
+    (
+        "docs/how-to/serve.md",
+        'curl localhost:9070/deployments --json \'{"uri": "http://localhost:9080"}\'',
+    ),
     ("docs/tutorial.md", "mkdir first-steps"),
     ("docs/tutorial.md", '"$(python -m interruptible.testing)"'),
     ("docs/tutorial.md", "python -m hypercorn --bind localhost:9080 agent:app"),
@@ -533,6 +539,26 @@ async def test_how_to_add_a_handler(reading: Reading) -> None:
         page.write("talk.py")
         await page.shell()
         await page.shell(refused=True)
+
+
+async def test_how_to_serve_it(reading: Reading) -> None:
+    async with reading("docs/how-to/serve.md") as page:
+        page.write("agent.py")
+        text = page.write("worker.py")
+        port = free_port()
+        (page.folder / "worker.py").write_text(text.replace("0.0.0.0:9080", f"127.0.0.1:{port}"))
+        worker = await page.start_worker("worker.py")
+        url = f"http://127.0.0.1:{port}"
+        await page.server.register(url)
+        session = Session(page.server.client, "ThinkingAgent", "ada")
+        await session.send("stars")
+        await page.until_said("thinking")
+        names = await page.run_lines()
+        assert names["live"] == {f"{url}/": 1}
+        worker.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(worker.wait(), PATIENCE)
+        await page.start_worker("worker.py")
+        assert (await session.attach())["status"] == "completed"
 
 
 async def test_how_to_call_an_agent(reading: Reading) -> None:
