@@ -16,21 +16,21 @@ from interruptible._types import (
     Turn,
     Turns,
     fork_in,
+    regenerate_in,
     reset_in,
     rewind_in,
-    turn_in,
     turns_in,
 )
 
 
 async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     """Work on the messages of a turn again, by default the last: it and all after it go."""
-    turn = checked(turn_in, body)
+    turn, if_last = checked(regenerate_in, body)
     time = _effects.clock(ctx)
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
     if turn is None:
         turn = (await _history.newest(ctx, record) if record is not None else None) or 1
-    record = require(record, turn)
+    record = _only_if_last(require(record, turn), if_last)
     old = await _history.read(ctx, record, range(turn, record.next))
     if not old or old[0]["turn"] != turn or old[0].get("discarded"):
         raise TerminalError(f"turn: {turn} is no part of the conversation any more.", 404)
@@ -46,9 +46,9 @@ async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
 
 async def rewind(agent: Settings, ctx: ObjectContext, body: Any) -> Rewound:
     """Take back a turn and all after it."""
-    turn, reason = checked(rewind_in, body)
+    turn, reason, if_last = checked(rewind_in, body)
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
-    record = require(record, turn)
+    record = _only_if_last(require(record, turn), if_last)
     old = await _history.read(ctx, record, range(turn, record.next), bare=True)
     step, pages = await _effects.with_discarded(ctx, _session.rewind(record, turn, reason))
     carry_out(ctx, step, pages)
@@ -118,6 +118,15 @@ async def get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> Turns:
         record = now or record  # a steered message may have found its place meanwhile
         turns = await _history.read(ctx, record, range(start, stop))
     return {"turns": turns, "before": start if start > 1 else None}
+
+
+def _only_if_last(record: Record, if_last: int | None) -> Record:
+    """Refuse to take back turns that the caller has not seen."""
+    last = record.next - 1
+    if if_last not in (None, last):
+        reason = f"if_last: turn {if_last} is not the last, but {last}. Look at what has happened."
+        raise TerminalError(reason, 412)
+    return record
 
 
 def _in_conversation(turns: list[Turn]) -> list[int]:

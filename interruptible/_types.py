@@ -294,17 +294,29 @@ def turn_in(body: Any) -> int | None:
     return _whole_number(_fields(body, {"turn"}, example='{"turn": 1}, or no body'), "turn")
 
 
-def rewind_in(body: Any) -> tuple[int, str | None]:
-    """Check the body of `rewind`: `{"turn": n}`, and perhaps a reason.
+def regenerate_in(body: Any) -> tuple[int | None, int | None]:
+    """Check the body of `regenerate`: nothing, or `{"turn": n, "if_last": n}`, or one of them.
 
     Raises:
         Refusal: 400 names the field that is wrong.
     """
-    fields = _fields(body, {"turn", "reason"}, example='{"turn": 1}')
+    if body is None:
+        return None, None
+    fields = _fields(body, {"turn", "if_last"}, example='{"turn": 1}, or no body')
+    return _whole_number(fields, "turn"), _whole_number(fields, "if_last")
+
+
+def rewind_in(body: Any) -> tuple[int, str | None, int | None]:
+    """Check the body of `rewind`: `{"turn": n}`, and perhaps a reason and `if_last`.
+
+    Raises:
+        Refusal: 400 names the field that is wrong.
+    """
+    fields = _fields(body, {"turn", "reason", "if_last"}, example='{"turn": 1}')
     turn = _whole_number(fields, "turn")
     if turn is None:
         raise Refusal('turn: is missing. Send {"turn": 1} for the first and all after it.')
-    return turn, _reason(fields)
+    return turn, _reason(fields), _whole_number(fields, "if_last")
 
 
 def reset_in(body: Any) -> str | None:

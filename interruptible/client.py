@@ -128,37 +128,54 @@ class Session:
         return cast("Cancelled", await self._call("cancel", body))["cancelled"]
 
     async def regenerate(
-        self, turn: int | None = None, *, idempotency_key: str | None = None
+        self,
+        turn: int | None = None,
+        *,
+        if_last: int | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Have a turn's messages answered again; it is discarded, and so are all after it.
 
         Args:
             turn: Which; by default the last.
+            if_last: Do it only if this is the session's last turn.
             idempotency_key: Restate takes requests of one key for one request.
 
         Returns:
             The new turn, the live ones that were cancelled, and all that were discarded.
 
         Raises:
-            TerminalError: 404 when there is no such turn in the conversation.
+            TerminalError: 404: there is no such turn in the conversation. 412: `if_last` does not
+                hold.
         """
-        body = None if turn is None else {"turn": turn}
-        return cast("Receipt", await self._call("regenerate", body, idempotency_key))
+        body = {} if turn is None else {"turn": turn}
+        if if_last is not None:
+            body["if_last"] = if_last
+        return cast("Receipt", await self._call("regenerate", body or None, idempotency_key))
 
     async def rewind(
-        self, turn: int, *, reason: str | None = None, idempotency_key: str | None = None
+        self,
+        turn: int,
+        *,
+        reason: str | None = None,
+        if_last: int | None = None,
+        idempotency_key: str | None = None,
     ) -> Rewound:
         """Take back a turn and all after it: they are cancelled, and discarded.
 
         Args:
             turn: The first that goes.
             reason: Why; it is kept with those that were live.
+            if_last: Do it only if this is the session's last turn: so that nobody takes back what
+                they have not seen.
             idempotency_key: Restate takes requests of one key for one request.
 
         Raises:
-            TerminalError: 404 when there is no such turn.
+            TerminalError: 404: there is no such turn. 412: `if_last` does not hold.
         """
-        body = {"turn": turn, "reason": reason}
+        body: dict[str, Any] = {"turn": turn, "reason": reason}
+        if if_last is not None:
+            body["if_last"] = if_last
         return cast("Rewound", await self._call("rewind", body, idempotency_key))
 
     async def reset(self, *, reason: str | None = None) -> list[int]:

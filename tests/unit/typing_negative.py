@@ -202,6 +202,8 @@ async def from_outside(client: restate.RestateClient) -> None:
     await session.rewind(None)  # error
     await session.rewind(1, "typo")  # error
     await session.rewind(1, reason=5)  # error
+    await session.rewind(1, if_last="3")  # error
+    await session.regenerate(if_last="3")  # error
     assert (await session.rewind(1))["interrupted"]  # error
     await session.reset("x")  # error
     await session.reset(reason=5)  # error

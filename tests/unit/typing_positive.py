@@ -256,6 +256,8 @@ async def from_outside(client: restate.RestateClient) -> None:
     assert_type(await session.regenerate(), Receipt)
     assert_type(await session.regenerate(receipt["turn"], idempotency_key="2"), Receipt)
     assert_type(await session.regenerate(turn=1), Receipt)
+    assert_type(await session.regenerate(1, if_last=3), Receipt)
+    assert_type(await session.rewind(1, if_last=3), Rewound)
     rewound = await session.rewind(1)
     assert_type(rewound, Rewound)
     assert_type(rewound["cancelled"] + rewound["discarded"], list[int])
