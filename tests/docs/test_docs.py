@@ -554,7 +554,7 @@ async def test_how_to_serve_it(reading: Reading) -> None:
         await session.send("stars")
         await page.until_said("thinking")
         names = await page.run_lines()
-        assert names["live"] == {f"{url}/": 1}
+        assert names["live"][f"{url}/"] == 1
         worker.send_signal(signal.SIGTERM)
         await asyncio.wait_for(worker.wait(), PATIENCE)
         await page.start_worker("worker.py")
