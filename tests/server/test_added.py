@@ -106,12 +106,12 @@ async def test_a_body_that_is_no_json_or_of_another_type_is_refused_with_400_and
 async def test_a_bug_in_an_exclusive_handler_gives_the_lock_back_after_a_few_tries(
     restate_env: Restate, deploy: Deploy
 ) -> None:
-    helpful = HelpfulAgent("FailingAgent")
+    helpful = HelpfulAgent("BuggyAgent")
     await deploy(helpful)
-    failing = await Ingress(restate_env, "FailingAgent", "bug").post("fail")
+    failing = await Ingress(restate_env, "BuggyAgent", "bug").post("fail")
     assert (failing.status_code, "a bug" in failing.json()["message"]) == (500, True)
     assert helpful.tries == SOON.max_attempts
-    outcome = await Session(restate_env.client, "FailingAgent", "bug").ask("Are you there?")
+    outcome = await Session(restate_env.client, "BuggyAgent", "bug").ask("Are you there?")
     assert outcome["status"] == "completed"
 
 

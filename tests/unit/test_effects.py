@@ -1288,6 +1288,11 @@ def test_the_fork_of_a_fork_comes_from_where_its_last_turn_was_worked_on(
     body = {"session": "copy", "turn": turn}
     _, [(_, _, sent, _)] = handle(_controls.fork, body, record, state={"page/0": had(2)})
     assert sent["from"] == list(origin)  # turn 2 is discarded
+    record = record._replace(forked_from=("old", 3))
+    _, [(_, _, sent, _)] = handle(
+        _controls.fork, {"session": "copy"}, record, state={"page/0": TURNS}
+    )
+    assert sent["from"] == ["old", 3]
 
 
 def test_a_task_of_a_fork_is_told_where_it_comes_from_until_a_reset() -> None:
