@@ -1,7 +1,8 @@
 """Handlers that a user adds to an agent, as callers and the session see them."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import restate
@@ -121,12 +122,13 @@ async def test_a_session_calls_the_handlers_that_were_added_from_a_client_and_fr
     helpful = HelpfulAgent("HelpfulAgent")
     caller = restate.Service("HelpfulCaller")
 
-    async def calls(via: Any) -> list[Any]:
+    async def all_calls(via: Any) -> list[Any]:
         session = Session(via, helpful, "a/b ü?")
         answer: Answer = {"turn": 1, "yes": True}
+        key = "client" if via is restate_env.client else "handler"
         told: list[Any] = [
             await session.call(helpful.approve, answer),
-            await session.call("approve", answer, idempotency_key=f"{type(via).__name__}-1"),
+            await session.call("approve", answer, idempotency_key=f"a {key}"),
             await session.call(helpful.look),
             await session.call(helpful.look, {"a": 1}),
             await session.call("look"),
@@ -135,24 +137,25 @@ async def test_a_session_calls_the_handlers_that_were_added_from_a_client_and_fr
             await session.call("count"),
             await Session(via, "HelpfulAgent", "by name").call(helpful.approve, answer),
         ]
-        for call in (
-            session.call(helpful.refuse),
-            session.call("refuse"),
-            session.call(helpful.look, {"a": "b"}),  # type: ignore[arg-type]
-            session.call("look", []),
-        ):
+        calls: list[Callable[[], Awaitable[Any]]] = [
+            lambda: session.call(helpful.refuse),
+            lambda: session.call("refuse"),
+            lambda: session.call(helpful.look, cast("Any", {"a": "b"})),
+            lambda: session.call("look", []),
+        ]
+        for call in calls:
             try:
-                told.append(await call)
+                told.append(await call())
             except TerminalError as error:
                 told.append((error.status_code, error.message))
         return told
 
     @caller.handler()
     async def call(ctx: Context) -> list[Any]:
-        return await calls(ctx)
+        return await all_calls(ctx)
 
     await deploy(helpful, caller)
-    outside = await calls(restate_env.client)
+    outside = await all_calls(restate_env.client)
     assert outside == [
         "a/b ü?: 2 True",
         "a/b ü?: 2 True",
