@@ -58,8 +58,8 @@ itself: send no header, `null` or `{}`. Restate's own options apply, such as the
 | --- | --- | --- | --- |
 | `message` | exclusive | `{"content": …}`, and the fields below | the receipt |
 | `cancel` | exclusive | nothing, or `{"turn"?: n, "reason"?: text}` | `{"cancelled": [turns]}` |
-| `regenerate` | exclusive | nothing, or `{"turn"?: n}` | the receipt |
-| `rewind` | exclusive | `{"turn": n, "reason"?: text}` | `{"cancelled": [turns], "discarded": [turns]}` |
+| `regenerate` | exclusive | nothing, or `{"turn"?: n, "if_last"?: n}` | the receipt |
+| `rewind` | exclusive | `{"turn": n, "reason"?: text, "if_last"?: n}` | `{"cancelled": [turns], "discarded": [turns]}` |
 | `reset` | exclusive | nothing, or `{"reason"?: text}` | `{"cancelled": [turns]}` |
 | `fork` | shared | `{"session": key, "turn"?: n}` | `{"session": key, "turn": n}` |
 | `attach` | shared | nothing, or `{"turn"?: n}` | the outcome |
@@ -88,7 +88,7 @@ Further handlers (`settle`, `load`, `take`, `get_cause`, `recover` and `adopt` o
 | 400 | The body is not as above. The text names the field. Nothing has changed. |
 | 404 | There is no such turn in this session, or not any more. |
 | 409 | Never a refusal of ours. Restate uses it for the call itself: it was cancelled or killed. |
-| 412 | `if_turn` or `if_idle` does not hold. Or `fork` names a session that is there already. Nothing has changed. |
+| 412 | `if_turn`, `if_idle` or `if_last` does not hold. Or `fork` names a session that is there already. Nothing has changed. |
 | 413 | The content is larger than the agent's `max_content`. Nothing has changed. |
 | 423 | The policy is `reject`, and a turn is live. Or `fork` is to copy a live turn. Nothing has changed. |
 | 429 | The message would wait or be steered, and `max_pending` turns and steered messages are pending. Nothing has changed. |
@@ -180,7 +180,7 @@ def reference() -> str:
     return joined(*parts) + "\n"
 
 
-RETURNED = ("Receipt", "Outcome", "Status", "LiveTurn", "Turns", "Rewound", "Cause")
+RETURNED = ("Receipt", "Outcome", "Status", "LiveTurn", "Turns", "Rewound", "Cause", "Origin")
 
 SCHEMAS: dict[str, Any] = {
     "`message` takes": _schemas.MESSAGE_IN,

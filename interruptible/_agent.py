@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict, Type
 from restate import Context, InvocationRetryPolicy, Service, VirtualObject
 from restate.serde import BytesSerde, Serde
 
-from interruptible import _checks, _controls, _history, _object, _schemas
+from interruptible import _added, _checks, _controls, _history, _object, _schemas
 from interruptible._task import Task, work
 from interruptible._types import MAX_CONTENT, POLICIES, Burst, Message, Policy, Turn, parse
 
@@ -246,8 +246,8 @@ class Agent:
         add("load", _object.load, **_READS, **_EAGER, **_PRIVATE, output_serde=BytesSerde())
         for name, method in self._handlers.items():
             options = dict(getattr(method, _HANDLER))
-            added = self._object.handler(name=options.pop("name") or name, **options)
-            setattr(self, name, added(getattr(self, name)))
+            exposed = options.pop("name") or name
+            setattr(self, name, _added.add(self._object, exposed, getattr(self, name), options))
 
         @self._service.handler(input_serde=_JSON, output_serde=_JSON)
         async def run_task(ctx: Context, job: Any) -> Any:
@@ -334,6 +334,11 @@ def handler(
     **options: Any,
 ) -> Callable[[F], F]:
     """Add a method of an `Agent` to its object as one more Restate handler.
+
+    A body that is no JSON, or not of the type that the method says it takes, is refused with a 400,
+    unless there is an `input_serde`. An exclusive handler that keeps failing is killed after about
+    ten seconds, so that it does not hold the session's lock for ever; `invocation_retry_policy`
+    sets it otherwise.
 
     Args:
         name: The handler's name; by default the method's.

@@ -97,10 +97,11 @@ class Watch:
         return self.depth == 0 and not self._aborted and (self.raised or not self.cancelled)
 
     @property
-    def partials(self) -> list[str]:
-        """What the steps had said that were running when they were cut off."""
-        said = ("".join(step.said) for _, step in sorted(self._cut.items()))
-        return [text for text in said if text.strip()]
+    def partials(self) -> list[tuple[str | None, str]]:
+        """What the steps had said that were running when they were cut off, and for which call."""
+        steps = [step for _, step in sorted(self._cut.items())]
+        said = [(call, "".join(x)) for step in steps for call, x in step.said.items()]
+        return [(call, text) for call, text in said if text.strip()]
 
     @contextmanager
     def unwinding(self) -> Generator[None, None, None]:
@@ -254,7 +255,8 @@ class _Step:
         self.shielded = shielded
         self.stoppable = inspect.iscoroutinefunction(action)
         self.aborted = False
-        self.said: list[str] = []
+        self.said: dict[str | None, list[str]] = {}
+        """What it said for a tool's call; and by itself, which is for `None`."""
 
 
 class _Inbox:
@@ -387,17 +389,18 @@ def in_step() -> bool:
     return _running.get() is not None
 
 
-def say(delta: str) -> None:
-    """Note what the model says in the step that is running.
+def say(delta: str, call: str | None = None) -> None:
+    """Note what the model says in the step that is running, or what comes of a tool's call there.
 
     Raises:
         RuntimeError: When called outside of a step.
     """
     step = _running.get()
     if step is None:
-        msg = "`task.partial` was called outside of a step. Call it in what `ctx.run_typed` runs."
+        name = "partial" if call is None else "partial_result"
+        msg = f"`task.{name}` was called outside of a step. Call it in what `ctx.run_typed` runs."
         raise RuntimeError(msg)
-    step.said.append(delta)
+    step.said.setdefault(call, []).append(delta)
 
 
 def terminal(error: BaseException, watch: Watch) -> TerminalError | None:

@@ -16,20 +16,20 @@ from interruptible._types import (
     Turn,
     Turns,
     fork_in,
+    regenerate_in,
     reset_in,
     rewind_in,
-    turn_in,
     turns_in,
 )
 
 
 async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     """Work on the messages of a turn again, by default the last: it and all after it go."""
-    turn = checked(turn_in, body)
+    turn, if_last = checked(regenerate_in, body)
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
     if turn is None:
         turn = (await _history.newest(ctx, record) if record is not None else None) or 1
-    record = require(record, turn)
+    record = _only_if_last(require(record, turn), if_last)
     old = await _history.read(ctx, record, range(turn, record.next))
     if not old or old[0]["turn"] != turn or old[0].get("discarded"):
         raise TerminalError(f"turn: {turn} is no part of the conversation any more.", 404)
@@ -45,9 +45,9 @@ async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
 
 async def rewind(agent: Settings, ctx: ObjectContext, body: Any) -> Rewound:
     """Take back a turn and all after it."""
-    turn, reason = checked(rewind_in, body)
+    turn, reason, if_last = checked(rewind_in, body)
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
-    record = require(record, turn)
+    record = _only_if_last(require(record, turn), if_last)
     old = await _history.read(ctx, record, range(turn, record.next), bare=True)
     step, pages = await _effects.with_discarded(ctx, _session.rewind(record, turn, reason))
     carry_out(ctx, step, pages)
@@ -66,7 +66,7 @@ async def reset(agent: Settings, ctx: ObjectContext, body: Any) -> Cancelled:
     step = _session.rewind(record, 1, reason)
     stale = await _history.settled_keys(ctx, record)
     record, _ = await _history.discard(ctx, _history.without_settled(step.record), step.discard)
-    carry_out(ctx, step._replace(record=record))
+    carry_out(ctx, step._replace(record=record._replace(forked_from=None)))
     for key in stale:
         ctx.clear(key)
     return {"cancelled": [x.turn for x in step.cancel]}
@@ -88,7 +88,9 @@ async def fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Forked:
     turns = await _history.read(ctx, record, range(1, last + 1))
     turns = [turn for turn in turns if not turn.get("discarded")]
     last = turns[-1]["turn"] if turns else 0
-    copy = {"next": last + 1, "turns": turns}
+    old = record.forked_from  # where the first of the turns were worked on
+    origin = old[0] if old is not None and last <= old[1] else ctx.key()
+    copy = {"next": last + 1, "turns": turns, "from": (origin, last)}
     await ctx.generic_call(agent.name, "adopt", json.dumps(copy).encode(), key=session)
     return {"session": session, "turn": last}
 
@@ -97,7 +99,8 @@ async def adopt(_: Settings, ctx: ObjectContext, body: Any) -> None:
     """For `fork`: begin this session with the turns of another."""
     if await _effects.load(ctx) is not None:
         raise TerminalError("session: there is one of this key already. Choose another.", 412)
-    record = _effects.new_record(ctx)._replace(next=body["next"])
+    session, turn = body["from"]
+    record = _effects.new_record(ctx)._replace(next=body["next"], forked_from=(session, turn))
     _effects.store(ctx, _history.adopt(ctx, record, body["turns"]))
 
 
@@ -114,6 +117,15 @@ async def get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> Turns:
         record = now or record  # a steered message may have found its place meanwhile
         turns = await _history.read(ctx, record, range(start, stop))
     return {"turns": turns, "before": start if start > 1 else None}
+
+
+def _only_if_last(record: Record, if_last: int | None) -> Record:
+    """Refuse to take back turns that the caller has not seen."""
+    last = record.next - 1
+    if if_last not in (None, last):
+        reason = f"if_last: turn {if_last} is not the last, but {last}. Look at what has happened."
+        raise TerminalError(reason, 412)
+    return record
 
 
 def _in_conversation(turns: list[Turn]) -> list[int]:

@@ -235,6 +235,8 @@ def _dispatch(
     }
     if turns is not None:
         job["turns"] = turns
+    if record.forked_from is not None:
+        job["forked_from"] = record.forked_from
     return ctx.generic_send(
         agent.task_name,
         "run_task",

@@ -27,6 +27,9 @@ INTERRUPTED: Final = (
 )
 """The result of a call that has none."""
 
+CUT_OFF: Final = "[Interrupted: this call was cut off here. It may have taken effect.]"
+"""What stands after the part of a result that had come."""
+
 STRAY: Final = "[The result of a call that is missing here:] "
 """What stands before a result, as JSON, that has no call."""
 
@@ -34,11 +37,15 @@ _Wanted: TypeAlias = Literal["tool", "tool_result"]
 """What a call wants for a result: a message of this role, or a block of this type."""
 
 
-def repaired(messages: Sequence[Message]) -> list[Message]:
+def repaired(messages: Sequence[Message], cut_off: Sequence[tuple[str, str]] = ()) -> list[Message]:
     """The messages that one turn put out, as OpenAI and Anthropic accept them.
 
     Nothing that was said is lost; what stands between a call and its results comes after them. Of
     two results of one call the first is kept. A message that does not change is the same object.
+
+    Args:
+        messages: What it put out.
+        cut_off: Calls that were cut off, and what had come of each; for those without a result.
     """
     turn = _Turn()
     for message in messages:
@@ -51,6 +58,8 @@ def repaired(messages: Sequence[Message]) -> list[Message]:
                 turn.user(message)
             case _:
                 turn.entries.append(_Entry(message))
+    for call, text in cut_off:
+        turn.cut_off(call, f"{text.rstrip()}\n{CUT_OFF}")
     return [message for entry in turn.entries for message in entry.messages()]
 
 
@@ -69,7 +78,7 @@ class _Entry:
     def messages(self) -> Iterator[Message]:
         yield self.message
         for call, wants in self.calls.items():
-            self.results.setdefault(call, _interrupted(call, wants))
+            self.results.setdefault(call, _interrupted(call, wants, INTERRUPTED))
         results = self.results.values()
         yield from (result for result in results if _type(result) != "tool_result")
         blocks = [result for result in results if _type(result) == "tool_result"]
@@ -100,6 +109,14 @@ class _Turn:
         elif waiting:
             is_fit = _items(content) or isinstance(content, str)
             waiting.pop().results[call] = message if is_fit else _as_text(message)
+
+    def cut_off(self, call: str, content: str) -> None:
+        waiting = self._waiting.get(call)
+        if waiting is None:
+            self.tool(_interrupted(call, "tool", content))
+        elif waiting:
+            entry = waiting.pop()
+            entry.results[call] = _interrupted(call, entry.calls[call], content)
 
     def user(self, message: Message) -> None:
         content = message.get("content")
@@ -155,10 +172,10 @@ def _said(message: Message) -> tuple[Message, dict[str, _Wanted]]:
     return (message if said == message else said), calls
 
 
-def _interrupted(call: str, wants: _Wanted) -> Message:
+def _interrupted(call: str, wants: _Wanted, content: str) -> Message:
     if wants == "tool":
-        return {"role": "tool", "tool_call_id": call, "content": INTERRUPTED}
-    return {"type": "tool_result", "tool_use_id": call, "content": INTERRUPTED, "is_error": True}
+        return {"role": "tool", "tool_call_id": call, "content": content}
+    return {"type": "tool_result", "tool_use_id": call, "content": content, "is_error": True}
 
 
 def _as_text(result: Message) -> Message:

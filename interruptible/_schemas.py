@@ -60,8 +60,9 @@ MESSAGE_IN: Final = {
 }
 CANCEL_IN: Final = _takes("Cancel", turn=_number("By default everything live."), reason=_REASON)
 ATTACH_IN: Final = _takes("Attach", turn=_number("By default the newest."))
-REGENERATE_IN: Final = _takes("Regenerate", turn=_number("By default the last."))
-REWIND_IN: Final = _takes("Rewind", {"turn": _TURN}, reason=_REASON)
+_IF_LAST = _number("Only if this is the session's last turn.")
+REGENERATE_IN: Final = _takes("Regenerate", turn=_number("By default the last."), if_last=_IF_LAST)
+REWIND_IN: Final = _takes("Rewind", {"turn": _TURN}, reason=_REASON, if_last=_IF_LAST)
 RESET_IN: Final = _takes("Reset", reason=_REASON)
 FORK_IN: Final = _takes(
     "Fork",

@@ -50,6 +50,8 @@ class Record(NamedTuple):
     """Whether there are turns that the tail does not have."""
     first: int = 1
     """The first turn that may be on record; those before were removed."""
+    forked_from: tuple[str, int] | None = None
+    """The session that this one's first turns were worked on in, and the last of them."""
 
     def find(self, turn: int) -> Live | None:
         """The live turn of this number."""
@@ -268,6 +270,7 @@ def settle(record: Record, turn: int, *, merge: bool = False) -> Settling | None
 
 def dump(record: Record) -> dict[str, Any]:
     """The record as it is stored."""
+    forked = {} if record.forked_from is None else {"forked_from": list(record.forked_from)}
     return {
         "v": VERSION,
         "epoch": record.epoch,
@@ -277,6 +280,7 @@ def dump(record: Record) -> dict[str, Any]:
         "tail": list(record.tail),
         "paged": record.paged,
         "first": record.first,
+        **forked,
     }
 
 
@@ -292,6 +296,7 @@ def load(stored: Mapping[str, Any]) -> Record:
             f"{VERSION}. Deploy the version of restate-interruptible that wrote it, or a newer one."
         )
         raise ValueError(msg)
+    forked_from = stored.get("forked_from")
     return Record(
         stored["epoch"],
         stored["next"],
@@ -300,6 +305,7 @@ def load(stored: Mapping[str, Any]) -> Record:
         tuple(stored["tail"]),
         stored["paged"],
         stored["first"],
+        None if forked_from is None else (forked_from[0], forked_from[1]),
     )
 
 

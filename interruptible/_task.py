@@ -1,5 +1,6 @@
 """One task's life: wait for the predecessors, load the conversation, run, settle."""
 
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ from interruptible._types import (
     Cause,
     Dispatch,
     Message,
+    Origin,
     Outcome,
     Policy,
     Receipt,
@@ -82,9 +84,9 @@ class _Work:
         answer = await self.ctx.generic_call(self.body.name, "take", arg, key=self.session)
         return [(Steered(*x), message) for x, message in json.loads(answer)]
 
-    def outcome(self, status: TurnStatus) -> TaskOutcome:
+    def outcome(self, status: TurnStatus, cut_off: Sequence[tuple[str, str]] = ()) -> TaskOutcome:
         """The outcome as things are: with messages that every provider accepts."""
-        messages = repaired(self.put_out)
+        messages = repaired(self.put_out, cut_off)
         places = {id(message): place for place, message in enumerate(messages)}
         outcome: TaskOutcome = {"turn": self.turn, "status": status, "messages": messages}
         taken = [
@@ -106,6 +108,9 @@ class Task:
         id: The task's invocation id.
         messages: The conversation up to and with this turn's messages; `append` adds to it.
         input: The messages that this turn was begun for.
+        turns: The earlier turns of the conversation; what was discarded or reset is not among them.
+        forked_from: If the session is a fork: the session in which its copied turns were worked on,
+            and the last of them. After a reset it is none.
     """
 
     def __init__(
@@ -113,6 +118,8 @@ class Task:
         work: _Work,
         messages: list[Message],
         input: list[Message],  # noqa: A002
+        turns: Sequence[Turn] = (),
+        forked_from: Origin | None = None,
     ) -> None:
         self._work = work
         self.session = work.session
@@ -120,6 +127,8 @@ class Task:
         self.id = work.ctx.request().id
         self.messages = messages
         self.input = input
+        self.turns = turns
+        self.forked_from = forked_from
 
     def append(self, *messages: str | Mapping[str, Any]) -> None:
         """Put out messages: they stay in the conversation, also when the turn is interrupted later.
@@ -164,14 +173,29 @@ class Task:
         Raises:
             RuntimeError: It was read inside a step, or what it gave is called outside of one.
         """
+        self._streams("`task.partial` was read")
+        return say
+
+    def partial_result(self, call: str) -> Callable[[str], None]:
+        """Takes what comes of a tool's call, piece by piece, while a step is running it.
+
+        It is like `partial`; but what had come when the turn is interrupted stays as the result of
+        the call, with a note that it was cut off there. A result that was put out counts instead.
+
+        Args:
+            call: The call's id, in a message that this turn has put out.
+
+        Raises:
+            RuntimeError: It was called inside a step, or what it gave is called outside of one.
+        """
+        self._streams("`task.partial_result` was called")
+        return functools.partial(say, call=call)
+
+    def _streams(self, what: str) -> None:
         if in_step():
-            msg = (
-                "`task.partial` was read inside a step. Read it outside, and give it to the step "
-                "as an argument."
-            )
+            msg = f"{what} inside a step. Do it outside, and give the step what you get."
             raise RuntimeError(msg)
         self._work.streams = True
-        return say
 
     async def cause(self) -> Cause:
         """Why this turn was cancelled; for `on_interrupted`, and where `Interrupted` is caught.
@@ -291,19 +315,21 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
 
 
 async def _interrupted(work: _Work, task: Task | None, end: Interrupted) -> TaskOutcome:
-    partials: list[str] = []
+    partials: list[tuple[str | None, str]] = []
     if work.streams:  # whether anything was said is known to this attempt alone
         partials = await shield(work.ctx.run_typed("partial answer", _partials, watch=work.watch))
     if task is not None:
         await _tell(work.body, work.ctx, task, end)
-    work.put_out += [{"role": "assistant", "content": text} for text in partials]
-    outcome = work.outcome("interrupted")
-    if partials:
-        outcome["partial"] = len(partials)
+    words = [text for call, text in partials if call is None]
+    work.put_out += [{"role": "assistant", "content": text} for text in words]
+    results = [(call, text) for call, text in partials if call is not None]
+    outcome = work.outcome("interrupted", results)
+    if words:
+        outcome["partial"] = len(words)
     return outcome
 
 
-async def _partials(watch: Watch) -> list[str]:
+async def _partials(watch: Watch) -> list[tuple[str | None, str]]:
     return watch.partials
 
 
@@ -357,7 +383,9 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
         mine = {(x.number, x.at) for x, _ in joined}  # a number may be used again, later
         turns = await _complete(work, loaded, mine, tasks, late)
     messages = with_joined(turn, job["input"], joined)
-    return Task(work, [*body.conversation(turns), *messages], messages)
+    forked = job.get("forked_from")
+    origin = None if forked is None else Origin(*forked)
+    return Task(work, [*body.conversation(turns), *messages], messages, turns, origin)
 
 
 async def _quiet(work: _Work) -> list[Said]:

@@ -159,6 +159,13 @@ class Cause(NamedTuple):
     reason: str | None = None
 
 
+class Origin(NamedTuple):
+    """Where a session was forked: the other session, and the last turn that was copied."""
+
+    session: str
+    turn: int
+
+
 class Predecessor(TypedDict):
     """A live turn that a new task waits for."""
 
@@ -176,6 +183,7 @@ class Dispatch(TypedDict):
     after: list[Predecessor]
     turns: NotRequired[list[Turn]]
     """The conversation before, when it is short and complete."""
+    forked_from: NotRequired[tuple[str, int]]
 
 
 class Settlement(TypedDict):
@@ -230,13 +238,13 @@ def message_in(body: Any, *, max_content: int, policy: Policy, allowed: Sequence
         raise Refusal("content: is missing. Send text, or a list of parts.")
     role = fields.get("role", "user")
     if role != "user":
-        raise Refusal(f'role: must be "user", not {_short(role)}. Leave it out.')
+        raise Refusal(f'role: must be "user", not {brief(role)}. Leave it out.')
     chosen = fields.get("policy", policy)
     if chosen not in allowed:
-        raise Refusal(f"policy: must be one of {', '.join(allowed)}, not {_short(chosen)}.")
+        raise Refusal(f"policy: must be one of {', '.join(allowed)}, not {brief(chosen)}.")
     if_idle = fields.get("if_idle", False)
     if not isinstance(if_idle, bool):
-        raise Refusal(f"if_idle: must be true or false, not {_short(if_idle)}.")
+        raise Refusal(f"if_idle: must be true or false, not {brief(if_idle)}.")
     content = fields["content"]
     _check_content(content, max_content)
     if if_idle and fields.get("if_turn") is not None:
@@ -250,7 +258,7 @@ def _check_content(content: Any, max_content: int) -> None:
         for index, part in enumerate(content):
             _check_part(f"content[{index}]", part)
     elif not isinstance(content, str):
-        raise Refusal(f"content: must be text or a list of parts, not {_short(content)}.")
+        raise Refusal(f"content: must be text or a list of parts, not {brief(content)}.")
     if not content or (isinstance(content, str) and not content.strip()):
         raise Refusal("content: is empty. Send text, or a list of parts.")
     if _is_deep(content, MAX_DEPTH):
@@ -269,7 +277,7 @@ def _check_content(content: Any, max_content: int) -> None:
 
 def _check_part(name: str, part: Any) -> None:
     if not _is_object(part) or not isinstance(part.get("type"), str):
-        raise Refusal(f"{name}: must be an object with a `type`, not {_short(part)}.")
+        raise Refusal(f"{name}: must be an object with a `type`, not {brief(part)}.")
     if part["type"] in ("tool_use", "tool_result"):
         raise Refusal(f"{name}: is a {part['type']}, which only agents put out.")
     text = part.get("text")
@@ -288,17 +296,29 @@ def turn_in(body: Any) -> int | None:
     return _whole_number(_fields(body, {"turn"}, example='{"turn": 1}, or no body'), "turn")
 
 
-def rewind_in(body: Any) -> tuple[int, str | None]:
-    """Check the body of `rewind`: `{"turn": n}`, and perhaps a reason.
+def regenerate_in(body: Any) -> tuple[int | None, int | None]:
+    """Check the body of `regenerate`: nothing, or `{"turn": n, "if_last": n}`, or one of them.
 
     Raises:
         Refusal: 400 names the field that is wrong.
     """
-    fields = _fields(body, {"turn", "reason"}, example='{"turn": 1}')
+    if body is None:
+        return None, None
+    fields = _fields(body, {"turn", "if_last"}, example='{"turn": 1}, or no body')
+    return _whole_number(fields, "turn"), _whole_number(fields, "if_last")
+
+
+def rewind_in(body: Any) -> tuple[int, str | None, int | None]:
+    """Check the body of `rewind`: `{"turn": n}`, and perhaps a reason and `if_last`.
+
+    Raises:
+        Refusal: 400 names the field that is wrong.
+    """
+    fields = _fields(body, {"turn", "reason", "if_last"}, example='{"turn": 1}')
     turn = _whole_number(fields, "turn")
     if turn is None:
         raise Refusal('turn: is missing. Send {"turn": 1} for the first and all after it.')
-    return turn, _reason(fields)
+    return turn, _reason(fields), _whole_number(fields, "if_last")
 
 
 def reset_in(body: Any) -> str | None:
@@ -321,7 +341,7 @@ def fork_in(body: Any, session: str) -> tuple[str, int | None]:
     fields = _fields(body, {"session", "turn"}, example='{"session": "copy"}')
     key = fields.get("session")
     if not isinstance(key, str) or not key:
-        raise Refusal(f"session: must be the new session's key, not {_short(key)}.")
+        raise Refusal(f"session: must be the new session's key, not {brief(key)}.")
     if key == session:
         raise Refusal("session: is this session itself. Name a new one.")
     try:
@@ -389,7 +409,7 @@ def output(value: Any) -> list[Message]:
         return [{"role": "assistant", "content": value}] if value else []
     if _is_object(value):
         if not isinstance(value.get("role"), str) or "content" not in value:
-            msg = f"A message has a `role` and a `content`; this one is {_short(dict(value))}."
+            msg = f"A message has a `role` and a `content`; this one is {brief(dict(value))}."
             raise TypeError(msg)
         json.dumps(value)  # what is no JSON is to fail here, where it can be seen whose it is
         return [dict(value)]
@@ -408,7 +428,7 @@ def _fields(body: Any, known: set[str], *, example: str) -> Mapping[str, Any]:
     if _is_deep(body, MAX_DEPTH + 2):
         raise Refusal(f"body: is nested more than {MAX_DEPTH} levels deep. Flatten it.")
     if not _is_object(body):
-        raise Refusal(f"body: must be a JSON object, not {_short(body)}. Send {example}.")
+        raise Refusal(f"body: must be a JSON object, not {brief(body)}. Send {example}.")
     for name in body:
         if name not in known:
             fields = ", ".join(sorted(known)) or "none"
@@ -420,7 +440,7 @@ def _fields(body: Any, known: set[str], *, example: str) -> Mapping[str, Any]:
 def _whole_number(fields: Mapping[str, Any], name: str) -> int | None:
     value = fields.get(name)
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-        raise Refusal(f"{name}: must be a whole number, not {_short(value)}.")
+        raise Refusal(f"{name}: must be a whole number, not {brief(value)}.")
     if value is not None and abs(value) > MAX_NUMBER:
         raise Refusal(f"{name}: is a number beyond {MAX_NUMBER}, which JSON cannot carry safely.")
     return value
@@ -431,7 +451,7 @@ def _reason(fields: Mapping[str, Any]) -> str | None:
     if reason is None:
         return None
     if not isinstance(reason, str):
-        raise Refusal(f"reason: must be text, not {_short(reason)}.")
+        raise Refusal(f"reason: must be text, not {brief(reason)}.")
     try:
         size = len(reason.encode())
     except UnicodeEncodeError:
@@ -462,6 +482,6 @@ def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, (list, tuple))
 
 
-def _short(value: Any, limit: int = 60) -> str:
+def brief(value: Any, limit: int = 60) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= limit else f"{text[:limit]}…"

@@ -3,18 +3,20 @@
 import asyncio
 import json
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast, overload
 from urllib.parse import quote
 
 from restate import Context, HttpError, RestateClient, TerminalError
 
+from interruptible._added import added_to
 from interruptible._agent import Agent
 from interruptible._types import (
     Cancelled,
     Cause,
     LiveTurn,
     Message,
+    Origin,
     Outcome,
     Policy,
     Receipt,
@@ -26,6 +28,7 @@ from interruptible._types import (
 __all__ = [
     "Cause",
     "LiveTurn",
+    "Origin",
     "Outcome",
     "Receipt",
     "Rewound",
@@ -34,7 +37,8 @@ __all__ = [
     "Turns",
 ]
 
-T = TypeVar("T")
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 class Session:
@@ -124,37 +128,54 @@ class Session:
         return cast("Cancelled", await self._call("cancel", body))["cancelled"]
 
     async def regenerate(
-        self, turn: int | None = None, *, idempotency_key: str | None = None
+        self,
+        turn: int | None = None,
+        *,
+        if_last: int | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Have a turn's messages answered again; it is discarded, and so are all after it.
 
         Args:
             turn: Which; by default the last.
+            if_last: Do it only if this is the session's last turn.
             idempotency_key: Restate takes requests of one key for one request.
 
         Returns:
             The new turn, the live ones that were cancelled, and all that were discarded.
 
         Raises:
-            TerminalError: 404 when there is no such turn in the conversation.
+            TerminalError: 404: there is no such turn in the conversation. 412: `if_last` does not
+                hold.
         """
-        body = None if turn is None else {"turn": turn}
-        return cast("Receipt", await self._call("regenerate", body, idempotency_key))
+        body = {} if turn is None else {"turn": turn}
+        if if_last is not None:
+            body["if_last"] = if_last
+        return cast("Receipt", await self._call("regenerate", body or None, idempotency_key))
 
     async def rewind(
-        self, turn: int, *, reason: str | None = None, idempotency_key: str | None = None
+        self,
+        turn: int,
+        *,
+        reason: str | None = None,
+        if_last: int | None = None,
+        idempotency_key: str | None = None,
     ) -> Rewound:
         """Take back a turn and all after it: they are cancelled, and discarded.
 
         Args:
             turn: The first that goes.
             reason: Why; it is kept with those that were live.
+            if_last: Do it only if this is the session's last turn: so that nobody takes back what
+                they have not seen.
             idempotency_key: Restate takes requests of one key for one request.
 
         Raises:
-            TerminalError: 404 when there is no such turn.
+            TerminalError: 404: there is no such turn. 412: `if_last` does not hold.
         """
-        body = {"turn": turn, "reason": reason}
+        body: dict[str, Any] = {"turn": turn, "reason": reason}
+        if if_last is not None:
+            body["if_last"] = if_last
         return cast("Rewound", await self._call("rewind", body, idempotency_key))
 
     async def reset(self, *, reason: str | None = None) -> list[int]:
@@ -214,16 +235,70 @@ class Session:
         """Whether the session is at work, and on what."""
         return cast("Status", await self._call("get_status"))
 
-    async def _call(self, handler: str, body: Any = None, key: str | None = None) -> Any:
-        arg = json.dumps(body).encode()
+    @overload
+    async def call(
+        self,
+        handler: Callable[[Any, A], Awaitable[R]],
+        argument: A,
+        *,
+        idempotency_key: str | None = None,
+    ) -> R: ...
+    @overload
+    async def call(
+        self, handler: Callable[[Any], Awaitable[R]], *, idempotency_key: str | None = None
+    ) -> R: ...
+    @overload
+    async def call(
+        self, handler: str, argument: Any = None, *, idempotency_key: str | None = None
+    ) -> Any: ...
+    async def call(
+        self, handler: Any, argument: Any = None, *, idempotency_key: str | None = None
+    ) -> Any:
+        """Call a handler that was added to the agent with `@handler`.
+
+        Args:
+            handler: Which: `agent.handler`, or its name where the agent is defined elsewhere.
+            argument: What it takes, if anything; JSON when it is given by name.
+            idempotency_key: Restate takes calls of one key for one call.
+
+        Returns:
+            What it returns; JSON when it is given by name.
+
+        Raises:
+            TerminalError: What the handler raises, with its status.
+            ValueError: The function is no handler of this agent.
+        """
+        if isinstance(handler, str):
+            return await self._call(handler, argument, idempotency_key, nothing=b"")
+        added = added_to(self._agent, handler)
+        if added is None:
+            name = getattr(handler, "__qualname__", repr(handler))
+            raise ValueError(
+                f"{name} is no handler of {self._agent}. Write it as `agent.handler` of the agent, "
+                "or as its name."
+            )
+        io = added.handler_io
+        arg = io.input_serde.serialize(argument)
+        answer = await self._send(added.name, arg, idempotency_key, io.content_type)
+        return io.output_serde.deserialize(answer)
+
+    async def _call(
+        self, handler: str, body: Any = None, key: str | None = None, nothing: bytes = b"null"
+    ) -> Any:
+        arg = json.dumps(body).encode() if body is not None else nothing
+        answer = await self._send(handler, arg, key)
+        return json.loads(answer) if answer else None
+
+    async def _send(
+        self, handler: str, arg: bytes, key: str | None, content_type: str = "application/json"
+    ) -> bytes:
         if isinstance(self._via, Context):
-            answer = await self._via.generic_call(
+            return await self._via.generic_call(
                 self._agent, handler, arg, key=self.key, idempotency_key=key
             )
-        else:
-            session = quote(self.key, safe="")  # the client of restate-sdk takes it for a path
-            answer = await _post(self._via, self._agent, handler, arg, session, key)
-        return json.loads(answer)
+        session = quote(self.key, safe="")  # the client of restate-sdk takes it for a path
+        headers = {"Content-Type": content_type} if arg else {}
+        return await _post(self._via, self._agent, handler, arg, session, key, headers)
 
 
 async def _post(
@@ -233,8 +308,8 @@ async def _post(
     arg: bytes,
     session: str,
     idempotency_key: str | None,
+    headers: dict[str, str],
 ) -> bytes:
-    headers = {"Content-Type": "application/json"}
     while True:
         try:
             return await client.generic_call(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hypercorn.asyncio import serve as serve_forever
 from hypercorn.config import Config
+from restate.server import install_shutdown_hook
 
 from examples.coding_agent import model, scripted
 from examples.coding_agent.agent import CodingAgent, make_app
@@ -70,7 +71,15 @@ async def worker_alone(root: Path, port: int) -> None:
     """Serve the worker until it is told to stop."""
     async with the_model() as (chosen, label):
         print(f"{label}\nworkspaces: {root}\nserving on http://127.0.0.1:{port}")
-        await serve_forever(make_app(CodingAgent(root, chosen)), _config(port))
+        app = make_app(CodingAgent(root, chosen))
+        await serve_forever(app, _config(port), shutdown_trigger=_sigterm)  # type: ignore[arg-type]
+
+
+async def _sigterm() -> None:
+    """Wait for it beside restate-sdk, which has it end what runs: see docs/how-to/serve.md."""
+    stop = asyncio.Event()
+    install_shutdown_hook(asyncio.get_running_loop(), stop.set)
+    await stop.wait()
 
 
 def _config(port: int) -> Config:
@@ -95,12 +104,17 @@ async def main() -> None:
     if options.what == "worker":
         await worker_alone(options.root or Path("workspaces"), options.port)
         return
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(signum, stop.set)
+    stop = asyncio.Event()
+    _at_a_signal(stop)
     async with everything(options.ingress, options.admin, options.root) as told:
-        print(f"\nA coding agent, up until Ctrl-C\n\n{told}")
+        _at_a_signal(stop)  # again: restate-sdk has taken SIGTERM when it was first asked
+        print(f"\nA coding agent, up until Ctrl-C\n\n{told}", flush=True)
         await stop.wait()
+
+
+def _at_a_signal(stop: asyncio.Event) -> None:
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
 
 
 if __name__ == "__main__":

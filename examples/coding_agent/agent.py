@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import restate
 from restate import Context, ObjectSharedContext, TerminalError
+from typing_extensions import TypedDict
 
 from examples.coding_agent import live, tools
 from examples.coding_agent.approval import ASK_FIRST, AskingAgent, asks_first
@@ -41,6 +42,12 @@ a sentence what you are about to do, and when you are done, what you did. A resu
 what happened to a call that did not give what you asked for. The user may interrupt you, or add
 something while you work: the newest message counts.
 """
+
+
+class Asked(TypedDict, total=False):
+    """What `get_diff` is given."""
+
+    turn: int | None
 
 
 class CodingAgent(AskingAgent):
@@ -77,9 +84,13 @@ class CodingAgent(AskingAgent):
         watched = Watched(task.session, task.turn)
         async with cleanup(ctx) as undo:
             undo.on_exit("tell of the end", watched.ends)
-            before = await self.turns_before(ctx, task)
             left = await ctx.run_typed(
-                "checkpoint", place.checkpoint, turn=task.turn, task_id=task.id, before=before
+                "checkpoint",
+                place.checkpoint,
+                turn=task.turn,
+                task_id=task.id,
+                stands=[turn["turn"] for turn in task.turns],
+                origin=task.forked_from,
             )
             try:
                 await ctx.run_typed("tell of the beginning", watched.begins)
@@ -138,7 +149,7 @@ class CodingAgent(AskingAgent):
             watched.publish, "tool", call=call["id"], name=name, arguments=arguments
         )
 
-        async def use() -> str:
+        async def use(keep: Callable[[str], None]) -> str:
             tell(state="begins")
             end = {"state": "cut off"}
             try:
@@ -146,7 +157,7 @@ class CodingAgent(AskingAgent):
                     text = values
                 else:
                     show = functools.partial(show_output, watched, call["id"])
-                    text = await tools.call(name, values, place, self.limits, show)
+                    text = await tools.call(name, values, place, self.limits, show, keep)
                 end = {"state": "ends", "text": text}
                 return text
             finally:
@@ -163,15 +174,8 @@ class CodingAgent(AskingAgent):
                 if refusal is not None:
                     await ctx.run_typed("tell of the no", tell_of, state="ends", text=refusal)
                     return refusal
-        return await ctx.run_typed(step_name(name, values), use)
-
-    async def turns_before(self, ctx: Context, task: Task) -> list[tuple[int, bool]]:
-        """The turns before this one, newest first, and whether they are discarded by now."""
-        if task.turn == 1:
-            return []
-        page = await Session(ctx, self, task.session).turns(before=task.turn)
-        turns = [(turn["turn"], turn.get("discarded", False)) for turn in page["turns"]]
-        return sorted(turns, reverse=True)
+        keep = task.partial_result(call["id"])
+        return await ctx.run_typed(step_name(name, values), use, keep=keep)
 
     def interruption_note(self, turn: Turn) -> str | Message | None:
         """What the model is told after an interrupted turn."""
@@ -181,14 +185,14 @@ class CodingAgent(AskingAgent):
     # -- what it has done ------------------------------------------------------------------------
 
     @handler(kind="shared")
-    async def get_diff(self, ctx: ObjectSharedContext, asked: Any = None) -> dict[str, Any]:
+    async def get_diff(
+        self, ctx: ObjectSharedContext, asked: Asked | None = None
+    ) -> dict[str, Any]:
         """The files as they are now, against those at the start of a turn."""
-        turn = (asked or {}).get("turn") if isinstance(asked, dict | None) else asked
+        turn = (asked or {}).get("turn")
         if turn is None:
             turns = (await Session(ctx, self, ctx.key()).turns(limit=1))["turns"]
             turn = turns[0]["turn"] if turns else 0
-        if type(turn) is not int:
-            raise TerminalError('get_diff takes nothing, or {"turn": number}.', 400)
         place = Workspace(self.root, ctx.key())
         return {"turn": turn, "diff": await ctx.run_typed("diff", place.diff, turn=turn)}
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from restate import Context, ObjectContext, ObjectSharedContext, TerminalError
+from typing_extensions import NotRequired, TypedDict
 
 from interruptible import Agent, Session, Task, handler
 
@@ -23,6 +24,15 @@ ASK_FIRST = (
     r"\b(npm|twine|cargo|uv|poetry)\b.*\b(publish|upload)\b",
 )
 """Patterns, each searched for in each part of a command line."""
+
+
+class Answer(TypedDict):
+    """What `approve` is given: the library refuses what is not of this type."""
+
+    turn: int
+    call: str
+    yes: bool
+    reason: NotRequired[str | None]
 
 
 class AskingAgent(Agent):
@@ -49,9 +59,9 @@ class AskingAgent(Agent):
         ctx.set("approvals", [*(x for x in waiting if x["turn"] >= asked["turn"] - 50), asked])
 
     @handler()
-    async def approve(self, ctx: ObjectContext, answer: Any) -> dict[str, Any]:
+    async def approve(self, ctx: ObjectContext, answer: Answer) -> dict[str, Any]:
         """Say yes or no to a command that waits for it."""
-        turn, call, yes, reason = wanted(answer)
+        turn, call, yes = answer["turn"], answer["call"], answer["yes"]
         waiting = await ctx.get("approvals", type_hint=list[dict[str, Any]]) or []
         asked = next((x for x in waiting if (x["turn"], x["call"]) == (turn, call)), None)
         if asked is None:
@@ -62,7 +72,7 @@ class AskingAgent(Agent):
         if asked.get("answered"):
             raise TerminalError(f"Too late: the call {call!r} was answered already.", 410)
         ctx.set("approvals", [{**x, "answered": True} if x is asked else x for x in waiting])
-        ctx.resolve_awakeable(asked["promise"], {"yes": yes, "reason": reason})
+        ctx.resolve_awakeable(asked["promise"], {"yes": yes, "reason": answer.get("reason")})
         return {"turn": turn, "call": call, "yes": yes}
 
     @handler(kind="shared")
@@ -89,14 +99,3 @@ def asks_first(command: str, patterns: Sequence[str] = ASK_FIRST) -> bool:
     plain = re.sub(r"[\\'\"]", "", plain)  # as the shell would read it, or nearly
     parts = re.split(r"[;&\n]+|\|\|", plain[:20_000])
     return any(re.search(pattern, part) for pattern in patterns for part in parts)
-
-
-def wanted(answer: Any) -> tuple[int, str, bool, str | None]:
-    """What `approve` was given. It is checked: an error would be tried again under the lock."""
-    match answer:
-        case {"turn": int(turn), "call": str(call), "yes": bool(yes)} if type(turn) is int:
-            if isinstance(reason := answer.get("reason"), str | None):
-                return turn, call, yes, reason
-    raise TerminalError(
-        'approve takes {"turn": number, "call": text, "yes": true or false, "reason"?: text}.', 400
-    )

@@ -39,7 +39,7 @@ GIT_ENV = {
     "LANG": "C.UTF-8",
 }
 START, END = "refs/heads/turn-{}-start", "refs/heads/turn-{}-end"
-NOW, LOOKED = "refs/heads/now", "refs/heads/looked-at"
+NOW, LOOKED, FORKED = "refs/heads/now", "refs/heads/looked-at", "refs/heads/forked"
 UNFINISHED = "Work in progress"
 MOST_OF_A_DIFF = 400_000  # characters
 
@@ -54,26 +54,35 @@ class Workspace:
         self.files, self.tmp = self.path / "files", self.path / "tmp"
         self._git_dir = self.path / "turns.git"
 
-    def checkpoint(self, turn: int, task_id: str, before: Sequence[tuple[int, bool]] = ()) -> str:
+    def checkpoint(
+        self,
+        turn: int,
+        task_id: str,
+        stands: Sequence[int],
+        origin: tuple[str, int] | None = None,
+    ) -> str:
         """Keep what the files are at the start of a turn; says what an interrupted one has left.
 
-        What turns did that were taken back after they had ended is undone first. The first
-        checkpoint of a task counts: after a crash its turn may have begun.
+        What turns did that were taken back after they had ended is undone first; after a reset,
+        that is all. The first checkpoint of a task counts: after a crash its turn may have begun.
 
         Args:
             turn: Which.
             task_id: Of the turn's task.
-            before: The turns before it, the newest first, and whether they are discarded.
+            stands: The turns before it that are in the conversation.
+            origin: The session that this one was forked from, and the last turn that it has of it:
+                the files begin as they were then.
         """
         self._make()
         subject = f"Turn {turn} starts, {task_id}"
         if self._subject(START.format(turn)) != subject:
-            begun = (x for x in before if self._commit_of(START.format(x[0])))
-            undone = [number for number, _ in itertools.takewhile(lambda x: x[1], begun)]
+            if origin is not None and self._commit_of(NOW) is None:
+                self._adopt(Workspace(self.path.parent, origin[0]), origin[1])
+            begun = sorted((x for x in self._turns("start") if x < turn), reverse=True)
+            undone = list(itertools.takewhile(lambda x: x not in stands, begun))
             self.restore(*reversed(undone))
             self._commit(START.format(turn), subject)
-        stands = (number for number, discarded in before if not discarded)
-        last = next((x for x in stands if self._commit_of(END.format(x))), 0)
+        last = max(self._turns("end") & set(stands), default=0)
         left = self._subject(END.format(last))
         return f"{left}. {self._changes(last)}" if left.startswith(UNFINISHED) else ""
 
@@ -89,16 +98,7 @@ class Workspace:
         commit = next(filter(None, (self._commit_of(START.format(turn)) for turn in turns)), None)
         if commit is None:
             return  # they were cancelled before they began: they have changed nothing
-        aside, old = self.path / "restored", self.path / "old"
-        remove(aside)
-        self._check_out(commit, aside)
-        remove(old)
-        if self.files.exists():
-            self.files.rename(old)
-        aside.rename(self.files)
-        remove(old)
-        remove(self.tmp)
-        self.tmp.mkdir()
+        self._put(commit)
 
     def diff(self, turn: int) -> str:
         """What the files are now against what they were at the start of a turn."""
@@ -117,6 +117,47 @@ class Workspace:
         return legible("\n".join(shown[:most]) + more) or "(none)"
 
     # -- what it rests on ------------------------------------------------------------------------
+
+    def _adopt(self, origin: Workspace, turn: int) -> None:
+        """Begin with what another workspace was after a turn, and with its checkpoints until then.
+
+        The last thing that it does is to set `NOW`: cut off before, it is done again.
+        """
+        starts, ends = origin._turns("start"), origin._turns("end")
+        kept = [START.format(x) for x in starts if x <= turn]
+        kept += [END.format(x) for x in ends if x <= turn]
+        after = END.format(turn)
+        if turn not in ends:  # it was killed, or never began
+            later = [x for x in starts if x > turn]
+            after = START.format(min(later)) if later else END.format(max(ends, default=0))
+        commit = origin._commit_of(after)
+        if commit is None:
+            return
+        wanted = [f"+{x}:{x}" for x in kept] + [f"+{after}:{FORKED}"]
+        fetch = ("fetch", "--quiet", "--no-tags", "--stdin", str(origin._git_dir))
+        self._git(*fetch, data="\n".join(wanted).encode())
+        self._put(commit)
+        self._git("update-ref", NOW, commit)
+
+    def _put(self, commit: str) -> None:
+        """Build a whole folder aside, and put it in the place of the files."""
+        aside, old = self.path / "restored", self.path / "old"
+        remove(aside)
+        self._check_out(commit, aside)
+        remove(old)
+        if self.files.exists():
+            self.files.rename(old)
+        aside.rename(self.files)
+        remove(old)
+        remove(self.tmp)
+        self.tmp.mkdir()
+
+    def _turns(self, which: str) -> set[int]:
+        """The turns of which there is a commit for the `start` or the `end`."""
+        if not self._git_dir.exists():
+            return set()
+        found = self._git("for-each-ref", "--format=%(refname)", f"refs/heads/turn-*-{which}")
+        return {int(name.split("-")[1]) for name in found.split()}
 
     def _make(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)

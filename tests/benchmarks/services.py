@@ -124,7 +124,7 @@ class _Interruptible(Agent):
             {"turn": number, "status": "completed", "input": [user], "messages": [assistant]}
             for number, (user, assistant) in enumerate(_pairs(past), start=1)
         ]
-        copy = {"next": len(turns) + 1, "turns": turns}
+        copy = {"next": len(turns) + 1, "turns": turns, "from": (ctx.key(), len(turns))}
         await ctx.generic_call(self.name, "adopt", json.dumps(copy).encode(), key=ctx.key())
 
 

@@ -208,6 +208,15 @@ class Reader:
         self._listen(process.stdout)
         await self.server.register(url)
 
+    async def start_worker(self, name: str) -> asyncio.subprocess.Process:
+        """Start a file of the page that serves; returns when hypercorn says that it listens."""
+        process = await self._spawn(sys.executable, name)
+        self._started.push_async_callback(_end, process, process.kill)
+        assert process.stdout is not None
+        await asyncio.wait_for(process.stdout.readuntil(b"Running on"), PATIENCE)
+        self._listen(process.stdout)
+        return process
+
     async def start(self, *command: str, until: str, **env: str) -> None:
         """Start a program of the repository, wait until it says so; at the end, press Ctrl-C."""
         process = await self._spawn(*command, cwd=ROOT, **env)

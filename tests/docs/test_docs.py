@@ -8,6 +8,7 @@ import inspect
 import json
 import re
 import runpy
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -35,12 +36,21 @@ JSON = {"content-type": "application/json"}
 NOT_RUN = {
     ("README.md", "make demo"),
     ("README.md", "pip install '.[client,testing]'"),
+    (
+        "docs/how-to/add-a-handler.md",
+        'patient = InvocationRetryPolicy(max_attempts=60, on_max_attempts="kill")',
+    ),
     ("docs/how-to/adopt-cleanup.md", "rendering moon"),
     ("docs/how-to/call-an-agent.md", "looking up tea"),
     ("docs/how-to/clean-up.md", "lock taken by inv_…"),
     ("docs/how-to/learn-why.md", "listening"),
     ("docs/how-to/learn-why.md", "reviewing one.py"),
     ("docs/how-to/run-on-lambda.md", "part 1 begins"),
+    ("docs/how-to/serve.md", "python worker.py"),
+    (
+        "docs/how-to/serve.md",
+        'curl localhost:9070/deployments --json \'{"uri": "http://localhost:9080"}\'',
+    ),
     ("docs/tutorial.md", "mkdir first-steps"),
     ("docs/tutorial.md", '"$(python -m interruptible.testing)"'),
     ("docs/tutorial.md", "python -m hypercorn --bind localhost:9080 agent:app"),
@@ -320,6 +330,10 @@ async def test_how_to_take_back_the_last_message(reading: Reading) -> None:
         said = [m["content"] for m in await session.history() if not m["content"].startswith("[")]
         assert said == ["a cheap boat", "a tent", "Here is a tent."]
         assert "discarded" not in await session.send("a cheap boat", policy="rollback")
+        page.write("booking.py")
+        await page.serve("booking.py")
+        await page.shell()
+        await page.until_said("cancelled: a room")
 
 
 async def test_how_to_steer(reading: Reading) -> None:
@@ -469,6 +483,9 @@ async def test_how_to_use_tools(reading: Reading) -> None:
         page.write("agent.py")
         await page.serve("agent.py")
         await page.shell("reading huge")
+        page.write("shell.py")
+        await page.serve("shell.py")
+        await page.shell("tests run")
         page.write("blocks.py")
         await page.serve("blocks.py")
         page.said.clear()
@@ -519,6 +536,29 @@ async def test_how_to_add_a_handler(reading: Reading) -> None:
         page.write("agent.py")
         await page.serve("agent.py")
         await page.shell()
+        page.write("talk.py")
+        await page.shell()
+        await page.shell(refused=True)
+
+
+async def test_how_to_serve_it(reading: Reading) -> None:
+    async with reading("docs/how-to/serve.md") as page:
+        page.write("agent.py")
+        text = page.write("worker.py")
+        port = free_port()
+        (page.folder / "worker.py").write_text(text.replace("0.0.0.0:9080", f"127.0.0.1:{port}"))
+        worker = await page.start_worker("worker.py")
+        url = f"http://127.0.0.1:{port}"
+        await page.server.register(url)
+        session = Session(page.server.client, "ThinkingAgent", "ada")
+        await session.send("stars")
+        await page.until_said("thinking")
+        names = await page.run_lines()
+        assert names["live"][f"{url}/"] == 1
+        worker.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(worker.wait(), PATIENCE)
+        await page.start_worker("worker.py")
+        assert (await session.attach())["status"] == "completed"
 
 
 async def test_how_to_call_an_agent(reading: Reading) -> None:

@@ -79,7 +79,7 @@ async def play(restate_env: Restate, tmp_path: Path) -> AsyncIterator[Play]:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     made = Workspace(tmp_path / "workspaces", "ada")
-    made.checkpoint(1, "inv_1")
+    made.checkpoint(1, "inv_1", [])
     return made
 
 

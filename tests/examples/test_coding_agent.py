@@ -9,6 +9,8 @@ import pytest
 
 from examples.coding_agent import agent as agent_module
 from examples.coding_agent.scripted import Reply
+from examples.coding_agent.workspace import Workspace
+from interruptible import Session
 
 from .conftest import LIMITS, Play, Stage, mentioned, no_news, soon
 from .scripts import assistant, on, results, sh, user, write
@@ -100,7 +102,7 @@ async def test_interrupted_while_the_model_speaks_the_request_is_cut_off_and_the
 
 async def test_interrupted_while_a_command_runs_its_group_is_gone(play: Play) -> None:
     command = (
-        "trap '' TERM; (setsid sleep 986.1 &) ; sleep 986.1 & "
+        "echo so far; trap '' TERM; (setsid sleep 986.1 &) ; sleep 986.1 & "
         "while :; do echo more >>log; sleep 0.01; done"
     )
     stage = await play(on(go=[write("kept", "x" * 5_000), sh(command)]))
@@ -115,8 +117,10 @@ async def test_interrupted_while_a_command_runs_its_group_is_gone(play: Play) ->
     assert stage.read("log") == log
     assert stage.read("kept") == "x" * 5_000
     outcome = await stage.session.attach(1)
-    assert results(outcome["messages"])[-1].startswith("[Interrupted: this call was cut off")
-    ends = ["run_command trap", "keep files", "tell of the end", "partial answer"]
+    assert results(outcome["messages"])[-1] == (
+        "so far\n[Interrupted: this call was cut off here. It may have taken effect.]"
+    )
+    ends = ["run_command echo", "keep files", "tell of the end", "partial answer"]
     assert [x[:16].rstrip() for x in (await names(stage, 1))[-4:]] == ends
 
 
@@ -212,7 +216,7 @@ async def test_taken_back_while_at_work_the_files_are_as_before(play: Play, how:
     await stage.model.until(lambda x: "on and on" in x.said)
     await (stage.session.rewind(2) if how == "rewind" else stage.session.reset())
     await stage.session.ask("what now")
-    assert stage.read("a") == "1"
+    assert (stage.workspace.files / "a").exists() == (how == "rewind")  # a reset takes all
     assert not (stage.workspace.files / "b").exists()
 
 
@@ -252,6 +256,31 @@ async def test_regenerated_a_turn_begins_with_the_files_of_its_checkpoint(play: 
     await stage.session.rewind(1)
     await stage.session.ask("what now")
     assert not (stage.workspace.files / "a").exists()
+
+
+async def test_a_fork_goes_on_with_the_files_of_its_last_turn(play: Play) -> None:
+    stage = await play(
+        on(go=[write("a", "1")], more=[write("b", "2")], rest=[sh("ls"), sh("touch c")])
+    )
+    for text in ("go", "more"):
+        await stage.session.ask(text)
+    await stage.session.fork("early", 1)
+    outcome = await Session(stage.restate.client, stage.agent, "early").ask("rest")
+    assert outcome["turn"] == 2
+    assert results(outcome["messages"])[0].splitlines()[1:] == ["a"]
+    files = Workspace(stage.agent.root, "early").files
+    assert sorted(x.name for x in files.iterdir()) == ["a", "c"]
+    assert sorted(x.name for x in stage.workspace.files.iterdir()) == ["a", "b"]
+
+
+async def test_started_over_the_workspace_is_empty(play: Play) -> None:
+    stage = await play(on(go=[write("a", "1")], more=[write("b", "2")]))
+    await stage.session.ask("go")
+    await stage.session.ask("more")
+    await stage.session.reset()
+    await stage.session.ask("what now")
+    assert list(stage.workspace.files.iterdir()) == []
+    assert "(none)" in stage.model.requests[-1].messages[0]["content"]
 
 
 # -- a person's yes ------------------------------------------------------------------------------
@@ -298,10 +327,11 @@ async def test_a_yes_that_comes_twice_or_to_nothing_is_refused(play: Play) -> No
     stage = await play(on(go=[sh("rm -r d; sleep 60")]))
     await stage.session.send("go")
     asked = await until_asked(stage)
+    fields = ("body", "turn", "call", "yes", "reason")
     bodies: list[Any] = ["x", [1], {}, {"turn": 1}, {**asked, "yes": 1}, {**asked, "turn": True}]
     for body in (*bodies, {**asked, "yes": True, "reason": 1}, {**asked, "turn": "1", "yes": True}):
         status, said = await stage.call("approve", body)
-        assert (status, "approve" in said["message"]) == (400, True)
+        assert (status, said["message"].split(":")[0] in fields) == (400, True)
     assert (await stage.call("approve", {"turn": 1, "call": "other", "yes": True}))[0] == 404
     yes = {"turn": 1, "call": asked["call"], "yes": True}
     answers = await asyncio.gather(*(stage.call("approve", yes) for _ in range(3)))

@@ -99,14 +99,14 @@ def place(tmp_path: Path) -> Workspace:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/file").write_text("whole")
     place = Workspace(tmp_path, "ada")
-    place.checkpoint(1, IDS[1])
+    place.checkpoint(1, IDS[1], [])
     fill(place.files)
     place.keep(1, interrupted=False)
     return place
 
 
 def test_a_restore_is_byte_for_byte(place: Workspace, tmp_path: Path) -> None:
-    place.checkpoint(2, IDS[2])
+    place.checkpoint(2, IDS[2], [1])
     before = tree(place.files)
     assert len(before) > 60
     havoc(place.files)
@@ -130,26 +130,26 @@ def test_to_keep_files_changes_none(place: Workspace) -> None:
 
 
 def test_a_checkpoint_is_taken_once_by_a_task_and_again_by_another(place: Workspace) -> None:
-    place.checkpoint(2, IDS[2])
+    place.checkpoint(2, IDS[2], [1])
     before = tree(place.files)
     (place.files / "new").write_text("x")
-    place.checkpoint(2, IDS[2])  # the worker died after it, and does it again
+    place.checkpoint(2, IDS[2], [1])  # the worker died after it, and does it again
     place.restore(2)
     assert tree(place.files) == before
     (place.files / "new").write_text("x")
-    place.checkpoint(2, IDS[3])
+    place.checkpoint(2, IDS[3], [1])
     place.restore(2)
     assert tree(place.files) != before
 
 
 def test_the_next_turn_is_told_what_an_interrupted_one_has_left(place: Workspace) -> None:
-    assert place.checkpoint(2, IDS[2], [(1, False)]) == ""
+    assert place.checkpoint(2, IDS[2], [1]) == ""
     (place.files / "a.py").write_text("print(2)\n")
     place.keep(2, interrupted=True)
-    said = place.checkpoint(3, IDS[3], [(2, False), (1, False)])
+    said = place.checkpoint(3, IDS[3], [1, 2])
     assert said.startswith("Work in progress of turn 2, which was interrupted. It changed:\n a.py ")
     place.keep(3, interrupted=False)
-    assert place.checkpoint(4, "inv_4", [(3, False), (2, False), (1, False)]) == ""
+    assert place.checkpoint(4, "inv_4", [1, 2, 3]) == ""
 
 
 def test_turns_that_were_taken_back_since_are_undone_at_the_next_checkpoint(
@@ -157,33 +157,74 @@ def test_turns_that_were_taken_back_since_are_undone_at_the_next_checkpoint(
 ) -> None:
     before = tree(place.files)
     for turn in (2, 3):
-        place.checkpoint(turn, IDS[turn], [(1, False)])
+        place.checkpoint(turn, IDS[turn], range(1, turn))
         (place.files / f"of-{turn}").write_text("x")
         place.keep(turn, interrupted=True)
     # Turn 4 was interrupted before its checkpoint: it is as if it had not been there.
-    said = place.checkpoint(5, "inv_5", [(4, False), (3, True), (2, True), (1, False)])
+    said = place.checkpoint(5, "inv_5", [1, 4])
     assert said == ""
     assert tree(place.files) == before
     (place.files / "of-5").write_text("x")
-    place.checkpoint(5, "inv_5", [(4, False), (3, True), (2, True), (1, False)])
+    place.checkpoint(5, "inv_5", [1, 4])
     assert (place.files / "of-5").exists()
 
 
+def test_after_a_reset_the_files_are_those_of_the_first_turns_start(place: Workspace) -> None:
+    place.checkpoint(2, IDS[2], [1])
+    place.keep(2, interrupted=False)
+    assert place.checkpoint(3, IDS[3], []) == ""
+    assert tree(place.files) == {}
+
+
+@pytest.mark.parametrize(
+    ("last", "files"), [(0, []), (1, ["of-1"]), (2, ["of-1", "of-2"]), (3, ["of-1", "of-2"])]
+)
+def test_a_fork_begins_with_the_files_as_they_were_after_its_last_turn(
+    tmp_path: Path, last: int, files: list[str]
+) -> None:
+    old = Workspace(tmp_path, "old")
+    for turn in (1, 2, 3, 4):  # turn 3 was killed, and had done nothing
+        old.checkpoint(turn, f"inv_{turn}", range(1, turn))
+        if turn != 3:
+            (old.files / f"of-{turn}").write_text("x")
+            old.keep(turn, interrupted=turn == 2)
+    before = tree(old.files)
+    new = Workspace(tmp_path, "new")
+    said = new.checkpoint(last + 1, "inv_new", range(1, last + 1), ("old", last))
+    assert sorted(x.name for x in new.files.iterdir()) == files
+    assert said.startswith("Work in progress of turn 2") == (last >= 2)
+    (new.files / "own").write_text("x")
+    new.checkpoint(last + 1, "inv_new", range(1, last + 1), ("old", last))  # once, not again
+    assert (new.files / "own").exists()
+    new.keep(last + 1, interrupted=False)
+    new.checkpoint(last + 2, "inv_newer", range(1, last + 2), ("old", last))
+    assert (new.files / "own").exists()
+    new.checkpoint(last + 3, "inv_newest", range(1, last), ("old", last))  # a turn of the old one
+    assert sorted(x.name for x in new.files.iterdir()) == files[: max(last - 1, 0)]
+    assert tree(old.files) == before
+
+
+def test_a_fork_of_what_has_no_files_begins_with_none(tmp_path: Path) -> None:
+    new = Workspace(tmp_path, "new")
+    assert new.checkpoint(2, "inv_new", [1], ("never worked", 1)) == ""
+    assert list(new.files.iterdir()) == []
+
+
 def test_a_diff_compares_with_the_start_of_a_turn(place: Workspace) -> None:
-    place.checkpoint(2, IDS[2])
+    place.checkpoint(2, IDS[2], [1])
     (place.files / "a.py").write_text("print(2)\n")
     assert "+print(2)" in place.diff(2)
     assert "+print(2)" in place.diff(1)
     assert place.diff(7) == ""
     assert ".git/" not in place.diff(1)
-    assert place.checkpoint(3, IDS[3]) == ""
+    assert place.checkpoint(3, IDS[3], [1, 2]) == ""
 
 
 def test_nothing_is_restored_of_a_turn_that_did_not_begin(place: Workspace) -> None:
     before = tree(place.files)
     place.restore(7)
     assert tree(place.files) == before
-    place.checkpoint(8, "inv_8")
+    place.checkpoint(8, "inv_8", [1])
     havoc(place.files)
     place.restore(7, 8)
     assert tree(place.files) == before
@@ -216,13 +257,13 @@ getattr(Workspace(root, "ada"), step)(*arguments[0], **arguments[1])
     [
         ("restore", ([2], {})),
         ("keep", ([2], {"interrupted": True})),
-        ("checkpoint", ([3, "i"], {})),
+        ("checkpoint", ([3, "i", [1, 2]], {})),
     ],
 )
 def test_a_kill_in_the_middle_is_set_right_by_the_retry(
     place: Workspace, tmp_path: Path, step: str, arguments: tuple[list[object], dict[str, object]]
 ) -> None:
-    place.checkpoint(2, IDS[2])
+    place.checkpoint(2, IDS[2], [1])
     before = tree(place.files)
     command = [sys.executable, "-c", STEP, str(tmp_path), step, json.dumps(arguments)]
     env = {**os.environ, "PYTHONPATH": os.getcwd()}

@@ -186,6 +186,24 @@ async def test_a_repeated_regenerate_or_rewind_of_one_idempotency_key_is_one(
     assert await history(session) == ["second", "answer 3"]
 
 
+async def test_who_has_not_seen_the_last_turn_takes_nothing_back(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    worker = Gated(log, "SeenControlAgent")
+    session = await open_session(restate_env, deploy, worker)
+    await complete(session, worker, "first")
+    await complete(session, worker, "second")
+    before = await session.turns()
+    for stale in (session.rewind(1, if_last=1), session.regenerate(1, if_last=1)):
+        with pytest.raises(TerminalError, match="if_last: turn 1 is not the last, but 2") as error:
+            await stale
+        assert error.value.status_code == 412
+    assert await session.turns() == before
+    assert (await session.rewind(2, if_last=2))["discarded"] == [2]
+    assert (await session.regenerate(if_last=2))["discarded"] == [1]
+    await finish(session, worker, 3)
+
+
 # -- rewind ----------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import restate
 from restate import Context, RunOptions, TerminalError
 
 from interruptible import Agent, Session, Task
+from interruptible._repair import CUT_OFF, INTERRUPTED
 from interruptible.testing import Restate
 
 from .conftest import Deploy, Log, eventually, normal_mode
@@ -195,6 +196,56 @@ async def test_steps_that_speak_side_by_side_keep_their_words_apart_and_in_the_o
 
 
 @normal_mode
+async def test_what_had_come_of_a_tools_call_is_its_result_also_what_came_as_it_unwound(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    class ToolsAgent(Speaker):
+        async def speak(self, ctx: Context, task: Task) -> None:
+            calls = [{"id": call, "type": "function"} for call in ("whole", "cut", "silent")]
+            task.append({"role": "assistant", "content": None, "tool_calls": calls})
+            whole = task.partial_result("whole")
+            said = await ctx.run_typed("run", self.stream, RunOptions(), whole, "all", " of it")
+            task.append({"role": "tool", "tool_call_id": "whole", "content": said})
+            await restate.gather(
+                self.running(ctx, task, "cut"),
+                self.running(ctx, task, "silent"),
+                saying(ctx, self, task, "Meanwhile", STAYS),
+            )
+
+        def running(self, ctx: Context, task: Task, call: str) -> Any:
+            give = task.partial_result(call)
+            return ctx.run_typed("run", self.run_tool, RunOptions(), give, call)
+
+        async def run_tool(self, give: Say, call: str) -> None:
+            words = ["line 1\n", "line 2\n", "last words\n"] if call == "cut" else []
+            await self.log.add("tool")
+            try:
+                for word in words[:2]:
+                    give(word)
+                await asyncio.Event().wait()
+            finally:
+                for word in words[2:]:
+                    give(word)
+
+    agent = ToolsAgent(log)
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    await session.send("go")
+    await log.until("tool", times=2)
+    await log.until("said", "Meanwhile", STAYS)
+    await session.cancel()
+    outcome = await session.attach()
+    cut = f"line 1\nline 2\nlast words\n{CUT_OFF}"
+    assert outcome["messages"][1:] == [
+        {"role": "tool", "tool_call_id": "whole", "content": "all of it"},
+        {"role": "tool", "tool_call_id": "cut", "content": cut},
+        {"role": "tool", "tool_call_id": "silent", "content": INTERRUPTED},
+        assistant("Meanwhile"),
+    ]
+    assert outcome["partial"] == 1
+
+
+@normal_mode
 async def test_only_the_last_try_of_a_step_counts(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -311,8 +362,7 @@ async def test_read_inside_a_step_or_called_outside_of_one_it_says_what_to_do(
             "`task.partial` was called outside of a step. Call it in what `ctx.run_typed` runs."
         ),
         assistant(
-            "`task.partial` was read inside a step. Read it outside, and give it to the step as an "
-            "argument."
+            "`task.partial` was read inside a step. Do it outside, and give the step what you get."
         ),
     ]
 

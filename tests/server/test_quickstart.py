@@ -136,6 +136,21 @@ async def test_what_serve_prints_can_be_copied_and_pasted(tmp_path: Path) -> Non
     assert left_behind(tmp_path) == []
 
 
+@once
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+async def test_serve_stops_at_any_signal_that_wants_it_to(
+    tmp_path: Path, signum: signal.Signals
+) -> None:
+    ports = {"INGRESS_PORT": str(free_port()), "ADMIN_PORT": str(free_port())}
+    async with running("serve", tmp_path, **ports) as serve:
+        await until_printed(serve, "/cancel -X POST")
+        serve.send_signal(signum)
+        await asyncio.wait_for(serve.communicate(), 15)
+
+    assert serve.returncode == 0
+    assert left_behind(tmp_path) == []
+
+
 async def test_serve_says_in_one_line_that_a_port_is_taken_and_what_to_do(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

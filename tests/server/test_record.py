@@ -238,6 +238,58 @@ async def test_a_fork_has_the_conversation_up_to_a_turn_and_both_go_on_by_themse
     assert await history(session) == ["a", "A", "b", "B", "d", "D", "e", "E"]
 
 
+class Knowing(Agent):
+    """Says which turns are in the conversation before, and where the session comes from."""
+
+    async def run(self, ctx: Context, task: Task) -> str:
+        turns = ", ".join(f"{x['turn']} {x['status']}" for x in task.turns)
+        return f"{turns or 'none'}; {tuple(task.forked_from) if task.forked_from else 'no fork'}"
+
+
+async def told_by(session: Session) -> str:
+    return str((await session.ask("what do you know?"))["messages"][-1]["content"])
+
+
+async def test_a_task_knows_the_turns_of_its_conversation_and_so_those_that_were_taken_back(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    session = await open_session(restate_env, deploy, Knowing("KnowingAgent"))
+    assert await told_by(session) == "none; no fork"
+    assert [await told_by(session) for _ in range(2)] == [
+        "1 completed; no fork",
+        "1 completed, 2 completed; no fork",
+    ]
+    await session.rewind(2)
+    assert await told_by(session) == "1 completed; no fork"
+    again = await session.regenerate(4)
+    assert (await session.attach(again["turn"]))["messages"][-1]["content"] == (
+        "1 completed; no fork"
+    )
+    await session.ask("x" * 30_000)  # so that it is not at hand any more
+    assert await told_by(session) == "1 completed, 5 completed, 6 completed; no fork"
+    await session.reset()
+    assert await told_by(session) == "none; no fork"
+
+
+async def test_the_tasks_of_a_fork_know_where_its_turns_were_worked_on(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    session = await open_session(restate_env, deploy, Knowing("ForkedAgent"), "first")
+    for _ in range(3):
+        await session.ask("go")
+    await session.rewind(3)
+    fork = await session.fork("second", 3)
+    told = "1 completed, 2 completed; ('first', 2)"
+    assert await told_by(fork) == told
+    await fork.regenerate()
+    assert (await fork.attach())["messages"][-1]["content"] == told
+    early, late = await fork.fork("third", 1), await fork.fork("fourth")
+    assert await told_by(early) == "1 completed; ('first', 1)"
+    assert await told_by(late) == "1 completed, 2 completed, 4 completed; ('second', 4)"
+    await late.reset()
+    assert await told_by(late) == "none; no fork"
+
+
 async def test_a_fork_leaves_live_turns_out_and_refuses_what_it_cannot_copy(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:

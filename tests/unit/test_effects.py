@@ -1218,7 +1218,11 @@ def test_a_fork_sends_the_conversation_up_to_a_turn_to_the_new_session_and_chang
     answer, done = handle(_controls.fork, {"session": "copy", **body}, record, state=state)
     [(service, handler, sent, options)] = done
     assert (service, handler, options) == ("IdleAgent", "adopt", {"key": "copy"})
-    assert (sent["next"], sent["turns"]) == (last + 1, [TURNS[turn - 1] for turn in turns])
+    assert sent == {
+        "next": last + 1,
+        "turns": [TURNS[turn - 1] for turn in turns],
+        "from": ["key", last],
+    }
     assert answer == {"session": "copy", "turn": last}
 
 
@@ -1263,16 +1267,43 @@ def test_a_new_session_stores_the_turns_that_it_is_given_and_then_its_record() -
     large = settled(17, messages=[put_out("x" * LARGE)])
     more = [settled(turn, messages=[put_out("x" * 3500)]) for turn in (18, 19, 20)]
     turns = [settled(1), settled(16), large, *more]
-    answer, done = handle(_controls.adopt, {"next": 22, "turns": turns})
+    body = {"next": 22, "turns": turns, "from": ["other", 21]}
+    answer, done = handle(_controls.adopt, body)
     assert done == [
         ("turn/17", large),
         ("page/0", [settled(1), settled(16)]),
         ("page/1", [17, *more]),
-        stored(Record(f"{32:08x}", 22, paged=True)),
+        stored(Record(f"{32:08x}", 22, paged=True, forked_from=("other", 21))),
     ]
     assert answer is None
     refused = (412, "session: there is one of this key already. Choose another.")
-    assert handle(_controls.adopt, {"next": 20, "turns": turns}, BUSY) == (refused, [])
+    assert handle(_controls.adopt, body, BUSY) == (refused, [])
+
+
+@pytest.mark.parametrize(
+    ("turn", "origin"), [(1, ("old", 1)), (2, ("old", 1)), (3, ("key", 3)), (None, ("key", 3))]
+)
+def test_the_fork_of_a_fork_comes_from_where_its_last_turn_was_worked_on(
+    turn: int | None, origin: tuple[str, int]
+) -> None:
+    record = Record("epoch", 4, paged=True, forked_from=("old", 2))
+    body = {"session": "copy", "turn": turn}
+    _, [(_, _, sent, _)] = handle(_controls.fork, body, record, state={"page/0": had(2)})
+    assert sent["from"] == list(origin)  # turn 2 is discarded
+    record = record._replace(forked_from=("old", 3))
+    _, [(_, _, sent, _)] = handle(
+        _controls.fork, {"session": "copy"}, record, state={"page/0": TURNS}
+    )
+    assert sent["from"] == ["old", 3]
+
+
+def test_a_task_of_a_fork_is_told_where_it_comes_from_until_a_reset() -> None:
+    record = Record("epoch", 2, forked_from=("old", 1))
+    _, done = handle(_object.message, {"content": "message 2"}, record)
+    jobs = [x[2] for x in done if x[:2] == ("IdleTask", "run_task")]
+    assert [x["forked_from"] for x in jobs] == [["old", 1]]
+    _, done = handle(_controls.reset, None, record)
+    assert done == [stored(Record("epoch", 2, first=2))]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 LAYERS: list[set[str]] = [
     {"_session", "_types", "_cancellation", "testing"},
-    {"_checks", "_schemas", "_history", "_repair", "_cleanup", "_outcome"},
+    {"_added", "_checks", "_schemas", "_history", "_repair", "_cleanup", "_outcome"},
     {"_delegate"},
     {"_task"},
     {"_effects"},
@@ -40,6 +40,7 @@ OF_RESTATE = {
     "_types": set[str](),
     "_schemas": set[str](),
     "_repair": set[str](),
+    "_added": {"restate", "restate.handler", "restate.serde"},
     "_checks": {"restate"},
     "_history": {"restate", "restate.serde"},
     "_cleanup": {"restate"},

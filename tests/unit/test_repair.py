@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interruptible import Message
-from interruptible._repair import INTERRUPTED, STRAY, repaired
+from interruptible._repair import CUT_OFF, INTERRUPTED, STRAY, repaired
 
 often = settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -206,6 +206,43 @@ def test_a_call_that_was_cut_off_gets_a_result_that_says_so() -> None:
         using("a", "b"),
         user([cut_result("a"), cut_result("b")]),
     ]
+
+
+def test_what_had_come_of_a_call_that_was_cut_off_is_its_result() -> None:
+    cut_off = [("b", "some of b\n"), ("a", "more"), ("c", "c")]
+    openai = [calling("a", "b"), tool("a", "whole"), calling("c"), user("and")]
+    assert repaired(openai, cut_off) == [
+        calling("a", "b"),
+        tool("a", "whole"),
+        tool("b", f"some of b\n{CUT_OFF}"),
+        calling("c"),
+        tool("c", f"c\n{CUT_OFF}"),
+        user("and"),
+    ]
+    anthropic = [using("a", "b"), user([result("a", "whole")]), using("d", "c")]
+    assert repaired(anthropic, cut_off) == [
+        using("a", "b"),
+        user([result("a", "whole"), {**result("b", f"some of b\n{CUT_OFF}"), "is_error": True}]),
+        using("d", "c"),
+        user([{**result("c", f"c\n{CUT_OFF}"), "is_error": True}, cut_result("d")]),
+    ]
+
+
+def test_what_had_come_goes_to_the_last_call_of_its_id() -> None:
+    twice = [calling("a"), calling("a")]
+    assert repaired(twice, [("a", "x")]) == [
+        calling("a"),
+        cut_tool("a"),
+        calling("a"),
+        tool("a", f"x\n{CUT_OFF}"),
+    ]
+
+
+def test_what_had_come_of_a_call_that_is_missing_is_not_lost() -> None:
+    (said,) = repaired([], [("a", "x")])
+    assert said["role"] == "user"
+    assert said["content"].startswith(STRAY)
+    assert json.loads(said["content"].removeprefix(STRAY)) == tool("a", f"x\n{CUT_OFF}")
 
 
 def test_what_the_user_said_before_a_result_comes_after_it() -> None:

@@ -886,6 +886,12 @@ def test_a_record_is_stored_in_this_form_for_as_long_as_its_version_stays() -> N
     }
     assert _session.dump(record) == stored
     assert _session.load(json.loads(json.dumps(stored))) == record
+    fork, stored_fork = (
+        record._replace(forked_from=("old", 1)),
+        {**stored, "forked_from": ["old", 1]},
+    )
+    assert _session.dump(fork) == stored_fork
+    assert _session.load(json.loads(json.dumps(stored_fork))) == fork
 
 
 def test_a_record_of_a_newer_version_is_refused_with_the_remedy() -> None:

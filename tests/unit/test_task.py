@@ -18,6 +18,7 @@ from interruptible import (
     _cancellation,
     _delegate,
     _history,
+    _repair,
     _session,
     _task,
 )
@@ -192,10 +193,34 @@ def test_what_takes_the_pieces_is_read_outside_a_step_and_called_in_one() -> Non
             _ = made.task.partial
     finally:
         _cancellation._running.reset(token)
-    assert step.said == ["Once", " upon"]
+    assert step.said == {None: ["Once", " upon"]}
     assert str(caught.value) == (
-        "`task.partial` was read inside a step. Read it outside, and give it to the step as an "
-        "argument."
+        "`task.partial` was read inside a step. Do it outside, and give the step what you get."
+    )
+
+
+def test_what_takes_the_pieces_of_a_result_is_read_outside_a_step_and_called_in_one() -> None:
+    made = ATask()
+    one, two = made.task.partial_result("one"), made.task.partial_result("two")
+    assert made.work.streams is True
+    with pytest.raises(RuntimeError) as caught:
+        one("1")
+    assert str(caught.value) == (
+        "`task.partial_result` was called outside of a step. Call it in what `ctx.run_typed` runs."
+    )
+    step = _cancellation._Step(1, lambda: None, (), {}, shielded=False)
+    token = _cancellation._running.set(step)
+    try:
+        for give in (one, two, one):
+            give("x")
+        with pytest.raises(RuntimeError) as caught:
+            made.task.partial_result("three")
+    finally:
+        _cancellation._running.reset(token)
+    assert step.said == {"one": ["x", "x"], "two": ["x"]}
+    assert str(caught.value) == (
+        "`task.partial_result` was called inside a step. Do it outside, and give the step what you "
+        "get."
     )
 
 
@@ -204,25 +229,39 @@ def test_what_takes_the_pieces_is_read_outside_a_step_and_called_in_one() -> Non
     [
         (False, [], {}),
         (True, [], {}),
-        (True, ["Once upon", "There was"], {"partial": 2}),
+        (True, [(None, "Once upon"), (None, "There was")], {"partial": 2}),
+        (True, [("call", "printed"), (None, "Once upon")], {"partial": 1}),
+        (True, [("call", "printed")], {}),
     ],
 )
 def test_what_was_cut_off_is_journaled_once_and_stands_last_whatever_is_put_out_after_it(
-    streams: bool, partials: list[str], cut_off: dict[str, Any]
+    streams: bool, partials: list[tuple[str | None, str]], cut_off: dict[str, Any]
 ) -> None:
     async def on_interrupted(ctx: Any, task: Task) -> None:
         task.append("bye")
 
     made = ATask(on_interrupted=on_interrupted)
     made.watch.partials = partials
-    made.task.append("one")
+    calling = {"role": "assistant", "content": None, "tool_calls": [{"id": "call"}]}
+    results = [
+        {"role": "tool", "tool_call_id": "call", "content": f"{text}\n{_repair.CUT_OFF}"}
+        for call, text in partials
+        if call is not None
+    ]
+    made.task.append("one", *([calling] if results else []))
     if streams:
         assert made.task.partial is not None
     outcome = asyncio.run(_task._interrupted(made.work, made.task, Interrupted()))
     assert outcome == {
         "turn": 3,
         "status": "interrupted",
-        "messages": [put_out("one"), put_out("bye"), *map(put_out, partials)],
+        "messages": [
+            put_out("one"),
+            *([calling] if results else []),
+            *results,
+            put_out("bye"),
+            *(put_out(text) for call, text in partials if call is None),
+        ],
         **cut_off,
     }
     assert made.ctx.done == (["partial answer"] if streams else [])

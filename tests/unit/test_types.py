@@ -21,6 +21,7 @@ from interruptible._types import (
     nothing_in,
     output,
     parse,
+    regenerate_in,
     reset_in,
     rewind_in,
     turn_in,
@@ -407,11 +408,13 @@ def test_what_is_no_cancel_is_refused_with_400_and_the_field_that_is_wrong(
 
 # -- What is taken back, emptied, copied, and shown. -----------------------------------------------
 
-REWINDS: list[tuple[Any, tuple[int, str | None]]] = [
-    ({"turn": 1}, (1, None)),
-    ({"turn": 2**53 - 1, "reason": None}, (2**53 - 1, None)),
-    ({"turn": 2, "reason": LONGEST}, (2, LONGEST)),
-    ({"turn": 2, "reason": ""}, (2, "")),
+REWINDS: list[tuple[Any, tuple[int, str | None, int | None]]] = [
+    ({"turn": 1}, (1, None, None)),
+    ({"turn": 2**53 - 1, "reason": None}, (2**53 - 1, None, None)),
+    ({"turn": 2, "reason": LONGEST}, (2, LONGEST, None)),
+    ({"turn": 2, "reason": ""}, (2, "", None)),
+    ({"turn": 2, "if_last": 3}, (2, None, 3)),
+    ({"turn": 2, "if_last": None}, (2, None, None)),
 ]
 NO_TURN_TO_REWIND_TO = 'turn: is missing. Send {"turn": 1} for the first and all after it.'
 NO_REWIND: list[tuple[Any, str]] = [
@@ -426,7 +429,20 @@ NO_REWIND: list[tuple[Any, str]] = [
     ({"turn": 1.0}, "turn: must be a whole number, not 1.0."),
     ({"turn": 1, "reason": 5}, "reason: must be text, not 5."),
     ({"turn": 1, "reason": ["x"]}, 'reason: must be text, not ["x"].'),
-    ({"turn": 1, "turns": 2}, "turns: is not a field. Known fields: reason, turn."),
+    ({"turn": 1, "if_last": "3"}, 'if_last: must be a whole number, not "3".'),
+    ({"turn": 1, "turns": 2}, "turns: is not a field. Known fields: if_last, reason, turn."),
+]
+REGENERATES: list[tuple[Any, tuple[int | None, int | None]]] = [
+    (None, (None, None)),
+    ({}, (None, None)),
+    ({"turn": 2, "if_last": 3}, (2, 3)),
+    ({"if_last": 3}, (None, 3)),
+]
+NO_REGENERATE: list[tuple[Any, str]] = [
+    (1, 'body: must be a JSON object, not 1. Send {"turn": 1}, or no body.'),
+    ({"turn": "1"}, 'turn: must be a whole number, not "1".'),
+    ({"if_last": True}, "if_last: must be a whole number, not true."),
+    ({"reason": "typo"}, "reason: is not a field. Known fields: if_last, turn."),
 ]
 RESETS: list[tuple[Any, str | None]] = [
     (None, None),
@@ -494,6 +510,7 @@ def fork(body: Any) -> Any:
 
 BODIES: list[tuple[Check, dict[str, Any], Sequence[Any], Sequence[tuple[Any, str]]]] = [
     (rewind_in, _schemas.REWIND_IN, REWINDS, NO_REWIND),
+    (regenerate_in, _schemas.REGENERATE_IN, REGENERATES, NO_REGENERATE),
     (reset_in, _schemas.RESET_IN, RESETS, NO_RESET),
     (fork, _schemas.FORK_IN, FORKS, NO_FORK),
     (turns_in, _schemas.TURNS_IN, PAGES, NO_PAGE),

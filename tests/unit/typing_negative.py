@@ -61,6 +61,9 @@ class RedirectedAgent(Agent):
         task.steering().sort()  # error
         task.partial(5)  # error
         task.partial()  # error
+        task.partial_result()  # error
+        task.partial_result("call")(5)  # error
+        task.turns.append(task.turns[0])  # error
         task.partial = print  # error
         await task.cause("why")  # error
         stopped: Literal["stopped"] = (await task.cause()).kind  # error
@@ -160,6 +163,17 @@ def sync_handler(ctx: restate.ObjectContext) -> int:
     return 5
 
 
+class CountingAgent(Agent):
+    async def run(self, ctx: restate.Context, task: Task) -> None: ...
+
+    @handler()
+    async def count(self, ctx: restate.ObjectContext, start: int) -> int:
+        return start
+
+    @handler()
+    async def show(self, ctx: restate.ObjectContext) -> None: ...
+
+
 async def from_outside(client: restate.RestateClient) -> None:
     session = Session(client, FullAgent(), "key")
     await session.send(5)  # error
@@ -188,6 +202,8 @@ async def from_outside(client: restate.RestateClient) -> None:
     await session.rewind(None)  # error
     await session.rewind(1, "typo")  # error
     await session.rewind(1, reason=5)  # error
+    await session.rewind(1, if_last="3")  # error
+    await session.regenerate(if_last="3")  # error
     assert (await session.rewind(1))["interrupted"]  # error
     await session.reset("x")  # error
     await session.reset(reason=5)  # error
@@ -200,6 +216,14 @@ async def from_outside(client: restate.RestateClient) -> None:
     await session.turns(after=1)  # error
     (await session.turns())[0]  # error
     assert (await session.turns())["turns"][0]["outcome"]  # error
+    counting = CountingAgent()
+    await session.call(counting.count, "3")  # error
+    await session.call(counting.count)  # error
+    await session.call(counting.show, 3)  # error
+    await session.call(counting)  # error
+    await session.call(3)  # error
+    await session.call("count", 3, "key")  # error
+    assert_type(await session.call(counting.show), str)  # error
     receipt = await session.send("Hello")
     assert receipt["discarded"] == "all"  # error
     assert receipt["outcome"]  # error

@@ -20,7 +20,7 @@ from interruptible import (
     handler,
     shield,
 )
-from interruptible.client import Cause, LiveTurn, Outcome, Receipt, Rewound, Status, Turns
+from interruptible.client import Cause, LiveTurn, Origin, Outcome, Receipt, Rewound, Status, Turns
 
 
 class TextAgent(Agent):
@@ -78,6 +78,12 @@ class FullAgent(Agent):
     async def run(self, ctx: restate.Context, task: Task) -> str | None:
         assert_type(task.session, str)
         assert_type(task.turn, int)
+        assert_type(task.turns, Sequence[Turn])
+        assert_type(task.forked_from, Origin | None)
+        assert_type(task.partial_result("call_1"), Callable[[str], None])
+        if task.forked_from is not None:
+            assert_type(task.forked_from.session, str)
+            assert_type(task.forked_from.turn, int)
         assert_type(task.id, str)
         assert_type(task.messages, list[dict[str, Any]])
         assert_type(task.input, list[dict[str, Any]])
@@ -99,6 +105,10 @@ class FullAgent(Agent):
     @handler(kind="shared")
     async def pages(self, ctx: restate.ObjectSharedContext, start: int) -> int:
         return len(ctx.key()) + start
+
+    @handler()
+    async def rename(self, ctx: restate.ObjectContext) -> list[str]:
+        return [ctx.key()]
 
 
 class NotingAgent(TextAgent):
@@ -246,6 +256,8 @@ async def from_outside(client: restate.RestateClient) -> None:
     assert_type(await session.regenerate(), Receipt)
     assert_type(await session.regenerate(receipt["turn"], idempotency_key="2"), Receipt)
     assert_type(await session.regenerate(turn=1), Receipt)
+    assert_type(await session.regenerate(1, if_last=3), Receipt)
+    assert_type(await session.rewind(1, if_last=3), Rewound)
     rewound = await session.rewind(1)
     assert_type(rewound, Rewound)
     assert_type(rewound["cancelled"] + rewound["discarded"], list[int])
@@ -262,6 +274,12 @@ async def from_outside(client: restate.RestateClient) -> None:
         assert_type(turn.get("discarded"), bool | None)
         assert_type(turn.get("accepted_at"), int | None)
     assert_type(await session.history(), list[dict[str, Any]])
+    full = FullAgent()
+    assert_type(await session.call(full.pages, 3), int)
+    assert_type(await session.call(full.pages, 3, idempotency_key="4"), int)
+    assert_type(await session.call(full.rename), list[str])
+    assert_type(await session.call("pages", 3, idempotency_key="5"), Any)
+    assert_type(await session.call("rename"), Any)
     assert_type(await session.status(), Status)
     assert_type((await session.status())["steered"], int)
     assert_type(session.key, str)
@@ -278,6 +296,7 @@ async def from_a_handler(ctx: restate.ObjectContext) -> None:
     session = Session(ctx, "CodingAgent", ctx.key())
     assert_type(await session.send("Hello"), Receipt)
     assert_type(await session.rewind(1), Rewound)
+    assert_type(await session.call(FullAgent().pages, 3), int)
     assert_type(await session.turns(limit=1), Turns)
 
 

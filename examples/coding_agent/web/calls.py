@@ -7,12 +7,11 @@ Restate takes all tries for one.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
-from restate import HttpError, RestateClient, TerminalError
+from restate import RestateClient, TerminalError
 
 from interruptible import Session
 
@@ -56,7 +55,7 @@ class Calls:
             "turns": [{**turn, "link": self._link(turn.get("task_id"))} for turn in page["turns"]],
             "before": page["before"],
             "status": {key: status[key] for key in ("status", "turn", "live", "steered")},
-            "approvals": await self._own(session, "get_approvals") if busy else [],
+            "approvals": await it.call("get_approvals") if busy else [],
         }
 
     async def attach(self, session: str, *, turn: int) -> dict[str, Any]:
@@ -66,7 +65,7 @@ class Calls:
 
     async def diff(self, session: str, *, turn: int | None = None) -> Any:
         """The files as they are, against those at the start of a turn."""
-        return await self._own(session, "get_diff", {} if turn is None else {"turn": turn})
+        return await self._session(session).call("get_diff", {"turn": turn})
 
     # -- changing --------------------------------------------------------------------------------
 
@@ -97,25 +96,13 @@ class Calls:
 
     async def approve(self, session: str, *, turn: int, call: str, yes: bool) -> Any:
         """Say yes or no to a command that waits for it."""
-        return await self._own(session, "approve", {"turn": turn, "call": call, "yes": yes})
+        answer = {"turn": turn, "call": call, "yes": yes}
+        return await self._session(session).call("approve", answer)
 
     # -- how -------------------------------------------------------------------------------------
 
     def _session(self, session: str) -> Session:
         return Session(self.client, self.agent, session)
-
-    async def _own(self, session: str, handler: str, body: Any = None) -> Any:
-        """Call a handler of the agent's own."""
-        arg = b"" if body is None else json.dumps(body).encode()
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        key = quote(session, safe="")
-        try:
-            return json.loads(
-                await self.client.generic_call(self.agent, handler, arg, key=key, headers=headers)
-            )
-        except HttpError as error:
-            why = json.loads(error.body or "{}").get("message") or error.message
-            raise TerminalError(why, error.status_code) from error
 
     def _link(self, task: str | None) -> str | None:
         return f"{self.ui}/ui/invocations/{quote(task)}" if task else None
