@@ -65,21 +65,21 @@ oldest: setup $(OLDEST)/.installed ## Test what depends on the SDK, on the oldes
 	@echo "oldest: tests/server, on restate-sdk $(OLDEST_SDK)"
 	@$(OLDEST)/bin/python -m pytest $(OF_SDK:%=tests/server/test_%.py)
 
-# The tests of `examples` that have a target of their own.
-OWN := tests/examples/test_web.py tests/examples/test_small_model.py
+WEB := tests/examples/test_web.py tests/examples/test_web_crash.py
+SMALL := tests/examples/test_small_model.py
 
 examples: setup ## Test the coding agent
 	@echo "examples: tests/examples"
-	@$(VENV)/bin/python -m pytest tests/examples $(OWN:%=--ignore=%)
+	@$(VENV)/bin/python -m pytest tests/examples $(WEB:%=--ignore=%) --ignore=$(SMALL)
 
 web-test: setup $(VENV)/.web ## Test its web page in Chromium
 	@$(need_chromium)
-	@echo "web-test: tests/examples/test_web.py"
-	@$(VENV)/bin/python -m pytest tests/examples/test_web.py
+	@echo "web-test: $(WEB)"
+	@$(VENV)/bin/python -m pytest $(WEB)
 
 small-model: setup $(VENV)/.small-model ## Test its client of models with a real, small one
-	@echo "small-model: tests/examples/test_small_model.py"
-	@$(VENV)/bin/python -m pytest tests/examples/test_small_model.py
+	@echo "small-model: $(SMALL)"
+	@$(VENV)/bin/python -m pytest $(SMALL)
 
 docs: setup ## Test the examples in README and docs
 	@echo "docs: tests/docs"
