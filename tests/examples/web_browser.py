@@ -58,7 +58,7 @@ class Desk:
         self.faults: list[str] = []
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         page.on("console", self._console)
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
 
     def _console(self, message: Any) -> None:
         if message.type == "error":
