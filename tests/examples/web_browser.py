@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +16,6 @@ import pytest
 
 from examples.coding_agent.web.page import Page
 from interruptible.testing import serve
-from tests.examples.conftest import Stage
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"  # git ignores it
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -32,15 +32,13 @@ def missing() -> str | None:
     """What this machine lacks for these tests."""
     if find_chromium() is None:
         return "no chromium on the PATH (Debian: apt-get install chromium), nor in CHROMIUM"
-    try:
-        import playwright.async_api  # noqa: F401, PLC0415
-    except ImportError:
-        return "no playwright (pip install playwright; its own browsers are not needed)"
-    return None
+    lacks = [name for name in ("playwright", "axe_playwright_python") if find_spec(name) is None]
+    return f"no {' and no '.join(lacks)} (make web-test installs them)" if lacks else None
 
 
 @contextlib.asynccontextmanager
 async def chromium() -> AsyncIterator[Any]:
+    assert missing() is None, missing()
     from playwright.async_api import async_playwright  # noqa: PLC0415
 
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
@@ -60,7 +58,7 @@ class Desk:
         self.faults: list[str] = []
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         page.on("console", self._console)
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
 
     def _console(self, message: Any) -> None:
         if message.type == "error":
@@ -97,6 +95,15 @@ class Desk:
         """All that is shown, as text."""
         return str(await self.page.locator("#log").inner_text())
 
+    async def shot_for_all(self, name: str) -> None:
+        """A screenshot, once nobody is kept from using what it shows, as far as axe can tell."""
+        from axe_playwright_python.async_playwright import Axe  # noqa: PLC0415
+
+        await self.shot(name)
+        found = (await Axe().run(self.page)).response["violations"]
+        faults = [(x["id"], [node["html"] for node in x["nodes"]]) for x in found]
+        assert not faults, f"{name}: {faults}"
+
     async def shot(self, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         await self.page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
@@ -105,7 +112,7 @@ class Desk:
 class House:
     """The page's server for one stage, and the browser."""
 
-    def __init__(self, browser: Any, stage: Stage, url: str, page: Page) -> None:
+    def __init__(self, browser: Any, stage: Any, url: str, page: Page) -> None:
         self.browser, self.stage, self.url, self.server = browser, stage, url, page
         self._stack = contextlib.AsyncExitStack()
         self.desks: list[Desk] = []
@@ -129,9 +136,11 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def house(browser: Any, stage: Stage) -> AsyncIterator[House]:
+async def house(browser: Any, stage: Any, agent: str | None = None) -> AsyncIterator[House]:
+    """The page of a `Stage`, or of what has a `restate`, a `url` and a `session` as it has."""
     restate = stage.restate
-    page = Page(restate.client, worker=stage.url, ui=restate.admin_url, agent=stage.agent.name)
+    agent = agent or stage.agent.name
+    page = Page(restate.client, worker=stage.url, ui=restate.admin_url, agent=agent)
     async with serve(page) as url:  # type: ignore[arg-type]
         made = House(browser, stage, url, page)
         try:
@@ -145,4 +154,7 @@ async def house(browser: Any, stage: Stage) -> AsyncIterator[House]:
     assert not faults, faults
 
 
-skip = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+skip = pytest.mark.skipif(
+    missing() is not None and not os.environ.get("CI"),  # there nobody would see that they skip
+    reason=str(missing()),
+)

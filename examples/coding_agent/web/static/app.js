@@ -28,29 +28,33 @@ $("new").href = `/c/${Math.random().toString(36).slice(2, 8)}`;
 
 // -- the record --------------------------------------------------------------------------------
 
-let reading = null;
-let readAgain = false;
-
-function refresh() {
-  if (reading) {
-    readAgain = true;
-    return reading;
+let retry = 0;
+const refresh = oneAtATime(async () => {
+  try {
+    await readRecord();
+    trouble("");
+  } catch (error) {
+    trouble(error.message);
+    clearTimeout(retry);
+    retry = setTimeout(refresh, 2000);
   }
-  reading = (async () => {
-    try {
-      do {
-        readAgain = false;
-        await readRecord();
-      } while (readAgain);
-      trouble("");
-    } catch (error) {
-      trouble(error.message);
-      setTimeout(refresh, 2000);
-    } finally {
-      reading = null;
-    }
-  })();
-  return reading;
+});
+
+// Whoever asks while it runs has it run once more: without a worker, a call takes until there is one.
+function oneAtATime(does) {
+  let running = null;
+  let again = false;
+  return () => {
+    again = true;
+    running ??= (async () => {
+      while (again) {
+        again = false;
+        await does();
+      }
+      running = null;
+    })();
+    return running;
+  };
 }
 
 async function readRecord() {
@@ -170,7 +174,8 @@ function render() {
   for (const turn of turns) {
     if (!views.has(turn.turn)) views.set(turn.turn, new TurnView(turn.turn, actions));
     const view = views.get(turn.turn);
-    view.update(turn, fateOf(turn, status, approvals), itemsOf(turn), whyOf(turn));
+    if (view.turn !== turn || turn.status === "running")
+      view.update(turn, fateOf(turn, status, approvals), itemsOf(turn), whyOf(turn));
     if (view.element === place) place = place.nextElementSibling;
     else log.insertBefore(view.element, place);
   }
@@ -302,10 +307,13 @@ function renderStatus() {
   document.title = `${{ running: "● ", asks: "? ", stopping: "◌ " }[state] ?? ""}${session} · Coding agent`;
 }
 
+// For who hears the page: what is added is read out.
 function announce(turn) {
   const [, fate] = fateOf(turn, record.status, []);
   const answer = cached(turn).filter((item) => item.kind === "text").at(-1);
-  setText($("said"), `Turn ${turn.turn} ${fate}. ${answer && fate === "completed" ? answer.text.slice(0, 600) : ""}`);
+  const said = $("said");
+  said.append(h("p", {}, `Turn ${turn.turn} ${fate}. ${answer && fate === "completed" ? answer.text.slice(0, 600) : ""}`));
+  if (said.childElementCount > 9) said.firstElementChild.remove();
 }
 
 function atEnd() {
@@ -394,10 +402,12 @@ $("stop").addEventListener("click", () => {
   box.focus();
 });
 $("earlier").addEventListener("click", async () => {
-  const height = scroller.scrollHeight;
+  const first = log.firstElementChild; // it stays where it is, whatever comes above and below
+  const top = first.getBoundingClientRect().top;
   oldest = Math.max(1, record.before - PAGE);
   await refresh();
-  scroller.scrollTop += scroller.scrollHeight - height;
+  scroller.scrollTop += first.getBoundingClientRect().top - top;
+  if ($("earlier").hidden) log.firstElementChild.focus({ preventScroll: true });
 });
 $("newest").addEventListener("click", () => {
   scroller.scrollTop = scroller.scrollHeight;
@@ -419,17 +429,19 @@ function showFiles(shown) {
 function lookAtFiles() {
   if (!document.body.classList.contains("with-files")) return;
   clearTimeout(filesTimer);
-  filesTimer = setTimeout(async () => {
-    const turn = $("since").value;
-    try {
-      const { diff } = await read("diff", turn ? { turn } : {});
-      const count = showDiff($("diff"), diff);
-      setText($("show-files"), count ? `Changes (${count})` : "Changes");
-    } catch (error) {
-      setText($("diff"), error.message);
-    }
-  }, 300);
+  filesTimer = setTimeout(readFiles, 300);
 }
+
+const readFiles = oneAtATime(async () => {
+  const turn = $("since").value;
+  try {
+    const { diff } = await read("diff", turn ? { turn } : {});
+    const count = showDiff($("diff"), diff);
+    setText($("show-files"), count ? `Changes (${count})` : "Changes");
+  } catch (error) {
+    setText($("diff"), error.message);
+  }
+});
 
 $("show-files").addEventListener("click", () => showFiles(!document.body.classList.contains("with-files")));
 $("since").addEventListener("change", lookAtFiles);

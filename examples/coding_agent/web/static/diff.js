@@ -8,7 +8,7 @@ export function showDiff(parent, diff) {
   parent.replaceChildren(
     ...files.map(({ name, lines, added, removed }) => {
       const counts = h("span", { class: "counts" }, h("ins", {}, `+${added}`), " ", h("del", {}, `−${removed}`));
-      const code = h("pre");
+      const code = h("pre", { tabindex: "0", "aria-label": `Differences of ${name}` });
       for (const line of lines) code.append(h("span", { class: `line ${kindOf(line)}` }, `${line}\n`));
       const details = h("details", { open: !closed.has(name) }, h("summary", {}, h("code", {}, name), counts), code);
       details.dataset.name = name;

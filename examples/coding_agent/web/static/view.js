@@ -42,6 +42,7 @@ export class TurnView {
   }
 
   update(turn, [state, fate], items, why) {
+    const focused = this.element.contains(document.activeElement) ? document.activeElement : null;
     this.turn = turn;
     this.element.dataset.fate = state;
     this.fate.dataset.fate = state;
@@ -56,6 +57,7 @@ export class TurnView {
     const asked = turn.input.length ? [{ kind: "user", text: askedOf(turn) }] : [];
     renderItems(this.asked, asked);
     renderItems(this.items, items);
+    if (focused && !focused.checkVisibility()) this.element.focus({ preventScroll: true });
   }
 
   beginEdit() {
