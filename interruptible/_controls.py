@@ -26,7 +26,8 @@ from interruptible._types import (
 async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     """Work on the messages of a turn again, by default the last: it and all after it go."""
     turn, if_last = checked(regenerate_in, body)
-    record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
+    stored, now = await _effects.load_now(ctx)
+    record = await _effects.find_lost(agent, ctx, stored)
     if turn is None:
         turn = (await _history.newest(ctx, record) if record is not None else None) or 1
     record = _only_if_last(require(record, turn), if_last)
@@ -36,7 +37,7 @@ async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     step = _session.regenerate(record, turn, merge=agent.merges)
     return {
         "turn": record.next,
-        "task_id": await _effects.take_in(agent, ctx, step, _history.asked(old[0])),
+        "task_id": await _effects.take_in(agent, ctx, step, _history.asked(old[0]), now),
         "status": "waiting" if record.live else "running",
         "interrupted": [x.turn for x in step.cancel],
         "discarded": _in_conversation(old),

@@ -5,9 +5,10 @@ invocation id of a new task; that one is shielded, as state set before a failure
 """
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import restate
 from restate import (
@@ -67,6 +68,19 @@ async def load(ctx: AnyContext) -> Record | None:
     return None if stored is None else _session.load(stored)
 
 
+async def load_now(ctx: ObjectContext) -> tuple[Record | None, int]:
+    """The session's record, and the time, in milliseconds since 1970.
+
+    Both are asked for at once, as each is a way to Restate and back. (`ctx.time()` needs a thread,
+    of which users' steps that block may have taken all.)
+    """
+    stored = cast("RestateDurableFuture[Any]", ctx.get("session", serde=JSON))
+    now = ctx.run_typed("time", _time)
+    await restate.gather(stored, now)
+    record = await stored
+    return None if record is None else _session.load(record), await now
+
+
 def new_record(ctx: ObjectContext) -> Record:
     """A session that has had no message."""
     return Record(epoch=f"{ctx.random().getrandbits(32):08x}")
@@ -90,12 +104,13 @@ async def take_in(
     ctx: ObjectContext,
     step: Step,
     messages: list[Message],
+    accepted_at: int,
 ) -> str:
     """Carry out a step that begins a turn with these messages; returns its task's id."""
     turn = step.dispatch
     assert turn is not None  # noqa: S101
     step, pages = await with_discarded(ctx, step)
-    record = _history.begin(ctx, step.record, turn, messages)
+    record = _history.begin(ctx, step.record, turn, messages, accepted_at)
     carry_out(ctx, step._replace(record=record), pages)
     return await begin(agent, ctx, record, turn, messages)
 
@@ -207,6 +222,10 @@ async def recorded(ctx: ObjectSharedContext, record: Record | None, turn: int) -
 def send(ctx: AnyContext, agent: str, handler: str, body: Any) -> None:
     """Tell a handler of this session something, one-way."""
     ctx.generic_send(agent, handler, json.dumps(body).encode(), key=ctx.key())
+
+
+async def _time() -> int:
+    return int(time.time() * 1000)
 
 
 async def _find(agent: Settings, ctx: AnyContext, record: Record, turn: int) -> str:

@@ -107,9 +107,17 @@ def steered_key(number: int) -> str:
 # -- To write. -------------------------------------------------------------------------------------
 
 
-def begin(ctx: ObjectContext, record: Record, turn: int, messages: list[Message]) -> Record:
+def begin(
+    ctx: ObjectContext, record: Record, turn: int, messages: list[Message], accepted_at: int
+) -> Record:
     """Add a new turn to the tail."""
-    new: Turn = {"turn": turn, "status": "running", "input": messages, "messages": []}
+    new: Turn = {
+        "turn": turn,
+        "status": "running",
+        "input": messages,
+        "messages": [],
+        "accepted_at": accepted_at,
+    }
     return record._replace(tail=(*record.tail, _kept(ctx, new)))
 
 
@@ -275,8 +283,6 @@ def finish(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Turn:
         ended["error"] = outcome["error"]
     if "partial" in outcome:
         ended["partial"] = outcome["partial"]
-    if "accepted_at" in outcome:
-        ended["accepted_at"] = outcome["accepted_at"]
     return ended
 
 

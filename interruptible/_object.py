@@ -9,7 +9,6 @@ from interruptible import _effects, _history, _session
 from interruptible._effects import Settings, carry_out, checked, require
 from interruptible._history import JSON
 from interruptible._session import Live, Record
-from interruptible._task import clock
 from interruptible._types import (
     Cancelled,
     Message,
@@ -34,7 +33,8 @@ async def message(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
         allowed=agent.allowed_policies,
     )
     policy, merge = request.policy, agent.merges
-    record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
+    stored, now = await _effects.load_now(ctx)
+    record = await _effects.find_lost(agent, ctx, stored)
     if record is None:
         record = _effects.new_record(ctx)
     seen = record
@@ -59,7 +59,7 @@ async def message(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
         return _steer(agent, ctx, step, request.message)
     receipt: Receipt = {
         "turn": step.dispatch,
-        "task_id": await _effects.take_in(agent, ctx, step, [request.message]),
+        "task_id": await _effects.take_in(agent, ctx, step, [request.message], now),
         "status": "waiting" if seen.live else "running",
         "interrupted": [x.turn for x in step.cancel],
     }
@@ -180,22 +180,21 @@ async def get_cause(_: Settings, ctx: ObjectSharedContext, body: Any) -> str:
 async def settle_turn(agent: Settings, ctx: ObjectContext, body: Settlement) -> None:
     """For a task: record a turn's outcome, in its own slot and once."""
     outcome = body["outcome"]
-    time = clock(ctx)
-    record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
+    stored, now = await _effects.load_now(ctx)
+    record = await _effects.find_lost(agent, ctx, stored)
     if record is None:
         return
     live = record.find(outcome["turn"])
     settling = _session.settle(record, outcome["turn"], merge=agent.merges)
-    ended_at = await time
     if live is not None and settling is not None:
         kept = await _history.said(ctx, settling.keep)
         begun = [message for _, message in await _history.said(ctx, settling.begin)]
         record, turn = settling.record, settling.dispatch
-        record = await _history.settle(ctx, record, live, outcome, kept, ended_at)
+        record = await _history.settle(ctx, record, live, outcome, kept, now)
         for x in (*settling.keep, *settling.begin):
             ctx.clear(_history.steered_key(x.number))
         if turn is not None:
-            record = _history.begin(ctx, record, turn, begun)
+            record = _history.begin(ctx, record, turn, begun, now)
         _effects.store(ctx, record)
         if turn is not None:
             await _effects.begin(agent, ctx, record, turn, begun)

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, Protocol, overload
@@ -280,13 +279,7 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
     """Work on one turn: its outcome is the outcome of this invocation."""
     with watching(ctx) as watch:
         work = _Work(body, ctx, watch, job)
-        accepted_at = clock(ctx)  # beside all else: only the report waits for it
         task: Task | None = None
-
-        async def conclude(outcome: TaskOutcome) -> None:
-            outcome["accepted_at"] = await shield(accepted_at)
-            settle(ctx, body.name, work.session, outcome, work.ended)
-
         try:
             task = await _begin(work, job)
             result = output(await body.run(ctx, task))
@@ -305,12 +298,12 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
                 end = not_ours(end)
                 outcome = work.outcome("failed")
                 outcome["error"] = end.message
-            await conclude(outcome)
+            settle(ctx, body.name, work.session, outcome, work.ended)
             attach_to(end, ctx, outcome)
             raise end from (None if end is error else error)
         work.put_out += result
         outcome = work.outcome("completed")
-        await conclude(outcome)
+        settle(ctx, body.name, work.session, outcome, work.ended)
         return outcome
 
 
@@ -331,18 +324,6 @@ async def _interrupted(work: _Work, task: Task | None, end: Interrupted) -> Task
 
 async def _partials(watch: Watch) -> list[tuple[str | None, str]]:
     return watch.partials
-
-
-def clock(ctx: Context) -> RestateDurableFuture[int]:
-    """The time, in milliseconds since 1970, as a durable step.
-
-    `ctx.time()` needs a thread, of which users' steps that block may have taken all.
-    """
-    return ctx.run_typed("time", _time)
-
-
-async def _time() -> int:
-    return int(time.time() * 1000)
 
 
 def cancelled_signal(turn: int) -> str:

@@ -94,8 +94,6 @@ class TaskOutcome(Outcome):
 
     taken: NotRequired[list[tuple[int, int]]]
     """The steered messages that are among its messages: the number and the place of each."""
-    accepted_at: NotRequired[int]
-    """When its task began, in milliseconds since 1970."""
 
 
 class LiveTurn(TypedDict):
@@ -126,8 +124,7 @@ class Turn(TypedDict):
     `reason` says why it was interrupted, `error` why it failed. `steered` are the places among
     `messages` of those that a user steered at it; the last `partial` of them were cut off while the
     model said them. A `discarded` turn is no part of the conversation. Times are in milliseconds
-    since 1970: when its task took it up, right after it was accepted, and when its end was
-    recorded. A live turn has neither yet, and one that did not report its own end not the first.
+    since 1970: when it was accepted, and when its end was recorded.
     """
 
     turn: int

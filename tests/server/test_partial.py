@@ -389,7 +389,6 @@ async def test_it_costs_an_interrupted_turn_one_step_and_an_agent_that_does_not_
     step = [("Command: Run", "partial answer")]
     commands = [
         ("Command: Input", ""),
-        ("Command: Run", "time"),
         *(step if session == "asks for it" else []),
         ("Command: OneWayCall", ""),
         ("Command: Output", ""),

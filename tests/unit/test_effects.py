@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import restate
 from restate import TerminalError
 from restate.serde import BytesSerde
 from restate.server_context import DisconnectedException
@@ -78,7 +79,7 @@ class Handling:
         return "key"
 
     def run_typed(self, name: str, action: Callable[[], Any]) -> Given[int]:
-        assert (name, action) == ("time", _task._time)
+        assert (name, action) == ("time", _effects._time)
         return Given(NOW)
 
     def random(self) -> Any:
@@ -122,6 +123,10 @@ def _without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
         ends = ctx.state.get("ends", {})
         return [(x, x.task_id, ends.get(x.turn)) for x in record.live]
 
+    async def gather(*futures: Any) -> None:
+        assert all(isinstance(x, Given) for x in futures)
+
+    monkeypatch.setattr(restate, "gather", gather)
     monkeypatch.setattr(_effects, "shield", shield)
     monkeypatch.setattr(_effects, "look", look)
 
@@ -164,7 +169,8 @@ def stored(record: Record) -> Any:
 
 def begun(turn: int, *messages: Any) -> Any:
     """A new turn in the tail."""
-    return {"turn": turn, "status": "running", "input": list(messages), "messages": []}
+    new = {"turn": turn, "status": "running", "input": list(messages), "messages": []}
+    return {**new, "accepted_at": NOW}
 
 
 def dispatched(
@@ -212,7 +218,7 @@ def settled(turn: int, **more: Any) -> Any:
 
 def live(turn: int) -> Any:
     """A turn that is live, in the tail."""
-    return begun(turn, said(f"message {turn}"))
+    return {**begun(turn, said(f"message {turn}")), "accepted_at": turn}
 
 
 def shown(x: Live) -> Any:
@@ -842,8 +848,7 @@ def test_a_task_is_told_why_it_was_cancelled(record: Record | None, turn: int, w
 def an_outcome(turn: int, **more: Any) -> Any:
     """The outcome of a turn that put out an answer."""
     messages = [put_out(f"answer {turn}")]
-    outcome = {"turn": turn, "status": "completed", "messages": messages}
-    return {**outcome, "accepted_at": turn, **more}
+    return {"turn": turn, "status": "completed", "messages": messages, **more}
 
 
 def steered_state(*numbers: int) -> dict[str, Any]:

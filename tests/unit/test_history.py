@@ -220,17 +220,20 @@ BIG = LARGE // 2
 """Of turns of this size, three fit into a tail that is not outgrown."""
 
 
+def begun_turn(number: int) -> Any:
+    """What is kept of a turn that has no outcome."""
+    return {**a_turn(number, "running", answer=None), "accepted_at": ACCEPTED_AT}
+
+
 def live_turn(number: int, **more: Any) -> Any:
     """What is read of a turn that has no outcome."""
-    turn = a_turn(number, "running", answer=None)
-    return {**turn, "task_id": f"inv-{number}", **more}
+    return {**begun_turn(number), "task_id": f"inv-{number}", **more}
 
 
 def settled_turn(number: int, **more: Any) -> Any:
     """What is kept of a turn that has one."""
     turn = {**live_turn(number), "messages": [put_out(f"answer {number}")]}
-    times = {"accepted_at": ACCEPTED_AT, "ended_at": ENDED_AT}
-    return {**turn, "status": "completed", **times, **more}
+    return {**turn, "status": "completed", "ended_at": ENDED_AT, **more}
 
 
 def size_of(*turns: Any) -> int:
@@ -250,7 +253,7 @@ class History:
         messages = [said("x" * size)] if size else a_turn(turn)["input"]
         live = Live(turn, f"inv-{turn}", cancelled)
         record = self.record._replace(next=turn + 1, live=(*self.record.live, live))
-        self.record = _history.begin(self.ctx, record, turn, messages)
+        self.record = _history.begin(self.ctx, record, turn, messages, ACCEPTED_AT)
 
     def steer(self, number: int, turn: int, *, at: int = 0, joined: bool = False) -> Said:
         """Keep a message that has no turn of its own."""
@@ -262,8 +265,7 @@ class History:
 
     def settle(self, turn: int, *, size: int = 0, kept: Sequence[Said] = (), **ended: Any) -> Any:
         messages = [put_out("x" * size or f"answer {turn}")]
-        outcome: Any = {"turn": turn, "status": "completed", "messages": messages}
-        outcome |= {"accepted_at": ACCEPTED_AT, **ended}
+        outcome: Any = {"turn": turn, "status": "completed", "messages": messages, **ended}
         live = self.record.find(turn)
         assert live is not None
         left = tuple(x for x in self.record.live if x.turn != turn)
@@ -327,7 +329,7 @@ def test_a_short_history_is_in_the_record_and_nowhere_else() -> None:
     assert history.state.values == {}
     assert history.record.tail == (
         *turns,
-        {"turn": 3, "status": "running", "input": [said("message 3")], "messages": []},
+        begun_turn(3),
     )
     assert not history.record.paged
     assert history.read() == [*turns, live_turn(3, reason="cancelled")]
@@ -431,7 +433,7 @@ def test_a_turn_is_large_from_the_bound_on(more: int) -> None:
 def test_a_message_that_is_large_has_the_key_of_its_turn_at_once_and_keeps_it() -> None:
     history = History()
     history.begin(1, size=LARGE)
-    begun = {"turn": 1, "status": "running", "input": [said("x" * LARGE)], "messages": []}
+    begun = {**begun_turn(1), "input": [said("x" * LARGE)]}
     assert history.record.tail == (1,)
     assert history.state.values == {"turn/1": begun}
     assert history.read() == [live_turn(1, input=begun["input"])]
@@ -620,7 +622,7 @@ def test_a_turn_in_the_tail_is_discarded_by_a_mark_and_no_page_is_read_or_writte
     assert history.discard(2, 3, 4) == []
     assert history.state.reads == []
     assert history.state.values == before
-    begun = {"turn": 3, "status": "running", "input": [said("message 3")], "messages": []}
+    begun = begun_turn(3)
     assert history.record.tail == (
         one,
         -2,
@@ -754,7 +756,7 @@ def test_a_session_without_its_settled_turns_has_the_live_ones_and_no_page() -> 
     history.run_turn(32, size=LARGE)
     history.begin(33, size=LARGE)
     after = _history.without_settled(history.record)
-    live = {"turn": 31, "status": "running", "input": [said("message 31")], "messages": []}
+    live = begun_turn(31)
     assert after == history.record._replace(tail=(live, 33), paged=False, first=31)
     history.record = after
     assert [turn["turn"] for turn in history.read()] == [31, 33]  # 32 is in a key that goes
