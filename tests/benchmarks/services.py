@@ -39,6 +39,8 @@ class Options(NamedTuple):
     """Seconds of the quiet window of those that have one."""
     retention: float | None = None
     """The library's option, in seconds."""
+    keep_reads: bool = False
+    """Keep also the journals of handlers that leave none, so that what they wrote is counted."""
 
 
 class Work:
@@ -100,7 +102,11 @@ def services(side: str, note: Note, options: Options) -> list[Object | Service]:
                 "LibraryQuietAgent", work, (), debounce=timedelta(seconds=options.quiet)
             ),
         ]
-        return [service for agent in agents for service in agent.services]
+        made = [service for agent in agents for service in agent.services]
+        if options.keep_reads:
+            for each in (handler for service in made for handler in service.handlers.values()):
+                each.journal_retention = None
+        return made
     if side == REFERENCE:
         return [*_by_hand("Reference", work, ()), *_by_hand("ReferenceTidy", work, clean)]
     return [*_floor("Floor", work), _hops()]

@@ -19,7 +19,7 @@ from .latency import LONG, SHORT
 async def written(bench: Bench) -> list[Result]:
     """The journals of all invocations that a turn consists of, and what the server writes."""
     messages, turns = (100, 1) if bench.short else (LONG, 5)
-    async with bench.stage() as stage:
+    async with bench.stage(options=Options(keep_reads=True)) as stage:
         keys = {name: await side.old(messages) for name, side in stage.sides.items()}
 
         async def sample(side: Side) -> Mapping[str, float]:
@@ -76,7 +76,7 @@ def _written_by(pid: int) -> int:
 
 async def journal(bench: Bench) -> list[Result]:
     """Journal entries from an interrupting message on, in all invocations together."""
-    async with bench.stage() as stage:
+    async with bench.stage(options=Options(keep_reads=True)) as stage:
 
         async def sample(side: Side) -> Mapping[str, float]:
             key = await side.old(SHORT)
