@@ -291,6 +291,7 @@ async def test_a_long_conversation_is_read_page_by_page(at_home: Any) -> None:
     await desk.say("question 66")
     await desk.fate(66, "completed")
     await desk.see_text("To question 66: yes.", turn=66)
+    await desk.page.get_by_text("You, on its way").wait_for(state="detached")
     assert await asked() == questions(1, 66)
     await desk.page.get_by_role("button", name="Turn 30", exact=False).first.click()
     assert await desk.page.evaluate("document.activeElement.id") == "turn-30"

@@ -58,6 +58,7 @@ function oneAtATime(does) {
 }
 
 async function readRecord() {
+  const accepted = pending.filter((each) => each.accepted); // a record that is read from now on has them
   const newest = await read("record", { limit: PAGE });
   while (newest.before !== null && oldest !== null && newest.before > oldest) {
     const page = await read("record", { before: newest.before, limit: PAGE });
@@ -70,6 +71,7 @@ async function readRecord() {
   const over = known ? newest.turns.filter((turn) => now.has(turn.turn) && !before.has(turn.turn)) : [];
   record = newest;
   known = true;
+  accepted.forEach(arrived);
   for (const turn of now) live.delete(turn);
   for (const turn of over) announce(turn);
   // One that was cancelled before it began ends without a word in the stream.
@@ -164,6 +166,8 @@ function render() {
   cancelAnimationFrame(frame);
   frame = 0;
   const follow = atEnd();
+  const first = log.firstElementChild;
+  const top = first?.getBoundingClientRect().top;
   const { turns, status, approvals } = record;
   for (const [number, view] of views) {
     if (turns.some((turn) => turn.turn === number)) continue;
@@ -185,7 +189,9 @@ function render() {
   renderStatus();
   $("earlier").hidden = record.before === null;
   $("empty").hidden = !known || turns.length > 0 || pending.length > 0;
-  if (follow) scroller.scrollTop = scroller.scrollHeight;
+  // Where earlier turns come in above, what was there stays where it is.
+  if (first?.isConnected && first !== log.firstElementChild) scroller.scrollTop += first.getBoundingClientRect().top - top;
+  else if (follow) scroller.scrollTop = scroller.scrollHeight;
   $("newest").hidden = atEnd();
 }
 
@@ -215,6 +221,11 @@ function renderPending() {
     each.element ??= h("div", { class: "item user pending" }, h("span", { class: "who" }, "You, on its way"), h("p", { class: "text" }, each.text));
     log.append(each.element);
   }
+}
+
+function arrived(mine) {
+  if (pending.includes(mine)) pending.splice(pending.indexOf(mine), 1);
+  mine.element?.remove();
 }
 
 function renderCards() {
@@ -365,9 +376,11 @@ function send() {
   render();
   scroller.scrollTop = scroller.scrollHeight;
   sending = sending.then(async () => {
-    const done = await attempt(() => changeOnce("send", { content: text, policy }, (error) => trouble(error.message)));
-    pending.splice(pending.indexOf(mine), 1);
-    mine.element?.remove();
+    const done = await attempt(async () => {
+      await changeOnce("send", { content: text, policy }, (error) => trouble(error.message));
+      mine.accepted = true;
+    });
+    arrived(mine);
     if (!done) {
       box.value = [text, box.value].filter(Boolean).join("\n");
       grow();
@@ -402,11 +415,8 @@ $("stop").addEventListener("click", () => {
   box.focus();
 });
 $("earlier").addEventListener("click", async () => {
-  const first = log.firstElementChild; // it stays where it is, whatever comes above and below
-  const top = first.getBoundingClientRect().top;
   oldest = Math.max(1, record.before - PAGE);
   await refresh();
-  scroller.scrollTop += first.getBoundingClientRect().top - top;
   if ($("earlier").hidden) log.firstElementChild.focus({ preventScroll: true });
 });
 $("newest").addEventListener("click", () => {
