@@ -582,6 +582,22 @@ async def test_bad_requests_are_told_what_is_wrong(server: Any) -> None:
     assert (await http.get("/api/ada/record?nothing=1")).status_code == 400
 
 
+async def test_what_a_person_has_not_seen_is_not_taken_back(server: Any) -> None:
+    _, http = server
+    headers = {"Origin": str(http.base_url).rstrip("/")}
+    for key in ("k1", "k2"):
+        await http.post("/api/ada/send", json={**MESSAGE, "key": key}, headers=headers)
+    seen = {"turn": 1, "key": "k3", "last": 1}
+    for name, body in [("regenerate", seen), ("resend", {**seen, "content": "hello"})]:
+        answer = await http.post(f"/api/ada/{name}", json=body, headers=headers)
+        assert (answer.status_code, "if_last" in answer.json()["error"]) == (412, True)
+    record = (await http.get("/api/ada/record")).json()
+    assert [(x["turn"], x.get("discarded", False)) for x in record["turns"]] == [
+        (1, False),
+        (2, False),
+    ]
+
+
 async def test_one_key_is_one_message(server: Any) -> None:
     _, http = server
     headers = {"Origin": str(http.base_url).rstrip("/")}

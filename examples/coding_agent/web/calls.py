@@ -76,19 +76,25 @@ class Calls:
             raise ValueError(f"policy: must be one of {', '.join(POLICIES)}.")
         return await self._session(session).send(content, policy=policy, idempotency_key=_key(key))
 
-    async def resend(self, session: str, *, turn: int, content: str, key: str) -> Any:
+    async def resend(
+        self, session: str, *, turn: int, content: str, key: str, last: int | None = None
+    ) -> Any:
         """Take a turn back, and all after it, and send its message anew.
 
-        The text is checked before anything is taken back.
+        The text is checked before anything is taken back; so is that there is no turn after the
+        `last` that the person has seen.
         """
         _check_text(content)
-        it = self._session(session)
-        await it.rewind(turn, reason="edited", idempotency_key=f"{_key(key)}-rewind")
+        it, once = self._session(session), f"{_key(key)}-rewind"
+        await it.rewind(turn, reason="edited", if_last=last, idempotency_key=once)
         return await it.send(content, policy="interrupt", idempotency_key=f"{key}-send")
 
-    async def regenerate(self, session: str, *, turn: int, key: str) -> Any:
-        """Have a turn answered again."""
-        return await self._session(session).regenerate(turn, idempotency_key=_key(key))
+    async def regenerate(
+        self, session: str, *, turn: int, key: str, last: int | None = None
+    ) -> Any:
+        """Have a turn answered again, if there is none after the `last` that was seen."""
+        it = self._session(session)
+        return await it.regenerate(turn, if_last=last, idempotency_key=_key(key))
 
     async def cancel(self, session: str, *, turn: int | None = None) -> Any:
         """Stop one turn, or all that is live."""

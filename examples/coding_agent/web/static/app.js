@@ -350,16 +350,22 @@ async function attempt(does) {
   }
 }
 
+const lastSeen = () => record.turns.at(-1)?.turn ?? null; // what came after it is not taken back unseen
+
 const actions = {
-  regenerate: (turn) => attempt(() => changeOnce("regenerate", { turn }, (error) => trouble(error.message))),
+  regenerate(turn) {
+    const body = { turn, last: lastSeen() };
+    return attempt(() => changeOnce("regenerate", body, (error) => trouble(error.message)));
+  },
   cancel: (turn) => attempt(() => change("cancel", { turn })),
   async resend(turn, content) {
+    const last = lastSeen();
     await refresh();
     if (record.turns.find((each) => each.turn === turn)?.discarded) {
       trouble(`Turn ${turn} was taken back meanwhile.`);
       return false;
     }
-    return attempt(() => changeOnce("resend", { turn, content }, (error) => trouble(error.message)));
+    return attempt(() => changeOnce("resend", { turn, content, last }, (error) => trouble(error.message)));
   },
 };
 
