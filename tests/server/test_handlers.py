@@ -5,6 +5,7 @@ import contextlib
 import json
 import secrets
 from datetime import timedelta
+from importlib.metadata import version
 from typing import Any
 
 import httpx
@@ -251,6 +252,7 @@ async def test_an_invocation_that_restate_has_forgotten_leaves_nobody_waiting(
     await eventually(lambda: is_idle(session))
 
 
+@pytest.mark.skipif(version("restate-sdk") == "1.0.4", reason="it drops a retention of zero")
 async def test_of_what_is_only_read_restate_keeps_no_journal(
     restate_env: Restate, deploy: Deploy
 ) -> None:
