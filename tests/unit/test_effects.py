@@ -713,6 +713,27 @@ def test_who_attaches_to_a_turn_that_was_removed_is_told_so() -> None:
     assert handle(_object.attach, {"turn": 1}, Record("epoch", 2)) == (refused, [])
 
 
+@pytest.mark.parametrize(
+    ("handler", "body"),
+    [
+        (_object.message, {"content": "Hello"}),
+        (_controls.regenerate, {"turn": 1}),
+        (_object.settle_turn, {"outcome": {"turn": 1, "status": "completed", "messages": []}}),
+    ],
+)
+def test_the_record_and_the_time_are_asked_for_at_once(
+    handler: Any, body: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    async def gather(*futures: Given[Any]) -> None:
+        asked.append([await x for x in futures])
+
+    monkeypatch.setattr(restate, "gather", gather)
+    handle(handler, body, BUSY)
+    assert asked == [[as_json(_session.dump(BUSY)), NOW]]
+
+
 # -- What tasks ask for. ---------------------------------------------------------------------------
 
 
