@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from hypercorn.asyncio import serve as serve_forever
 from hypercorn.config import Config
@@ -17,7 +18,7 @@ from restate.server import install_shutdown_hook
 
 from examples.coding_agent import model, scripted
 from examples.coding_agent.agent import CodingAgent, make_app
-from interruptible.testing import restate_server, serve
+from interruptible.testing import Restate, restate_server, serve
 
 HELP = """\
   model       {model}
@@ -43,14 +44,28 @@ async def the_model() -> AsyncIterator[tuple[model.Model, str]]:
         yield stand_in.model, scripted.LABEL
 
 
+class Parts(NamedTuple):
+    """What runs together."""
+
+    model: str
+    """What model it is, for people."""
+    root: Path
+    """The folder of the workspaces."""
+    worker: str
+    """The worker's URL."""
+    restate: Restate
+
+
 @asynccontextmanager
-async def everything(ingress: int, admin: int, root: Path | None = None) -> AsyncIterator[str]:
-    """Restate, a worker and a model, all together; yields what to tell people.
+async def everything(
+    root: Path | None = None, *, ingress: int = 0, admin: int = 0
+) -> AsyncIterator[Parts]:
+    """Restate, a worker and a model, all together.
 
     Args:
+        root: The folder of the workspaces; by default one that goes with the rest.
         ingress: The port of Restate's ingress; 0 is a free one.
         admin: The port of its admin API and UI; 0 is a free one.
-        root: The folder of the workspaces; by default one that goes with the rest.
     """
     async with AsyncExitStack() as stack:
         if root is None:
@@ -58,13 +73,10 @@ async def everything(ingress: int, admin: int, root: Path | None = None) -> Asyn
             root = Path(stack.enter_context(folder))
         chosen, label = await stack.enter_async_context(the_model())
         worker = await stack.enter_async_context(serve(make_app(CodingAgent(root, chosen))))
-        restate = await stack.enter_async_context(
-            restate_server(ingress_port=ingress, admin_port=admin)
-        )
+        server = restate_server(ingress_port=ingress, admin_port=admin)
+        restate = await stack.enter_async_context(server)
         await restate.register(worker)
-        ports = (int(url.rpartition(":")[2]) for url in (restate.ingress_url, restate.admin_url))
-        ingress, admin = ports
-        yield HELP.format(model=label, root=root, worker=worker, ingress=ingress, admin=admin)
+        yield Parts(label, root, worker, restate)
 
 
 async def worker_alone(root: Path, port: int) -> None:
@@ -105,14 +117,21 @@ async def main() -> None:
         await worker_alone(options.root or Path("workspaces"), options.port)
         return
     stop = asyncio.Event()
-    _at_a_signal(stop)
-    async with everything(options.ingress, options.admin, options.root) as told:
-        _at_a_signal(stop)  # again: restate-sdk has taken SIGTERM when it was first asked
-        print(f"\nA coding agent, up until Ctrl-C\n\n{told}", flush=True)
+    at_a_signal(stop)
+    async with everything(options.root, ingress=options.ingress, admin=options.admin) as parts:
+        at_a_signal(stop)  # again: restate-sdk has taken SIGTERM when it was first asked
+        print(f"\nA coding agent, up until Ctrl-C\n\n{_told(parts)}", flush=True)
         await stop.wait()
 
 
-def _at_a_signal(stop: asyncio.Event) -> None:
+def _told(parts: Parts) -> str:
+    urls = parts.restate.ingress_url, parts.restate.admin_url
+    ingress, admin = (url.rpartition(":")[2] for url in urls)
+    return HELP.format(**parts._asdict(), ingress=ingress, admin=admin)
+
+
+def at_a_signal(stop: asyncio.Event) -> None:
+    """Set `stop` when the program is told to end."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
 

@@ -31,10 +31,15 @@ async def main(options: argparse.Namespace) -> None:
             worker, label = options.worker, f"{options.session}, at {options.ingress}"
         else:
             print("starting Restate …", flush=True)
-            from examples.coding_agent.chat.beside import everything  # noqa: PLC0415 - it is slow
+            from examples.coding_agent.__main__ import everything  # noqa: PLC0415 - it is slow
 
-            client, worker, facts = await everything(stack, options.root)
-            label = facts["model"]
+            parts = await stack.enter_async_context(everything(options.root))
+            client, worker, label = parts.restate.client, parts.worker, parts.model
+            facts = {
+                "model": label,
+                "workspaces": str(parts.root),
+                "Restate UI": f"{parts.restate.admin_url}/ui/",
+            }
             _at_a_signal(here.cancel)  # again: restate-sdk takes SIGTERM when it serves first
         talk = Talk(client, worker.rstrip("/"), options.agent, options.session)
         talk.screen = screen = Screen(

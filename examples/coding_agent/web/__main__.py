@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import socket
-import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import restate
 from hypercorn.asyncio import serve as serve_forever
 from hypercorn.config import Config
-from restate import RestateClient
 
-from examples.coding_agent.__main__ import the_model
-from examples.coding_agent.agent import CodingAgent, make_app
+from examples.coding_agent.__main__ import at_a_signal, everything
 from examples.coding_agent.web.page import LOOPBACK, Page
-from interruptible.testing import restate_server, serve
 
 PORT = 8700
 TOLD = """
@@ -36,7 +31,7 @@ async def main() -> None:
     """Start everything, say where the page is, and stop everything when a signal comes."""
     options = _options()
     stop = asyncio.Event()
-    _at_a_signal(stop)
+    at_a_signal(stop)
     async with AsyncExitStack() as stack:
         names = () if options.host in LOOPBACK else (options.host,)
         port = _free_port(options.host, options.port)
@@ -46,33 +41,15 @@ async def main() -> None:
             page = Page(client, worker=options.worker, ui=options.admin, names=names)
             print(f"open {where}")
         else:
-            page, told = await _everything(stack, options.root, names)
-            _at_a_signal(stop)  # again: restate-sdk takes SIGTERM when it serves for the first time
-            print(TOLD.format(page=where, **told))
+            print("starting Restate …", flush=True)
+            parts = await stack.enter_async_context(everything(options.root))
+            client, ui = parts.restate.client, parts.restate.admin_url
+            page = Page(client, worker=parts.worker, ui=ui, names=names)
+            at_a_signal(stop)  # again: restate-sdk takes SIGTERM when it serves for the first time
+            print(TOLD.format(page=where, model=parts.model, root=parts.root, ui=ui))
         if names:
             print(f"  Whoever reaches {options.host} can have commands run on this machine!\n")
         await _serve(page, options.host, port, stop)
-
-
-def _at_a_signal(stop: asyncio.Event) -> None:
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-
-
-async def _everything(
-    stack: AsyncExitStack, root: Path | None, names: tuple[str, ...]
-) -> tuple[Page, dict[str, object]]:
-    print("starting Restate …", flush=True)
-    if root is None:
-        folder = tempfile.TemporaryDirectory(prefix="coding-agent-", ignore_cleanup_errors=True)
-        root = Path(stack.enter_context(folder))
-    model, label = await stack.enter_async_context(the_model())
-    worker = await stack.enter_async_context(serve(make_app(CodingAgent(root, model))))
-    server = await stack.enter_async_context(restate_server())
-    await server.register(worker)
-    client: RestateClient = server.client
-    page = Page(client, worker=worker, ui=server.admin_url, names=names)
-    return page, {"model": label, "root": root, "ui": server.admin_url}
 
 
 async def _serve(page: Page, host: str, port: int, stop: asyncio.Event) -> None:
