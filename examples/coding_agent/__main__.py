@@ -90,8 +90,10 @@ async def worker_alone(root: Path, port: int) -> None:
 async def _sigterm() -> None:
     """Wait for it beside restate-sdk, which has it end what runs: see docs/how-to/serve.md."""
     stop = asyncio.Event()
-    install_shutdown_hook(asyncio.get_running_loop(), stop.set)
+    loop = asyncio.get_running_loop()
+    install_shutdown_hook(loop, stop.set)
     await stop.wait()
+    loop.call_later(5, os._exit, 1)  # a call that came meanwhile was not told, and may never end
 
 
 def _config(port: int) -> Config:
