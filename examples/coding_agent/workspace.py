@@ -24,6 +24,7 @@ import re
 import stat
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ GIT_ENV = {
     "LANG": "C.UTF-8",
 }
 START, END = "refs/heads/turn-{}-start", "refs/heads/turn-{}-end"
-NOW, LOOKED, FORKED = "refs/heads/now", "refs/heads/looked-at", "refs/heads/forked"
+NOW, FORKED = "refs/heads/now", "refs/heads/forked"
+LOOKED = "refs/looked/{}"  # one of its own for each look, as several may look at once
 UNFINISHED = "Work in progress"
 MOST_OF_A_DIFF = 400_000  # characters
 
@@ -104,8 +106,12 @@ class Workspace:
         """What the files are now against what they were at the start of a turn."""
         if self._commit_of(START.format(turn)) is None:
             return ""
-        self._commit(LOOKED, "Somebody looked at it")
-        return self._diff(START.format(turn), LOOKED)[:MOST_OF_A_DIFF]
+        looked = LOOKED.format(uuid.uuid4())
+        try:
+            self._commit(looked, "Somebody looked at it", now=False)
+            return self._diff(START.format(turn), looked)[:MOST_OF_A_DIFF]
+        finally:
+            (self._git_dir / looked).unlink(missing_ok=True)
 
     def listing(self, most: int = 100) -> str:
         """The names of the files, for the model."""
@@ -165,9 +171,14 @@ class Workspace:
             (self.path / "old").rename(self.files)  # a restore was cut off between two renames
         self.files.mkdir(exist_ok=True)
         self.tmp.mkdir(exist_ok=True)
-        self._git("init", "--bare", "--quiet", "--initial-branch=now", str(self._git_dir))
-        for lock in [*self._git_dir.glob("refs/heads/*turn-*.lock"), self._git_dir / f"{NOW}.lock"]:
-            lock.unlink(missing_ok=True)  # of a git that died with its worker; nobody else is here
+        if not self._git_dir.exists():
+            aside = self.path / "new.git"
+            remove(aside)
+            # HEAD names a branch that there is not, and so is never written, nor locked.
+            self._git("init", "--bare", "--quiet", "--initial-branch=none", str(aside))
+            aside.rename(self._git_dir)
+        for lock in self._git_dir.glob("refs/heads/*.lock"):
+            lock.unlink()  # of a git that died with its worker: only the task writes here
 
     def _git(self, *arguments: str, data: bytes | None = None) -> str:
         return self._run(*arguments, data=data).decode(errors="replace")
@@ -199,7 +210,7 @@ class Workspace:
         found = self._commit_of(reference)
         return self._git("log", "-1", "--format=%s", found).strip() if found else ""
 
-    def _commit(self, reference: str, subject: str) -> None:
+    def _commit(self, reference: str, subject: str, *, now: bool = True) -> None:
         """Commit all files; what git has no place for goes into the message, as JSON."""
         found = [(name, entry.stat(follow_symlinks=False)) for name, entry in walk(self.files)]
         folders = [name for name, info in found if stat.S_ISDIR(info.st_mode)]
@@ -218,7 +229,7 @@ class Workspace:
             for name, entry in walk(self.files):
                 for line in entry_lines(name, entry):
                     send(line)
-            if reference != LOOKED:
+            if now:
                 send(b"reset %s\nfrom %s\n\n" % (NOW.encode(), reference.encode()))
             send(b"done\n")
 

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,22 @@ def test_a_diff_compares_with_the_start_of_a_turn(place: Workspace) -> None:
     assert place.checkpoint(3, IDS[3], [1, 2]) == ""
 
 
+def test_several_may_look_at_a_diff_at_once(place: Workspace) -> None:
+    place.checkpoint(2, IDS[2], [1])
+    (place.files / "a.py").write_text("print(2)\n")
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(place.diff, [2] * 16))
+    assert len(set(seen)) == 1
+    assert "+print(2)" in seen[0]
+    refs = [path for path in (place.path / "turns.git/refs").rglob("*") if path.is_file()]
+    assert sorted(path.name for path in refs) == [
+        "now",
+        "turn-1-end",
+        "turn-1-start",
+        "turn-2-start",
+    ]
+
+
 def test_nothing_is_restored_of_a_turn_that_did_not_begin(place: Workspace) -> None:
     before = tree(place.files)
     place.restore(7)
@@ -241,6 +258,41 @@ def test_a_session_of_any_name_has_a_folder_of_its_own_below_the_root(
     assert place.path != Workspace(tmp_path, session + "x").path
     assert place.path.name not in ("", ".", "..")
     assert place.path != Workspace(tmp_path, "a").path
+
+
+def test_what_a_killed_git_leaves_locked_is_free_again(place: Workspace) -> None:
+    repository = place.path / "turns.git"
+
+    def die() -> None:
+        for path in [x for x in repository.rglob("*") if x.is_file() and "objects" not in x.parts]:
+            path.with_name(f"{path.name}.lock").write_text("")
+
+    die()
+    place.checkpoint(2, IDS[2], [1])
+    before = tree(place.files)
+    havoc(place.files)
+    die()
+    place.keep(2, interrupted=False)
+    die()
+    place.restore(2)
+    assert tree(place.files) == before
+    die()
+    assert place.diff(2) == ""
+    fork = Workspace(place.path.parent, "fork")
+    fork.checkpoint(3, IDS[3], [1, 2], ("ada", 2))
+    die()
+    fork.checkpoint(4, "inv_4", [1, 2, 3], ("ada", 2))
+
+
+def test_a_repository_that_was_made_in_part_is_made_again(tmp_path: Path) -> None:
+    half = tmp_path / Workspace(tmp_path, "ada").path.name / "new.git"
+    half.mkdir(parents=True)
+    (half / "config.lock").write_text("")
+    place = Workspace(tmp_path, "ada")
+    place.checkpoint(1, IDS[1], [])
+    (place.files / "new").write_text("x")
+    place.restore(1)
+    assert tree(place.files) == {}
 
 
 STEP = """
