@@ -15,35 +15,27 @@ def legible(text: str) -> str:
 
 
 def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """All that is in a folder, by its path within it; follows no link."""
-    locked: list[tuple[Path, int]] = []
+    """All that is in a folder, by its path within it; follows no link.
+
+    What a command has locked, its owner may read from then on: to lock it again afterwards would be
+    forgotten by a worker that dies in between.
+    """
+    _open(folder)
     waiting = [folder]
-    try:
-        while waiting:
-            current = waiting.pop()
-            mode = stat.S_IMODE(current.lstat().st_mode)
-            if mode & 0o500 != 0o500:  # noqa: PLR2004 - a command has locked it
-                locked.append((current, mode))
-                current.chmod(mode | 0o700)
-            with os.scandir(current) as entries:
-                for entry in sorted(entries, key=lambda x: x.name):
-                    yield os.path.relpath(entry.path, folder), entry
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(Path(entry.path))
-    finally:
-        for path, mode in reversed(locked):
-            path.chmod(mode)
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in sorted(entries, key=lambda x: x.name):
+                _open(Path(entry.path))
+                yield os.path.relpath(entry.path, folder), entry
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
 
 
-def _read(entry: os.DirEntry[str], mode: int) -> bytes:
-    path = Path(entry.path)
-    if mode & 0o400:
-        return path.read_bytes()
-    path.chmod(mode | 0o400)
-    try:
-        return path.read_bytes()
-    finally:
-        path.chmod(mode)
+def _open(path: Path) -> None:
+    mode = path.lstat().st_mode
+    needed = 0o500 if stat.S_ISDIR(mode) else 0o400 if stat.S_ISREG(mode) else 0
+    if mode & needed != needed:
+        path.chmod(stat.S_IMODE(mode) | needed)
 
 
 def entry_lines(name: str, entry: os.DirEntry[str]) -> list[bytes]:
@@ -52,7 +44,7 @@ def entry_lines(name: str, entry: os.DirEntry[str]) -> list[bytes]:
     if stat.S_ISLNK(mode):
         kind, content = b"120000", os.fsencode(Path(entry.path).readlink())
     elif stat.S_ISREG(mode):
-        kind, content = b"100755" if mode & 0o100 else b"100644", _read(entry, stat.S_IMODE(mode))
+        kind, content = b"100755" if mode & 0o100 else b"100644", Path(entry.path).read_bytes()
     else:
         return []
     path = os.fsencode(_escaped(name)).replace(b"\\", b"\\\\").replace(b'"', b'\\"')
