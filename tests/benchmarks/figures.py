@@ -11,6 +11,14 @@ LIBRARY: Final = "library"
 REFERENCE: Final = "reference"
 FLOOR: Final = "floor"
 SIDES: Final = (LIBRARY, REFERENCE, FLOOR)
+WITHOUT: Final = {
+    "timeless": ("times",),
+    "eager": ("reads",),
+    "late": ("reports",),
+    "unread": ("times", "reads"),
+    "bare": ("times", "reads", "reports"),
+}
+"""Sides that are the library without something that costs time; see `services.strip`."""
 
 Samples = Mapping[str, Sequence[float]]
 """What was measured, by side, in the order in which it was measured."""

@@ -8,7 +8,7 @@ The floor has no history and reads no body: it is the hops alone, in bare Restat
 import asyncio
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -18,10 +18,10 @@ import restate
 from restate import Context, ObjectContext, ObjectSharedContext, Service, TerminalError
 from restate import VirtualObject as Object
 
-from interruptible import Agent, Task, cleanup, handler
+from interruptible import Agent, Task, _effects, _task, cleanup, handler
 from tests.reference import Append, Cleanup, Message, reference
 
-from .figures import LIBRARY, REFERENCE
+from .figures import LIBRARY, REFERENCE, WITHOUT
 
 Note = Callable[..., None]
 
@@ -93,6 +93,10 @@ def services(side: str, note: Note, options: Options) -> list[Object | Service]:
     """All services of one side: `<Side>Agent`, and if it is no floor, `<Side>TidyAgent`, too."""
     work = Work(note, options)
     clean = [("clean up", work.clean_up)]
+    if side in WITHOUT:
+        agent = _Interruptible(f"{side.title()}Agent", work, ())
+        strip(agent, WITHOUT[side])
+        return [*agent.services]
     if side == LIBRARY:
         retention = None if options.retention is None else timedelta(seconds=options.retention)
         agents = [
@@ -132,6 +136,33 @@ class _Interruptible(Agent):
         ]
         copy = {"next": len(turns) + 1, "turns": turns, "from": (ctx.key(), len(turns))}
         await ctx.generic_call(self.name, "adopt", json.dumps(copy).encode(), key=ctx.key())
+
+
+def strip(agent: Agent, things: Iterable[str]) -> None:
+    """Take something from the library in this process, to see what it costs.
+
+    Args:
+        agent: The agent that is served here.
+        things: `times`: turns have none. `reads`: with each invocation of the object comes all of
+            its state, whose size then counts. `reports`: that of an interrupted task comes 50 ms
+            late, so that the next one has begun by then.
+    """
+    if "times" in things:
+
+        async def load_now(ctx: ObjectContext) -> Any:
+            return await _effects.load(ctx), 0
+
+        _effects.load_now = load_now
+    if "reads" in things:
+        agent.services[0].enable_lazy_state = False
+    if "reports" in things:
+
+        def settle(ctx: Any, name: str, session: str, outcome: Any, ended: Any = ()) -> None:
+            late = timedelta(milliseconds=50) if outcome["status"] == "interrupted" else None
+            body = json.dumps({"outcome": outcome, "ended": list(ended)}).encode()
+            ctx.generic_send(name, "settle", body, key=session, send_delay=late)
+
+        _task.settle = settle
 
 
 def _by_hand(name: str, work: Work, steps: Cleanup) -> tuple[Object, Service]:

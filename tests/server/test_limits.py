@@ -123,7 +123,7 @@ async def test_a_task_that_restate_has_paused_is_interrupted_and_cleaned_up(
 
     async def paused() -> bool:
         rows = await restate_env.invocations(f"id = '{receipt['task_id']}'")
-        return rows[0]["status"] == "paused"
+        return bool(rows) and rows[0]["status"] == "paused"
 
     await eventually(paused)
     assert (await session.status())["status"] == "running"

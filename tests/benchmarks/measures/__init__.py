@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.benchmarks.bench import Measure
 
-from . import bursts, cleanups, cost, growth, latency, load
+from . import bursts, cleanups, cost, growth, latency, load, stripped
 
 MEASURES: Final[dict[str, Measure]] = {
     "interruption": latency.interruption,
@@ -15,6 +15,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "burst": bursts.burst,
     "bursts": bursts.bursts,
     "throughput": load.throughput,
+    "stripped": stripped.stripped,
     "sessions": growth.sessions,
     "import": cost.imports,
     "silent": cleanups.silent,

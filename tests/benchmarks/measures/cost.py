@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.figures import FLOOR, LIBRARY, REFERENCE, Figure, Result, Table, Target
 from tests.benchmarks.services import Options
-from tests.benchmarks.stage import BYTES, Side
+from tests.benchmarks.stage import BYTES, Side, Stage
 
 from .latency import LONG, SHORT
 
@@ -74,24 +74,29 @@ def _written_by(pid: int) -> int:
     return int(fields["wchar"])
 
 
+async def entries(stage: Stage, side: Side) -> Mapping[str, float]:
+    """What an interruption and its answer leave in journals."""
+    key = await side.old(SHORT)
+    await stage.settled()
+    earlier = set(await stage.invocations(side))
+
+    async def fresh() -> set[str]:
+        return set(await stage.invocations(side)) - earlier
+
+    await side.begun(await side.send(key, "hold"))
+    before = await stage.entries(await fresh())
+    await side.begun(await side.send(key, "answer"))
+    await stage.settled()
+    both = await fresh()
+    return {"entries": await stage.entries(both) - before, "invocations": len(both)}
+
+
 async def journal(bench: Bench) -> list[Result]:
     """Journal entries from an interrupting message on, in all invocations together."""
     async with bench.stage(options=Options(keep_reads=True)) as stage:
 
         async def sample(side: Side) -> Mapping[str, float]:
-            key = await side.old(SHORT)
-            await stage.settled()
-            earlier = set(await stage.invocations(side))
-
-            async def fresh() -> set[str]:
-                return set(await stage.invocations(side)) - earlier
-
-            await side.begun(await side.send(key, "hold"))
-            before = await stage.entries(await fresh())
-            await side.begun(await side.send(key, "answer"))
-            await stage.settled()
-            both = await fresh()
-            return {"entries": await stage.entries(both) - before, "invocations": len(both)}
+            return await entries(stage, side)
 
         taken = await bench.take_turns(
             "journal entries",

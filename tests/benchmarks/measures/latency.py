@@ -32,6 +32,14 @@ async def interrupt(stage: Stage, side: Side, key: str) -> Mapping[str, float]:
     return {"ack": second.acknowledged, "step": step}
 
 
+async def answer(stage: Stage, side: Side, key: str) -> Mapping[str, float]:
+    """A turn that nobody interrupts."""
+    sent = await side.send(key, "answer")
+    begun = await side.begun(sent)
+    await stage.settled()
+    return {"step": begun, "recorded": side.last_end(sent)}
+
+
 async def interruption(bench: Bench) -> list[Result]:
     """By the length of the history: acknowledgement, and first step of the next task."""
     sizes = (0, SHORT, 100) if bench.short else (0, SHORT, 100, 1000, LONG)
@@ -132,11 +140,7 @@ async def turn(bench: Bench) -> list[Result]:
     async with bench.stage() as stage:
 
         async def sample(side: Side) -> Mapping[str, float]:
-            key = await side.old(SHORT)
-            sent = await side.send(key, "answer")
-            begun = await side.begun(sent)
-            await stage.settled()
-            return {"step": begun, "recorded": side.last_end(sent)}
+            return await answer(stage, side, await side.old(SHORT))
 
         taken = await bench.take_turns(
             "plain turn", list(stage.sides.values()), sample, samples=bench.some(1)

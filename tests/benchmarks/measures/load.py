@@ -6,26 +6,31 @@ from collections.abc import Mapping
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.figures import SIDES, Figure, Result, Target
-from tests.benchmarks.stage import Side
+from tests.benchmarks.stage import Side, Stage
+
+
+async def rate(stage: Stage, side: Side, sessions: int, turns: int) -> Mapping[str, float]:
+    """Messages answered a second, each session sending one when its last has been answered."""
+    keys = [await side.old(0) for _ in range(sessions)]
+
+    async def talk(key: str) -> None:
+        for _ in range(turns):
+            await side.ended(await side.send(key, "answer"))
+
+    began = time.monotonic()
+    await asyncio.gather(*map(talk, keys))
+    took = time.monotonic() - began
+    await stage.settled()
+    return {"rate": sessions * turns / took}
 
 
 async def throughput(bench: Bench) -> list[Result]:
-    """Sessions that each send a message when the last has been answered, all at once."""
+    """Many sessions at once."""
     sessions, turns = (20, 2) if bench.short else (200, 3)
     async with bench.stage() as stage:
 
         async def sample(side: Side) -> Mapping[str, float]:
-            keys = [await side.old(0) for _ in range(sessions)]
-
-            async def talk(key: str) -> None:
-                for _ in range(turns):
-                    await side.ended(await side.send(key, "answer"))
-
-            began = time.monotonic()
-            await asyncio.gather(*map(talk, keys))
-            took = time.monotonic() - began
-            await stage.settled()
-            return {"rate": sessions * turns / took}
+            return await rate(stage, side, sessions, turns)
 
         taken = await bench.take_turns(
             f"{sessions} sessions at once",
