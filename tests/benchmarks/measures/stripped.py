@@ -23,7 +23,7 @@ NAMES: Final = {
 async def stripped(bench: Bench) -> list[Result]:
     """The figures of a short history, each side in turn, as ratios to the reference."""
     sides = (LIBRARY, *WITHOUT, REFERENCE)
-    sessions, turns = (10, 1) if bench.short else (200, 3)
+    sessions, turns = (10, 1) if bench.short else (200, 2)
     async with bench.stage(sides, Options(keep_reads=True)) as stage:
 
         async def sample(side: Side) -> Mapping[str, float]:
@@ -40,7 +40,7 @@ async def stripped(bench: Bench) -> list[Result]:
         running = [stage.sides[name] for name in sides]
         taken = await bench.take_turns("stripped", running, sample, samples=bench.some(1))
         taken |= await bench.take_turns(
-            "stripped: throughput", running, throughput, samples=bench.some(0, 3), warm_up=1
+            "stripped: throughput", running, throughput, samples=bench.some(0.2, 5), warm_up=2
         )
         taken |= await bench.take_turns("stripped: entries", running, count, samples=1, warm_up=0)
     medians = {
