@@ -24,6 +24,7 @@ class Curious(Gated):
             return "done"
         async with cleanup(ctx):
             try:
+                await self.log.add("waiting", task.turn)  # the step before has ended, too
                 await ctx.signal("never")
             except Interrupted:
                 cause = await task.cause()
@@ -62,7 +63,7 @@ async def test_a_task_learns_why_it_was_cancelled_also_while_it_is_cancelled_aga
     session = await open_session(restate_env, deploy, worker)
     worker.hold(1)
     task_id = (await session.send("first"))["task_id"]
-    await log.until("begin", 1)
+    await log.until("waiting", 1)
     act, expected = HOW[how]
     await act(session, restate_env, task_id)
     await log.until("cleaning", 1)

@@ -285,6 +285,7 @@ async def test_steering_in_a_cancelled_turn_raises_and_takes_nothing(
     class DeafAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> None:
             await ctx.run_typed("begin", log.add, RunOptions(), "begin", task.turn)
+            await log.add("waiting")  # the step before has ended, too
             for _ in range(2):
                 try:
                     await ctx.signal("never")
@@ -297,7 +298,7 @@ async def test_steering_in_a_cancelled_turn_raises_and_takes_nothing(
 
     session = await open_session(restate_env, deploy, DeafAgent())
     await session.send("first")
-    await log.until("begin", 1)
+    await log.until("waiting")
     await steer(session, "a")
     await session.cancel()
     outcome = await session.attach(1)
