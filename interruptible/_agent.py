@@ -30,7 +30,6 @@ _READS: Final[dict[str, Any]] = {
     "journal_retention": timedelta(0),
     "idempotency_retention": timedelta(0),
 }
-_EAGER: Final[dict[str, Any]] = {"enable_lazy_state": False}
 _PRIVATE: Final[dict[str, Any]] = {"ingress_private": True}
 
 RETRY_POLICY: Final = InvocationRetryPolicy(
@@ -230,20 +229,20 @@ class Agent:
         self.cancel = add("cancel", _object.cancel, s.CANCEL_IN, s.CANCELLED)
         self.attach = add("attach", _object.attach, s.ATTACH_IN, s.OUTCOME, **_SHARED)
         self.get_history = add(
-            "get_history", _object.get_history, s.NOTHING_IN, s.HISTORY, **_READS, **_EAGER
+            "get_history", _object.get_history, s.NOTHING_IN, s.HISTORY, **_READS
         )
         self.get_status = add("get_status", _object.get_status, s.NOTHING_IN, s.STATUS, **_READS)
         self.get_turns = add("get_turns", _controls.get_turns, s.TURNS_IN, s.TURNS, **_READS)
         self.regenerate = add("regenerate", _controls.regenerate, s.REGENERATE_IN, s.RECEIPT)
         self.rewind = add("rewind", _controls.rewind, s.REWIND_IN, s.REWOUND)
         self.reset = add("reset", _controls.reset, s.RESET_IN, s.CANCELLED)
-        self.fork = add("fork", _controls.fork, s.FORK_IN, s.FORKED, **_SHARED, **_EAGER)
+        self.fork = add("fork", _controls.fork, s.FORK_IN, s.FORKED, **_SHARED)
         add("settle", _object.settle_turn, **_PRIVATE)
         add("take", _object.take, **_PRIVATE)
         add("adopt", _controls.adopt, **_PRIVATE)
         add("recover", _object.recover, **_SHARED, **_PRIVATE)
         add("get_cause", _object.get_cause, **_SHARED, **_PRIVATE)
-        add("load", _object.load, **_READS, **_EAGER, **_PRIVATE, output_serde=BytesSerde())
+        add("load", _object.load, **_READS, **_PRIVATE, output_serde=BytesSerde())
         for name, method in self._handlers.items():
             options = dict(getattr(method, _HANDLER))
             exposed = options.pop("name") or name

@@ -13,7 +13,6 @@ from interruptible._types import (
     Forked,
     Receipt,
     Rewound,
-    Turn,
     Turns,
     fork_in,
     regenerate_in,
@@ -31,16 +30,17 @@ async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     if turn is None:
         turn = (await _history.newest(ctx, record) if record is not None else None) or 1
     record = _only_if_last(require(record, turn), if_last)
-    old = await _history.read(ctx, record, range(turn, record.next))
-    if not old or old[0]["turn"] != turn or old[0].get("discarded"):
+    discarded = (await _history.standing(ctx, record, range(turn, record.next)))[::-1]
+    if turn not in discarded:
         raise TerminalError(f"turn: {turn} is no part of the conversation any more.", 404)
+    (old,) = await _history.read(ctx, record, range(turn, turn + 1))
     step = _session.regenerate(record, turn, merge=agent.merges)
     return {
         "turn": record.next,
-        "task_id": await _effects.take_in(agent, ctx, step, _history.asked(old[0]), now),
+        "task_id": await _effects.take_in(agent, ctx, step, _history.asked(old), now),
         "status": "waiting" if record.live else "running",
         "interrupted": [x.turn for x in step.cancel],
-        "discarded": _in_conversation(old),
+        "discarded": discarded,
     }
 
 
@@ -49,12 +49,12 @@ async def rewind(agent: Settings, ctx: ObjectContext, body: Any) -> Rewound:
     turn, reason, if_last = checked(rewind_in, body)
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
     record = _only_if_last(require(record, turn), if_last)
-    old = await _history.read(ctx, record, range(turn, record.next), bare=True)
+    discarded = (await _history.standing(ctx, record, range(turn, record.next)))[::-1]
     step, pages = await _effects.with_discarded(ctx, _session.rewind(record, turn, reason))
     carry_out(ctx, step, pages)
     return {
         "cancelled": [x.turn for x in step.cancel],
-        "discarded": _in_conversation(old),
+        "discarded": discarded,
     }
 
 
@@ -86,8 +86,8 @@ async def fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Forked:
         raise TerminalError(
             f"turn: turn {live.turn} is live. Wait for it, or fork at an earlier one.", 423
         )
-    turns = await _history.read(ctx, record, range(1, last + 1))
-    turns = [turn for turn in turns if not turn.get("discarded")]
+    instead = "A fork copies all of them. Fork at an earlier turn."
+    turns = await _effects.every(ctx, record, last, _history.MAX_COPIED, instead)
     last = turns[-1]["turn"] if turns else 0
     old = record.forked_from  # where the first of the turns were worked on
     origin = old[0] if old is not None and last <= old[1] else ctx.key()
@@ -113,10 +113,9 @@ async def get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> Turns:
         return {"turns": [], "before": None}
     stop = record.next if before is None else min(before, record.next)
     start = max(1, stop - limit)
-    turns = await _history.read(ctx, record, range(start, stop))
-    while record.steered and (now := await _effects.load(ctx)) not in (None, record):
-        record = now or record  # a steered message may have found its place meanwhile
-        turns = await _history.read(ctx, record, range(start, stop))
+    turns, more = await _effects.some(ctx, record, range(start, stop), _history.MAX_ANSWER)
+    if more:
+        start = turns[0]["turn"]
     return {"turns": turns, "before": start if start > 1 else None}
 
 
@@ -127,7 +126,3 @@ def _only_if_last(record: Record, if_last: int | None) -> Record:
         reason = f"if_last: turn {if_last} is not the last, but {last}. Look at what has happened."
         raise TerminalError(reason, 412)
     return record
-
-
-def _in_conversation(turns: list[Turn]) -> list[int]:
-    return [turn["turn"] for turn in turns if not turn.get("discarded")]

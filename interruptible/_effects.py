@@ -81,6 +81,27 @@ async def load_now(ctx: ObjectContext) -> tuple[Record | None, int]:
     return None if record is None else _session.load(record), await now
 
 
+async def some(
+    ctx: ObjectSharedContext, record: Record, numbers: range, most: int, *, discarded: bool = True
+) -> tuple[list[Turn], bool]:
+    """`_history.some`, with each steered message in its place."""
+    turns, more = await _history.some(ctx, record, numbers, most, discarded=discarded)
+    while record.steered and (now := await load(ctx)) not in (None, record):
+        record = now or record  # a steered message may have found its place meanwhile
+        turns, more = await _history.some(ctx, record, numbers, most, discarded=discarded)
+    return turns, more
+
+
+async def every(
+    ctx: ObjectSharedContext, record: Record, last: int, most: int, instead: str
+) -> list[Turn]:
+    """All turns of the conversation up to one; or a refusal, which says what to do instead."""
+    turns, more = await some(ctx, record, range(1, last + 1), most, discarded=False)
+    if more:
+        raise TerminalError(f"The turns have more than {most // 1024**2} MiB. {instead}", 413)
+    return turns
+
+
 def new_record(ctx: ObjectContext) -> Record:
     """A session that has had no message."""
     return Record(epoch=f"{ctx.random().getrandbits(32):08x}")

@@ -13,14 +13,23 @@ what it costs there is bytes.
 import json
 import re
 import zlib
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Container,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from itertools import groupby
 from typing import Any, Final, Protocol, cast
 
-from restate import ObjectContext
-from restate.serde import JsonSerde, Serde
+from restate import ObjectContext, ObjectSharedContext
+from restate.serde import BytesSerde, JsonSerde, Serde
 
 from interruptible._session import Live, Record, Steered
+from interruptible._session import load as load_record
 from interruptible._types import Message, TaskOutcome, Turn, output
 
 
@@ -41,8 +50,22 @@ LARGE: Final = 8 * 1024
 """Bytes from which on a turn has a key of its own."""
 TAIL: Final = 24 * 1024
 """Bytes up to which a conversation is short, and all of it stays in the tail."""
+AHEAD: Final = 32
+"""How many keys are asked for at a time, if they are small."""
+FEW_AHEAD: Final = 4
+"""The same if they are large, or may be."""
+MAX_LOADED: Final = 12 * 1024 * 1024
+"""Bytes, as stored, of the latest turns that a task is sent. Restate allows an invocation 32 MiB of
+memory by default (`worker.invoker.per-invocation-memory-limit`), and what else a task does needs
+some, too."""
+MAX_ANSWER: Final = 24 * 1024 * 1024
+"""Bytes of the turns that go into one answer, for the same reason."""
+MAX_COPIED: Final = 12 * 1024 * 1024
+"""Bytes of the turns that a fork copies: it has read them, and has them again in what it sends."""
 
-_KEY: Final = r"(page|turn|steered)/\d+"
+_OF_TURNS: Final = r"(page|turn)/\d+"
+_FIRST: Final = "first"
+"""Where `Stored` has the first of its turns, if these are not all."""
 Note = Callable[[Turn], "str | Message | None"]
 Said = tuple[Steered, Message]
 """A steered message and what it says."""
@@ -57,10 +80,42 @@ class State(Protocol):
 
 
 class Stored:
-    """The values of a session's keys at one moment, as they are stored."""
+    """The values of a session's keys, as they are stored.
+
+    The record is as it was when they were read, one after the other; a turn may have ended since.
+    Of a very long conversation it has the latest turns only; `first` is the first of them.
+    """
 
     def __init__(self, values: Mapping[str, bytes]) -> None:
         self._values = values
+        self.first = int(values.get(_FIRST, b"1"))
+
+    @classmethod
+    async def load(cls, ctx: ObjectSharedContext) -> "Stored":
+        """Read what a task needs, the latest first, until it is enough."""
+        values = await _steered(ctx)
+        if not values:
+            return cls(values)
+        record = load_record(json.loads(values["session"]))
+        keys = [key for key in await ctx.state_keys() if re.fullmatch(_OF_TURNS, key)]
+        keys.sort(key=lambda key: (_last(key), key.startswith("page")), reverse=True)
+        size, largest = sum(map(len, values.values())), MAX_LOADED
+        while keys:
+            ahead = AHEAD if largest * AHEAD <= 2 * MAX_LOADED else FEW_AHEAD
+            wanted = [key for key in keys[:ahead] if not _is_gone(key, record, values)]
+            reading = [(key, ctx.get(key, serde=BytesSerde())) for key in wanted]
+            found = [(key, value) for key, value in [(k, await v) for k, v in reading] if value]
+            largest = max((len(value) for _, value in found), default=largest)
+            for key, value in found:
+                if _is_gone(key, record, values):  # known from the page before it
+                    continue
+                size += len(value)
+                if size > MAX_LOADED:
+                    values[_FIRST] = str(_last_in(key, value) + 1).encode()
+                    return cls(values)
+                values[key] = value
+            del keys[:ahead]
+        return cls(values)
 
     @classmethod
     def unpack(cls, packed: bytes) -> "Stored":
@@ -84,9 +139,44 @@ class Stored:
         return None if value is None else serde.deserialize(value)
 
 
-def is_ours(key: str) -> bool:
-    """Whether a key is one of those that are written here, and not a user's own."""
-    return key == "session" or re.fullmatch(_KEY, key) is not None
+def _last(key: str) -> int:
+    """The last turn that a page or a large turn's key may be about."""
+    kind, _, number = key.partition("/")
+    return (int(number) + 1) * TURNS_PER_PAGE if kind == "page" else int(number)
+
+
+def _last_in(key: str, value: bytes) -> int:
+    """The last turn that a page or a large turn's key is about."""
+    if not key.startswith("page"):
+        return _last(key)
+    page: list[Entry] = PACKED.deserialize(value) or []
+    return max(map(_number, page), default=0)
+
+
+def _is_gone(key: str, record: Record, values: Mapping[str, bytes]) -> bool:
+    """Whether a key is that of a large turn which is discarded, as far as is known by now."""
+    kind, _, number = key.partition("/")
+    if kind != "turn":
+        return False
+    page = values.get(page_key(int(number)))
+    entries = [] if page is None else cast("list[Entry]", PACKED.deserialize(page))
+    return -int(number) in (*record.tail, *entries)
+
+
+async def _steered(ctx: ObjectSharedContext) -> dict[str, bytes]:
+    """The session's record, as stored, and the steered messages of that moment."""
+    while True:
+        stored = await ctx.get("session", serde=BytesSerde())
+        if not stored:
+            return {}
+        values = {"session": stored}
+        keys = [steered_key(x.number) for x in load_record(json.loads(stored)).steered]
+        if not keys:
+            return values
+        reading = [(key, ctx.get(key, serde=BytesSerde())) for key in keys]
+        values |= {key: value for key, value in [(k, await v) for k, v in reading] if value}
+        if await ctx.get("session", serde=BytesSerde()) == stored:  # a turn may end meanwhile
+            return values
 
 
 def turn_key(turn: int) -> str:
@@ -186,7 +276,7 @@ async def settled_keys(ctx: ObjectContext, record: Record) -> list[str]:
     """The keys of all that is settled, but for the record."""
     live = {turn_key(x.turn) for x in record.live}
     keys = await ctx.state_keys()
-    return [key for key in keys if re.fullmatch(r"(page|turn)/\d+", key) and key not in live]
+    return [key for key in keys if re.fullmatch(_OF_TURNS, key) and key not in live]
 
 
 def without_settled(record: Record) -> Record:
@@ -201,19 +291,73 @@ def without_settled(record: Record) -> Record:
 
 async def read(ctx: State, record: Record, numbers: range, *, bare: bool = False) -> list[Turn]:
     """The turns with these numbers, in order; `bare` is without what was steered at live ones."""
-    numbers = range(max(numbers.start, record.first), numbers.stop)
-    tail = {_number(x): x for x in record.tail if _number(x) in numbers}
+    turns = [turn async for turn, _ in newest_first(ctx, record, numbers, bare=bare)]
+    return turns[::-1]
+
+
+async def newest_first(
+    ctx: State, record: Record, numbers: range, *, bare: bool = False, discarded: bool = True
+) -> AsyncGenerator[tuple[Turn, int], None]:
+    """The turns with these numbers, from the last on, each with about how many bytes it has.
+
+    They are read as they are asked for: who stops early has read little.
+
+    Args:
+        ctx: Where they are.
+        record: The session.
+        numbers: Which turns.
+        bare: Without what was steered at live ones.
+        discarded: With those that are no part of the conversation any more.
+    """
     steered = await said(ctx, [x for x in record.steered if x.turn in numbers and not bare])
-    keys = {page_key(n) for n in numbers if record.paged and n not in tail}
-    paged = [x for page in (await _pages(ctx, keys)).values() for x in page]
-    entries = {_number(x): x for x in paged if _number(x) in numbers} | tail
-    turns = await _turns(ctx, list(entries.values()))
-    for place, turn in enumerate(turns):
+    async for entry, size in _newest_entries(ctx, record, numbers):
+        if _is_discarded(entry) and not discarded:
+            continue
+        if isinstance(entry, int):
+            packed = await ctx.get(turn_key(abs(entry)), serde=BytesSerde())
+            if not packed:  # removed meanwhile
+                continue
+            turn, size = cast("tuple[Turn, int]", _unpack(packed))  # noqa: PLW2901
+            if entry < 0:
+                turn["discarded"] = True
+        else:
+            turn = entry
         live = record.find(turn["turn"])
         if live is not None and turn["status"] == "running":  # a large one may be settled by now
             theirs = [x for x in steered if x[0].turn == live.turn]
-            turns[place] = with_steered(_of_live(turn, live), theirs)
-    return turns
+            turn = with_steered(_of_live(turn, live), theirs)
+        yield turn, size
+
+
+async def some(
+    ctx: State, record: Record, numbers: range, most: int, *, discarded: bool = True
+) -> tuple[list[Turn], bool]:
+    """The latest of the turns with these numbers, in order.
+
+    Args:
+        ctx: Where they are.
+        record: The session.
+        numbers: Which turns.
+        most: How many bytes they may have; but the last is there in any case.
+        discarded: With those that are no part of the conversation any more.
+
+    Returns:
+        The turns, and whether there are more.
+    """
+    turns: list[Turn] = []
+    left = most
+    async for turn, size in newest_first(ctx, record, numbers, discarded=discarded):
+        left -= size
+        if left < 0 and turns:
+            return turns[::-1], True
+        turns.append(turn)
+    return turns[::-1], False
+
+
+async def standing(ctx: State, record: Record, numbers: range) -> list[int]:
+    """Those of these numbers whose turns are in the conversation, from the last on."""
+    entries = [x async for x, _ in _newest_entries(ctx, record, numbers)]
+    return [_number(x) for x in entries if not _is_discarded(x)]
 
 
 def at_hand(record: Record, before: int) -> list[Turn] | None:
@@ -233,11 +377,10 @@ def at_hand(record: Record, before: int) -> list[Turn] | None:
 
 async def newest(ctx: State, record: Record) -> int | None:
     """The last turn that is in the conversation."""
-    in_tail = [_number(x) for x in record.tail if not _is_discarded(x)]
-    if in_tail or not record.paged:
-        return max(in_tail, default=None)
-    turns = await read(ctx, record, range(1, record.next), bare=True)
-    return max((turn["turn"] for turn in turns if not turn.get("discarded")), default=None)
+    async for x, _ in _newest_entries(ctx, record, range(1, record.next)):
+        if not _is_discarded(x):
+            return _number(x)
+    return None
 
 
 async def begun_with(ctx: State, record: Record, turn: int) -> list[Message]:
@@ -361,6 +504,37 @@ async def _turns(ctx: State, entries: Sequence[Entry]) -> list[Turn]:
         if turn is not None:
             turns.append({**turn, "discarded": True} if x < 0 else turn)
     return sorted(turns, key=lambda turn: turn["turn"])
+
+
+async def _newest_entries(
+    ctx: State, record: Record, numbers: range
+) -> AsyncGenerator[tuple[Entry, int], None]:
+    """The entries of the turns with these numbers, from the last on, with their bytes."""
+    numbers = range(max(numbers.start, record.first), numbers.stop)
+    tail = {_number(x): x for x in record.tail if _number(x) in numbers}
+    coming = sorted(tail)  # what is live may be older than what is settled and in a page
+    keys = list(dict.fromkeys(page_key(n) for n in reversed(numbers) if n not in tail))
+    for start in range(0, len(keys) if record.paged else 0, AHEAD):
+        reading = [ctx.get(key, serde=BytesSerde()) for key in keys[start : start + AHEAD]]
+        for packed in [await page for page in reading]:
+            if not packed:
+                continue
+            page, size = _unpack(packed)
+            for x in sorted(page, key=_number, reverse=True):
+                while coming and coming[-1] > _number(x):
+                    entry = tail[coming.pop()]
+                    yield entry, _size(entry)
+                if _number(x) in numbers and _number(x) not in tail:
+                    yield x, size // len(page)
+    while coming:
+        entry = tail[coming.pop()]
+        yield entry, _size(entry)
+
+
+def _unpack(packed: bytes) -> tuple[Any, int]:
+    """What `PACKED` has packed, and how many bytes it has as JSON."""
+    unpacked = zlib.decompress(packed)
+    return json.loads(unpacked), len(unpacked)
 
 
 async def _pages(ctx: State, keys: Iterable[str]) -> dict[str, list[Entry]]:

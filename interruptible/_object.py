@@ -3,7 +3,6 @@
 from typing import Any
 
 from restate import ObjectContext, ObjectSharedContext, TerminalError
-from restate.serde import BytesSerde
 
 from interruptible import _effects, _history, _session
 from interruptible._effects import Settings, carry_out, checked, require
@@ -119,7 +118,9 @@ async def get_history(agent: Settings, ctx: ObjectSharedContext, body: Any) -> l
     record = await _effects.load(ctx)
     if record is None:
         return []
-    turns = await _history.read(ctx, record, range(1, record.next))
+    instead = "Read the conversation with get_turns, which gives it in parts."
+    most = _history.MAX_ANSWER
+    turns = await _effects.every(ctx, record, record.next - 1, most, instead)
     return _history.conversation(turns, agent.interruption_note)
 
 
@@ -152,10 +153,7 @@ async def get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) -> St
 
 async def load(_: Settings, ctx: ObjectSharedContext, __: Any) -> bytes:
     """For a task: what is stored of the session, as it is stored, to be read by the task."""
-    keys = [key for key in await ctx.state_keys() if _history.is_ours(key)]
-    reading = {key: ctx.get(key, serde=BytesSerde()) for key in sorted(keys)}
-    values = {key: await value for key, value in reading.items()}
-    return _history.Stored({key: value for key, value in values.items() if value}).pack()
+    return (await _history.Stored.load(ctx)).pack()
 
 
 async def take(_: Settings, ctx: ObjectContext, body: Any) -> list[_history.Said]:

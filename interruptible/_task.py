@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Literal, NamedTuple, Protocol, overload
 
 import restate
-from restate import Context, RestateDurableFuture
+from restate import Context, RestateDurableFuture, TerminalError
 
 from interruptible import _delegate
 from interruptible._cancellation import (
@@ -27,6 +27,7 @@ from interruptible._repair import repaired
 from interruptible._session import Steered
 from interruptible._session import load as load_record
 from interruptible._types import (
+    MAX_OUTPUT,
     Cause,
     Dispatch,
     Message,
@@ -71,10 +72,27 @@ class _Work:
         self.body, self.ctx, self.watch = body, ctx, watch
         self.session, self.turn = job["session"], job["turn"]
         self.put_out: list[Message] = []
+        self.size = 0
         self.taken: dict[int, Message] = {}
         self.ended: list[int] = []
         self.streams = False
         self.delegated = 0
+
+    def put(self, messages: list[Message]) -> None:
+        """Put out messages.
+
+        Raises:
+            TerminalError: 413; it is too much for one turn, and they were not put out.
+        """
+        size = self.size + sum(len(json.dumps(message)) for message in messages)
+        if size > MAX_OUTPUT:
+            raise TerminalError(
+                f"Turn {self.turn} puts out {size} bytes; a turn has {MAX_OUTPUT} at most. "
+                "Keep what is large elsewhere, and put out where it is.",
+                413,
+            )
+        self.size = size
+        self.put_out += messages
 
     async def take(self, *, waited: bool, begins: bool) -> list[Said]:
         """Take the steered messages that wait for this turn."""
@@ -137,9 +155,10 @@ class Task:
 
         Raises:
             TypeError: One of them is neither.
+            TerminalError: With these, the turn would have put out more than 8 MiB.
         """
         added = output(messages)
-        self._work.put_out += added
+        self._work.put(added)
         self.messages += added
 
     async def steering(self) -> list[Message]:
@@ -287,6 +306,7 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
             if watch.pending:
                 raise Interrupted  # noqa: TRY301
             await watch.abort()  # what `run` left in flight must not outlast its turn
+            work.put(result)
         except Exception as error:
             end = terminal(error, watch)
             if end is None:
@@ -301,7 +321,6 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
             settle(ctx, body.name, work.session, outcome, work.ended)
             attach_to(end, ctx, outcome)
             raise end from (None if end is error else error)
-        work.put_out += result
         outcome = work.outcome("completed")
         settle(ctx, body.name, work.session, outcome, work.ended)
         return outcome
@@ -398,7 +417,7 @@ async def _read(stored: Stored, turn: int) -> _Loaded:
     if session is None:
         return _Loaded([])
     record = load_record(session)
-    turns = await read(stored, record, range(1, turn), bare=True)
+    turns = await read(stored, record, range(stored.first, turn), bare=True)
     return _Loaded(
         [x for x in turns if not x.get("discarded")],
         await said(stored, (x for x in record.steered if x.turn < turn)),

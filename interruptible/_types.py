@@ -21,6 +21,8 @@ TurnStatus: TypeAlias = Literal["running", "completed", "interrupted", "failed",
 POLICIES: Final[tuple[Policy, ...]] = ("interrupt", "rollback", "queue", "steer", "reject")
 BURSTS: Final[tuple[Burst, ...]] = ("merge", "supersede")
 MAX_CONTENT: Final = 1024 * 1024
+MAX_OUTPUT: Final = 8 * 1024 * 1024
+"""Bytes of what a turn puts out: the next task and whoever attaches are sent all of it."""
 MAX_REASON: Final = 1000
 """Bytes of the reason for a cancel: it stands in the record that each message reads."""
 MAX_DEPTH: Final = 64

@@ -622,19 +622,19 @@ def test_the_object_has_these_handlers_in_this_order_and_the_internal_ones_are_p
         ("message", "EXCLUSIVE", False, True),
         ("cancel", "EXCLUSIVE", False, True),
         ("attach", "SHARED", False, True),
-        ("get_history", "SHARED", False, False),  # what needs all of the state gets it at once
+        ("get_history", "SHARED", False, True),
         ("get_status", "SHARED", False, True),
         ("get_turns", "SHARED", False, True),
         ("regenerate", "EXCLUSIVE", False, True),
         ("rewind", "EXCLUSIVE", False, True),
         ("reset", "EXCLUSIVE", False, True),
-        ("fork", "SHARED", False, False),
+        ("fork", "SHARED", False, True),
         ("settle", "EXCLUSIVE", True, True),
         ("take", "EXCLUSIVE", True, True),
         ("adopt", "EXCLUSIVE", True, True),
         ("recover", "SHARED", True, True),
         ("get_cause", "SHARED", True, True),
-        ("load", "SHARED", True, False),
+        ("load", "SHARED", True, True),
     ]
 
 

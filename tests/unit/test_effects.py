@@ -746,12 +746,12 @@ def loaded_by(turn: int, record: Record | None, state: Mapping[str, Any]) -> Any
 
 def test_a_task_is_given_all_that_is_stored_as_it_is_and_nothing_of_a_users_own() -> None:
     state = {"page/0": [settled(1)], "turn/2": settled(2), **steered_state(1), "mine": "x", "a": 1}
-    record = BUSY._replace(paged=True)
+    record = BUSY._replace(paged=True, steered=(Steered(1, 2, 3),))
     answer, done = handle(_object.load, None, record, state=state)
     expected = {
-        "page/0": [settled(1)],
         "session": _session.dump(record),
         "steered/1": said("steered 1"),
+        "page/0": [settled(1)],
         "turn/2": settled(2),
     }
     stored = {key: as_stored(key, value) for key, value in expected.items()}

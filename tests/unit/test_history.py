@@ -8,10 +8,11 @@ from typing import Any, Generic, TypeVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from restate.serde import BytesSerde
+from restate.serde import BytesSerde, Serde
 
 from interruptible import Agent, Message, Turn, _history
 from interruptible._history import (
+    JSON,
     PACKED,
     TURNS_PER_PAGE,
     Stored,
@@ -20,7 +21,7 @@ from interruptible._history import (
     finish,
     with_joined,
 )
-from interruptible._session import Live, Record, Steered
+from interruptible._session import Live, Record, Steered, dump
 from interruptible._types import TaskOutcome, TurnStatus
 
 T = TypeVar("T")
@@ -193,10 +194,16 @@ class State:
         self.meanwhile: dict[int, Callable[[], Any]] = {}
         """What happens before which of the reads."""
 
-    def get(self, name: str, **_: Any) -> Value[Any]:
+    def get(self, name: str, serde: Serde[Any]) -> Value[Any]:
         self.meanwhile.pop(len(self.reads), lambda: None)()
         self.reads.append(name)
-        return Value(copy.deepcopy(self.values.get(name)))
+        value = copy.deepcopy(self.values.get(name))
+        if not isinstance(serde, BytesSerde):
+            return Value(value)
+        if value is None:
+            return Value(b"")  # as the SDK has it
+        stored = PACKED if name.startswith(("page/", "turn/")) else JSON
+        return Value(stored.serialize(value))
 
     def set(self, key: str, value: Any, **_: Any) -> None:
         self.values[key] = copy.deepcopy(value)
@@ -343,7 +350,7 @@ def test_a_long_history_is_a_read_for_every_sixteen_turns() -> None:
     history.begin(101)
     assert [turn["turn"] for turn in history.read()] == list(range(1, 102))
     pages = sorted(history.state.values)
-    assert history.state.reads == pages
+    assert history.state.reads == pages[::-1]
     assert pages == [f"page/{page}" for page in range(len(pages))]
     assert len(pages) == 7
     assert history.tail == [101]  # what is live
@@ -508,7 +515,7 @@ def test_only_the_pages_are_read_that_are_asked_for(numbers: range, pages: list[
     assert history.tail == [40]
     turns = history.read(first=numbers.start, before=numbers.stop)
     assert [turn["turn"] for turn in turns] == list(numbers)
-    expected = [f"page/{page}" for page in pages]
+    expected = [f"page/{page}" for page in reversed(pages)]
     assert history.state.reads == expected
 
 
@@ -715,6 +722,151 @@ def test_the_newest_turn_may_be_live() -> None:
     assert history.state.reads == []
 
 
+# -- Histories that are longer than what can be sent. ----------------------------------------------
+
+
+def long_history(monkeypatch: pytest.MonkeyPatch) -> History:
+    """A hundred turns, every fifth of them large, and some discarded; one more is live."""
+    monkeypatch.setattr(_history, "AHEAD", 2)
+    monkeypatch.setattr(_history, "FEW_AHEAD", 2)
+    history = History()
+    history.begin(1)
+    for turn in range(2, 101):
+        history.run_turn(turn, size=LARGE if turn % 5 == 0 else 0)
+    history.discard(*range(71, 81))
+    history.begin(101)
+    history.state.values["session"] = dump(history.record)
+    history.state.reads.clear()
+    return history
+
+
+def test_who_stops_early_has_read_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = long_history(monkeypatch)
+
+    async def newest(count: int) -> list[int]:
+        found: list[int] = []
+        async for turn, size in _history.newest_first(history.ctx, history.record, range(1, 102)):
+            assert abs(size - size_of(turn)) < size_of(turn) / 2
+            found.append(turn["turn"])
+            if len(found) == count:
+                break
+        return found
+
+    assert run(newest(1)) == [101]
+    assert history.state.reads == ["page/6", "page/5"]
+    history.state.reads.clear()
+    assert run(newest(7)) == [101, 100, 99, 98, 97, 96, 95]
+    assert history.state.reads == ["page/6", "page/5", "turn/100", "turn/95"]
+    assert run(newest(200)) == list(range(101, 0, -1))
+
+
+@pytest.mark.parametrize("most", [0, 10, 1_000, 3_000, 20_000, 10**6])
+def test_an_answer_has_the_latest_turns_that_fit_and_at_least_one(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = long_history(monkeypatch)
+    every = {turn["turn"]: turn for turn in history.read()}
+    turns, more = run(_history.some(history.ctx, history.record, range(1, 102), most))
+    numbers = [turn["turn"] for turn in turns]
+    assert numbers == list(range(numbers[0], 102))
+    assert [every[number] for number in numbers] == turns
+    assert more == (numbers[0] > 1)
+    assert more == (most < 10**6)
+    assert len(turns) == 1 or size_of(*turns[:-1]) < most * 1.5
+    if more and most:
+        left = [every[number] for number in range(numbers[0] - 5, numbers[0])]
+        assert size_of(*turns, *left) > most / 1.5  # it is not for nothing that these are left out
+
+
+def test_what_stands_is_known_without_reading_what_is_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = long_history(monkeypatch)
+    standing = run(_history.standing(history.ctx, history.record, range(60, 102)))
+    assert standing == [*range(101, 80, -1), *range(70, 59, -1)]
+    assert history.state.reads == ["page/6", "page/5", "page/4", "page/3"]
+    assert run(_history.standing(history.ctx, history.record, range(50, 50))) == []
+
+
+def loaded(history: History) -> tuple[Stored, list[int]]:
+    """What a task is sent, and the turns that it makes of it."""
+    stored = Stored.unpack(run(Stored.load(history.ctx)).pack())
+    numbers = range(stored.first, history.record.next)
+    turns: list[Turn] = run(_history.read(stored, history.record, numbers, bare=True))
+    assert turns == [x for x in history.read(bare=True) if x in turns]
+    return stored, [turn["turn"] for turn in turns if not turn.get("discarded")]
+
+
+STANDING = [*range(1, 71), *range(81, 102)]
+
+
+def test_a_task_is_sent_all_of_a_conversation_that_is_not_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = long_history(monkeypatch)
+    history.state.set("my state", "x")
+    stored, turns = loaded(history)
+    assert (stored.first, turns) == (1, STANDING)
+    history.state.reads.clear()
+    run(Stored.load(history.ctx))
+    assert "my state" not in history.state.reads
+    assert "turn/85" in history.state.reads
+
+
+def test_a_task_is_sent_the_latest_turns_of_a_conversation_that_is_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = long_history(monkeypatch)
+    every = len(run(Stored.load(history.ctx)).pack())
+    seen = set()
+    for most in range(0, every + 200, 50):
+        monkeypatch.setattr(_history, "MAX_LOADED", most)
+        stored, turns = loaded(history)
+        assert turns == [x for x in STANDING if x == 101 or x >= stored.first]
+        assert len(stored.pack()) < most + 1000
+        seen.add(len(turns))
+    assert min(seen) == 1
+    assert max(seen) == len(STANDING)
+    assert len(seen) > 10
+
+
+def test_what_is_large_and_discarded_is_not_sent_and_takes_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = long_history(monkeypatch)
+    kept = run(Stored.load(history.ctx))
+    history.discard(*range(2, 101))
+    history.state.values["session"] = dump(history.record)
+    gone = run(Stored.load(history.ctx))
+    assert run(kept.get("turn/85", BytesSerde())) is not None
+    for turn in (5, 75, 85, 100):
+        assert run(gone.get(f"turn/{turn}", BytesSerde())) is None
+    monkeypatch.setattr(_history, "MAX_LOADED", len(gone.pack()))
+    assert loaded(history)[1] == [1, 101]
+
+
+def test_a_steered_message_is_sent_with_the_record_of_the_same_moment() -> None:
+    history = History()
+    history.run_turn(1)
+    history.begin(2)
+    steered, message = history.steer(1, 2)
+    history.state.values["session"] = dump(history.record)
+    history.state.reads.clear()
+
+    def end() -> None:
+        history.settle(2, kept=[(steered, message)])
+        history.state.clear("steered/1")
+        history.state.values["session"] = dump(history.record)
+
+    history.state.meanwhile = {1: end}  # between the record and the message
+    stored = run(Stored.load(history.ctx))
+    record = run(stored.get("session", JSON))
+    assert history.state.reads == ["session", "steered/1", "session", "session"]
+    assert record == json.loads(json.dumps(dump(history.record)))
+    assert history.record.steered == ()
+    assert run(Stored.load(State())).pack() == Stored({}).pack()  # type: ignore[arg-type]
+
+
 # -- What a new session is given, and what is left when one is emptied. ----------------------------
 
 
@@ -798,8 +950,6 @@ def test_the_keys_of_settled_turns_are_those_of_no_live_turn_and_of_nobody_else(
     settled = ["page/0", "page/1", "turn/3"]
     assert sorted(run(_history.settled_keys(history.ctx, history.record))) == settled
     assert history.state.values.keys() == {*settled, *foreign, "turn/18", "steered/1"}
-    ours = {key for key in history.state.values if _history.is_ours(key)}
-    assert ours == {*settled, "session", "turn/18", "steered/1"}
 
 
 # -- The record of a turn that has ended. ----------------------------------------------------------
