@@ -89,7 +89,7 @@ Further handlers (`settle`, `load`, `take`, `get_cause`, `recover` and `adopt` o
 | 404 | There is no such turn in this session, or not any more. |
 | 409 | Never a refusal of ours. Restate uses it for the call itself: it was cancelled or killed. |
 | 412 | `if_turn`, `if_idle` or `if_last` does not hold. Or `fork` names a session that is there already. Nothing has changed. |
-| 413 | The content is larger than the agent's `max_content`. Nothing has changed. |
+| 413 | The content is larger than the agent's `max_content`; nothing has changed. Or what was asked for is [more than goes into an answer](how-to/fit-to-the-model.md#how-long-a-session-may-get). |
 | 423 | The policy is `reject`, and a turn is live. Or `fork` is to copy a live turn. Nothing has changed. |
 | 429 | The message would wait or be steered, and `max_pending` turns and steered messages are pending. Nothing has changed. |
 

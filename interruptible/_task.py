@@ -126,6 +126,7 @@ class Task:
         messages: The conversation up to and with this turn's messages; `append` adds to it.
         input: The messages that this turn was begun for.
         turns: The earlier turns of the conversation; what was discarded or reset is not among them.
+            If they have more than 12 MiB, compressed, it is the latest that fit.
         forked_from: If the session is a fork: the session in which its copied turns were worked on,
             and the last of them. After a reset it is none.
     """

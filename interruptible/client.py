@@ -202,7 +202,7 @@ class Session:
 
         Raises:
             TerminalError: 404: there is no such turn. 412: there is a session of this key already.
-                423: the turn is live, or one before it.
+                413: more than 12 MiB are to be copied. 423: the turn is live, or one before it.
         """
         await self._call("fork", {"session": key, "turn": turn}, idempotency_key)
         return Session(self._via, self._agent, key)
@@ -219,7 +219,11 @@ class Session:
         return cast("Outcome", await self._call("attach", body, key))
 
     async def history(self) -> list[Message]:
-        """The conversation, in the order of the turns."""
+        """The conversation, in the order of the turns.
+
+        Raises:
+            TerminalError: 413: it has more than 24 MiB. `turns` gives it in parts.
+        """
         return cast("list[Message]", await self._call("get_history"))
 
     async def turns(self, *, before: int | None = None, limit: int | None = None) -> Turns:
@@ -227,7 +231,7 @@ class Session:
 
         Args:
             before: Turns before this one, as the last page says; by default the newest.
-            limit: How many; by default, and at most, 100.
+            limit: How many; by default, and at most, 100. If they have more than 24 MiB, fewer.
         """
         return cast("Turns", await self._call("get_turns", {"before": before, "limit": limit}))
 
