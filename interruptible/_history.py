@@ -83,12 +83,15 @@ class Stored:
     """The values of a session's keys, as they are stored.
 
     The record is as it was when they were read, one after the other; a turn may have ended since.
-    Of a very long conversation it has the latest turns only; `first` is the first of them.
     """
 
     def __init__(self, values: Mapping[str, bytes]) -> None:
         self._values = values
-        self.first = int(values.get(_FIRST, b"1"))
+
+    @property
+    def first(self) -> int:
+        """The first turn that it has; of a very long conversation it has the latest only."""
+        return int(self._values.get(_FIRST, b"1"))
 
     @classmethod
     async def load(cls, ctx: ObjectSharedContext) -> "Stored":
@@ -110,8 +113,9 @@ class Stored:
                 if _is_gone(key, record, values):  # known from the page before it
                     continue
                 size += len(value)
-                if size > MAX_LOADED:
-                    values[_FIRST] = str(_last_in(key, value) + 1).encode()
+                last = _last_in(key, value) if size > MAX_LOADED else 0
+                if last and last < _newest_in(values):  # the newest is sent in any case
+                    values[_FIRST] = str(last + 1).encode()
                     return cls(values)
                 values[key] = value
             del keys[:ahead]
@@ -151,6 +155,17 @@ def _last_in(key: str, value: bytes) -> int:
         return _last(key)
     page: list[Entry] = PACKED.deserialize(value) or []
     return max(map(_number, page), default=0)
+
+
+def _newest_in(values: Mapping[str, bytes]) -> int:
+    """The last turn of the pages that is in the conversation; they are there from the last on."""
+    for key in values:
+        if not key.startswith("page"):
+            continue
+        page = cast("list[Entry]", PACKED.deserialize(values[key]))
+        if stands := [_number(x) for x in page if not _is_discarded(x)]:
+            return max(stands)
+    return 0
 
 
 def _is_gone(key: str, record: Record, values: Mapping[str, bytes]) -> bool:
