@@ -114,7 +114,7 @@ class Stored:
                     continue
                 size += len(value)
                 last = _last_in(key, value) if size > MAX_LOADED else 0
-                if last and last < _newest_in(values):  # the newest is sent in any case
+                if last and last < _newest_in(record, values):  # the newest is sent in any case
                     values[_FIRST] = str(last + 1).encode()
                     return cls(values)
                 values[key] = value
@@ -157,13 +157,12 @@ def _last_in(key: str, value: bytes) -> int:
     return max(map(_number, page), default=0)
 
 
-def _newest_in(values: Mapping[str, bytes]) -> int:
-    """The last turn of the pages that is in the conversation; they are there from the last on."""
-    for key in values:
-        if not key.startswith("page"):
-            continue
-        page = cast("list[Entry]", PACKED.deserialize(values[key]))
-        if stands := [_number(x) for x in page if not _is_discarded(x)]:
+def _newest_in(record: Record, values: Mapping[str, bytes]) -> int:
+    """The last turn that has ended and is in the conversation, as far as is known by now."""
+    known = [x for x in record.tail if record.find(_number(x)) is None]
+    pages = [PACKED.deserialize(values[key]) for key in values if key.startswith("page")]
+    for entries in (known, *cast("list[list[Entry]]", pages)):  # from the last on
+        if stands := [_number(x) for x in entries if not _is_discarded(x)]:
             return max(stands)
     return 0
 

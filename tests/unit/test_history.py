@@ -831,6 +831,25 @@ def test_a_task_is_sent_the_latest_turns_of_a_conversation_that_is_too_long(
     assert len(seen) > 10
 
 
+def test_large_turns_that_stand_in_the_tail_are_too_long_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = History()
+    for turn in range(1, 11):
+        history.run_turn(turn, size=LARGE)
+    history.begin(11)
+    history.state.values["session"] = dump(history.record)
+    assert history.tail == list(range(1, 12))
+    assert not history.record.paged
+    monkeypatch.setattr(_history, "MAX_LOADED", 0)
+    assert loaded(history)[1] == [10, 11]
+    history.discard(10)
+    history.state.values["session"] = dump(history.record)
+    assert loaded(history)[1] == [9, 11]
+    monkeypatch.setattr(_history, "MAX_LOADED", 10**6)
+    assert loaded(history)[1] == [*range(1, 10), 11]
+
+
 def test_what_is_large_and_discarded_is_not_sent_and_takes_no_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
