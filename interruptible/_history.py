@@ -99,22 +99,22 @@ class Stored:
         values = await _steered(ctx)
         if not values:
             return cls(values)
-        record = load_record(json.loads(values["session"]))
+        known = _Known(load_record(json.loads(values["session"])), values)
         keys = [key for key in await ctx.state_keys() if re.fullmatch(_OF_TURNS, key)]
         keys.sort(key=lambda key: (_last(key), key.startswith("page")), reverse=True)
         size, largest = sum(map(len, values.values())), MAX_LOADED
         while keys:
             ahead = AHEAD if largest * AHEAD <= 2 * MAX_LOADED else FEW_AHEAD
-            wanted = [key for key in keys[:ahead] if not _is_gone(key, record, values)]
+            wanted = [key for key in keys[:ahead] if not known.is_gone(key)]
             reading = [(key, ctx.get(key, serde=BytesSerde())) for key in wanted]
             found = [(key, value) for key, value in [(k, await v) for k, v in reading] if value]
             largest = max((len(value) for _, value in found), default=largest)
             for key, value in found:
-                if _is_gone(key, record, values):  # known from the page before it
+                if known.is_gone(key):  # its page was read with it
                     continue
                 size += len(value)
                 last = _last_in(key, value) if size > MAX_LOADED else 0
-                if last and last < _newest_in(record, values):  # the newest is sent in any case
+                if last and last < known.newest:  # the newest is sent in any case
                     values[_FIRST] = str(last + 1).encode()
                     return cls(values)
                 values[key] = value
@@ -157,24 +157,38 @@ def _last_in(key: str, value: bytes) -> int:
     return max(map(_number, page), default=0)
 
 
-def _newest_in(record: Record, values: Mapping[str, bytes]) -> int:
-    """The last turn that has ended and is in the conversation, as far as is known by now."""
-    known = [x for x in record.tail if record.find(_number(x)) is None]
-    pages = [PACKED.deserialize(values[key]) for key in values if key.startswith("page")]
-    for entries in (known, *cast("list[list[Entry]]", pages)):  # from the last on
-        if stands := [_number(x) for x in entries if not _is_discarded(x)]:
-            return max(stands)
-    return 0
+class _Known:
+    """What is known of a session's turns from its record and from the pages read so far."""
 
+    def __init__(self, record: Record, values: Mapping[str, bytes]) -> None:
+        self._record = record
+        self._values = values
+        self._pages: dict[str, list[Entry]] = {}
 
-def _is_gone(key: str, record: Record, values: Mapping[str, bytes]) -> bool:
-    """Whether a key is that of a large turn which is discarded, as far as is known by now."""
-    kind, _, number = key.partition("/")
-    if kind != "turn":
-        return False
-    page = values.get(page_key(int(number)))
-    entries = [] if page is None else cast("list[Entry]", PACKED.deserialize(page))
-    return -int(number) in (*record.tail, *entries)
+    def is_gone(self, key: str) -> bool:
+        """Whether a key is that of a large turn which is discarded."""
+        kind, _, number = key.partition("/")
+        if kind != "turn":
+            return False
+        gone = -int(number)
+        return gone in self._record.tail or gone in self._page(page_key(-gone))
+
+    @property
+    def newest(self) -> int:
+        """The last turn that has ended and is in the conversation."""
+        ended = [x for x in self._record.tail if self._record.find(_number(x)) is None]
+        pages = (self._page(key) for key in self._values if key.startswith("page"))
+        for entries in (ended, *pages):  # from the last on
+            if stands := [_number(x) for x in entries if not _is_discarded(x)]:
+                return max(stands)
+        return 0
+
+    def _page(self, key: str) -> list[Entry]:
+        if key not in self._values:
+            return []
+        if key not in self._pages:
+            self._pages[key] = PACKED.deserialize(self._values[key]) or []
+        return self._pages[key]
 
 
 async def _steered(ctx: ObjectSharedContext) -> dict[str, bytes]:
