@@ -212,7 +212,7 @@ class State:
         del self.values[key]
 
     def state_keys(self) -> Value[list[str]]:
-        return Value(list(self.values))
+        return Value(list(self.values)[::-1])  # in any order
 
 
 def run(coroutine: Any) -> Any:
@@ -778,6 +778,19 @@ def test_an_answer_has_the_latest_turns_that_fit_and_at_least_one(
         assert size_of(*turns, *left) > most / 1.5  # it is not for nothing that these are left out
 
 
+def test_an_answer_may_leave_out_what_is_discarded_and_then_has_room_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = long_history(monkeypatch)
+    numbers, most = range(60, 81), 5_000
+    turns, more = run(_history.some(history.ctx, history.record, numbers, most, discarded=False))
+    assert [turn["turn"] for turn in turns][-2:] == [69, 70]
+    assert (len(turns), more) == (5, True)
+    assert "turn/75" not in history.state.reads
+    turns, more = run(_history.some(history.ctx, history.record, numbers, most))
+    assert turns[-1]["turn"] == 80
+
+
 def test_what_stands_is_known_without_reading_what_is_large(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -857,9 +870,12 @@ def test_what_is_large_and_discarded_is_not_sent_and_takes_no_room(
     kept = run(Stored.load(history.ctx))
     history.discard(*range(2, 101))
     history.state.values["session"] = dump(history.record)
+    history.state.reads.clear()
     gone = run(Stored.load(history.ctx))
+    read = [key for key in history.state.reads if key.startswith("turn/")]
+    assert len(read) < 10  # of twenty: the others were known to be gone
     assert run(kept.get("turn/85", BytesSerde())) is not None
-    for turn in (5, 75, 85, 100):
+    for turn in range(5, 101, 5):
         assert run(gone.get(f"turn/{turn}", BytesSerde())) is None
     monkeypatch.setattr(_history, "MAX_LOADED", len(gone.pack()))
     assert loaded(history)[1] == [1, 101]
