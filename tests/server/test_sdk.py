@@ -250,7 +250,7 @@ def _raw(value: Any) -> bytes:
         return base64.b64decode(value)
 
 
-async def test_lazy_and_eager_state_are_what_each_handler_needs(
+async def test_no_handler_is_sent_all_of_the_state(
     restate_env: Restate, deploy: Deploy
 ) -> None:
     class StateAgent(Agent):
@@ -273,9 +273,8 @@ async def test_lazy_and_eager_state_are_what_each_handler_needs(
     reads = {(row["name"], row["entry"]) for row in await restate_env.query(sql)}
     lazy = {name for name, entry in reads if entry == "Command: GetLazyState"}
     eager = {name for name, entry in reads if entry == "Command: GetEagerState"}
-    assert {"message", "settle", "attach"} <= lazy
-    # `load` is, too; but no journal is kept of it, where the SDK passes that on.
-    assert eager - {"load"} == {"fork"}
+    assert {"message", "settle", "attach", "fork"} <= lazy
+    assert eager == set()
 
 
 async def test_side_by_side_awaits_survive_a_shielded_one_in_another_branch(
