@@ -250,9 +250,7 @@ def _raw(value: Any) -> bytes:
         return base64.b64decode(value)
 
 
-async def test_no_handler_is_sent_all_of_the_state(
-    restate_env: Restate, deploy: Deploy
-) -> None:
+async def test_no_handler_is_sent_all_of_the_state(restate_env: Restate, deploy: Deploy) -> None:
     class StateAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
             return "ok"
