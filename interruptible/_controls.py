@@ -30,7 +30,7 @@ async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     if turn is None:
         turn = (await _history.newest(ctx, record) if record is not None else None) or 1
     record = _only_if_last(require(record, turn), if_last)
-    discarded = (await _history.standing(ctx, record, range(turn, record.next)))[::-1]
+    discarded = await _history.standing(ctx, record, range(turn, record.next))
     if turn not in discarded:
         raise TerminalError(f"turn: {turn} is no part of the conversation any more.", 404)
     (old,) = await _history.read(ctx, record, range(turn, turn + 1))
@@ -49,7 +49,7 @@ async def rewind(agent: Settings, ctx: ObjectContext, body: Any) -> Rewound:
     turn, reason, if_last = checked(rewind_in, body)
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
     record = _only_if_last(require(record, turn), if_last)
-    discarded = (await _history.standing(ctx, record, range(turn, record.next)))[::-1]
+    discarded = await _history.standing(ctx, record, range(turn, record.next))
     step, pages = await _effects.with_discarded(ctx, _session.rewind(record, turn, reason))
     carry_out(ctx, step, pages)
     return {

@@ -38,7 +38,7 @@ class _PackedSerde(Serde[Any]):
         return zlib.compress(json.dumps(obj).encode(), level=1)
 
     def deserialize(self, buf: bytes) -> Any:
-        return json.loads(zlib.decompress(buf))
+        return _unpack(buf)[0]
 
 
 JSON: Final[Serde[Any]] = JsonSerde()
@@ -383,9 +383,9 @@ async def some(
 
 
 async def standing(ctx: State, record: Record, numbers: range) -> list[int]:
-    """Those of these numbers whose turns are in the conversation, from the last on."""
+    """Those of these numbers whose turns are in the conversation, in order."""
     entries = [x async for x, _ in _newest_entries(ctx, record, numbers)]
-    return [_number(x) for x in entries if not _is_discarded(x)]
+    return [_number(x) for x in reversed(entries) if not _is_discarded(x)]
 
 
 def at_hand(record: Record, before: int) -> list[Turn] | None:
