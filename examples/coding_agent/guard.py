@@ -56,12 +56,12 @@ def _watch(
 ) -> dict[str, object]:
     deadline = time.monotonic() + float(str(job["seconds"]))
     while child.poll() is None:
-        if time.monotonic() > deadline:
-            return {"stopped": "time"}
         alive, dead = _descendants()
-        if len(alive) > int(str(job["processes"])):
+        if len(alive) > int(str(job["processes"])):  # first: so many may have kept us from looking
             os.killpg(child.pid, signal.SIGKILL)
             return {"stopped": "processes"}
+        if time.monotonic() > deadline:
+            return {"stopped": "time"}
         _bury(dead - {child.pid})
         ready, _, _ = select.select([0, news], [], [], 0.1)
         if news in ready:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -303,14 +304,32 @@ async def test_endless_output_is_stopped_and_its_ends_are_shown(workspace: Works
 
 @pytest.mark.parametrize(
     "bomb",
-    ["b(){ b|b; }; b", "b(){ b|b& }; b; sleep 10", "while :; do (setsid sleep 987.5 &) ; done"],
+    ["b(){ b|b; }; b", "b(){ b|b& }; b; sleep 60", "while :; do (setsid sleep 987.5 &) ; done"],
     ids=["deep", "background", "sessions"],
 )
 async def test_a_fork_bomb_is_stopped(workspace: Workspace, bomb: str) -> None:
-    text = await sh(workspace, bomb, seconds=10)
+    text = await sh(workspace, bomb)
     assert text.startswith("[Stopped: it started more than 24 processes at a time.]")
     assert mentioned("987.5") == []
     assert mentioned("b|b") == []
+
+
+async def test_too_many_processes_are_told_of_even_when_they_kept_the_guard_from_looking(
+    workspace: Workspace,
+) -> None:
+    many = "for i in {1..40}; do sleep 987.6 & done; wait"
+    command = f"touch up; until [ -e go ]; do sleep 0.01; done; {many}"
+    running = asyncio.ensure_future(sh(workspace, command, seconds=2))
+    await soon((workspace.files / "up").exists)
+    (guard,) = mentioned("guard.py")
+    os.kill(guard, signal.SIGSTOP)
+    (workspace.files / "go").touch()
+    await soon(lambda: len(mentioned("sleep\x00987.6")) == 40)
+    await asyncio.sleep(2)  # its time is over, too
+    os.kill(guard, signal.SIGCONT)
+    text = await running
+    assert text.startswith("[Stopped: it started more than 24 processes at a time.]")
+    assert mentioned("987.6") == []
 
 
 async def test_memory_and_files_are_bounded(workspace: Workspace) -> None:
