@@ -322,6 +322,9 @@ async def test_a_command_waits_for_a_yes(at_home: Any) -> None:
     await desk.fate(1, "completed")
     await desk.see_text("the user said no", turn=1)
     assert await desk.page.locator(".approval").count() == 0
+    for tool, state in enumerate(["not run", "failed"]):  # there is no folder
+        await desk.see(desk.page.locator(f'#turn-1 .tool[data-state="{state}"]').nth(0))
+        assert state in await desk.page.locator("#turn-1 .tool .state").nth(tool).inner_text()
 
 
 @skip

@@ -3,7 +3,8 @@
 //
 //   {kind: "user", text, steered}
 //   {kind: "text", text, state: "streams" | "done" | "cut off", why}
-//   {kind: "tool", call, name, arguments, output, state: "waits" | "runs" | "done" | "failed" | "cut off"}
+//   {kind: "tool", call, name, arguments, output, state}
+//      state: "waits" | "runs" | "done" | "failed" | "not run" | "cut off"
 //   {kind: "note", text}
 
 const MOST_OUTPUT = 100_000; // characters of a command's output that are shown
@@ -51,6 +52,7 @@ export function fromRecord(turn) {
 // A result in brackets says what became of the call; what else there is follows in lines of its own.
 function stateOf(name, result) {
   if (result.startsWith("[Interrupted:")) return "cut off";
+  if (result.startsWith("[Not run:")) return "not run";
   if (/^\[(Exit code 0 |Wrote |Overwrote |Edited |There are no files|Not found)/.test(result)) return "done";
   const fails = name === "run_command" ? /^\[/ : /^\[[^\n]*\]$/;
   return fails.test(result) ? "failed" : "done";
