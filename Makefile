@@ -3,6 +3,7 @@
 VENV := .venv
 OLDEST := .venv-oldest
 OLDEST_SDK := $(shell sed -n 's/^dependencies.*restate-sdk>=\([0-9.]*\).*/\1/p' pyproject.toml)
+OLDEST_PYTHON := $(shell sed -n 's/^requires-python = ">=\([0-9.]*\)"/\1/p' pyproject.toml)
 PACKAGE := -e '.[client,testing]' --group dev
 
 # restate-server and its CLI come from npm into this folder, unless a restate-server is on the PATH.
@@ -43,11 +44,13 @@ lint: $(VENV)/.installed ## Check style and format (ruff)
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
 
-types: $(VENV)/.installed ## Check types (mypy, pyright)
+types: $(VENV)/.installed ## Check types (mypy, pyright), also as of the oldest supported Python
 	@echo "types: mypy"
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/mypy --python-version $(OLDEST_PYTHON)
 	@echo "types: pyright"
 	@$(VENV)/bin/pyright
+	@$(VENV)/bin/pyright --pythonversion $(OLDEST_PYTHON)
 
 unit: $(VENV)/.installed ## Test the rules, without a server
 	@echo "unit: tests/unit"

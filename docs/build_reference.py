@@ -23,7 +23,7 @@ TARGET = ROOT / "docs/reference.md"
 PACKAGE = ROOT / "interruptible"
 
 SECTIONS = "Args|Attributes|Returns|Yields|Raises"
-SPELLED_OUT = {"Burst", "Policy", "Run", "TurnStatus"}  # aliases that have no entry of their own
+SPELLED_OUT = {"Burst", "Policy", "Run", "TurnStatus"}  # aliases that are clearer so
 STANDS_FOR = {"Named": "Agent"}  # types that only keep modules apart
 WIDTH = 100
 
@@ -33,7 +33,7 @@ INTRODUCTION = """\
 # Reference
 
 Ten names make up the package `interruptible`. Two modules beside it are imported by their own
-names: [`interruptible.client`](#interruptibleclient) for what a session answers, and
+names: [`interruptible.client`](#interruptibleclient) for what a session takes and answers, and
 [`interruptible.testing`](#interruptibletesting) for tests. Callers in other languages want
 [the wire](#the-wire).
 """
@@ -165,8 +165,9 @@ def reference() -> str:
         an_alias(TYPES, "Message"),
         a_dict(TYPES, "Turn"),
         "## `interruptible.client`",
-        "What the methods of `Session` and `Task` return, as types.",
+        "What the methods of `Session` and `Task` take and return, as types.",
         *(a_dict(TYPES, name) for name in RETURNED),
+        an_alias(TYPES, "Policy"),
         "## `interruptible.testing`",
         document(ast.get_docstring(TESTING.tree) or ""),
         *(a_function(TESTING, name) for name in ("fixture", "harness", "restate_server", "serve")),

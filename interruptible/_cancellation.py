@@ -15,6 +15,7 @@ abort it), `receive`, the inbox of the attempt (to wake the awaits that run side
 import asyncio
 import base64
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -290,7 +291,7 @@ class _Inbox:
         except asyncio.CancelledError:
             if task not in self._woken:
                 raise
-            if hasattr(task, "uncancel"):  # Python 3.11
+            if sys.version_info >= (3, 11):
                 task.uncancel()
             raise Interrupted from None
         finally:

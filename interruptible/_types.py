@@ -15,6 +15,8 @@ Message: TypeAlias = dict[str, Any]
 """One message, as the chat APIs have it: `role`, `content`, and what else they take."""
 
 Policy: TypeAlias = Literal["interrupt", "rollback", "queue", "steer", "reject"]
+"""What a message does to the turns that are live."""
+
 Burst: TypeAlias = Literal["merge", "supersede"]
 TurnStatus: TypeAlias = Literal["running", "completed", "interrupted", "failed", "killed"]
 

@@ -30,6 +30,7 @@ __all__ = [
     "LiveTurn",
     "Origin",
     "Outcome",
+    "Policy",
     "Receipt",
     "Rewound",
     "Session",

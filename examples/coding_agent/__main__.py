@@ -84,7 +84,7 @@ async def worker_alone(root: Path, port: int) -> None:
     async with the_model() as (chosen, label):
         print(f"{label}\nworkspaces: {root}\nserving on http://127.0.0.1:{port}")
         app = make_app(CodingAgent(root, chosen))
-        await serve_forever(app, _config(port), shutdown_trigger=_sigterm)  # type: ignore[arg-type]
+        await serve_forever(app, _config(port), shutdown_trigger=_sigterm)
 
 
 async def _sigterm() -> None:

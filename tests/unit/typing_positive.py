@@ -20,7 +20,17 @@ from interruptible import (
     handler,
     shield,
 )
-from interruptible.client import Cause, LiveTurn, Origin, Outcome, Receipt, Rewound, Status, Turns
+from interruptible.client import (
+    Cause,
+    LiveTurn,
+    Origin,
+    Outcome,
+    Policy,
+    Receipt,
+    Rewound,
+    Status,
+    Turns,
+)
 
 
 class TextAgent(Agent):
@@ -224,6 +234,10 @@ assert_type(bare_agent, Agent)
 assert_type(review_agent, Agent)
 app = restate.app(services=coding_agent.services)
 more = restate.app(services=[*plain_agent.services, *review_agent.services])
+
+
+async def passed_on(session: Session, text: str, policy: Policy = "queue") -> Receipt:
+    return await session.send(text, policy=policy)
 
 
 async def from_outside(client: restate.RestateClient) -> None:

@@ -62,7 +62,7 @@ async def _serve(page: Page, host: str, port: int, stop: asyncio.Event) -> None:
         await stop.wait()
         page.close()
 
-    await serve_forever(page, config, shutdown_trigger=stopped)  # type: ignore[arg-type]
+    await serve_forever(page, config, shutdown_trigger=stopped)
 
 
 def _free_port(host: str, port: int) -> int:

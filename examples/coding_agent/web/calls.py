@@ -14,10 +14,11 @@ from urllib.parse import quote
 from restate import RestateClient, TerminalError
 
 from interruptible import Session
+from interruptible.client import Policy
 
 AGENT = "CodingAgent"
 MOST_TEXT = 1024 * 1024  # bytes, as the library has it
-POLICIES = ("interrupt", "steer", "queue")
+POLICIES: tuple[Policy, ...] = ("interrupt", "steer", "queue")
 Call = Callable[..., Awaitable[Any]]
 
 
@@ -69,7 +70,7 @@ class Calls:
 
     # -- changing --------------------------------------------------------------------------------
 
-    async def send(self, session: str, *, content: str, policy: str, key: str) -> Any:
+    async def send(self, session: str, *, content: str, policy: Policy, key: str) -> Any:
         """Send a message."""
         _check_text(content)
         if policy not in POLICIES:
