@@ -27,7 +27,7 @@ import weakref
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Mapping
@@ -159,7 +159,8 @@ async def restate_server(
 async def serve(app: RestateAppT) -> AsyncGenerator[str]:
     """Serve an app in this event loop, by HTTP/2 without TLS on a free port; yields its URL.
 
-    At the end it hangs up on what still runs: handlers see a lost connection.
+    At the end it hangs up on what still runs: handlers see a lost connection. Those that go on for
+    a second all the same are cancelled.
 
     Args:
         app: What to serve, from `restate.app`.
@@ -172,6 +173,14 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
         def create_sockets(self) -> Sockets:
             return Sockets([], [listener], [])
 
+    async def followed(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            request = cast("asyncio.Task[Any]", asyncio.current_task())
+            requests.add(request)
+            request.add_done_callback(requests.discard)
+        await app(scope, receive, send)
+
+    requests: set[asyncio.Task[Any]] = set()
     listener = _Listener()
     config = Bound()
     config.errorlog = logging.getLogger(f"{__name__}.serve")
@@ -184,7 +193,7 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
     stop = asyncio.Event()
     serving = asyncio.create_task(
         hypercorn.asyncio.serve(  # pyright: ignore[reportUnknownMemberType]
-            app, config, shutdown_trigger=stop.wait, mode="asgi"
+            followed, config, shutdown_trigger=stop.wait, mode="asgi"
         )
     )
     serving.add_done_callback(lambda _: listener.close())
@@ -194,9 +203,12 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
         if serving.done():
             await serving  # it failed, and this says why
         stop.set()
-        deadline = time.monotonic() + _HANG_UP_TIMEOUT
-        while not serving.done() and time.monotonic() < deadline:
+        begun = time.monotonic()
+        while not serving.done() and (passed := time.monotonic() - begun) < _HANG_UP_TIMEOUT:
             listener.hang_up()
+            if passed > _HANG_UP_TIMEOUT / 2:  # hypercorn may wait for ever to send what is left
+                for request in requests:
+                    request.cancel()
             await asyncio.wait({serving}, timeout=_POLL)
         serving.cancel()
 

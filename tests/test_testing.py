@@ -320,7 +320,7 @@ async def test_serve_says_why_an_app_did_not_start() -> None:
                 await server.register(url)
 
 
-async def test_serve_leaves_an_app_that_ignores_the_lost_connection(
+async def test_serve_cancels_an_app_that_ignores_the_lost_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(testing, "_HANG_UP_TIMEOUT", 0.2)
@@ -331,7 +331,11 @@ async def test_serve_leaves_an_app_that_ignores_the_lost_connection(
         while scope["type"] == "http" and not deaf.is_set():
             await receive()
             events.append("attempt")
-            await deaf.wait()
+            try:
+                await deaf.wait()
+            except asyncio.CancelledError:
+                events.append("cancelled")
+                raise
 
     async with httpx.AsyncClient(trust_env=False) as client:
         async with serve(stubborn) as url:
@@ -339,6 +343,7 @@ async def test_serve_leaves_an_app_that_ignores_the_lost_connection(
             await until(lambda: events == ["attempt"])
             left = time.monotonic()
         assert time.monotonic() - left < 2.0  # of which 0.2 are the timeout
+        assert events == ["attempt", "cancelled"]
         with pytest.raises(httpx.RemoteProtocolError):
             await call
 
