@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -83,3 +84,7 @@ if __name__ == "__main__":
         sys.exit("This needs a terminal. Without one, see: python -m examples.coding_agent --help")
     with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):  # by a signal
         asyncio.run(main(chosen))
+    try:
+        sys.stdout.flush()
+    except OSError:  # the terminal is gone: without this, Python would fail as it tries once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
