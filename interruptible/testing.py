@@ -188,7 +188,6 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
     config.h2_max_concurrent_streams = 2**31 - 1
     config.keep_alive_max_requests = 2**31 - 1
     config.keep_alive_timeout = 3600.0
-    config.graceful_timeout = _HANG_UP_TIMEOUT / 2
 
     stop = asyncio.Event()
     serving = asyncio.create_task(
