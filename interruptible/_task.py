@@ -308,7 +308,7 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
                 raise Interrupted  # noqa: TRY301
             await watch.abort()  # what `run` left in flight must not outlast its turn
             work.put(result)
-        except Exception as error:
+        except BaseException as error:
             end = terminal(error, watch)
             if end is None:
                 raise
