@@ -184,7 +184,7 @@ def test_what_takes_the_pieces_is_read_outside_a_step_and_called_in_one() -> Non
     assert str(caught.value) == (
         "`task.partial` was called outside of a step. Call it in what `ctx.run_typed` runs."
     )
-    step = _cancellation._Step(1, lambda: None, (), {}, shielded=False)
+    step = _cancellation._Step(1, lambda: None, (), {})
     token = _cancellation._running.set(step)
     try:
         partial("Once")
@@ -208,7 +208,7 @@ def test_what_takes_the_pieces_of_a_result_is_read_outside_a_step_and_called_in_
     assert str(caught.value) == (
         "`task.partial_result` was called outside of a step. Call it in what `ctx.run_typed` runs."
     )
-    step = _cancellation._Step(1, lambda: None, (), {}, shielded=False)
+    step = _cancellation._Step(1, lambda: None, (), {})
     token = _cancellation._running.set(step)
     try:
         for give in (one, two, one):
