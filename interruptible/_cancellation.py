@@ -491,10 +491,15 @@ def terminal_cause(error: BaseException) -> TerminalError | None:
     while cause is not None and isinstance(cause, Exception):
         if isinstance(cause, TerminalError):
             return cause
-        if isinstance(cause, (DisconnectedException, RetryableError)):
+        if asks_for_a_retry(cause):
             return None
         cause = cause.__cause__
     return None
+
+
+def asks_for_a_retry(error: BaseException) -> bool:
+    """Whether an error says that another attempt is to go on."""
+    return isinstance(error, (DisconnectedException, RetryableError))
 
 
 def seal(ctx: Context, value: bytes) -> str:

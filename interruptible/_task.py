@@ -13,6 +13,7 @@ from interruptible import _delegate
 from interruptible._cancellation import (
     Interrupted,
     Watch,
+    asks_for_a_retry,
     in_step,
     say,
     shield,
@@ -151,6 +152,10 @@ class Task:
     def append(self, *messages: str | Mapping[str, Any]) -> None:
         """Put out messages: they stay in the conversation, also when the turn is interrupted later.
 
+        Once an await has raised `Interrupted`, what `run` puts out does not count: code that turns
+        every exception into text would put out that. What was `shield`ed does, and so does what
+        `on_interrupted` puts out.
+
         Args:
             messages: Messages, or text, which stands for a message of the assistant.
 
@@ -159,8 +164,9 @@ class Task:
             TerminalError: With these, the turn would have put out more than 8 MiB.
         """
         added = output(messages)
-        self._work.put(added)
-        self.messages += added
+        if self._work.watch.counts:
+            self._work.put(added)
+            self.messages += added
 
     async def steering(self) -> list[Message]:
         """Take the messages that a user has steered at this turn since the last time.
@@ -332,7 +338,7 @@ async def _interrupted(work: _Work, task: Task | None, end: Interrupted) -> Task
     if work.streams:  # whether anything was said is known to this attempt alone
         partials = await shield(work.ctx.run_typed("partial answer", _partials, watch=work.watch))
     if task is not None:
-        await _tell(work.body, work.ctx, task, end)
+        await _tell(work, task, end)
     words = [text for call, text in partials if call is None]
     work.put_out += [{"role": "assistant", "content": text} for text in words]
     results = [(call, text) for call, text in partials if call is not None]
@@ -482,11 +488,13 @@ async def _wait(
     return late
 
 
-async def _tell(body: Body, ctx: Context, task: Task, end: Interrupted) -> None:
+async def _tell(work: _Work, task: Task, end: Interrupted) -> None:
     try:
-        await shield(body.on_interrupted(ctx, task))
-    except Exception as error:
-        failure = terminal_cause(error)
-        if failure is None:
+        await shield(work.body.on_interrupted(work.ctx, task))
+    except Exception as error:  # noqa: BLE001 - a mistake is told, and no reason to stay live
+        work.watch.check()
+        if asks_for_a_retry(error):
             raise
-        report(end, [{"step": "on_interrupted", "error": failure.message}])
+        failure = terminal_cause(error)
+        said = failure.message if failure is not None else repr(error)
+        report(end, [{"step": "on_interrupted", "error": said}])
