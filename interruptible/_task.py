@@ -491,7 +491,7 @@ async def _wait(
 async def _tell(work: _Work, task: Task, end: Interrupted) -> None:
     try:
         await shield(work.body.on_interrupted(work.ctx, task))
-    except Exception as error:  # noqa: BLE001 - a mistake is told, and no reason to stay live
+    except Exception as error:
         work.watch.check()
         if asks_for_a_retry(error):
             raise
