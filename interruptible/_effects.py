@@ -37,8 +37,6 @@ GRACE: Final = timedelta(seconds=1)
 class Settings(Body, Protocol):
     """What the handlers need of their agent."""
 
-    task_name: str
-    policy: Policy
     allowed_policies: Sequence[Policy]
     keep_queued: bool
     max_content: int

@@ -55,6 +55,8 @@ class Body(Protocol):
     """What a task needs of its agent."""
 
     name: str
+    task_name: str
+    policy: Policy
     cleanup_timeout: timedelta
     debounce: timedelta | None
 
@@ -285,14 +287,24 @@ class Task:
             receipt.
 
         Raises:
-            TerminalError: When the other agent refuses the message.
+            TerminalError: When the other agent refuses the message. 404: there is no such agent, or
+                it did not answer for half a minute. 400: the message would wait for this turn, and
+                this turn for the message; that cannot be seen where another agent is in between.
             Interrupted: This turn was cancelled.
         """
         work = self._work
         name = agent if isinstance(agent, str) else agent.name
+        mine = (name, session) == (work.body.name, self.session)
+        if mine and not background and (policy or work.body.policy) in ("queue", "steer"):
+            raise TerminalError(
+                f"delegate: turn {self.turn} would wait for a message that waits for turn "
+                f"{self.turn}. Send it to another session, or in the background.",
+                400,
+            )
         work.delegated += 1
         key = f"{self.id}/{work.delegated}"
-        receipt = await _delegate.send(work.ctx, name, session, content, policy, key)
+        service = work.body.task_name
+        receipt = await _delegate.send(work.ctx, service, name, session, content, policy, key)
         if background:
             return receipt
         return await _delegate.follow(work.ctx, work.watch, name, session, receipt)

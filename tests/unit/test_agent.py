@@ -705,7 +705,7 @@ def test_the_task_service_is_private_and_can_be_interrupted_while_a_step_is_sile
 ):
     service = discovered(subclass("CodingAgent")())["CodingTask"]
     assert service["ty"] == "SERVICE"
-    assert [x["name"] for x in service["handlers"]] == ["run_task", "mark"]
+    assert [x["name"] for x in service["handlers"]] == ["run_task", "relay", "mark"]
     assert options(service) == {
         "ingressPrivate": True,
         "inactivityTimeout": 60 * 60 * 1000,
