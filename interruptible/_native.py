@@ -97,7 +97,7 @@ def _print(message: Message) -> int:
 
 def _has_native(message: Message) -> bool:
     form: Any = message.get(KEY)
-    return isinstance(form, dict) and cast("dict[Any, Any]", form).keys() == {"format", "value"}
+    return isinstance(form, dict) and cast("dict[str, Any]", form).keys() == {"format", "value"}
 
 
 def _without(message: Message) -> Message:

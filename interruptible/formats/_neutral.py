@@ -61,7 +61,7 @@ def said(text: str, calls: list[dict[str, Any]], others: Sequence[str]) -> Messa
 def calls(message: Message) -> Iterator[Call]:
     """The calls of a message of the assistant. One without an id goes by its function's name."""
     for call in items(message.get("tool_calls")):
-        tool = call.get("custom") or call.get("function") or {}
+        tool: dict[str, Any] = call.get("custom") or call.get("function") or {}
         name, given = tool.get("name") or "", tool.get("input", tool.get("arguments"))
         arguments = given if isinstance(given, str) else dumped(given or {})
         yield Call(call.get("id") or name, name, arguments, "custom" in call)

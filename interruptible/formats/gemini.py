@@ -231,8 +231,8 @@ def _written(message: Message, called: dict[str, _Called]) -> Content:
             signed = True
         return {"role": "model", "parts": parts}
     parts = []
-    for call, result in _neutral.results(message):
-        name, own = called.get(call, (call, None))
+    for answered, result in _neutral.results(message):
+        name, own = called.get(answered, (answered, None))
         identity = {"name": name} if own is None else {"id": own, "name": name}
         parts.append({"functionResponse": {**identity, "response": _response(result)}})
     if message["role"] != "tool":
@@ -267,10 +267,11 @@ def _written_part(part: dict[str, Any]) -> Part:
     if part["type"] == "input_audio":
         audio = part["input_audio"]
         return {"inlineData": {"mimeType": f"audio/{audio['format']}", "data": audio["data"]}}
-    url: str = (part.get("image_url") or {}).get("url") or part["file"].get("file_data") or ""
+    file: dict[str, Any] = part.get("file") or {}
+    url: str = part["image_url"]["url"] if "image_url" in part else file.get("file_data", "")
     data = re.fullmatch(r"data:([^;,]*);base64,(.*)", url, re.DOTALL)
     if data is not None:
         return {"inlineData": {"mimeType": data[1], "data": data[2]}}
     if url:
         return {"fileData": {"fileUri": url}}
-    return {"text": f"[{part['file'].get('filename') or 'file'}]"}
+    return {"text": f"[{file.get('filename') or 'file'}]"}

@@ -216,11 +216,11 @@ def _written(message: Message, called: dict[str, str]) -> Iterator[Item]:
             key = "input" if call.custom else "arguments"
             yield {"type": kind, "call_id": call.id, "name": call.name, key: call.arguments}
         return
-    for call, result in _neutral.results(message):
-        kind = called.get(call, "function_call")
+    for answered, result in _neutral.results(message):
+        kind = called.get(answered, "function_call")
         whole = isinstance(result, str)
         output = result if whole else [*map(_written_part, _neutral.parts(result))]
-        yield {"type": f"{kind}_output", "call_id": call, "output": output}
+        yield {"type": f"{kind}_output", "call_id": answered, "output": output}
     if role == "tool":
         return
     role = role if role in ("user", "system", "developer") else "user"
