@@ -23,6 +23,8 @@ from interruptible._native import native, with_native
 from interruptible._types import Message
 from interruptible.formats import _neutral
 
+__all__ = ["from_messages", "to_messages"]
+
 Content = dict[str, Any]
 Part = dict[str, Any]
 

@@ -20,6 +20,8 @@ from interruptible._native import native, with_native
 from interruptible._types import Message
 from interruptible.formats import _neutral
 
+__all__ = ["from_messages", "to_messages"]
+
 Item = dict[str, Any]
 
 FORMAT: Final = "responses"
