@@ -56,10 +56,10 @@ def native(message: Mapping[str, Any], format: str) -> Any:  # noqa: A002
     return form[1] if form is not None and form[0] == format else None
 
 
-def stored(value: Any) -> Any:
+def closed(value: Any) -> Any:
     """What a body put out, with each native form as a key of its message."""
     if isinstance(value, (list, tuple)):
-        return [stored(item) for item in cast("list[Any]", value)]
+        return [closed(item) for item in cast("list[Any]", value)]
     if not isinstance(value, _Native):
         return value
     form = _form(value)

@@ -23,7 +23,7 @@ from interruptible._cancellation import (
 )
 from interruptible._cleanup import report
 from interruptible._history import JSON, Said, Stored, finish, read, said, with_joined
-from interruptible._native import opened, stored, with_opened
+from interruptible._native import closed, opened, with_opened
 from interruptible._outcome import attach_to, ending, not_ours, settle
 from interruptible._repair import repaired
 from interruptible._session import Steered
@@ -160,7 +160,7 @@ class Task:
             TypeError: One of them is neither.
             TerminalError: With these, the turn would have put out more than 8 MiB.
         """
-        added = output(stored(messages))
+        added = output(closed(messages))
         self._work.put(added)
         self.messages += map(opened, added)
 
@@ -327,7 +327,7 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
         task: Task | None = None
         try:
             task = await _begin(work, job)
-            result = output(stored(await body.run(ctx, task)))
+            result = output(closed(await body.run(ctx, task)))
             watch.check()
             if watch.pending:
                 raise Interrupted  # noqa: TRY301

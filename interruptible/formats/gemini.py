@@ -43,6 +43,9 @@ def to_messages(contents: Iterable[Any]) -> list[Message]:
 
     Args:
         contents: Dicts, in either spelling of their keys, or the objects of Google's SDK.
+
+    Raises:
+        TypeError: One of them is neither.
     """
     messages: list[Message] = []
     ids = _Ids()
@@ -54,7 +57,7 @@ def to_messages(contents: Iterable[Any]) -> list[Message]:
     return messages
 
 
-def from_messages(messages: Iterable[Message]) -> list[Content]:
+def from_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
     """Make contents of messages, for a request.
 
     A message comes back as it was given, if it still has that as its native form; all others are

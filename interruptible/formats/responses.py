@@ -48,6 +48,9 @@ def to_messages(items: Iterable[Any]) -> list[Message]:
 
     Args:
         items: Dicts, or the objects of OpenAI's SDK; a response's whole `output`, for example.
+
+    Raises:
+        TypeError: One of them is neither.
     """
     messages: list[Message] = []
     output: list[Item] = []
@@ -68,7 +71,7 @@ def to_messages(items: Iterable[Any]) -> list[Message]:
     return [*messages, *_said(output)]
 
 
-def from_messages(messages: Iterable[Message]) -> list[Item]:
+def from_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
     """Make items of messages, for a request's `input`.
 
     A message comes back as the items that it was made of, if it still has them as its native form;

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from interruptible import Message
-from interruptible._native import neutral, opened, stored, with_opened
+from interruptible._native import closed, neutral, opened, with_opened
 from interruptible._repair import repaired
 from interruptible.formats import native, with_native
 
@@ -33,9 +33,9 @@ def test_what_was_given_stays_as_it_is() -> None:
 
 def test_stored_it_is_a_key_and_comes_back_the_same() -> None:
     message = with_native(PLAIN, "x", GIVEN)
-    assert json.dumps(stored(message)) == json.dumps(KEPT)
-    assert stored([PLAIN, [message, "text"], None]) == [PLAIN, [KEPT, "text"], None]
-    again = opened(json.loads(json.dumps(stored(message))))
+    assert json.dumps(closed(message)) == json.dumps(KEPT)
+    assert closed([PLAIN, [message, "text"], None]) == [PLAIN, [KEPT, "text"], None]
+    again = opened(json.loads(json.dumps(closed(message))))
     assert again == PLAIN
     assert json.dumps(native(again, "x")) == json.dumps(GIVEN)
     assert opened(PLAIN) is PLAIN
@@ -43,14 +43,14 @@ def test_stored_it_is_a_key_and_comes_back_the_same() -> None:
 
 @pytest.mark.parametrize("copied", [dict, lambda x: {**x}, lambda x: x | {}, dict.copy])
 def test_a_copy_has_none(copied: Any) -> None:
-    assert stored(copied(with_native(PLAIN, "x", GIVEN))) == PLAIN
+    assert closed(copied(with_native(PLAIN, "x", GIVEN))) == PLAIN
 
 
 def test_one_that_was_changed_in_place_has_none_any_more() -> None:
     message = with_native({**PLAIN, "content": [{"type": "text", "text": "Hi."}]}, "x", GIVEN)
     message["content"][0]["text"] = "Bye."
     assert native(message, "x") is None
-    assert stored(message) == {**PLAIN, "content": [{"type": "text", "text": "Bye."}]}
+    assert closed(message) == {**PLAIN, "content": [{"type": "text", "text": "Bye."}]}
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])  # noqa: S301
@@ -80,6 +80,7 @@ def test_repair_keeps_it_with_what_it_does_not_change_and_with_nothing_else() ->
         {"role": "assistant", "content": None, "tool_calls": [calling], **form},
         {"role": "tool", "tool_call_id": "a", "content": "42", **form},
     ]
-    fit = repaired(messages)
+    result: Any = repaired(messages)
+    fit = getattr(result, "messages", result)
     assert ["native" in message for message in fit] == [False, False, True, True]
     assert fit[2] is messages[1]

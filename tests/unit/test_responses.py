@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openai.types.responses import ResponseFunctionToolCall, ResponseReasoningItem
 
 from interruptible import Message
-from interruptible._native import opened, stored
+from interruptible._native import closed, opened
 from interruptible._repair import INTERRUPTED, repaired
 from interruptible.formats import native
 from interruptible.formats.responses import from_messages, to_messages
@@ -82,7 +82,8 @@ def output(call: Item, said: Any = "42") -> Item:
 
 def cut(*messages: Message) -> list[Message]:
     """What a next turn has of them."""
-    return [opened(x) for x in json.loads(json.dumps(repaired(stored(messages))))]
+    fit: Any = repaired(closed(messages))
+    return [opened(x) for x in json.loads(json.dumps(getattr(fit, "messages", fit)))]
 
 
 # -- The rules of the API. -------------------------------------------------------------------------
@@ -372,7 +373,7 @@ OTHERS = ("user", "system", "developer")
 def test_any_conversation_comes_back_as_it_was(items: list[Item]) -> None:
     messages = to_messages(items)
     assert json.dumps(from_messages(messages)) == json.dumps(items)
-    kept = [opened(x) for x in json.loads(json.dumps(stored(messages)))]
+    kept = [opened(x) for x in json.loads(json.dumps(closed(messages)))]
     assert json.dumps(from_messages(kept)) == json.dumps(items)
     pieces = [x for part in in_pieces(items) for x in to_messages(part)]
     assert json.dumps(from_messages(pieces)) == json.dumps(items)
