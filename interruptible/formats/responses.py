@@ -36,7 +36,14 @@ _CALLS: Final = (
 """What the caller of the API has to answer, each with an item of the type `…_output`."""
 _TEXT: Final = ("function_call", "custom_tool_call")
 """Those whose output may be any text."""
-_HALF_DONE: Final = ("in_progress", "searching", "generating", "interpreting", "incomplete")
+_HALF_DONE: Final = (
+    "in_progress",
+    "searching",
+    "generating",
+    "interpreting",
+    "calling",
+    "incomplete",
+)
 
 
 def to_messages(items: Iterable[Any]) -> list[Message]:
@@ -148,7 +155,7 @@ def _is_whole(item: Item) -> bool:
     if item.get("status") in _HALF_DONE:
         return False
     try:
-        json.loads(item["arguments"] if _type(item) == "function_call" else "{}")
+        json.loads(item.get("arguments") or "{}")
     except ValueError:
         return False
     return True
@@ -243,4 +250,4 @@ def _written_part(part: dict[str, Any]) -> dict[str, Any]:
         return {"type": "input_image", "image_url": image["url"], "detail": detail}
     if part["type"] == "file":
         return {"type": "input_file", **part["file"]}
-    return part
+    return {"type": "input_text", "text": f"[{part['type']}]"}

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from openai.types.responses import ResponseFunctionToolCall, ResponseReasoningItem
+from openai.types.responses import (
+    ResponseFunctionToolCall,
+    ResponseInputItemParam,
+    ResponseReasoningItem,
+)
+from pydantic import TypeAdapter, ValidationError
 
 from interruptible import Message
 from interruptible._native import closed, opened
@@ -89,6 +94,9 @@ def cut(*messages: Message) -> list[Message]:
 # -- The rules of the API. -------------------------------------------------------------------------
 
 
+SCHEMA: TypeAdapter[Any] = TypeAdapter(ResponseInputItemParam)
+
+
 def refused(items: Sequence[Item], leaders: dict[str, str]) -> Iterator[str]:
     """What the API complains of; `leaders` are the reasoning items that items were made with.
 
@@ -99,12 +107,18 @@ def refused(items: Sequence[Item], leaders: dict[str, str]) -> Iterator[str]:
       response_input_item_param.py: the output is of the call's own type, which for a computer is a
       screenshot and for a patch no words alone.
     - github.com/earendil-works/pi/issues/5151: "Duplicate item found with id".
+    - github.com/openai/openai-python, `ResponseInputItemParam`: what an item is made of.
     """
     ids = [item["id"] for item in items if item.get("id")]
     if len(set(ids)) < len(ids):
         yield "Duplicate item found with id"
     if any(item.get("role") and not item["content"] for item in items):
         yield "content is empty"
+    for item in items:
+        try:
+            SCHEMA.validate_python(item)
+        except ValidationError:
+            yield f"{item} is no input item"
     yield from refused_reasoning(items, leaders)
     yield from refused_calls(items)
 
@@ -278,8 +292,10 @@ def test_a_message_that_was_changed_goes_without_its_reasoning() -> None:
 
 def test_messages_of_other_providers_are_written_anew() -> None:
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A"}}
+    audio = {"type": "input_audio", "input_audio": {"format": "wav", "data": "A"}}
+    file = {"type": "file", "file": {"file_id": "file_1"}}
     messages: list[Message] = [
-        user([{"type": "text", "text": "Look."}, image]),
+        user([{"type": "text", "text": "Look."}, image, audio, file]),
         {
             "role": "assistant",
             "content": [
@@ -292,15 +308,16 @@ def test_messages_of_other_providers_are_written_anew() -> None:
         {"role": "assistant", "tool_calls": [{"function": {"name": "g", "arguments": {"b": 2}}}]},
         {"role": "tool", "tool_name": "g", "content": "43"},
     ]
-    assert from_messages(messages) == [
+    url = {"image_url": "data:image/png;base64,A", "detail": "auto"}
+    items = from_messages(messages)
+    assert [*refused(items, {})] == []
+    assert items == [
         user(
             [
                 {"type": "input_text", "text": "Look."},
-                {
-                    "type": "input_image",
-                    "image_url": "data:image/png;base64,A",
-                    "detail": "auto",
-                },
+                {"type": "input_image", **url},
+                {"type": "input_text", "text": "[input_audio]"},
+                {"type": "input_file", "file_id": "file_1"},
             ]
         ),
         {"role": "assistant", "content": "I look."},
