@@ -123,7 +123,5 @@ def _part(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"type": "file", "file": {"filename": block.get("title") or "file", "file_data": url}}
     elif kind == "document" and source.get("type") == "text":
         yield {"type": "text", "text": source["data"]}
-    elif kind == "refusal":
-        yield {"type": "text", "text": block["refusal"]}
     elif kind not in ("tool_use", "tool_result", "thinking", "redacted_thinking"):
         yield {"type": "text", "text": dumped(block)}

@@ -92,31 +92,27 @@ def from_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
     called: dict[str, str] = {}
     for place, message in enumerate(messages):
         own: list[Item] | None = native(message, FORMAT)
-        if own is not None and _fits(own, message, called, messages[place + 1 :]):
-            written = own
-        else:
-            written = [*_written(message, called)]
+        fits = own is not None and _fits(own, messages, place, called)
+        written = own if own is not None and fits else [*_written(message, called)]
         called |= {x["call_id"]: _type(x) for x in written if _type(x) in _CALLS}
         items += written
     return items
 
 
-def _fits(
-    own: list[Item], message: Message, called: dict[str, str], after: Sequence[Message]
-) -> bool:
+def _fits(own: list[Item], messages: Sequence[Message], place: int, called: dict[str, str]) -> bool:
     """Whether a message's items can stand as they are, next to those around them.
 
     What has been cut off has a text as its result, and not every kind of call takes one: such a
     call is written anew, as one of a function, and with it the message that it is in.
     """
-    if message["role"] == "tool":
-        kind = called.get(message["tool_call_id"])
+    if messages[place]["role"] == "tool":
+        kind = called.get(messages[place]["tool_call_id"])
         return kind is None or _type(own[0]) == f"{kind}_output"
     calls = {x["call_id"]: f"{_type(x)}_output" for x in own if _needs_more(x)}
-    answers = (x for x in after if x.get("tool_call_id") in calls) if calls else ()
-    answered = {
-        x["tool_call_id"]: [*map(_type, native(x, FORMAT) or [])] for x in reversed([*answers])
-    }
+    answered: dict[str, list[str]] = {}
+    for after in messages[place + 1 :] if calls else ():
+        types = [*map(_type, native(after, FORMAT) or [])]
+        answered.setdefault(after.get("tool_call_id") or "", types)
     return all(answered.get(call) == [kind] for call, kind in calls.items())
 
 
@@ -176,8 +172,8 @@ def _result(item: Item, call: str) -> Message:
     if output is None:  # a patch without words
         output = f"[{item.get('status')}]"
     elif not isinstance(output, str):  # parts, what a shell printed, or a screenshot
-        parts = _neutral.items(output) or [output]
-        output = "".join(_words(x) for x in parts)
+        parts = [output] if isinstance(output, dict) else _neutral.items(output)
+        output = "".join(map(_words, parts))
     message = {"role": "tool", "tool_call_id": call, "content": output}
     return _kept(message, [item], {call: _type(item).removesuffix("_output")})
 
@@ -203,8 +199,6 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
     file = {k: part[k] for k in ("file_data", "file_id", "filename") if part.get(k)}
     if kind in ("input_image", "input_file") and ("file_data" in file or "file_id" in file):
         return {"type": "file", "file": file}
-    if kind == "input_audio":
-        return part
     return {"type": "text", "text": f"[{part.get('file_url') or kind}]"}
 
 

@@ -244,6 +244,24 @@ def test_a_picture_alone_says_that_it_is_one() -> None:
     assert from_messages(to_messages([model(IMAGE)])) == [model(IMAGE)]
 
 
+def test_what_a_user_gave_is_told_as_far_as_chat_messages_can() -> None:
+    picture = {"fileData": {"mimeType": "image/png", "fileUri": "https://x.org/x.png"}}
+    video = {"fileData": {"mimeType": "video/mp4", "fileUri": "https://x.org/x.mp4"}}
+    pdf = {"inlineData": {"mimeType": "application/pdf", "data": "AA=="}}
+    contents = [user("?"), ASKED, user("Look.", picture, video, pdf, response("f"))]
+    messages = to_messages(contents)
+    assert messages[2]["content"] == [
+        {"type": "text", "text": "Look."},
+        {"type": "image_url", "image_url": {"url": "https://x.org/x.png"}},
+        {"type": "text", "text": "[https://x.org/x.mp4]"},
+        {
+            "type": "file",
+            "file": {"filename": "file", "file_data": "data:application/pdf;base64,AA=="},
+        },
+    ]
+    assert from_messages(messages) == contents
+
+
 def test_neighbours_of_one_role_become_one_and_what_was_given_stays_as_it_is() -> None:
     contents = [model("a", call("f", **SIGNED)), user(response("f"))]
     before = json.dumps(contents)

@@ -230,6 +230,23 @@ def test_objects_of_the_sdk_are_taken_as_the_api_gave_them() -> None:
         to_messages(["text"])
 
 
+def test_what_a_shell_printed_is_its_result() -> None:
+    ids = {"id": "sh_1", "call_id": "call_1"}
+    action = {"commands": ["ls"], "timeout_ms": None, "max_output_length": None}
+    printed = {"stdout": "x", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}
+    items = [
+        {"type": "shell_call", **ids, "action": action, "status": "completed"},
+        {"type": "shell_call_output", "call_id": "call_1", "output": [printed]},
+    ]
+    messages = to_messages(items)
+    assert from_messages(messages) == items
+    assert messages[0]["tool_calls"][0]["function"] == {
+        "name": "shell_call",
+        "arguments": json.dumps({"action": action}),
+    }
+    assert messages[1] == {"role": "tool", "tool_call_id": "call_1", "content": json.dumps(printed)}
+
+
 def test_a_refusal_is_said() -> None:
     item = {**message("1"), "content": [{"type": "refusal", "refusal": "No."}]}
     assert to_messages([item]) == [{"role": "assistant", "content": "No."}]
@@ -294,8 +311,10 @@ def test_messages_of_other_providers_are_written_anew() -> None:
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A"}}
     audio = {"type": "input_audio", "input_audio": {"format": "wav", "data": "A"}}
     file = {"type": "file", "file": {"file_id": "file_1"}}
+    pdf = {"type": "base64", "media_type": "application/pdf", "data": "A"}
+    documents = [{"type": "document", "source": x} for x in (pdf, {"type": "text", "data": "Hi."})]
     messages: list[Message] = [
-        user([{"type": "text", "text": "Look."}, image, audio, file]),
+        user([{"type": "text", "text": "Look."}, image, audio, file, *documents, {"text": "?"}]),
         {
             "role": "assistant",
             "content": [
@@ -309,6 +328,7 @@ def test_messages_of_other_providers_are_written_anew() -> None:
         {"role": "tool", "tool_name": "g", "content": "43"},
     ]
     url = {"image_url": "data:image/png;base64,A", "detail": "auto"}
+    read = "data:application/pdf;base64,A"
     items = from_messages(messages)
     assert [*refused(items, {})] == []
     assert items == [
@@ -318,6 +338,9 @@ def test_messages_of_other_providers_are_written_anew() -> None:
                 {"type": "input_image", **url},
                 {"type": "input_text", "text": "[input_audio]"},
                 {"type": "input_file", "file_id": "file_1"},
+                {"type": "input_file", "filename": "file", "file_data": read},
+                {"type": "input_text", "text": "Hi."},
+                {"type": "input_text", "text": '{"text": "?"}'},
             ]
         ),
         {"role": "assistant", "content": "I look."},
@@ -364,7 +387,9 @@ def conversations(draw: st.DrawFn) -> list[Item]:
             said.append(follower(str(number), *more))
         items += said
         calls = [x for x in said if "call_id" in x]
-        result = st.one_of(texts, st.just([{"type": "input_text", "text": "x"}, SEARCH]))
+        result = st.one_of(
+            texts, st.sampled_from([[], [{"type": "input_text", "text": "x"}, SEARCH]])
+        )
         items += [output(x, draw(result)) for x in draw(st.permutations(calls))]
         items += draw(st.lists(inputs, max_size=2))
     return items
