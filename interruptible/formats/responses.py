@@ -168,11 +168,11 @@ def _call(item: Item) -> dict[str, Any]:
 
 
 def _result(item: Item, call: str) -> Message:
-    output = item.get("output")
+    output: Any = item.get("output")
     if output is None:  # a patch without words
         output = f"[{item.get('status')}]"
     elif not isinstance(output, str):  # parts, what a shell printed, or a screenshot
-        parts = [output] if isinstance(output, dict) else _neutral.items(output)
+        parts = _neutral.items(output) if isinstance(output, list) else [output]
         output = "".join(map(_words, parts))
     message = {"role": "tool", "tool_call_id": call, "content": output}
     return _kept(message, [item], {call: _type(item).removesuffix("_output")})
