@@ -45,6 +45,7 @@ class NativeAgent(Agent):
         text: str = task.input[-1]["content"]
         forms = [native(message, "x") for message in task.messages]
         self.seen[task.turn] = [json.dumps(form) for form in forms if form is not None]
+        assert {key for x in task.messages for key in x} == {"role", "content"}
         assert MARK not in json.dumps(task.messages) + json.dumps(list(task.turns))
         of_turns = [native(x, "x") for turn in task.turns for x in turn["messages"]]
         assert [x for x in of_turns if x is not None] == [x for x in forms if x is not None]
