@@ -11,7 +11,8 @@ What its API asks for:
   (github.com/vellum-ai/vellum-assistant/pull/26282). What is written anew has none.
 - Gemini 3 wants a thought signature with the first call of each content of the current turn. For
   calls of other models there is one that it does not check
-  (ai.google.dev/gemini-api/docs/thought-signatures).
+  (ai.google.dev/gemini-api/docs/thought-signatures, and the same of Vertex AI,
+  docs.cloud.google.com/vertex-ai/generative-ai/docs/thought-signatures).
 """
 
 import json
