@@ -22,6 +22,7 @@ from restate import (
 from interruptible import _history, _session
 from interruptible._cancellation import shield
 from interruptible._history import JSON
+from interruptible._native import neutral
 from interruptible._outcome import Ending, ending
 from interruptible._session import Live, Record, Step
 from interruptible._task import Body, cancelled_signal
@@ -235,7 +236,7 @@ async def recorded(ctx: ObjectSharedContext, record: Record | None, turn: int) -
         outcome["error"] = turns[0]["error"]
     if "partial" in turns[0]:
         outcome["partial"] = turns[0]["partial"]
-    return outcome
+    return neutral(outcome)
 
 
 def send(ctx: AnyContext, agent: str, handler: str, body: Any) -> None:

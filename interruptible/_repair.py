@@ -42,6 +42,7 @@ def repaired(messages: Sequence[Message], cut_off: Sequence[tuple[str, str]] = (
 
     Nothing that was said is lost; what stands between a call and its results comes after them. Of
     two results of one call the first is kept. A message that does not change is the same object.
+    One that does loses its native form.
 
     Args:
         messages: What it put out.
@@ -60,7 +61,9 @@ def repaired(messages: Sequence[Message], cut_off: Sequence[tuple[str, str]] = (
                 turn.entries.append(_Entry(message))
     for call, text in cut_off:
         turn.cut_off(call, f"{text.rstrip()}\n{CUT_OFF}")
-    return [message for entry in turn.entries for message in entry.messages()]
+    given = {id(message) for message in messages}
+    fit = [message for entry in turn.entries for message in entry.messages()]
+    return [message if id(message) in given else _without_native(message) for message in fit]
 
 
 class _Entry:
@@ -176,6 +179,10 @@ def _interrupted(call: str, wants: _Wanted, content: str) -> Message:
     if wants == "tool":
         return {"role": "tool", "tool_call_id": call, "content": content}
     return {"type": "tool_result", "tool_use_id": call, "content": content, "is_error": True}
+
+
+def _without_native(message: Message) -> Message:
+    return {key: value for key, value in message.items() if key != "native"}
 
 
 def _as_text(result: Message) -> Message:

@@ -3,6 +3,7 @@
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, Protocol, overload
 
@@ -23,6 +24,7 @@ from interruptible._cancellation import (
 )
 from interruptible._cleanup import report
 from interruptible._history import JSON, Said, Stored, finish, read, said, with_joined
+from interruptible._native import closed, opened, with_opened
 from interruptible._outcome import attach_to, ending, not_ours, settle
 from interruptible._repair import repaired
 from interruptible._session import Steered
@@ -165,10 +167,10 @@ class Task:
             TypeError: One of them is neither.
             TerminalError: With these, the turn would have put out more than 8 MiB.
         """
-        added = output(messages)
+        added = output(closed(messages))
         if self._work.watch.counts:
             self._work.put(added)
-            self.messages += added
+            self.messages += map(opened, added)
 
     async def steering(self) -> list[Message]:
         """Take the messages that a user has steered at this turn since the last time.
@@ -313,6 +315,29 @@ class Task:
         return f"Task(session={self.session!r}, turn={self.turn}, id={self.id!r})"
 
 
+_current: ContextVar[tuple[Task, Watch] | None] = ContextVar("interruptible_task", default=None)
+
+
+def current_task() -> Task:
+    """The task that this code works for: in tools, hooks and steps, however deep within `run`.
+
+    What is started there finds it too, asyncio tasks and threads; so do cleanup steps and
+    `on_interrupted`.
+
+    Raises:
+        RuntimeError: There is none, or its turn has ended and this was left running.
+    """
+    current = _current.get()
+    if current is None:
+        msg = "current_task() was called where no turn is worked on. Call it in what `run` calls."
+        raise RuntimeError(msg)
+    task, watch = current
+    if watch.depth == 0:
+        msg = f"{task!r} is over, and this was left running. Await it before `run` returns."
+        raise RuntimeError(msg)
+    return task
+
+
 async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
     """Work on one turn: its outcome is the outcome of this invocation."""
     with watching(ctx) as watch:
@@ -320,7 +345,7 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
         task: Task | None = None
         try:
             task = await _begin(work, job)
-            result = output(await body.run(ctx, task))
+            result = output(closed(await body.run(ctx, task)))
             watch.check()
             if watch.pending:
                 raise Interrupted  # noqa: TRY301
@@ -400,11 +425,13 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
         if queued and loaded.waiting:
             joined += await work.take(waited=True, begins=True)
         mine = {(x.number, x.at) for x, _ in joined}  # a number may be used again, later
-        turns = await _complete(work, loaded, mine, tasks, late)
+        turns = [with_opened(x) for x in await _complete(work, loaded, mine, tasks, late)]
     messages = with_joined(turn, job["input"], joined)
     forked = job.get("forked_from")
     origin = None if forked is None else Origin(*forked)
-    return Task(work, [*body.conversation(turns), *messages], messages, turns, origin)
+    task = Task(work, [*body.conversation(turns), *messages], messages, turns, origin)
+    _current.set((task, work.watch))
+    return task
 
 
 async def _quiet(work: _Work) -> list[Said]:
