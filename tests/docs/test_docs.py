@@ -43,6 +43,7 @@ NOT_RUN = {
     ("docs/how-to/adopt-cleanup.md", "rendering moon"),
     ("docs/how-to/call-an-agent.md", "looking up tea"),
     ("docs/how-to/clean-up.md", "lock taken by inv_…"),
+    ("docs/how-to/do-what-cannot-be-undone.md", "reserved for inv_…"),
     ("docs/how-to/keep-what-a-provider-gave.md", "sent: user"),
     ("docs/how-to/learn-why.md", "listening"),
     ("docs/how-to/learn-why.md", "reviewing one.py"),
@@ -513,6 +514,15 @@ async def test_how_to_fit_the_conversation_to_the_model(reading: Reading) -> Non
         await page.serve("agent.py")
         await page.run_lines()
         await page.shell()
+
+
+async def test_how_to_do_what_cannot_be_undone(reading: Reading) -> None:
+    async with reading("docs/how-to/do-what-cannot-be-undone.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell("charging for inv_")
+        said = [re.sub(r"inv_\w+", "inv_…", line) for line in page.said]
+        assert said == shown(page, "reserved for inv_…")
 
 
 async def test_how_to_learn_why(reading: Reading) -> None:
