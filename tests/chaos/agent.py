@@ -44,7 +44,7 @@ class Plan(NamedTuple):
     steer: bool = False
     nested: bool = False
     beside: bool = False
-    """Two steps side by side."""
+    """Branches side by side, each of several steps."""
     delegate: bool = False
     swallow: bool = False
     stream: int = 0
@@ -201,8 +201,6 @@ class Scripted(Agent):
                 raise
 
     async def _extras(self, ctx: Context, task: Task, log: Steps, plan: Plan) -> None:
-        if plan.long:
-            task.append(await ctx.run_typed("long", log.step, step="long", seconds=plan.long))
         if plan.stream:
             task.append(
                 await ctx.run_typed(
@@ -215,11 +213,14 @@ class Scripted(Agent):
                 )
             )
         if plan.beside:
-            both = [
-                ctx.run_typed(x, log.step, step=x, seconds=plan.sleep) for x in ("left", "right")
-            ]
-            await restate.gather(*both)
-            task.append(await both[0])
+
+            async def branch(name: str, seconds: float) -> None:
+                for part in "abc":
+                    step = f"{name} {part}"
+                    await ctx.run_typed(step, log.step, step=step, seconds=seconds)
+
+            await asyncio.gather(branch("left", plan.sleep), branch("right", plan.sleep / 2))
+            task.append(f"left and right of turn {task.turn}")
         if plan.retry:
             task.append(await ctx.run_typed("flaky", log.flaky, step="flaky", seconds=plan.sleep))
         if plan.nested:
@@ -230,6 +231,8 @@ class Scripted(Agent):
             log.note("delegate", seen=[asked])
             outcome = await task.delegate(self.helper, f"{task.session}-helper", asked)
             log.note("delegated", step=outcome["status"], seen=[asked])
+        if plan.long:
+            task.append(await ctx.run_typed("long", log.step, step="long", seconds=plan.long))
 
 
 class ChaosAgent(Scripted):

@@ -187,10 +187,11 @@ class History:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The steps' file; each line is one write, so none is half there."""
+    """The steps' file, without the line that is being written: a reader may see half of a write."""
     if not path.exists():
         return []
-    return [Line(**json.loads(text)) for text in path.read_text().splitlines()]
+    whole, _, _ = path.read_text().rpartition("\n")
+    return [Line(**json.loads(text)) for text in whole.splitlines()]
 
 
 def dump(records: Records, path: Path) -> None:

@@ -23,7 +23,7 @@ from .records import Final, History, Records, read_lines
 from .system import System, single
 
 AGENT = "ChaosAgent"
-FIRST = "steps=1 sleep=0 undo=3 undo_sleep=0 steer long=60"
+FIRST = "steps=1 sleep=0.01 undo=3 undo_sleep=0 steer beside long=60"
 SECOND = "steps=1 sleep=0"
 STRIDE = int(os.environ.get("CHAOS_STRIDE", "1"))
 """Only every so many entries, for a short run."""
