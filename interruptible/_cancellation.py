@@ -8,13 +8,15 @@ it, on one context and for as long as needed, so that a cancellation is remember
 by every later await that is not shielded, and has a class of its own.
 
 What else is needed of the SDK's inside: `create_run_coroutine`, which runs a step's action (to
-abort it), `receive`, the inbox of the attempt (to wake the awaits that run side by side), and
-`journal_codec` (error metadata bypasses it). `tests/server/test_sdk.py` pins all of it.
+abort it), `receive`, the inbox of the attempt (to wake the awaits that run side by side), the
+`sys_…` methods of its state machine (to count the commands of the code), and `journal_codec` (error
+metadata bypasses it). `tests/server/test_sdk.py` pins all of it.
 """
 
 import asyncio
 import base64
 import inspect
+import re
 import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -25,12 +27,18 @@ from restate import Context, TerminalError
 from restate.exceptions import RetryableError
 from restate.extensions import current_context
 from restate.server_context import DisconnectedException, ServerInvocationContext
-from restate.vm import AllCompletedUnresolvedFuture
+from restate.vm import AllCompletedUnresolvedFuture, VMWrapper
 
 T = TypeVar("T")
 
 _WATCH: Final = "_interruptible_watch"
 _LOOK_AGAIN: Final = "look again"
+_COMMANDS: Final = [
+    name
+    for name in vars(VMWrapper)
+    if re.match("sys_(?!input|end|write_output|get_|peek_|sleep|awakeable|signal)", name)
+]
+"""What gives Restate a command that may have an effect elsewhere."""
 MANY: Final = 10_000
 """More cancellations than one await can receive, unless the SDK repeats itself."""
 _shielded: ContextVar[bool] = ContextVar("interruptible_shielded", default=False)
@@ -72,6 +80,9 @@ class Watch:
         self.gone: DisconnectedException | None = None
         """Raised once the connection was lost: the attempt is over, whatever the code does."""
         self.depth = 0
+        self.commands = 0
+        """How many that may have an effect the code has given to Restate before it was cancelled:
+        each attempt gives the same ones, whatever of them it finds done."""
         self.owner = asyncio.current_task()
         self._ctx = ctx
         self._sdk_poll = ctx.create_poll_or_cancel_coroutine
@@ -161,11 +172,22 @@ class Watch:
         self._ctx.create_poll_or_cancel_coroutine = self._poll  # type: ignore[method-assign]
         self._ctx.create_run_coroutine = self._run  # type: ignore[method-assign]
         self._ctx.receive = cast("Any", self._inbox)
+        for name in _COMMANDS:
+            setattr(self._ctx.vm, name, self._counted(getattr(self._ctx.vm, name)))
 
     def remove(self) -> None:
         del self._ctx.create_poll_or_cancel_coroutine
         del self._ctx.create_run_coroutine
         self._ctx.receive = self._inbox.receive
+        for name in _COMMANDS:
+            delattr(self._ctx.vm, name)
+
+    def _counted(self, command: Callable[..., T]) -> Callable[..., T]:
+        def counted(*args: Any, **kwargs: Any) -> T:
+            self.commands += not self.cancelled
+            return command(*args, **kwargs)
+
+        return counted
 
     async def _poll(self, unresolved_future: Any) -> None:
         cancellations = 0

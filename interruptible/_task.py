@@ -2,14 +2,17 @@
 
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple, Protocol, overload
+from typing import Any, Final, Literal, NamedTuple, Protocol, overload
 
 import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
 from interruptible import _delegate
+from interruptible._alternate import alternating
 from interruptible._cancellation import (
     Interrupted,
     Watch,
@@ -21,6 +24,7 @@ from interruptible._cancellation import (
     watching,
 )
 from interruptible._cleanup import report
+from interruptible._dialects import calls_of
 from interruptible._history import JSON, Said, Stored, finish, read, said, with_joined
 from interruptible._outcome import attach_to, ending, not_ours, settle
 from interruptible._repair import repaired
@@ -42,6 +46,8 @@ from interruptible._types import (
     output,
 )
 
+_call: Final[ContextVar[str | None]] = ContextVar("interruptible_call", default=None)
+
 
 class Named(Protocol):
     """An agent, of which only the name is needed."""
@@ -56,12 +62,14 @@ class Body(Protocol):
     name: str
     cleanup_timeout: timedelta
     debounce: timedelta | None
+    alternate_roles: bool
 
     @property
     def merges(self) -> bool: ...
     async def run(self, ctx: Context, task: "Task") -> Any: ...
     async def on_interrupted(self, ctx: Context, task: "Task") -> None: ...
     def interruption_note(self, turn: Turn) -> str | Message | None: ...
+    def call_note(self, name: str | None, *, begun: bool, output: str | None) -> str: ...
     def conversation(self, turns: Sequence[Turn]) -> list[Message]: ...
 
 
@@ -77,6 +85,12 @@ class _Work:
         self.ended: list[int] = []
         self.streams = False
         self.delegated = 0
+        self.told = False
+        """Whether `run` says which call it works on."""
+        self.begun: set[str] = set()
+        """The calls of which it is known that they have begun."""
+        self._commands: dict[str, int] = {}
+        """How many commands had been given when a call was put out, by its id."""
 
     def put(self, messages: list[Message]) -> None:
         """Put out messages.
@@ -93,6 +107,25 @@ class _Work:
             )
         self.size = size
         self.put_out += messages
+        for message in messages:
+            for call in calls_of(message).values():
+                self._commands[call.id] = self.watch.commands
+                self.begun.discard(call.id)
+
+    def begin(self, call: str) -> None:
+        """Note that a call has begun; after a cancellation, none does."""
+        if not self.watch.cancelled:
+            self.begun.add(call)
+
+    def has_begun(self, call: str) -> bool:
+        """Whether a call may have had an effect, as far as this turn's code has told.
+
+        Each attempt comes to the same answer: it rests on what the code did, and not on what of it
+        this attempt found done already.
+        """
+        if call in self.begun or (self.told and call):
+            return call in self.begun
+        return self.watch.commands > self._commands.get(call, 0)
 
     async def take(self, *, waited: bool, begins: bool) -> list[Said]:
         """Take the steered messages that wait for this turn."""
@@ -103,9 +136,15 @@ class _Work:
 
     def outcome(self, status: TurnStatus, cut_off: Sequence[tuple[str, str]] = ()) -> TaskOutcome:
         """The outcome as things are: with messages that every provider accepts."""
-        messages = repaired(self.put_out, cut_off)
+        messages, cut, not_begun = repaired(
+            self.put_out, cut_off, begun=self.has_begun, note=self.body.call_note
+        )
         places = {id(message): place for place, message in enumerate(messages)}
         outcome: TaskOutcome = {"turn": self.turn, "status": status, "messages": messages}
+        if cut:
+            outcome["cut_off"] = cut
+        if not_begun:
+            outcome["not_begun"] = not_begun
         taken = [
             (number, places[id(message)])
             for number, message in self.taken.items()
@@ -195,25 +234,53 @@ class Task:
         self._streams("`task.partial` was read")
         return say
 
-    def partial_result(self, call: str) -> Callable[[str], None]:
+    @contextmanager
+    def call(self, call: str) -> Iterator[None]:
+        """Say that this block works on a tool's call, so that it has begun.
+
+        In a turn that says so, calls of which it was never said are told as not begun when they
+        have no result. So say it of all calls that the turn works on, or of none. Without it, calls
+        have begun as soon as any step has, after they were put out.
+
+        Args:
+            call: The call's id, in a message that this turn has put out.
+
+        Raises:
+            RuntimeError: It was entered inside a step.
+        """
+        _outside("`task.call` was entered")
+        self._work.told = True
+        self._work.begin(call)
+        token = _call.set(call)
+        try:
+            yield
+        finally:
+            _call.reset(token)
+
+    def partial_result(self, call: str | None = None) -> Callable[[str], None]:
         """Takes what comes of a tool's call, piece by piece, while a step is running it.
 
         It is like `partial`; but what had come when the turn is interrupted stays as the result of
         the call, with a note that it was cut off there. A result that was put out counts instead.
 
         Args:
-            call: The call's id, in a message that this turn has put out.
+            call: The call's id, in a message that this turn has put out; by default that of the
+                `task.call` in whose block this is. It has begun by now.
 
         Raises:
-            RuntimeError: It was called inside a step, or what it gave is called outside of one.
+            RuntimeError: It was called inside a step, or what it gave is called outside of one; or
+                there is no call.
         """
         self._streams("`task.partial_result` was called")
+        call = call or _call.get()
+        if call is None:
+            msg = "`task.partial_result` has no call. Name it, or do it within `task.call`."
+            raise RuntimeError(msg)
+        self._work.begin(call)
         return functools.partial(say, call=call)
 
     def _streams(self, what: str) -> None:
-        if in_step():
-            msg = f"{what} inside a step. Do it outside, and give the step what you get."
-            raise RuntimeError(msg)
+        _outside(what)
         self._work.streams = True
 
     async def cause(self) -> Cause:
@@ -293,6 +360,12 @@ class Task:
 
     def __repr__(self) -> str:
         return f"Task(session={self.session!r}, turn={self.turn}, id={self.id!r})"
+
+
+def _outside(what: str) -> None:
+    if in_step():
+        msg = f"{what} inside a step. Do it outside, and give the step what you get."
+        raise RuntimeError(msg)
 
 
 async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
@@ -386,7 +459,10 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
     messages = with_joined(turn, job["input"], joined)
     forked = job.get("forked_from")
     origin = None if forked is None else Origin(*forked)
-    return Task(work, [*body.conversation(turns), *messages], messages, turns, origin)
+    begins = [*body.conversation(turns), *messages]
+    if body.alternate_roles:
+        begins = alternating(begins)
+    return Task(work, begins, messages, turns, origin)
 
 
 async def _quiet(work: _Work) -> list[Said]:

@@ -21,8 +21,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 LAYERS: list[set[str]] = [
     {"_session", "_types", "_cancellation", "testing"},
-    {"_added", "_checks", "_schemas", "_history", "_repair", "_cleanup", "_outcome"},
-    {"_delegate"},
+    {"_added", "_checks", "_schemas", "_history", "_dialects", "_cleanup", "_outcome"},
+    {"_delegate", "_repair", "_alternate"},
     {"_task"},
     {"_effects"},
     {"_object", "_controls"},
@@ -39,7 +39,9 @@ OF_RESTATE = {
     "_session": set[str](),
     "_types": set[str](),
     "_schemas": set[str](),
+    "_dialects": set[str](),
     "_repair": set[str](),
+    "_alternate": set[str](),
     "_added": {"restate", "restate.handler", "restate.serde"},
     "_checks": {"restate"},
     "_history": {"restate", "restate.serde"},

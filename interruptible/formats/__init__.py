@@ -1,0 +1,5 @@
+"""How providers write messages."""
+
+from interruptible._alternate import alternating
+
+__all__ = ["alternating"]
