@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interruptible import Message, _dialects, _repair
-from interruptible._repair import CUT_OFF, INTERRUPTED, NOT_BEGUN, STRAY
+from interruptible._repair import CUT_OFF, INTERRUPTED, NOT_BEGUN, NOTHING, STRAY
 
 from . import oracles
 from .oracles import ORACLES
@@ -492,6 +492,153 @@ def test_a_message_keeps_its_other_fields() -> None:
     assert repaired(messages) == [
         {**using("a", said=[text("1")]), "id": "m1"},
         {**user([result("a", "x"), text("2")]), "id": "m2"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"images": ["aGk="]},
+        {"reasoning_content": "Hm."},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "Hm."}]},
+        {"thinking": "Hm."},
+    ],
+)
+@pytest.mark.parametrize("content", ["", None])
+def test_what_says_something_beside_its_content_is_kept(content: Any, more: Message) -> None:
+    message = assistant(content, **more)
+    assert repaired([message])[0] is message
+
+
+def test_of_thinking_what_is_signed_stays_as_it_is_and_what_is_not_goes() -> None:
+    blocks = [THINKING, REDACTED, text("1"), UNSIGNED, THINKING, text("2")]
+    assert repaired([assistant([*blocks, THINKING, text(" "), REDACTED])]) == [
+        assistant([THINKING, REDACTED, text("1"), THINKING, text("2")])
+    ]
+    assert repaired([assistant([THINKING, text(" ")]), assistant([UNSIGNED])]) == []
+    mistrals = assistant([{"type": "thinking", "thinking": [text("Hm.")]}, text("1")])
+    assert repaired([mistrals])[0] is mistrals
+    assert (
+        repaired([assistant([reasoning(""), {"reasoningContent": {"redactedContent": "x"}}])]) == []
+    )
+
+
+def test_a_use_of_the_providers_own_tool_needs_its_result_and_the_other_way_round() -> None:
+    pair = assistant([searching("s"), found("s"), text("1")])
+    assert repaired([pair])[0] is pair
+    assert repaired([assistant([searching("s"), text("1")])]) == [assistant([text("1")])]
+    assert repaired([assistant([found("s"), text("1")]), assistant([searching("s")])]) == [
+        assistant([text("1")])
+    ]
+    used_by_mcp = {"type": "mcp_tool_use", "id": "m", "name": "f", "server_name": "x", "input": {}}
+    of_mcp = {"type": "mcp_tool_result", "tool_use_id": "m", "is_error": False, "content": []}
+    whole = assistant([used_by_mcp, of_mcp, text("1")])
+    assert repaired([whole])[0] is whole
+    assert repaired([assistant([used_by_mcp])]) == []
+    half_said = {**searching("s"), "input": "{"}
+    assert repaired([assistant([half_said, found("s"), text("1")])]) == [assistant([text("1")])]
+
+
+def test_its_result_may_come_once_the_calls_beside_it_are_answered() -> None:
+    both = assistant([searching("s"), tool_use("a")])
+    late = assistant([found("s"), text("1")])
+    whole = [both, user([result("a", "x")]), late]
+    assert all(a is b for a, b in zip(repaired(whole), whole, strict=True))
+    assert repaired(whole[:2]) == [using("a"), whole[1]]
+    assert repaired([both, user([result("a", "x"), text("?")]), late]) == [
+        using("a"),
+        user([result("a", "x"), text("?")]),
+        assistant([text("1")]),
+    ]
+
+
+def test_arguments_that_are_half_said_are_no_call() -> None:
+    cut = assistant("1", tool_calls=[half("a", "{}"), half("b", '{"path": "/')])
+    assert repaired([cut]) == [calling("a", content="1"), cut_tool("a")]
+    assert repaired([assistant(None, tool_calls=[half("b", '{"path": "/')])]) == []
+    assert repaired([assistant([{**tool_use("a"), "input": '{"pa'}])]) == []
+    assert repaired([legacy(arguments="{")]) == []
+
+
+def test_arguments_that_are_half_said_and_have_a_result_are_kept_as_what_they_are() -> None:
+    cut = assistant(None, tool_calls=[half("b", '{"path": "/')])
+    assert repaired([cut, tool("b", "That is no JSON.")]) == [
+        assistant(None, tool_calls=[half("b", '{"malformed": "{\\"path\\": \\"/"}')]),
+        tool("b", "That is no JSON."),
+    ]
+    cut = assistant([{**tool_use("b"), "input": '{"pa'}])
+    assert repaired([cut, user([result("b", "No.")])]) == [
+        assistant([{**tool_use("b"), "input": {"malformed": '{"pa'}}]),
+        user([result("b", "No.")]),
+    ]
+
+
+@pytest.mark.parametrize("arguments", ["", " ", None, "null"])
+def test_no_arguments_are_an_empty_object(arguments: Any) -> None:
+    assert repaired([assistant(None, tool_calls=[half("a", arguments)]), tool("a", "1")]) == [
+        calling("a"),
+        tool("a", "1"),
+    ]
+
+
+def test_a_function_call_is_answered_by_a_function() -> None:
+    given = {"role": "function", "name": "f", "content": "1"}
+    assert repaired([legacy(), user("?"), given]) == [legacy(), given, user("?")]
+    assert repaired([legacy()]) == [
+        legacy(),
+        {"role": "function", "name": "f", "content": INTERRUPTED},
+    ]
+    assert repaired([given]) == [user(STRAY + json.dumps(given))]
+
+
+def test_calls_without_an_id_are_answered_by_their_names_and_in_their_order() -> None:
+    messages = [naming("f", "g", "f"), named("g", "1"), user("?"), named("f", "2")]
+    assert repaired(messages) == [
+        naming("f", "g", "f"),
+        named("f", "2"),
+        named("g", "1"),
+        named("f", INTERRUPTED),
+        user("?"),
+    ]
+    assert repaired([naming("f"), {"role": "tool", "content": "1"}]) == [
+        naming("f"),
+        {"role": "tool", "content": "1"},
+    ]
+    assert repaired([named("f", "1")]) == [user(STRAY + json.dumps(named("f", "1")))]
+    with_id = naming("f")
+    with_id["tool_calls"][0]["id"] = "a"
+    assert repaired([with_id, named("f", "1")]) == [with_id, named("f", "1")]
+    assert repaired([with_id]) == [with_id, {**named("f", INTERRUPTED), "tool_call_id": "a"}]
+
+
+def test_calls_of_converse_get_results_like_the_others() -> None:
+    cut = used("b", [{"text": INTERRUPTED}], status="error")
+    assert repaired([to_use("a", "b"), user("?"), user([SAYS, used("a", [SAYS])])]) == [
+        to_use("a", "b"),
+        user([used("a", [SAYS]), cut]),
+        user("?"),
+        user([SAYS]),
+    ]
+    assert repaired([user([used("a", [SAYS])])]) == [
+        user([{"text": STRAY + json.dumps(used("a", [SAYS]))}])
+    ]
+    assert repaired([to_use("a", "b"), user([used("a", "x"), used("b", [{"text": " "}])])]) == [
+        to_use("a", "b"),
+        user([used("a", [{"text": "x"}]), used("b", [{"text": NOTHING}])]),
+    ]
+
+
+def test_a_message_that_changes_has_no_native_form_any_more() -> None:
+    native: Message = {"native": {"format": "x", "value": 1}}
+    kept = [{**calling("a"), **native}, {**tool("a", "1"), **native}, {**user("2"), **native}]
+    assert all(a is b for a, b in zip(repaired(kept), kept, strict=True))
+    lost = [{**calling("a", content=[]), **native}, {**tool("a", None), **native}]
+    stray = {**tool("b", "1"), **native}
+    assert repaired([*lost, {**user([text("2"), text("")]), **native}, stray]) == [
+        calling("a"),
+        tool("a", "null"),
+        user([text("2")]),
+        user(STRAY + json.dumps(tool("b", "1"))),
     ]
 
 

@@ -35,8 +35,12 @@ PROMPT = "» "
 MOST_ASKED = 8  # rows of a command that waits for a yes
 PRINTED = 6  # rows of what a command printed
 MARKS = {
-    **{"at work": "●", "waits": "?", "done": "✓", "failed": "✗"},
-    **{"cut off": "╌", "not begun": "╌"},
+    "at work": "●",
+    "waits": "?",
+    "done": "✓",
+    "failed": "✗",
+    "cut off": "╌",
+    "not begun": "╌",
 }
 FATES = {"waits": "○", "stops": "◌"}
 HELP = {
