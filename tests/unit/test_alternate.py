@@ -12,7 +12,7 @@ from interruptible._alternate import BETWEEN
 from interruptible.formats import alternating
 
 from . import oracles
-from .test_repair import (
+from .turns import (
     assistant,
     calling,
     cut_turns,
