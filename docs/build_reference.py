@@ -32,8 +32,9 @@ INTRODUCTION = """\
 
 # Reference
 
-Ten names make up the package `interruptible`. Two modules beside it are imported by their own
-names: [`interruptible.client`](#interruptibleclient) for what a session takes and answers, and
+Ten names make up the package `interruptible`. Three modules beside it are imported by their own
+names: [`interruptible.client`](#interruptibleclient) for what a session takes and answers,
+[`interruptible.formats`](#interruptibleformats) for how models want their messages, and
 [`interruptible.testing`](#interruptibletesting) for tests. Callers in other languages want
 [the wire](#the-wire).
 """
@@ -137,7 +138,8 @@ class Module:
 
 
 AGENT, CANCELLATION, CLEANUP = Module("_agent"), Module("_cancellation"), Module("_cleanup")
-TASK, TYPES, CLIENT, TESTING = (
+ALTERNATE, TASK, TYPES, CLIENT, TESTING = (
+    Module("_alternate"),
     Module("_task"),
     Module("_types"),
     Module("client"),
@@ -168,6 +170,8 @@ def reference() -> str:
         "What the methods of `Session` and `Task` take and return, as types.",
         *(a_dict(TYPES, name) for name in RETURNED),
         an_alias(TYPES, "Policy"),
+        "## `interruptible.formats`",
+        a_function(ALTERNATE, "alternating"),
         "## `interruptible.testing`",
         document(ast.get_docstring(TESTING.tree) or ""),
         *(a_function(TESTING, name) for name in ("fixture", "harness", "restate_server", "serve")),
@@ -302,6 +306,8 @@ def call(module: Module, name: str, node: Function) -> str:
     before, after = "", f" -> {typed(node.returns)}" if node.returns else ""
     if name == "cleanup":
         before, after = "async with ", " as undo"
+    elif "contextmanager" in map(ast.unparse, node.decorator_list):
+        before, after = "with ", ""
     elif "asynccontextmanager" in map(ast.unparse, node.decorator_list):
         before, after = "async with ", re.sub(r" -> \w+\[(.*)\]", r" as \1", after)
     elif name[0].isupper():
