@@ -227,8 +227,8 @@ class Agent:
             output: What had come of it, if that was given to `task.partial_result`.
 
         Returns:
-            Text; the same arguments must give the same text. By default it says which it is, after
-            the output, if there is some.
+            Text; the same arguments must give the same text. By default, and where it is blank, it
+            says which it is, after the output, if there is some.
         """
         return call_note(name, begun=begun, output=output)
 

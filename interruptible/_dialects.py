@@ -63,7 +63,7 @@ import json
 from collections.abc import Container, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
-from interruptible._types import Message
+from interruptible._types import Message, parse
 
 Kind: TypeAlias = Literal["tool", "function", "tool_result", "toolResult"]
 """What answers a call: a message of this role, or a block of this type."""
@@ -322,31 +322,22 @@ def _whole(item: Any) -> Any:
 
 def _with_whole(call: Any, key: str, *, as_text: bool) -> Any:
     given = _given(_in(call, key), as_text=as_text)[0]
-    has_it = isinstance(call, dict) and key in call and call[key] == given
-    return call if has_it or not isinstance(call, dict) else {**call, key: given}
+    has_it = _in(call, key) == given
+    return call if has_it or not isinstance(call, dict) else {**cast("Message", call), key: given}
 
 
 def _given(arguments: Any, *, as_text: bool) -> tuple[Any, bool]:
     """The arguments of a call as its provider takes them, and whether they are half said."""
     if isinstance(arguments, dict):
-        return arguments, False
-    if isinstance(arguments, str) and arguments.strip():
-        parsed = _parsed(arguments)
-        if isinstance(parsed, dict):
-            return (arguments if as_text else parsed), False
-        half = parsed is not None
-        whole: Any = {"malformed": arguments} if half else {}
-    else:
-        half = bool(arguments) and not isinstance(arguments, str)
-        whole = {"malformed": arguments} if half else {}
+        return cast("Message", arguments), False
+    parsed = arguments
+    if isinstance(arguments, str):
+        parsed = parse(arguments.strip().encode(errors="surrogatepass"))
+    if isinstance(parsed, dict):
+        return (arguments if as_text else cast("Message", parsed)), False
+    half = bool(parsed) or isinstance(parsed, (int, float))
+    whole = {"malformed": arguments} if half else {}
     return (as_json(whole) if as_text else whole), half
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=lambda _: "no JSON")
-    except (ValueError, RecursionError):
-        return text
 
 
 # -- What is said about JSON. ----------------------------------------------------------------------

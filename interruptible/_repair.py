@@ -231,7 +231,8 @@ class _Turn:
 
     def _text(self, name: str | None, *, begun: bool, output: str | None) -> str:
         text = self._note(name or None, begun=begun, output=output)
-        return text if text.strip() else call_note(name, begun=begun, output=output)
+        # Who forgot to return one is to get a result that the provider takes all the same.
+        return text if (text or "").strip() else call_note(name, begun=begun, output=output)
 
 
 def _with_items(message: Message, blocks: list[Any]) -> Message:

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -235,7 +235,7 @@ class Task:
         return say
 
     @contextmanager
-    def call(self, call: str) -> Iterator[None]:
+    def call(self, call: str) -> Generator[None, None, None]:
         """Say that this block works on a tool's call, so that it has begun.
 
         In a turn that says so, calls of which it was never said are told as not begun when they

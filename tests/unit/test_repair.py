@@ -474,6 +474,11 @@ def test_its_result_may_come_once_the_calls_beside_it_are_answered() -> None:
     ]
 
 
+@pytest.mark.parametrize("arguments", ['{"x": NaN}', "[]x", "[1]", "1", "false", '"x"', "{" * 2000])
+def test_arguments_that_are_no_json_object_are_no_call(arguments: str) -> None:
+    assert repaired([assistant("1", tool_calls=[half("a", arguments)])]) == [assistant("1")]
+
+
 def test_arguments_that_are_half_said_are_no_call() -> None:
     cut = assistant("1", tool_calls=[half("a", "{}"), half("b", '{"path": "/')])
     assert repaired([cut]) == [calling("a", content="1"), cut_tool("a")]

@@ -286,23 +286,25 @@ def test_a_call_without_an_id_is_told_by_what_was_done_after_it() -> None:
 
 def test_the_texts_are_the_agents() -> None:
     def call_note(name: str | None, *, begun: bool, output: str | None) -> str:
-        return "" if output == "nothing to say" else f"{name} {begun} {output}"
+        nothing: Any = {"nothing to say": " ", "nothing": None}
+        return nothing.get(output, f"{name} {begun} {output}")
 
     made = ATask(call_note=call_note)
-    calls = calling("a", "b", "c", "d")
+    calls = calling("a", "b", "c", "d", "f")
     calls["tool_calls"][0]["function"] = {"name": "read", "arguments": "{}"}
     made.task.append(calls)
     with made.task.call("a"):
-        outputs = [("c", "so far"), ("d", "nothing to say"), ("e", "lost")]
+        outputs = [("c", "so far"), ("d", "nothing to say"), ("f", "nothing"), ("e", "lost")]
     outcome = made.work.outcome("interrupted", outputs)
-    assert [x["content"] for x in outcome["messages"][1:5]] == [
+    assert [x["content"] for x in outcome["messages"][1:6]] == [
         "None True so far",
         f"nothing to say\n{_repair.CUT_OFF}",
+        f"nothing\n{_repair.CUT_OFF}",
         "read True None",
         "None False None",
     ]
-    assert "None True lost" in outcome["messages"][5]["content"]
-    assert (outcome["cut_off"], outcome["not_begun"]) == (["a", "c", "d"], ["b"])
+    assert "None True lost" in outcome["messages"][6]["content"]
+    assert (outcome["cut_off"], outcome["not_begun"]) == (["a", "c", "d", "f"], ["b"])
 
 
 def test_the_pieces_of_a_result_go_to_the_call_that_is_worked_on() -> None:
