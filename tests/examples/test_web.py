@@ -111,7 +111,7 @@ async def test_a_command_that_is_cut_off_and_one_that_was_not_begun_are_shown_as
     home = await at_home(on(work=[Reply("", calls)], stop=[Reply("As you wish.")]))
     desk = await home.desk()
     await desk.say("work")
-    await desk.see_text("so far", turn=1)
+    await desk.see(desk.page.locator("#turn-1 .tool pre").filter(has_text="so far"))
     await desk.say("stop")
     await desk.fate(1, "interrupted")
     tools = desk.page.locator("#turn-1 .tool")
