@@ -7,41 +7,63 @@ durable future goes, `ServerInvocationContext.create_poll_or_cancel_coroutine`. 
 it, on one context and for as long as needed, so that a cancellation is remembered, is raised again
 by every later await that is not shielded, and has a class of its own.
 
+It also makes awaits that run side by side replay. Restate's state machine hands out what has come
+one thing at a time, in the order of the journal, but only to an await that asks. If each asks for
+itself, asyncio decides who goes on first, and another attempt may decide otherwise. So here all of
+them ask as one (`Watch._pump`), and whoever got something goes on until it awaits again, before the
+next thing is handed out.
+
 What else is needed of the SDK's inside: `create_run_coroutine`, which runs a step's action (to
-abort it), `receive`, the inbox of the attempt (to wake the awaits that run side by side), the
-`sys_…` methods of its state machine (to count the commands of the code), and `journal_codec` (error
-metadata bypasses it). `tests/server/test_sdk.py` pins all of it.
+abort it), `receive`, the inbox of the attempt (to make the pump look again, and to see whether the
+server can still be asked), `vm`, the state machine (to ask it for a cancellation, and to count the
+commands that it is given), and `journal_codec` (error metadata bypasses it).
+`tests/server/test_sdk.py` pins all of it.
 """
 
 import asyncio
 import base64
 import inspect
 import re
-import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any, Final, TypeVar, cast
 
 from restate import Context, TerminalError
 from restate.exceptions import RetryableError
 from restate.extensions import current_context
 from restate.server_context import DisconnectedException, ServerInvocationContext
-from restate.vm import AllCompletedUnresolvedFuture, VMWrapper
+from restate.vm import (
+    CANCEL_HANDLE,  # pyright: ignore[reportUnknownVariableType]
+    AllCompletedUnresolvedFuture,
+    DoProgressCancelSignalReceived,
+    FirstCompletedUnresolvedFuture,
+    SingleUnresolvedFuture,
+    VMWrapper,
+)
 
 T = TypeVar("T")
 
 _WATCH: Final = "_interruptible_watch"
-_LOOK_AGAIN: Final = "look again"
+_LOOK_AGAIN: Final = {"type": "restate.run_completed", "data": None}
 _COMMANDS: Final = [
     name
     for name in vars(VMWrapper)
     if re.match("sys_(?!input|end|write_output|get_|peek_|sleep|awakeable|signal)", name)
 ]
 """What gives Restate a command that may have an effect elsewhere."""
+_ONLY_IF_AWAITED: Final = ("sys_run", "sys_call")
+"""Those of them that have none once the code was told of its cancellation."""
 MANY: Final = 10_000
 """More cancellations than one await can receive, unless the SDK repeats itself."""
+DEAF: Final = 1_000
+"""How often code may swallow its interruption, until it is ended by an exception that
+`except Exception` lets pass."""
+ROUNDS: Final = 30
+"""How many rounds of a busy event loop code gets to come to its next await: what awaits may be many
+asyncio tasks deep."""
 _shielded: ContextVar[bool] = ContextVar("interruptible_shielded", default=False)
+_kept: ContextVar[int] = ContextVar("interruptible_kept", default=-1)
 _running: ContextVar["_Step | None"] = ContextVar("interruptible_running", default=None)
 
 for _name, _parameters in {
@@ -71,23 +93,33 @@ class Interrupted(TerminalError):
         super().__init__("cancelled", 409, metadata)
 
 
+class Deaf(BaseException):
+    """Ends code that swallows its interruption over and over."""
+
+
 class Watch:
     """The cancellation of one attempt of one invocation."""
 
     def __init__(self, ctx: ServerInvocationContext) -> None:
         self.cancelled = False
         self.raised = False
-        self.gone: DisconnectedException | None = None
-        """Raised once the connection was lost: the attempt is over, whatever the code does."""
+        self.gone: BaseException | None = None
+        """What ended the attempt (a suspension, a lost connection, an error of the SDK): raised
+        again by every later await, whatever the code makes of it."""
         self.depth = 0
         self.commands = 0
-        """How many that may have an effect the code has given to Restate before it was cancelled:
-        each attempt gives the same ones, whatever of them it finds done."""
+        """How many that may have an effect the code has given to Restate. Each attempt gives the
+        same ones, whatever of them it finds done."""
         self.owner = asyncio.current_task()
+        self._told = 0
+        self._deaf = 0
         self._ctx = ctx
         self._sdk_poll = ctx.create_poll_or_cancel_coroutine
         self._sdk_run = ctx.create_run_coroutine
-        self._inbox = _Inbox(ctx.receive, self)
+        self._parked: list[_Parked] = []
+        self._union = FirstCompletedUnresolvedFuture([])
+        self._pumping: asyncio.Task[None] | None = None
+        self._polling = False
         self._steps: dict[asyncio.Task[Any], _Step] = {}
         self._aborted: dict[int, _Step] = {}
         self._cut: dict[int, _Step] = {}
@@ -100,13 +132,30 @@ class Watch:
 
         Outside of all blocks it is raised once, as in any Restate handler.
         """
-        told = self.raised and self.depth == 0
-        return self.cancelled and not told and not _shielded.get()
+        return self._ends and not _shielded.get()
+
+    @property
+    def _ends(self) -> bool:
+        return self.cancelled and not (self.raised and self.depth == 0)
 
     @property
     def done(self) -> bool:
         """Whether nothing is left that the context has to be watched for."""
         return self.depth == 0 and not self._aborted and (self.raised or not self.cancelled)
+
+    @property
+    def counts(self) -> bool:
+        """Whether what the code puts out now is of the work, and not of its being interrupted.
+
+        Once an await has raised the interruption, nothing that follows is; but what is shielded
+        goes on to its end, and its result is real.
+        """
+        return self._told == 0 or _shielded.get() or _kept.get() == self._told
+
+    @property
+    def told(self) -> bool:
+        """Whether an await has raised the interruption."""
+        return self._told > 0
 
     @property
     def partials(self) -> list[tuple[str | None, str]]:
@@ -126,14 +175,31 @@ class Watch:
             del self._unwinding[end]
             end.set_result(None)
 
+    def keep(self) -> None:
+        """Note that a shielded await is over: what follows is about its result, and counts."""
+        _kept.set(self._told)
+
     def check(self) -> None:
-        """Raise again, where the code has swallowed it, that the connection was lost.
+        """Raise again, where the code has swallowed it, that the attempt is over.
 
         Without it the code would go on to its next steps, and begin them, while Restate has another
         attempt do the same.
         """
         if self.gone is not None:
             raise self.gone
+
+    def ask(self) -> None:
+        """Learn of a cancellation that no await was there to be told of.
+
+        Code that fails before it awaits anything new fails so in each attempt, and none of them
+        would ever be told. Only a server that listens can be asked, or asking would suspend; and
+        not in a replay, where an answer that is missing would be an error.
+        """
+        listens = not self._ctx.receive._http_input_closed.is_set()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        if self.cancelled or self.gone or not listens or self._ctx.vm.is_replaying():
+            return
+        answer = self._ctx.vm.do_progress(SingleUnresolvedFuture(cast("int", CANCEL_HANDLE)))
+        self.cancelled = isinstance(answer, DoProgressCancelSignalReceived)
 
     async def abort(self, future: Any = None) -> None:
         """Cut off the steps in flight that are not shielded, and return when they have unwound.
@@ -171,57 +237,94 @@ class Watch:
     def install(self) -> None:
         self._ctx.create_poll_or_cancel_coroutine = self._poll  # type: ignore[method-assign]
         self._ctx.create_run_coroutine = self._run  # type: ignore[method-assign]
-        self._ctx.receive = cast("Any", self._inbox)
         for name in _COMMANDS:
-            setattr(self._ctx.vm, name, self._counted(getattr(self._ctx.vm, name)))
+            setattr(self._ctx.vm, name, self._counted(name))
 
     def remove(self) -> None:
         del self._ctx.create_poll_or_cancel_coroutine
         del self._ctx.create_run_coroutine
-        self._ctx.receive = self._inbox.receive
         for name in _COMMANDS:
             delattr(self._ctx.vm, name)
 
-    def _counted(self, command: Callable[..., T]) -> Callable[..., T]:
-        def counted(*args: Any, **kwargs: Any) -> T:
-            self.commands += not self.cancelled
+    def _counted(self, name: str) -> Callable[..., Any]:
+        command = getattr(self._ctx.vm, name)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.commands += not (self.told and name in _ONLY_IF_AWAITED)
             return command(*args, **kwargs)
 
         return counted
 
     async def _poll(self, unresolved_future: Any) -> None:
-        cancellations = 0
-        while not self.pending:
+        self._deaf += self.pending
+        while True:
             self.check()
+            if self._is_ready(unresolved_future):
+                return
+            if self.pending:
+                self.raised = True
+                self._told += 1
+                await self.abort()
+                raise Deaf if self._deaf > DEAF else Interrupted
             self._rerun_aborted(unresolved_future)
-            try:
-                await self._sdk_poll(unresolved_future)
-            except DisconnectedException as error:
-                self.gone = error
-                raise
-            except Interrupted:
-                continue  # woken: another await was told
-            except TerminalError:
-                # Raised here for this invocation's own cancellation, and for nothing else:
-                # the failure of what is awaited is raised when its result is taken.
-                self.cancelled, self.raised = True, False
-                self._inbox.wake()
-                cancellations += 1
-                if cancellations > MANY:
-                    msg = (
-                        "restate-sdk raises one cancellation for ever: no cleanup can run. "
-                        "Install restate-sdk 1.0.4 or newer."
-                    )
-                    raise RuntimeError(msg) from None
-            else:
-                await self._inbox.tell()
-                if not self.pending:
+            await self._park(unresolved_future)
+
+    async def _park(self, unresolved_future: Any) -> None:
+        """Wait until the pump has something for this await."""
+        parked = _Parked(unresolved_future)
+        self._parked.append(parked)
+        if self._polling:  # it looks at the children anew each time
+            self._union.children.append(unresolved_future)
+            await self._ctx.receive.enqueue_restate_event(cast("Any", _LOOK_AGAIN))
+        elif self._pumping is None:
+            self._pumping = asyncio.create_task(self._pump())
+            cast("Any", self._ctx.tasks).add(self._pumping)
+        try:
+            await parked.woken
+        finally:
+            if parked in self._parked:
+                self._parked.remove(parked)
+
+    async def _pump(self) -> None:
+        """Ask for all that is parked, and let go on what got something, one after the other."""
+        cancellations = 0
+        try:
+            while self.gone is None:
+                await _quiet()
+                if not self._parked:
                     return
-        if self._is_ready(unresolved_future):
-            return  # another attempt would find it ready, and not come here
-        self.raised = True
-        await self.abort()
-        raise Interrupted
+                self._union.children[:] = [parked.future for parked in self._parked]
+                self._polling = True
+                try:
+                    await self._sdk_poll(self._union)
+                except TerminalError:
+                    # Raised here for this invocation's own cancellation, and for nothing else:
+                    # the failure of what is awaited is raised when its result is taken.
+                    self.cancelled, self.raised = True, False
+                    cancellations += 1
+                    if cancellations > MANY:
+                        msg = (
+                            "restate-sdk raises one cancellation for ever: no cleanup can run. "
+                            "Install restate-sdk 1.0.4 or newer."
+                        )
+                        raise RuntimeError(msg) from None
+                finally:
+                    self._polling = False
+                self._wake(lambda x: self._is_ready(x.future) or (self._ends and not x.shielded))
+        except asyncio.CancelledError:
+            self.gone = DisconnectedException()
+        except BaseException as error:  # noqa: BLE001 - each of those that are parked raises it
+            self.gone = error
+        finally:
+            self._pumping = None
+            if self.gone is not None:
+                self._wake(lambda _: True)
+
+    def _wake(self, which: Callable[["_Parked"], bool]) -> None:
+        for parked in [parked for parked in self._parked if which(parked)]:
+            self._parked.remove(parked)
+            if not parked.woken.done():
+                parked.woken.set_result(None)
 
     def _is_ready(self, unresolved_future: Any) -> bool:
         children = getattr(unresolved_future, "children", None)
@@ -231,16 +334,23 @@ class Watch:
         return some(self._is_ready(child) for child in children)
 
     async def _run(self, handle: int, action: Callable[[], Any], *args: Any, **kwargs: Any) -> None:
-        step = _Step(handle, action, args, kwargs, shielded=_shielded.get())
+        # In the context of who awaits it: the SDK begins it in that of the pump.
+        waits = (x.context for x in self._parked if handle in _handles(x.future))
+        context = next(waits, None) or copy_context()
+        step = _Step(handle, action, args, kwargs)
+        await context.run(asyncio.ensure_future, self._work_on(step))
+
+    async def _work_on(self, step: "_Step") -> None:
+        step.shielded = _shielded.get()
         if not step.shielded and (self.pending or self._ending or self.gone is not None):
-            self._aborted[handle] = step
+            self._aborted[step.handle] = step
             return
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._steps[task] = step
         _running.set(step)
         try:
-            await self._sdk_run(handle, action, *args, **kwargs)
-            self._aborted.pop(handle, None)  # it went on to its end all the same
+            await self._sdk_run(step.handle, step.action, *step.args, **step.kwargs)
+            self._aborted.pop(step.handle, None)  # it went on to its end all the same
         finally:
             del self._steps[task]
 
@@ -253,11 +363,9 @@ class Watch:
 
             async def again(step: _Step = step) -> None:
                 try:
-                    await self._run(step.handle, step.action, *step.args, **step.kwargs)
+                    await self._work_on(_Step(step.handle, step.action, step.args, step.kwargs))
                 finally:
-                    await self._inbox.receive.enqueue_restate_event(
-                        {"type": "restate.run_completed", "data": None}
-                    )
+                    await self._ctx.receive.enqueue_restate_event(cast("Any", _LOOK_AGAIN))
 
             cast("Any", self._ctx.tasks).add(asyncio.ensure_future(again()))
 
@@ -271,70 +379,23 @@ class _Step:
         action: Callable[[], Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        *,
-        shielded: bool,
     ) -> None:
         self.handle, self.action, self.args, self.kwargs = handle, action, args, kwargs
-        self.shielded = shielded
+        self.shielded = False
         self.stoppable = inspect.iscoroutinefunction(action)
         self.aborted = False
         self.said: dict[str | None, list[str]] = {}
         """What it said for a tool's call; and by itself, which is for `None`."""
 
 
-class _Inbox:
-    """The attempt's inbox; an await that is parked in it can be woken without losing anything."""
+class _Parked:
+    """An await that waits for the pump."""
 
-    def __init__(self, receive: Any, watch: Watch) -> None:
-        self.receive = receive
-        self._watch = watch
-        self._waiting = 0
-        self._news = False
-        self._parked: dict[asyncio.Task[Any], None] = {}  # in the order in which they came
-        self._woken: set[asyncio.Task[Any]] = set()
-
-    def wake(self) -> None:
-        """Raise `Interrupted` in every await that is parked here and not shielded."""
-        self._woken.update(self._parked)
-        for task in self._parked:
-            task.cancel()
-        self._parked.clear()
-
-    async def __call__(self) -> Any:
-        await self.tell()
-        if self._watch.pending:
-            raise Interrupted
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
-        if not _shielded.get():
-            self._parked[task] = None
-        self._waiting += 1
-        try:
-            event = await self.receive()
-        except asyncio.CancelledError:
-            if task not in self._woken:
-                raise
-            if sys.version_info >= (3, 11):
-                task.uncancel()
-            raise Interrupted from None
-        finally:
-            self._waiting -= 1
-            self._parked.pop(task, None)
-            self._woken.discard(task)
-        self._news |= event.get("data") != _LOOK_AGAIN
-        return event
-
-    async def tell(self) -> None:
-        """Let the others look at what the last event brought: it may be what they wait for."""
-        if self._news and self._waiting:
-            for _ in range(self._waiting):
-                await self.receive.enqueue_restate_event(
-                    {"type": "restate.run_completed", "data": _LOOK_AGAIN}
-                )
-            await asyncio.sleep(0)  # or this await would take them all itself
-        self._news = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.receive, name)
+    def __init__(self, future: Any) -> None:
+        self.future = future
+        self.shielded = _shielded.get()
+        self.context = copy_context()
+        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 @contextmanager
@@ -398,13 +459,14 @@ async def shield(future: Awaitable[T]) -> T:
     if ctx is None:
         msg = "shield() was called outside of a Restate handler. Await the future as it is."
         raise RuntimeError(msg)
-    with watching(ctx):
+    with watching(ctx) as watch:
         _forget_interruption(future)
         token = _shielded.set(True)
         try:
             return await future
         finally:
             _shielded.reset(token)
+            watch.keep()
 
 
 def in_step() -> bool:
@@ -429,17 +491,30 @@ def say(delta: str, call: str | None = None) -> None:
 def terminal(error: BaseException, watch: Watch) -> TerminalError | None:
     """What ends the task when `error` comes out of its body, or `None`: it ends the attempt only.
 
-    After a cancellation every error of the body is the interruption. For the rest this is the
-    SDK's own rule (`ServerInvocationContext.enter`): a `TerminalError`, also as an error's cause.
+    After a cancellation whatever comes out of the body is the interruption: frameworks make other
+    exceptions of it, and groups of them. For the rest this is the SDK's own rule
+    (`ServerInvocationContext.enter`): a `TerminalError`, also as an error's cause.
+
+    Raises:
+        BaseException: What ended the attempt, if it is over, whatever `error` says.
     """
-    if isinstance(error, (DisconnectedException, RetryableError)):
-        return None
     watch.check()
-    if not isinstance(error, Exception):
+    if _is_of_the_worker(error):
         return None
+    cause = terminal_cause(error)
+    if cause is None:
+        watch.ask()
     if watch.pending:
         return error if isinstance(error, Interrupted) else Interrupted()
-    return terminal_cause(error)
+    return cause
+
+
+def _is_of_the_worker(error: BaseException) -> bool:
+    """Whether the worker is told to stop, or lost its connection; then no rule of ours holds."""
+    if isinstance(error, asyncio.CancelledError):
+        cancelling = getattr(asyncio.current_task(), "cancelling", None)  # Python 3.11
+        return cancelling is None or cancelling() > 0
+    return isinstance(error, (DisconnectedException, KeyboardInterrupt, SystemExit, GeneratorExit))
 
 
 def terminal_cause(error: BaseException) -> TerminalError | None:
@@ -448,10 +523,15 @@ def terminal_cause(error: BaseException) -> TerminalError | None:
     while cause is not None and isinstance(cause, Exception):
         if isinstance(cause, TerminalError):
             return cause
-        if isinstance(cause, (DisconnectedException, RetryableError)):
+        if asks_for_a_retry(cause):
             return None
         cause = cause.__cause__
     return None
+
+
+def asks_for_a_retry(error: BaseException) -> bool:
+    """Whether an error says that another attempt is to go on."""
+    return isinstance(error, (DisconnectedException, RetryableError))
 
 
 def seal(ctx: Context, value: bytes) -> str:
@@ -468,6 +548,15 @@ async def unseal(ctx: Context, sealed: str) -> bytes:
     if codec is None:
         return sealed.encode()
     return bytes(await codec.decode(base64.b64decode(sealed)))
+
+
+async def _quiet() -> None:
+    """Let all code come to its next await: it is there when no callback is left to be called."""
+    callbacks: Any = getattr(asyncio.get_running_loop(), "_ready", True)  # uvloop has none
+    for _ in range(ROUNDS):
+        await asyncio.sleep(0)
+        if not callbacks:
+            return
 
 
 def _handles(unresolved_future: Any) -> Iterator[int]:

@@ -4,14 +4,14 @@ import asyncio
 import inspect
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, ParamSpec
+from typing import Any, Final, Literal, ParamSpec
 
 import restate
-from restate import Context, TerminalError
+from restate import Context, RunOptions, TerminalError
 
 from interruptible._cancellation import Interrupted, Watch, shield, terminal, watching
 
@@ -20,8 +20,18 @@ End = Literal["exit", "error", "interrupt"]
 
 logger = logging.getLogger("interruptible")
 
+RETRY: Final[RunOptions[Any]] = RunOptions(
+    max_attempts=10,
+    initial_retry_interval=timedelta(milliseconds=100),
+    retry_interval_factor=2.0,
+    max_retry_interval=timedelta(seconds=1.5),
+)
+"""A step that fails each time is given up after about ten seconds: the next turn waits for it."""
 
-def cleanup(ctx: Context, *, timeout: timedelta | None = None) -> "Cleanup":
+
+def cleanup(
+    ctx: Context, *, timeout: timedelta | None = None, retry: RunOptions[Any] = RETRY
+) -> "Cleanup":
     """Undo what a task did when it does not end well.
 
     Use it as `async with cleanup(ctx) as undo:`, in the `run` of an agent or in any other Restate
@@ -36,42 +46,75 @@ def cleanup(ctx: Context, *, timeout: timedelta | None = None) -> "Cleanup":
         ctx: The handler's context.
         timeout: How long all steps together may take; what is not done by then is aborted or
             left out, and reported like a failure. `None`: as long as they take.
+        retry: How often a step that raises is tried again, before it counts as failed for good; by
+            default ten times within about ten seconds. `RunOptions()` tries as often as the
+            handler itself is retried.
 
     Raises:
         TypeError: `ctx` is not the context that Restate gave to a handler.
         RuntimeError: The block is entered in an asyncio task other than the handler's own.
     """
-    return Cleanup(ctx, timeout)
+    return Cleanup(ctx, timeout, retry)
+
+
+class CleanupStep:
+    """A registered step."""
+
+    def __init__(self, end: End, name: str, action: Callable[[], Any]) -> None:
+        self.end, self.name, self.action = end, name, action
+        self.dismissed = False
+
+    def dismiss(self) -> None:
+        """Do not run it: what it would undo is to stay, from here on."""
+        self.dismissed = True
 
 
 class Cleanup:
     """The steps registered so far; see `cleanup`."""
 
-    def __init__(self, ctx: Context, timeout: timedelta | None) -> None:
+    def __init__(self, ctx: Context, timeout: timedelta | None, retry: RunOptions[Any]) -> None:
         self._ctx = ctx
         self._timeout = timeout
+        self._retry = retry
         self._timer: restate.RestateDurableFuture[None] | None = None
         self._late = False
-        self._steps: list[tuple[End, str, Callable[[], Any]]] = []
+        self._steps: list[CleanupStep] = []
         self._watching: AbstractContextManager[Watch] = watching(ctx)
 
     def on_exit(
         self, name: str, action: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
-    ) -> None:
-        """Run `action(*args, **kwargs)` as the durable step `name` however the block ends."""
-        self._steps.append(("exit", name, _step(name, action, *args, **kwargs)))
+    ) -> CleanupStep:
+        """Run `action(*args, **kwargs)` as the durable step `name` however the block ends.
+
+        Args:
+            name: The step's name.
+            action: A function, `async` or not; if it returns an awaitable, that is awaited, too.
+            args: What it is called with.
+            kwargs: The same, by name.
+
+        Returns:
+            The step; `dismiss` drops it.
+
+        Raises:
+            TypeError: `action` is nothing that can be called.
+        """
+        return self._add(CleanupStep("exit", name, _step(name, action, *args, **kwargs)))
 
     def on_error(
         self, name: str, action: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
-    ) -> None:
+    ) -> CleanupStep:
         """The same when the block fails for good, interruption included."""
-        self._steps.append(("error", name, _step(name, action, *args, **kwargs)))
+        return self._add(CleanupStep("error", name, _step(name, action, *args, **kwargs)))
 
     def on_interrupt(
         self, name: str, action: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
-    ) -> None:
+    ) -> CleanupStep:
         """The same when this invocation was cancelled."""
-        self._steps.append(("interrupt", name, _step(name, action, *args, **kwargs)))
+        return self._add(CleanupStep("interrupt", name, _step(name, action, *args, **kwargs)))
+
+    def _add(self, step: CleanupStep) -> CleanupStep:
+        self._steps.append(step)
+        return step
 
     async def __aenter__(self) -> "Cleanup":  # noqa: PYI034
         self._watch = self._watching.__enter__()
@@ -115,26 +158,26 @@ class Cleanup:
             self._watching.__exit__(None, None, None)
 
     async def _run(self, ends: set[End]) -> list[dict[str, str]]:
-        steps = [(name, action) for end, name, action in reversed(self._steps) if end in ends]
+        steps = [x for x in reversed(self._steps) if x.end in ends and not x.dismissed]
         failures: list[dict[str, str]] = []
         if self._timer is None and self._timeout is not None and steps:
             self._timer = self._ctx.sleep(self._timeout)
-        for name, action in steps:
+        for x in steps:
             if self._late:
-                failures.append({"step": name, "error": "not run: the timeout was over"})
+                failures.append({"step": x.name, "error": "not run: the timeout was over"})
                 continue
-            step = self._ctx.run_typed(name, action)
+            step = self._ctx.run_typed(x.name, x.action, self._retry)
             try:
                 if self._timer is not None:
                     done, _ = await shield(restate.wait_completed(step, self._timer))
                     self._late = step not in done
                 if self._late:
                     await self._watch.abort(step)
-                    failures.append({"step": name, "error": f"not done within {self._timeout}"})
+                    failures.append({"step": x.name, "error": f"not done within {self._timeout}"})
                 else:
                     await shield(step)
             except TerminalError as failure:
-                failures.append({"step": name, "error": failure.message})
+                failures.append({"step": x.name, "error": failure.message})
         return failures
 
 
@@ -154,22 +197,21 @@ def _ends(end: TerminalError | None) -> set[End]:
 
 
 def _step(
-    name: str, action: Callable[P, Any], *args: P.args, **kwargs: P.kwargs
+    name: str, action: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
 ) -> Callable[[], Any]:
+    if not callable(action):
+        if inspect.iscoroutine(action):
+            action.close()  # it is told of here, and not by Python as never awaited
+        raise TypeError(
+            f"The action of cleanup step {name!r} is {type(action).__name__}, which cannot be "
+            "called. Pass the function itself, and its arguments after it."
+        )
+
     # What an action returns is not kept: it need not be JSON.
-    if inspect.iscoroutinefunction(action):
-
-        async def aborts() -> None:
+    async def run() -> None:
+        if inspect.iscoroutinefunction(action):
             await action(*args, **kwargs)
+        elif inspect.isawaitable(given := await asyncio.to_thread(action, *args, **kwargs)):
+            await given
 
-        return aborts
-
-    def blocks() -> None:
-        if isinstance(action(*args, **kwargs), Awaitable):
-            msg = (
-                f"The action of cleanup step {name!r} is not `async` but returned an awaitable, "
-                "which nobody awaits. Pass the async function itself, and its arguments."
-            )
-            raise TypeError(msg)
-
-    return blocks
+    return run

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any, Final, Literal, NamedTuple, Protocol, overload
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar, overload
 
 import restate
 from restate import Context, RestateDurableFuture, TerminalError
@@ -14,8 +14,10 @@ from restate import Context, RestateDurableFuture, TerminalError
 from interruptible import _delegate
 from interruptible._alternate import alternating
 from interruptible._cancellation import (
+    Deaf,
     Interrupted,
     Watch,
+    asks_for_a_retry,
     in_step,
     say,
     shield,
@@ -46,6 +48,7 @@ from interruptible._types import (
     output,
 )
 
+T = TypeVar("T")
 _call: Final[ContextVar[str | None]] = ContextVar("interruptible_call", default=None)
 
 
@@ -85,7 +88,7 @@ class _Work:
         self.ended: list[int] = []
         self.streams = False
         self.delegated = 0
-        self.told = False
+        self.names_calls = False
         """Whether `run` says which call it works on."""
         self.begun: set[str] = set()
         """The calls of which it is known that they have begun."""
@@ -112,9 +115,16 @@ class _Work:
                 self._commands[call.id] = self.watch.commands
                 self.begun.discard(call.id)
 
+    def own(self, give: Callable[[], T]) -> T:
+        """Give Restate a command of the library's, which is for no call of a tool."""
+        before = self.watch.commands
+        given = give()
+        self.watch.commands = before
+        return given
+
     def begin(self, call: str) -> None:
-        """Note that a call has begun; after a cancellation, none does."""
-        if not self.watch.cancelled:
+        """Note that a call has begun; after the interruption, none does by itself."""
+        if not self.watch.told:
             self.begun.add(call)
 
     def has_begun(self, call: str) -> bool:
@@ -123,7 +133,7 @@ class _Work:
         Each attempt comes to the same answer: it rests on what the code did, and not on what of it
         this attempt found done already.
         """
-        if call in self.begun or (self.told and call):
+        if call in self.begun or (self.names_calls and call):
             return call in self.begun
         return self.watch.commands > self._commands.get(call, 0)
 
@@ -131,7 +141,8 @@ class _Work:
         """Take the steered messages that wait for this turn."""
         body = {"turn": self.turn, "waited": waited, "begins": begins}
         arg = json.dumps(body).encode()
-        answer = await self.ctx.generic_call(self.body.name, "take", arg, key=self.session)
+        call = functools.partial(self.ctx.generic_call, self.body.name, "take", arg)
+        answer = await self.own(lambda: call(key=self.session))
         return [(Steered(*x), message) for x, message in json.loads(answer)]
 
     def outcome(self, status: TurnStatus, cut_off: Sequence[tuple[str, str]] = ()) -> TaskOutcome:
@@ -190,6 +201,10 @@ class Task:
     def append(self, *messages: str | Mapping[str, Any]) -> None:
         """Put out messages: they stay in the conversation, also when the turn is interrupted later.
 
+        Once an await has raised `Interrupted`, what `run` puts out does not count: code that turns
+        every exception into text would put out that. What was `shield`ed does, and so does what
+        `on_interrupted` puts out.
+
         Args:
             messages: Messages, or text, which stands for a message of the assistant.
 
@@ -198,8 +213,9 @@ class Task:
             TerminalError: With these, the turn would have put out more than 8 MiB.
         """
         added = output(messages)
-        self._work.put(added)
-        self.messages += added
+        if self._work.watch.counts:
+            self._work.put(added)
+            self.messages += added
 
     async def steering(self) -> list[Message]:
         """Take the messages that a user has steered at this turn since the last time.
@@ -249,13 +265,20 @@ class Task:
             RuntimeError: It was entered inside a step.
         """
         _outside("`task.call` was entered")
-        self._work.told = True
+        self._work.names_calls = True
         self._work.begin(call)
+        before = self._work.watch.commands
         token = _call.set(call)
+        begins = True
         try:
             yield
+        except (Interrupted, Deaf):  # nothing was done, if it was told of that before
+            begins = self._work.watch.commands > before
+            raise
         finally:
             _call.reset(token)
+            if begins:
+                self._work.begun.add(call)
 
     def partial_result(self, call: str | None = None) -> Callable[[str], None]:
         """Takes what comes of a tool's call, piece by piece, while a step is running it.
@@ -297,7 +320,8 @@ class Task:
             msg = "task.cause() was called in a turn that is not cancelled. Catch `Interrupted`."
             raise RuntimeError(msg)
         body = json.dumps({"turn": self.turn}).encode()
-        asked = work.ctx.generic_send(work.body.name, "get_cause", body, key=self.session)
+        send = functools.partial(work.ctx.generic_send, work.body.name, "get_cause", body)
+        asked = work.own(lambda: send(key=self.session))
         return cause_of(await _delegate.answer(work.ctx, asked))
 
     @overload
@@ -381,7 +405,7 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
                 raise Interrupted  # noqa: TRY301
             await watch.abort()  # what `run` left in flight must not outlast its turn
             work.put(result)
-        except Exception as error:
+        except BaseException as error:
             end = terminal(error, watch)
             if end is None:
                 raise
@@ -405,7 +429,7 @@ async def _interrupted(work: _Work, task: Task | None, end: Interrupted) -> Task
     if work.streams:  # whether anything was said is known to this attempt alone
         partials = await shield(work.ctx.run_typed("partial answer", _partials, watch=work.watch))
     if task is not None:
-        await _tell(work.body, work.ctx, task, end)
+        await _tell(work, task, end)
     words = [text for call, text in partials if call is None]
     work.put_out += [{"role": "assistant", "content": text} for text in words]
     results = [(call, text) for call, text in partials if call is not None]
@@ -558,11 +582,13 @@ async def _wait(
     return late
 
 
-async def _tell(body: Body, ctx: Context, task: Task, end: Interrupted) -> None:
+async def _tell(work: _Work, task: Task, end: Interrupted) -> None:
     try:
-        await shield(body.on_interrupted(ctx, task))
+        await shield(work.body.on_interrupted(work.ctx, task))
     except Exception as error:
-        failure = terminal_cause(error)
-        if failure is None:
+        work.watch.check()
+        if asks_for_a_retry(error):
             raise
-        report(end, [{"step": "on_interrupted", "error": failure.message}])
+        failure = terminal_cause(error)
+        said = failure.message if failure is not None else repr(error)
+        report(end, [{"step": "on_interrupted", "error": said}])

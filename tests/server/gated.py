@@ -29,6 +29,8 @@ class Gated(Agent):
     def __init__(self, log: Log, name: str, **options: Any) -> None:
         super().__init__(name, **options)
         self.log = log
+        self.asks = Log()
+        """Each order that it asks for; what it was told before has been done by then."""
         self.seen: dict[int, list[Any]] = {}
         self.tasks: dict[int, str] = {}
         self._orders: dict[int, asyncio.Queue[str]] = {}
@@ -76,6 +78,7 @@ class Gated(Agent):
             await ctx.run_typed("clean", self._clean, turn=task.turn)
 
     async def _work(self, turn: int) -> str:
+        await self.asks.add(turn)
         order = await self._orders.setdefault(turn, asyncio.Queue()).get()
         if order == "end":
             await self.log.add("end", turn)

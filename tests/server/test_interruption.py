@@ -269,7 +269,7 @@ async def test_steps_that_are_sent_off_as_the_cancellation_arrives_do_not_begin(
                 undo.on_interrupt("undo", log.step, "undo", 0.2)
                 await log.add("waits")
                 inbox: Any = ctx
-                while inbox.receive.receive._queue.empty():
+                while inbox.receive._queue.empty():
                     await asyncio.sleep(0.01)  # nothing durable: the SDK does not look yet
                 await restate.gather(
                     ctx.run_typed("left", log.step, name="left", seconds=0.1),

@@ -1488,13 +1488,16 @@ def test_a_fork_gives_the_new_session_of_the_same_agent_the_same_way(
 
 
 FUTURE: Any = SimpleNamespace(handle=1)
+LATER: Any = SimpleNamespace(handle=2)
 
 
 def watch(poll: Callable[[], Any]) -> Watch:
-    """The watch of a running handler on a context whose every await does this."""
+    """The watch of a running handler on a context whose every await does this, and is over."""
+    over: set[int] = set()
 
     async def create_poll_or_cancel_coroutine(unresolved_future: Any) -> None:
         poll()
+        over.update(child.handle for child in unresolved_future.children)
 
     async def create_run_coroutine(handle: int, action: Any, serde: Any) -> None: ...
 
@@ -1503,7 +1506,7 @@ def watch(poll: Callable[[], Any]) -> Watch:
         create_run_coroutine=create_run_coroutine,
         receive=None,
         tasks=set[Any](),
-        vm=SimpleNamespace(is_completed=lambda handle: False),
+        vm=SimpleNamespace(is_completed=lambda handle: handle in over),
     )
     return Watch(cast("Any", context))
 
@@ -1548,7 +1551,7 @@ def test_many_cancellations_do_not_break_off_a_shielded_await_and_are_not_lost()
         await shielded(watched)
         assert next(left, None) is None
         with pytest.raises(Interrupted):
-            await watched._poll(FUTURE)
+            await watched._poll(LATER)
 
     asyncio.run(handle())
 
@@ -1564,7 +1567,7 @@ def test_a_lost_connection_that_a_body_swallowed_ends_the_attempt_and_nothing_el
         watched = watch(lost)
         for _ in range(3):  # each later await raises it again, and begins nothing
             with pytest.raises(DisconnectedException):
-                await watched._poll(None)
+                await watched._poll(FUTURE)
         assert len(polled) == 1
         for error in (TerminalError("made of it"), ValueError("made of it")):
             with pytest.raises(DisconnectedException):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -66,7 +67,9 @@ class ATask:
 
     def __init__(self, *answers: Any, **body: Any) -> None:
         self.ctx = Working(*answers)
-        self.watch = SimpleNamespace(cancelled=False, commands=0, unwinding=self.unwinding)
+        self.watch = SimpleNamespace(
+            cancelled=False, told=False, counts=True, commands=0, unwinding=self.unwinding
+        )
         self.ended = False
         idle = {"name": "IdleAgent", "debounce": None, "merges": False, "alternate_roles": False}
         self.body = SimpleNamespace(**{**idle, "call_note": _repair.call_note, **body})
@@ -183,7 +186,7 @@ def test_what_takes_the_pieces_is_read_outside_a_step_and_called_in_one() -> Non
     assert str(caught.value) == (
         "`task.partial` was called outside of a step. Call it in what `ctx.run_typed` runs."
     )
-    step = _cancellation._Step(1, lambda: None, (), {}, shielded=False)
+    step = _cancellation._Step(1, lambda: None, (), {})
     token = _cancellation._running.set(step)
     try:
         partial("Once")
@@ -254,14 +257,33 @@ def test_a_call_whose_pieces_are_asked_for_has_begun_and_says_nothing_of_the_oth
     assert (ends(made)["cut_off"], ends(made)["not_begun"]) == (["a", "b"], [])
 
 
-def test_no_call_begins_after_a_cancellation() -> None:
+def test_a_call_begins_after_the_interruption_only_if_something_is_done_for_it() -> None:
     made = ATask()
-    made.task.append(calling("a", "b"))
-    with made.task.call("a"):
-        made.watch.cancelled = True
-    with made.task.call("b"):
-        made.task.partial_result()
-    assert (ends(made)["cut_off"], ends(made)["not_begun"]) == (["a"], ["b"])
+    made.task.append(calling("a", "b", "c", "d"))
+    with suppress(TerminalError), made.task.call("a"):
+        made.watch.told = True
+        raise Interrupted
+    with suppress(TerminalError), made.task.call("b"):
+        raise Interrupted
+    with suppress(TerminalError), made.task.call("c"):
+        made.watch.commands += 1  # a send: it is not awaited
+        raise Interrupted
+    with suppress(TerminalError), made.task.call("d"):
+        raise TerminalError("what was shielded has failed")
+    assert (ends(made)["cut_off"], ends(made)["not_begun"]) == (["a", "c", "d"], ["b"])
+
+
+def test_what_the_library_does_itself_is_done_for_no_call() -> None:
+    made = ATask([])
+    made.task.append(calling("a"))
+
+    def counted(*args: Any, **options: Any) -> Any:
+        made.watch.commands += 1
+        return Working.generic_call(made.ctx, *args, **options)
+
+    cast("Any", made.ctx).generic_call = counted
+    asyncio.run(made.task.steering())
+    assert ends(made)["not_begun"] == ["a"]
 
 
 def test_an_id_that_is_used_again_has_not_begun_again() -> None:
@@ -314,7 +336,7 @@ def test_the_pieces_of_a_result_go_to_the_call_that_is_worked_on() -> None:
     assert str(caught.value) == (
         "`task.partial_result` has no call. Name it, or do it within `task.call`."
     )
-    step = _cancellation._Step(1, lambda: None, (), {}, shielded=False)
+    step = _cancellation._Step(1, lambda: None, (), {})
 
     async def tool(call: str) -> None:
         with made.task.call(call):
@@ -344,7 +366,7 @@ def test_what_takes_the_pieces_of_a_result_is_read_outside_a_step_and_called_in_
     assert str(caught.value) == (
         "`task.partial_result` was called outside of a step. Call it in what `ctx.run_typed` runs."
     )
-    step = _cancellation._Step(1, lambda: None, (), {}, shielded=False)
+    step = _cancellation._Step(1, lambda: None, (), {})
     token = _cancellation._running.set(step)
     try:
         for give in (one, two, one):
