@@ -256,7 +256,8 @@ class Task:
 
         In a turn that says so, calls of which it was never said are told as not begun when they
         have no result. So say it of all calls that the turn works on, or of none. Without it, calls
-        have begun as soon as any step has, after they were put out.
+        have begun as soon as any step, call or send has, after they were put out. A block that is
+        entered once the turn was interrupted, and ends in `Interrupted`, has begun nothing.
 
         Args:
             call: The call's id, in a message that this turn has put out.

@@ -1,6 +1,7 @@
 """Which calls were cut off and which were not begun, as the record tells it, replayed or not."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from interruptible import Agent, Session, Task
 from interruptible._repair import INTERRUPTED, NOT_BEGUN
 from interruptible.testing import Restate
 
-from .conftest import Deploy, Log, normal_mode
+from .conftest import Deploy, Log
 
 pytestmark = pytest.mark.anyio
 
@@ -105,7 +106,6 @@ async def test_where_it_is_said_the_call_at_work_is_cut_off_and_the_next_was_not
     assert told == (["b"], ["c"], {"a": "a", "b": INTERRUPTED, "c": NOT_BEGUN})
 
 
-@normal_mode
 async def test_side_by_side_what_has_ended_is_kept_and_each_call_that_began_is_cut_off(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -142,6 +142,21 @@ async def test_what_is_tried_after_the_cancellation_has_not_begun(
     told = await ends(restate_env, deploy, StubbornAgent(log))
     assert told == (["a"], ["b", "c"], {"a": INTERRUPTED, "b": NOT_BEGUN, "c": NOT_BEGUN})
     assert ("begin", "b") not in log.events
+
+
+async def test_what_is_sent_after_the_cancellation_has_an_effect_and_its_call_has_begun(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    class SendingAgent(Caller):
+        async def work(self, ctx: Context, task: Task) -> None:
+            for call in "abc":
+                with suppress(TerminalError), task.call(call):
+                    if call == "b":
+                        ctx.generic_send(self.name, "get_status", b"null", key="another")
+                    await self.stays(ctx)
+
+    told = await ends(restate_env, deploy, SendingAgent(log))
+    assert told == (["a", "b"], ["c"], {"a": INTERRUPTED, "b": INTERRUPTED, "c": NOT_BEGUN})
 
 
 async def test_the_agent_says_what_the_model_is_told_of_them(
