@@ -139,16 +139,18 @@ class _Turn:
         self.ends: dict[bool, list[str]] = {True: [], False: []}
         """The ids of the calls that had begun, and of those that had not."""
         self._begun, self._note = begun, note
-        self._waiting: list[tuple[_Entry, Call]] = []
-        self._ids: set[str] = set()
+        self._waiting: dict[tuple[int, str], tuple[_Entry, Call]] = {}
+        self._of_id: dict[str, list[tuple[int, str]]] = {}
+        """An id may be used again: the last one that waits is the nearest."""
 
     def assistant(self, message: Message, lost: set[int]) -> None:
         entry = _Entry(message, lost)
         if not entry.calls and said(message, (), lost) is None:
             return
         self.entries.append(entry)
-        self._waiting += [(entry, call) for call in entry.calls.values()]
-        self._ids.update(call.id for call in entry.calls.values())
+        for key, call in entry.calls.items():
+            self._waiting[id(entry), key] = (entry, call)
+            self._of_id.setdefault(call.id, []).append((id(entry), key))
 
     def tool(self, message: Message) -> None:
         call = text_in(message, "tool_call_id")
@@ -164,7 +166,7 @@ class _Turn:
         if waiting is not None:
             entry, found = waiting
             entry.results[found.key] = fit(message, NOTHING)
-        elif call not in self._ids or not call:
+        elif not call or call not in self._of_id:
             stray = {key: value for key, value in message.items() if key != "native"}
             self.entries.append(_Entry({"role": "user", "content": STRAY + as_json(stray)}))
 
@@ -175,7 +177,7 @@ class _Turn:
             text = self._text(found.name, begun=True, output=output)
             entry.results[found.key] = result(found, entry.message, text)
             entry.cut_off.add(found.key)
-        elif call not in self._ids:
+        elif call not in self._of_id:
             text = self._text(None, begun=True, output=output)
             self.tool({"role": "tool", "tool_call_id": call, "content": text})
 
@@ -192,7 +194,7 @@ class _Turn:
                 answered.append(entry)
                 entry.results[found.key] = fit(block, NOTHING)
                 entry.source = message
-            elif call not in self._ids or not call:
+            elif not call or call not in self._of_id:
                 text = {"text": STRAY + as_json(block)}
                 rest.append(text if type_of(block) == "toolResult" else {"type": "text", **text})
         if self.entries[-1:] and self.entries[-1] in answered:  # nothing was said in between
@@ -215,19 +217,19 @@ class _Turn:
             self.ends[begun] += [call.id] if call.id else []
         return entry.messages()
 
-    def _take(self, wanted: Callable[[Call], bool]) -> tuple[_Entry, Call] | None:
-        """The call that waits and is meant: in the last message that has such, the first of them.
-
-        An id may be used again: the last one that waits is the nearest.
-        """
-        found = [x for x in self._waiting if wanted(x[1])]
-        mine = next((x for x in found if x[0] is found[-1][0]), None)
-        if mine is not None:
-            self._waiting.remove(mine)
-        return mine
-
     def _by_id(self, call: str) -> tuple[_Entry, Call] | None:
-        return self._take(lambda x: x.id == call) if call else None
+        """The call that has this id, and waits."""
+        keys = self._of_id.get(call, []) if call else []
+        while keys:
+            if waiting := self._waiting.pop(keys.pop(), None):
+                return waiting
+        return None
+
+    def _take(self, wanted: Callable[[Call], bool]) -> tuple[_Entry, Call] | None:
+        """The call that is meant: in the last message that has such, the first that waits."""
+        found = [key for key, (_, call) in self._waiting.items() if wanted(call)]
+        mine = next((key for key in found if key[0] == found[-1][0]), None)
+        return self._waiting.pop(mine) if mine else None
 
     def _text(self, name: str | None, *, begun: bool, output: str | None) -> str:
         text = self._note(name or None, begun=begun, output=output)
