@@ -32,9 +32,9 @@ INTRODUCTION = """\
 
 # Reference
 
-Ten names make up the package `interruptible`. Three modules beside it are imported by their own
-names: [`interruptible.client`](#interruptibleclient) for what a session takes and answers,
-[`interruptible.formats`](#interruptibleformats) for how models want their messages, and
+Eleven names make up the package `interruptible`. What is beside it is imported by its own name:
+[`interruptible.client`](#interruptibleclient) for what a session takes and answers,
+[`interruptible.formats`](#interruptibleformats) for how providers write messages, and
 [`interruptible.testing`](#interruptibletesting) for tests. Callers in other languages want
 [the wire](#the-wire).
 """
@@ -145,6 +145,7 @@ ALTERNATE, TASK, TYPES, CLIENT, TESTING = (
     Module("client"),
     Module("testing"),
 )
+NATIVE = Module("_native")
 
 
 def reference() -> str:
@@ -157,6 +158,7 @@ def reference() -> str:
         a_function(AGENT, "agent"),
         a_function(AGENT, "handler"),
         a_class(TASK, "Task", made=False),
+        a_function(TASK, "current_task"),
         "## Cancellation and cleanup",
         a_function(CLEANUP, "cleanup"),
         *methods(CLEANUP, "Cleanup", owner="undo"),
@@ -171,7 +173,14 @@ def reference() -> str:
         *(a_dict(TYPES, name) for name in RETURNED),
         an_alias(TYPES, "Policy"),
         "## `interruptible.formats`",
+        "How providers write messages: [how to use it](how-to/keep-what-a-provider-gave.md).",
         a_function(ALTERNATE, "alternating"),
+        *(a_function(NATIVE, name) for name in ("with_native", "native")),
+        *(
+            a_function(Module(f"formats/{module}"), name, owner=module)
+            for module in ("responses", "gemini")
+            for name in ("to_messages", "from_messages")
+        ),
         "## `interruptible.testing`",
         document(ast.get_docstring(TESTING.tree) or ""),
         *(a_function(TESTING, name) for name in ("fixture", "harness", "restate_server", "serve")),
@@ -240,11 +249,12 @@ def methods(module: Module, name: str, *, owner: str | None = None) -> list[str]
     ]
 
 
-def a_function(module: Module, name: str) -> str:
+def a_function(module: Module, name: str, *, owner: str | None = None) -> str:
     """Render a function of a module."""
     node = module.nodes[name]
     assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-    return joined(f"### `{name}`", call(module, name, node), document(module.docs[name]))
+    title = name if owner is None else f"{owner}.{name}"
+    return joined(f"### `{title}`", call(module, name, node), document(module.docs[name]))
 
 
 def an_alias(module: Module, name: str) -> str:

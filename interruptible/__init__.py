@@ -3,7 +3,7 @@
 from interruptible._agent import Agent, agent, handler
 from interruptible._cancellation import Interrupted, shield
 from interruptible._cleanup import cleanup
-from interruptible._task import Task
+from interruptible._task import Task, current_task
 from interruptible._types import Message, Turn
 from interruptible.client import Session
 
@@ -16,6 +16,7 @@ __all__ = [
     "Turn",
     "agent",
     "cleanup",
+    "current_task",
     "handler",
     "shield",
 ]

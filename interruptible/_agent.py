@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict, Type
 from restate import Context, InvocationRetryPolicy, Service, VirtualObject
 from restate.serde import BytesSerde, Serde
 
-from interruptible import _added, _checks, _controls, _history, _object, _schemas
+from interruptible import _added, _checks, _controls, _delegate, _history, _object, _schemas
 from interruptible._repair import call_note
 from interruptible._task import Task, work
 from interruptible._types import MAX_CONTENT, POLICIES, Burst, Message, Policy, Turn, parse
@@ -275,6 +275,15 @@ class Agent:
         async def run_task(ctx: Context, job: Any) -> Any:
             """Work on one turn of a session."""
             return await work(self, ctx, job)
+
+        @self._service.handler(
+            input_serde=_JSON,
+            output_serde=_JSON,
+            invocation_retry_policy=_delegate.RETRY_POLICY,
+        )
+        async def relay(ctx: Context, job: Any) -> Any:
+            """Send a message to another agent."""
+            return await _delegate.relay(ctx, job)
 
         @self._service.handler(idempotency_retention=timedelta(0))
         async def mark(ctx: Context) -> None:

@@ -141,7 +141,8 @@ class Watch:
     @property
     def done(self) -> bool:
         """Whether nothing is left that the context has to be watched for."""
-        return self.depth == 0 and not self._aborted and (self.raised or not self.cancelled)
+        left = self._parked or self._aborted or (self.cancelled and not self.raised)
+        return self.depth == 0 and not left
 
     @property
     def counts(self) -> bool:
@@ -192,14 +193,16 @@ class Watch:
         """Learn of a cancellation that no await was there to be told of.
 
         Code that fails before it awaits anything new fails so in each attempt, and none of them
-        would ever be told. Only a server that listens can be asked, or asking would suspend; and
-        not in a replay, where an answer that is missing would be an error.
+        would ever be told. In a replay the state machine takes it for a mismatch if there is none:
+        code that fails where it did not fail before is one. A server that does not listen any more
+        is not asked, for that would suspend the attempt.
         """
-        listens = not self._ctx.receive._http_input_closed.is_set()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-        if self.cancelled or self.gone or not listens or self._ctx.vm.is_replaying():
+        vm, receive = self._ctx.vm, cast("Any", self._ctx.receive)
+        if self.cancelled or self.gone is not None:
             return
-        answer = self._ctx.vm.do_progress(SingleUnresolvedFuture(cast("int", CANCEL_HANDLE)))
-        self.cancelled = isinstance(answer, DoProgressCancelSignalReceived)
+        if vm.is_replaying() or not receive._http_input_closed.is_set():  # noqa: SLF001
+            answer = vm.do_progress(SingleUnresolvedFuture(cast("int", CANCEL_HANDLE)))
+            self.cancelled = isinstance(answer, DoProgressCancelSignalReceived)
 
     async def abort(self, future: Any = None) -> None:
         """Cut off the steps in flight that are not shielded, and return when they have unwound.
@@ -235,16 +238,20 @@ class Watch:
             await asyncio.wait([*steps, *ends])
 
     def install(self) -> None:
+        setattr(self._ctx, _WATCH, self)
         self._ctx.create_poll_or_cancel_coroutine = self._poll  # type: ignore[method-assign]
         self._ctx.create_run_coroutine = self._run  # type: ignore[method-assign]
         for name in _COMMANDS:
             setattr(self._ctx.vm, name, self._counted(name))
 
-    def remove(self) -> None:
-        del self._ctx.create_poll_or_cancel_coroutine
-        del self._ctx.create_run_coroutine
-        for name in _COMMANDS:
-            delattr(self._ctx.vm, name)
+    def leave(self) -> None:
+        """Make the context what it was, if nothing is left to be watched."""
+        if self.done and vars(self._ctx).get(_WATCH) is self:
+            delattr(self._ctx, _WATCH)
+            del self._ctx.create_poll_or_cancel_coroutine
+            del self._ctx.create_run_coroutine
+            for name in _COMMANDS:
+                delattr(self._ctx.vm, name)
 
     def _counted(self, name: str) -> Callable[..., Any]:
         command = getattr(self._ctx.vm, name)
@@ -319,6 +326,7 @@ class Watch:
             self._pumping = None
             if self.gone is not None:
                 self._wake(lambda _: True)
+            self.leave()
 
     def _wake(self, which: Callable[["_Parked"], bool]) -> None:
         for parked in [parked for parked in self._parked if which(parked)]:
@@ -417,16 +425,13 @@ def watching(ctx: Context) -> Generator[Watch, None, None]:
     watch: Watch | None = vars(ctx).get(_WATCH)
     if watch is None:
         watch = Watch(ctx)
-        setattr(ctx, _WATCH, watch)
         watch.install()
     watch.depth += 1
     try:
         yield watch
     finally:
         watch.depth -= 1
-        if watch.done:
-            watch.remove()
-            delattr(ctx, _WATCH)
+        watch.leave()
 
 
 async def shield(future: Awaitable[T]) -> T:

@@ -7,6 +7,7 @@ from restate import ObjectContext, ObjectSharedContext, TerminalError
 
 from interruptible import _effects, _history, _session
 from interruptible._effects import Settings, carry_out, checked, require
+from interruptible._native import neutral
 from interruptible._session import Record
 from interruptible._types import (
     Cancelled,
@@ -116,7 +117,7 @@ async def get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> Turns:
     turns, more = await _effects.some(ctx, record, range(start, stop), _history.MAX_ANSWER)
     if more:
         start = turns[0]["turn"]
-    return {"turns": turns, "before": start if start > 1 else None}
+    return {"turns": [neutral(x) for x in turns], "before": start if start > 1 else None}
 
 
 def _only_if_last(record: Record, if_last: int | None) -> Record:

@@ -2,15 +2,25 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from datetime import timedelta
+from typing import Any, Final, cast
 
 import restate
-from restate import Context, RestateDurableFuture, SendHandle
+from restate import Context, InvocationRetryPolicy, RestateDurableFuture, SendHandle, TerminalError
 
 from interruptible._cancellation import Interrupted, Watch, shield
 from interruptible._history import JSON
 from interruptible._outcome import ending, plain, settle
 from interruptible._types import Outcome, Policy, Receipt
+
+RETRY_POLICY: Final = InvocationRetryPolicy(
+    initial_interval=timedelta(milliseconds=100),
+    exponentiation_factor=2.0,
+    max_interval=timedelta(seconds=1.5),
+    max_attempts=20,
+    on_max_attempts="kill",
+)
+"""Of `relay`: about half a minute, in which the other agent may be registered."""
 
 
 async def answer(ctx: Context, sent: SendHandle) -> Any:
@@ -25,6 +35,7 @@ async def answer(ctx: Context, sent: SendHandle) -> Any:
 
 async def send(
     ctx: Context,
+    service: str,
     agent: str,
     session: str,
     content: str | Sequence[Mapping[str, Any]],
@@ -33,20 +44,47 @@ async def send(
 ) -> Receipt:
     """Send a message, and learn what became of it although this invocation is cancelled.
 
+    Restate refuses a command to an agent that it does not know, and the attempt with it: a task
+    that sent it itself could be neither told nor cancelled.
+
     Args:
         ctx: The context of the handler that sends.
+        service: The service that relays it.
         agent: The other agent's name.
         session: Its session.
         content: What to say.
         policy: What that does to a turn that is live there.
         key: The message's idempotency key.
+
+    Raises:
+        TerminalError: The other agent refuses it; 404 when there is no such agent.
     """
-    body: dict[str, Any] = {"content": content}
+    message: dict[str, Any] = {"content": content}
     if policy is not None:
-        body["policy"] = policy
-    arg = json.dumps(body).encode()
-    sent = ctx.generic_send(agent, "message", arg, key=session, idempotency_key=key)
-    return cast("Receipt", await answer(ctx, sent))
+        message["policy"] = policy
+    job = {"agent": agent, "session": session, "message": message, "key": key}
+    # With a key, as the answer is to be kept until it is asked for.
+    sent = ctx.generic_send(service, "relay", json.dumps(job).encode(), idempotency_key=key)
+    try:
+        return cast("Receipt", await answer(ctx, sent))
+    except TerminalError as error:
+        if not (error.status_code == 500 and "was not found" in error.message):  # noqa: PLR2004
+            raise
+        raise TerminalError(
+            f"There is no agent {agent} that takes messages. Register the services of the agent, "
+            "or correct its name.",
+            404,
+        ) from None
+
+
+async def relay(ctx: Context, job: Any) -> Receipt:
+    """For a task: send a message to another agent, and answer what that answers."""
+    arg = json.dumps(job["message"]).encode()
+    key, session = job["key"], job["session"]
+    answered = await ctx.generic_call(
+        job["agent"], "message", arg, key=session, idempotency_key=key
+    )
+    return cast("Receipt", json.loads(answered))
 
 
 async def follow(ctx: Context, watch: Watch, agent: str, session: str, receipt: Receipt) -> Outcome:

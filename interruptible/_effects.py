@@ -22,6 +22,7 @@ from restate import (
 from interruptible import _history, _session
 from interruptible._cancellation import shield
 from interruptible._history import JSON
+from interruptible._native import neutral
 from interruptible._outcome import Ending, ending
 from interruptible._session import Live, Record, Step
 from interruptible._task import Body, cancelled_signal
@@ -37,8 +38,6 @@ GRACE: Final = timedelta(seconds=1)
 class Settings(Body, Protocol):
     """What the handlers need of their agent."""
 
-    task_name: str
-    policy: Policy
     allowed_policies: Sequence[Policy]
     keep_queued: bool
     max_content: int
@@ -241,7 +240,7 @@ async def recorded(ctx: ObjectSharedContext, record: Record | None, turn: int) -
         outcome["cut_off"] = turns[0]["cut_off"]
     if "not_begun" in turns[0]:
         outcome["not_begun"] = turns[0]["not_begun"]
-    return outcome
+    return neutral(outcome)
 
 
 def send(ctx: AnyContext, agent: str, handler: str, body: Any) -> None:

@@ -7,6 +7,7 @@ from restate import ObjectContext, ObjectSharedContext, TerminalError
 from interruptible import _effects, _history, _session
 from interruptible._effects import Settings, carry_out, checked, require
 from interruptible._history import JSON
+from interruptible._native import neutral
 from interruptible._session import Live, Record
 from interruptible._types import (
     Cancelled,
@@ -121,7 +122,7 @@ async def get_history(agent: Settings, ctx: ObjectSharedContext, body: Any) -> l
     instead = "Read the conversation with get_turns, which gives it in parts."
     most = _history.MAX_ANSWER
     turns = await _effects.every(ctx, record, record.next - 1, most, instead)
-    return _history.conversation(turns, agent.interruption_note)
+    return _history.conversation(map(neutral, turns), agent.interruption_note)
 
 
 async def get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Status:

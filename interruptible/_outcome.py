@@ -12,6 +12,7 @@ import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
 from interruptible._cancellation import seal, unseal
+from interruptible._native import neutral
 from interruptible._types import Outcome, Settlement, TaskOutcome
 
 OUTCOME: Final = "outcome"
@@ -74,6 +75,7 @@ def settle(
 
 
 def plain(outcome: TaskOutcome) -> Outcome:
-    """The outcome without what only the object needs to know."""
+    """The outcome without what only the object and its tasks need to know."""
     names = Outcome.__annotations__
-    return cast("Outcome", {name: value for name, value in outcome.items() if name in names})
+    known = {name: value for name, value in neutral(outcome).items() if name in names}
+    return cast("Outcome", known)

@@ -28,6 +28,7 @@ from interruptible._cancellation import (
 from interruptible._cleanup import report
 from interruptible._dialects import calls_of
 from interruptible._history import JSON, Said, Stored, finish, read, said, with_joined
+from interruptible._native import closed, opened, with_opened
 from interruptible._outcome import attach_to, ending, not_ours, settle
 from interruptible._repair import repaired
 from interruptible._session import Steered
@@ -63,6 +64,8 @@ class Body(Protocol):
     """What a task needs of its agent."""
 
     name: str
+    task_name: str
+    policy: Policy
     cleanup_timeout: timedelta
     debounce: timedelta | None
     alternate_roles: bool
@@ -212,10 +215,10 @@ class Task:
             TypeError: One of them is neither.
             TerminalError: With these, the turn would have put out more than 8 MiB.
         """
-        added = output(messages)
+        added = output(closed(messages))
         if self._work.watch.counts:
             self._work.put(added)
-            self.messages += added
+            self.messages += map(opened, added)
 
     async def steering(self) -> list[Message]:
         """Take the messages that a user has steered at this turn since the last time.
@@ -371,14 +374,24 @@ class Task:
             receipt.
 
         Raises:
-            TerminalError: When the other agent refuses the message.
+            TerminalError: When the other agent refuses the message. 404: there is no such agent, or
+                it did not answer for half a minute. 400: the message would wait for this turn, and
+                this turn for the message; that cannot be seen where another agent is in between.
             Interrupted: This turn was cancelled.
         """
         work = self._work
         name = agent if isinstance(agent, str) else agent.name
+        mine = (name, session) == (work.body.name, self.session)
+        if mine and not background and (policy or work.body.policy) in ("queue", "steer"):
+            raise TerminalError(
+                f"delegate: turn {self.turn} would wait for a message that waits for turn "
+                f"{self.turn}. Send it to another session, or in the background.",
+                400,
+            )
         work.delegated += 1
         key = f"{self.id}/{work.delegated}"
-        receipt = await _delegate.send(work.ctx, name, session, content, policy, key)
+        service = work.body.task_name
+        receipt = await _delegate.send(work.ctx, service, name, session, content, policy, key)
         if background:
             return receipt
         return await _delegate.follow(work.ctx, work.watch, name, session, receipt)
@@ -393,6 +406,29 @@ def _outside(what: str) -> None:
         raise RuntimeError(msg)
 
 
+_current: ContextVar[tuple[Task, Watch] | None] = ContextVar("interruptible_task", default=None)
+
+
+def current_task() -> Task:
+    """The task that this code works for: in tools, hooks and steps, however deep within `run`.
+
+    What is started there finds it too, asyncio tasks and threads; so do cleanup steps and
+    `on_interrupted`.
+
+    Raises:
+        RuntimeError: There is none, or its turn has ended and this was left running.
+    """
+    current = _current.get()
+    if current is None:
+        msg = "current_task() was called where no turn is worked on. Call it in what `run` calls."
+        raise RuntimeError(msg)
+    task, watch = current
+    if watch.depth == 0:
+        msg = f"{task!r} is over, and this was left running. Await it before `run` returns."
+        raise RuntimeError(msg)
+    return task
+
+
 async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
     """Work on one turn: its outcome is the outcome of this invocation."""
     with watching(ctx) as watch:
@@ -400,7 +436,7 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
         task: Task | None = None
         try:
             task = await _begin(work, job)
-            result = output(await body.run(ctx, task))
+            result = output(closed(await body.run(ctx, task)))
             watch.check()
             if watch.pending:
                 raise Interrupted  # noqa: TRY301
@@ -480,14 +516,16 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
         if queued and loaded.waiting:
             joined += await work.take(waited=True, begins=True)
         mine = {(x.number, x.at) for x, _ in joined}  # a number may be used again, later
-        turns = await _complete(work, loaded, mine, tasks, late)
+        turns = [with_opened(x) for x in await _complete(work, loaded, mine, tasks, late)]
     messages = with_joined(turn, job["input"], joined)
     forked = job.get("forked_from")
     origin = None if forked is None else Origin(*forked)
     begins = [*body.conversation(turns), *messages]
     if body.alternate_roles:
         begins = alternating(begins)
-    return Task(work, begins, messages, turns, origin)
+    task = Task(work, begins, messages, turns, origin)
+    _current.set((task, work.watch))
+    return task
 
 
 async def _quiet(work: _Work) -> list[Said]:

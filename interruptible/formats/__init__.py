@@ -1,5 +1,6 @@
-"""How providers write messages."""
+"""How providers and frameworks write messages."""
 
 from interruptible._alternate import alternating
+from interruptible._native import native, with_native
 
-__all__ = ["alternating"]
+__all__ = ["alternating", "native", "with_native"]

@@ -19,7 +19,7 @@ import pytest
 from restate import TerminalError
 
 import interruptible
-from interruptible import Agent, Session, _schemas, _types, client, testing
+from interruptible import Agent, Session, _schemas, _types, client, formats, testing
 
 from .pages import LANGUAGES, PATHS, PATIENCE, ROOT, Page, Reader
 
@@ -43,6 +43,8 @@ NOT_RUN = {
     ("docs/how-to/adopt-cleanup.md", "rendering moon"),
     ("docs/how-to/call-an-agent.md", "looking up tea"),
     ("docs/how-to/clean-up.md", "lock taken by inv_…"),
+    ("docs/how-to/do-what-cannot-be-undone.md", "reserved for inv_…"),
+    ("docs/how-to/keep-what-a-provider-gave.md", "sent: user"),
     ("docs/how-to/learn-why.md", "listening"),
     ("docs/how-to/learn-why.md", "reviewing one.py"),
     ("docs/how-to/run-on-lambda.md", "part 1 begins"),
@@ -189,6 +191,15 @@ async def test_how_to_keep_what_was_done(reading: Reading) -> None:
         await page.shell("thinking of a house")
         history = await Session(page.server.client, "PlannerAgent", "ada").history()
         assert [message["role"] for message in history] == ["user", "assistant", "user"]
+
+
+async def test_how_to_keep_what_a_provider_gave(reading: Reading) -> None:
+    async with reading("docs/how-to/keep-what-a-provider-gave.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell("looking up Oslo")
+        assert page.said == shown(page, "sent: user")
+        await page.run_lines()
 
 
 async def test_how_to_clean_up(reading: Reading) -> None:
@@ -514,6 +525,15 @@ async def test_how_to_fit_the_conversation_to_the_model(reading: Reading) -> Non
         await page.shell("thinking")
 
 
+async def test_how_to_do_what_cannot_be_undone(reading: Reading) -> None:
+    async with reading("docs/how-to/do-what-cannot-be-undone.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell("charging for inv_")
+        said = [re.sub(r"inv_\w+", "inv_…", line) for line in page.said]
+        assert said == shown(page, "reserved for inv_…")
+
+
 async def test_how_to_learn_why(reading: Reading) -> None:
     async with reading("docs/how-to/learn-why.md") as page:
         page.write("agent.py")
@@ -748,7 +768,7 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 def test_every_public_name_is_in_the_reference() -> None:
     headings = set(re.findall(r"^#+ `(\w+)`", Page("docs/reference.md").prose, re.MULTILINE))
-    for module in (interruptible, client, testing):
+    for module in (interruptible, client, formats, testing):
         missing = set(module.__all__) - headings
         assert not missing, module.__name__
 

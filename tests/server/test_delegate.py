@@ -4,10 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from restate import Context, TerminalError
+from restate import Context, InvocationRetryPolicy, TerminalError
 from restate.extensions import current_context
 
-from interruptible import Agent, Interrupted, Session, Task, _effects, cleanup, handler
+from interruptible import Agent, Interrupted, Session, Task, _delegate, _effects, cleanup, handler
 from interruptible.testing import Restate
 
 from .conftest import REPLAY, Deploy, Log, eventually, is_idle, normal_mode
@@ -442,3 +442,79 @@ async def test_a_turn_that_asks_two_at_once_cleans_up_after_both(
     ]
     for child in asked:
         assert await statuses(child) == [(1, "interrupted", TAKEN_ALONG)]
+
+
+async def test_asking_an_agent_that_there_is_not_is_refused_and_does_not_hold_the_turn(
+    restate_env: Restate, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice = InvocationRetryPolicy(max_attempts=2, on_max_attempts="kill")
+    monkeypatch.setattr(_delegate, "RETRY_POLICY", twice)
+
+    class LonelyAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            try:
+                await task.delegate("NobodyAgent", "one", "hello")
+            except TerminalError as error:
+                return f"{error.status_code} {error.message}"
+            return "answered"
+
+    agent = LonelyAgent()
+    await deploy(agent)
+    outcome = await Session(restate_env.client, agent, "one").ask("go")
+    assert outcome["messages"] == [
+        assistant(
+            "404 There is no agent NobodyAgent that takes messages. Register the services of the "
+            "agent, or correct its name."
+        )
+    ]
+
+
+async def test_a_turn_that_waits_for_an_agent_that_there_is_not_can_be_interrupted(
+    restate_env: Restate, deploy: Deploy, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = InvocationRetryPolicy(max_attempts=8, on_max_attempts="kill")
+    monkeypatch.setattr(_delegate, "RETRY_POLICY", quick)
+
+    class WaitingAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            if task.turn == 1:
+                await log.add("asks")
+                await task.delegate("NobodyElseAgent", "one", "hello")
+            return "done"
+
+    agent = WaitingAgent()
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    await session.send("first")
+    await log.until("asks")
+    assert (await session.ask("second"))["status"] == "completed"
+    assert (await session.attach(1))["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("policy", ["queue", "steer"])
+async def test_a_turn_is_refused_to_wait_for_what_waits_for_it(
+    restate_env: Restate, deploy: Deploy, policy: Any
+) -> None:
+    class SelfishAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            said = []
+            if task.turn == 1:
+                await task.delegate(self, task.session, "later", policy=policy, background=True)
+                for chosen in (policy, None):
+                    try:
+                        await task.delegate(self, task.session, "now", policy=chosen)
+                    except TerminalError as error:
+                        said.append(f"{error.status_code} {error.message}")
+            return "\n".join(said) or "done"
+
+    agent = SelfishAgent(f"Selfish{policy.title()}Agent", policy=policy)
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    refused = (
+        "400 delegate: turn 1 would wait for a message that waits for turn 1. "
+        "Send it to another session, or in the background."
+    )
+    outcome = await session.ask("go")
+    assert outcome["messages"] == [assistant(f"{refused}\n{refused}")]
+    await eventually(lambda: is_idle(session))
+    assert [m["content"] for m in await session.history()][-2:] == ["later", "done"]

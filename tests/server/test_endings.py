@@ -296,3 +296,34 @@ async def test_what_had_ended_before_and_what_was_shielded_counts(
     assert outcome["status"] == "interrupted"
     assert texts(outcome["messages"])[:2] == ["looked up", "receipt 7"]
     assert "An error occurred." not in texts(outcome["messages"])
+
+
+@normal_mode
+async def test_a_cleanup_that_follows_on_an_exception_can_be_replayed(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    """The cancellation is known to the attempt that asked for it, and to those after it."""
+    left = iter(range(2))
+
+    async def fails_twice() -> None:
+        await log.add("cleaning")
+        if next(left, None) is not None:
+            raise OSError("fails, so that all before is replayed")
+
+    class BrokenAgain(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            async with cleanup(ctx) as undo:
+                undo.on_interrupt("last", log.step, "last")
+                undo.on_interrupt("fails twice", fails_twice)
+                await tool(ctx, log, "answer", 0.0)
+                await log.add("raises")
+                raise ValueError("half said arguments")
+
+    agent = BrokenAgain()
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    await session.send("first")
+    await log.until("raises", times=2)
+    await session.cancel()
+    assert (await session.attach(1))["status"] == "interrupted"
+    assert log.of("cleaning", "end") == [("end", "answer"), *[("cleaning",)] * 3, ("end", "last")]

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import re
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import restate
 from restate import Context, TerminalError
 from restate.server_context import ServerInvocationContext
+from restate.vm import FirstCompletedUnresolvedFuture, SingleUnresolvedFuture
 
 from interruptible import Agent, Interrupted, Session, Task, _cancellation, cleanup, shield
 from interruptible.testing import Restate, restate_server, serve
@@ -32,6 +34,47 @@ def test_the_sdk_has_the_methods_that_cancellation_replaces() -> None:
     assert source.count("TerminalError(") == 1
     assert source.count("await self.receive()") == 1
     assert {"sys_run", "sys_call", "sys_send"} <= set(_cancellation._COMMANDS)
+
+
+async def test_what_has_come_is_handed_out_one_thing_at_a_time_in_its_order(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    """The fact that replays of what runs side by side rest on."""
+    service = restate.Service("InOrder")
+    attempts = iter(range(2))
+
+    @service.handler()
+    async def tell(ctx: Context, invocation: str) -> None:
+        for name in ("three", "two", "one"):
+            ctx.resolve_signal(invocation, name, True)
+            await ctx.sleep(timedelta(milliseconds=20))
+
+    @service.handler()
+    async def work(ctx: Context) -> list[bool]:
+        inside: Any = ctx
+        ctx.service_send(tell, ctx.request().id)
+        if next(attempts) == 0:
+            await ctx.signal("one")
+            raise RuntimeError("fails, so that all of them are there from the beginning")
+        handles = [inside.vm.sys_signal(name) for name in ("one", "two", "three")]
+        union = FirstCompletedUnresolvedFuture([])
+        union.children[:] = [SingleUnresolvedFuture(handle) for handle in handles[:2]]
+        await inside.create_poll_or_cancel_coroutine(union)
+        assert isinstance(inside.receive._http_input_closed, asyncio.Event)
+        return [inside.vm.is_completed(handle) for handle in handles]
+
+    await deploy(service)
+    assert await restate_env.client.service_call(work, None) == [False, True, True]
+
+
+def test_it_can_be_seen_whether_an_event_loop_has_something_to_call() -> None:
+    async def look() -> tuple[int, int]:
+        callbacks = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+        before = len(callbacks)
+        asyncio.get_running_loop().call_soon(lambda: None)
+        return before, len(callbacks)
+
+    assert asyncio.run(look()) == (0, 1)
 
 
 async def test_a_cancellation_is_raised_once_outside_of_the_library(

@@ -14,15 +14,27 @@ import pytest
 import restate
 
 import interruptible
-from interruptible import _agent, _cancellation, _cleanup, _session, _task, _types, client, testing
+from interruptible import (
+    _agent,
+    _cancellation,
+    _cleanup,
+    _session,
+    _task,
+    _types,
+    client,
+    formats,
+    testing,
+)
+from interruptible.formats import gemini, responses
 
 PACKAGE = Path(interruptible.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 LAYERS: list[set[str]] = [
     {"_session", "_types", "_cancellation", "testing"},
-    {"_added", "_checks", "_schemas", "_history", "_dialects", "_cleanup", "_outcome"},
-    {"_delegate", "_repair", "_alternate"},
+    {"_added", "_checks", "_schemas", "_history", "_dialects", "_cleanup", "_native"},
+    {"_outcome", "_repair", "_alternate"},
+    {"_delegate"},
     {"_task"},
     {"_effects"},
     {"_object", "_controls"},
@@ -42,6 +54,7 @@ OF_RESTATE = {
     "_dialects": set[str](),
     "_repair": set[str](),
     "_alternate": set[str](),
+    "_native": set[str](),
     "_added": {"restate", "restate.handler", "restate.serde"},
     "_checks": {"restate"},
     "_history": {"restate", "restate.serde"},
@@ -98,6 +111,15 @@ def test_the_core_imports_neither_client_nor_testing(leaf: str) -> None:
     assert {module for module in MODULES if leaf in own_imports(module)} == LEAVES[leaf]
 
 
+def test_formats_know_messages_alone_and_the_core_knows_no_format() -> None:
+    known = {"_alternate", "_native", "_types"}
+    for path in (PACKAGE / "formats").glob("*.py"):
+        assert own_imports(f"formats/{path.stem}") <= known
+        assert not [x for x in imports(f"formats/{path.stem}") if x.startswith("restate")]
+    for module in MODULES:
+        assert not [x for x in imports(module) if x.startswith("interruptible.formats")]
+
+
 @pytest.mark.parametrize("module", ["_session", "_types", "testing"])
 def test_what_knows_nobody_imports_nothing_of_the_package(module: str) -> None:
     assert own_imports(module) == set()
@@ -148,6 +170,9 @@ def documented(owner: Any, path: str) -> Iterator[tuple[str, str | None]]:
 PUBLIC: list[tuple[ModuleType, list[str]]] = [
     (interruptible, interruptible.__all__),
     (client, client.__all__),
+    (formats, formats.__all__),
+    (gemini, ["from_messages", "to_messages"]),
+    (responses, ["from_messages", "to_messages"]),
     (testing, testing.__all__),
     (_cleanup, ["Cleanup"]),
 ]
@@ -186,6 +211,12 @@ def test_every_module_says_what_it_is_for(module: str) -> None:
         _cleanup.cleanup,
         _task.Task.append,
         _task.Task.delegate,
+        formats.native,
+        formats.with_native,
+        gemini.from_messages,
+        gemini.to_messages,
+        responses.from_messages,
+        responses.to_messages,
         client.Session,
         client.Session.send,
         client.Session.cancel,

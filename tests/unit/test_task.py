@@ -71,7 +71,14 @@ class ATask:
             cancelled=False, told=False, counts=True, commands=0, unwinding=self.unwinding
         )
         self.ended = False
-        idle = {"name": "IdleAgent", "debounce": None, "merges": False, "alternate_roles": False}
+        idle = {
+            "name": "IdleAgent",
+            "task_name": "IdleTask",
+            "policy": "interrupt",
+            "debounce": None,
+            "merges": False,
+            "alternate_roles": False,
+        }
         self.body = SimpleNamespace(**{**idle, "call_note": _repair.call_note, **body})
         job: Any = {"session": "key", "turn": 3, "input": [], "after": []}
         body_, ctx, watch = cast("Any", (self.body, self.ctx, self.watch))
@@ -432,6 +439,15 @@ def test_a_turn_that_was_interrupted_before_it_began_is_not_told() -> None:
     assert made.ctx.done == []
 
 
+def test_what_a_turn_puts_out_once_it_was_told_of_its_interruption_does_not_count() -> None:
+    made = ATask()
+    made.task.append("one")
+    made.watch.counts = False
+    made.task.append("An error occurred. Please try again.")
+    assert made.task.messages == [said("before"), said("now"), put_out("one")]
+    assert made.work.outcome("interrupted")["messages"] == [put_out("one")]
+
+
 # -- Why it was cancelled. -------------------------------------------------------------------------
 
 
@@ -462,9 +478,10 @@ SEARCHER: Any = SimpleNamespace(name="SearchAgent")
 
 
 def sent(body: Any, number: int) -> list[Any]:
-    """A message to the other agent, and the wait for its receipt."""
-    options = {"key": "theirs", "idempotency_key": f"inv-3/{number}"}
-    return [("SearchAgent", "message", body, options), "attach inv-sent"]
+    """A message to the other agent, relayed, and the wait for its receipt."""
+    to = {"agent": "SearchAgent", "session": "theirs"}
+    job = {**to, "message": body, "key": f"inv-3/{number}"}
+    return [("IdleTask", "relay", job, {"idempotency_key": job["key"]}), "attach inv-sent"]
 
 
 def test_each_message_to_another_agent_has_a_key_of_its_own_and_in_the_background_a_receipt() -> (

@@ -8,8 +8,20 @@ from typing import Literal
 import restate
 from typing_extensions import assert_type
 
-from interruptible import Agent, Message, Session, Task, Turn, agent, cleanup, handler, shield
+from interruptible import (
+    Agent,
+    Message,
+    Session,
+    Task,
+    Turn,
+    agent,
+    cleanup,
+    current_task,
+    handler,
+    shield,
+)
 from interruptible.client import Outcome, Receipt
+from interruptible.formats import gemini, native, responses, with_native
 
 
 class NumberAgent(Agent):
@@ -238,3 +250,12 @@ async def from_outside(client: restate.RestateClient) -> None:
     assert done
     Session("http://localhost:8080", "FullAgent", "key")  # error
     Session(client, FullAgent, "key")  # error
+
+
+def in_a_tool(task: Task) -> None:
+    current_task("tool")  # error
+    with_native("Done.", "mine", 1)  # error
+    with_native({"role": "assistant"}, "mine")  # error
+    native(task.messages, "mine")  # error
+    responses.from_messages("Done.")  # error
+    gemini.to_messages(1)  # error

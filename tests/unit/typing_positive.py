@@ -17,6 +17,7 @@ from interruptible import (
     Turn,
     agent,
     cleanup,
+    current_task,
     handler,
     shield,
 )
@@ -31,7 +32,7 @@ from interruptible.client import (
     Status,
     Turns,
 )
-from interruptible.formats import alternating
+from interruptible.formats import alternating, gemini, native, responses, with_native
 
 
 class TextAgent(Agent):
@@ -337,3 +338,16 @@ async def from_a_task(ctx: restate.Context) -> str:
     except restate.TerminalError as error:
         return error.message
     return "Done."
+
+
+def in_a_tool(given: Sequence[object], response: tuple[object, ...]) -> None:
+    task = current_task()
+    assert_type(task, Task)
+    assert_type(responses.to_messages(response), list[Message])
+    assert_type(responses.from_messages(task.messages), list[dict[str, Any]])
+    assert_type(gemini.to_messages(given), list[Message])
+    assert_type(gemini.from_messages(tuple(task.input)), list[dict[str, Any]])
+    message = with_native({"role": "assistant", "content": "Done."}, "mine", [1])
+    assert_type(message, Message)
+    assert_type(native(message, format="mine"), Any)
+    task.append(message, *responses.to_messages(given))

@@ -1,0 +1,104 @@
+"""The native form of a message: what a framework or a provider gave, beside the neutral message.
+
+In memory it is an attribute of the message, so that whoever asks for no native form has a plain
+`dict`. Stored, it is a key of the message, `native`. Knows only what a message is.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar, cast
+
+from interruptible._types import Message
+
+R = TypeVar("R", bound=Mapping[str, Any])
+
+KEY: Final = "native"
+"""Where a stored message has its native form: `{"format": …, "value": …}`."""
+
+
+class _Native(dict[str, Any]):
+    """A message with a native form. Its copies, and what is made of it, have none."""
+
+    __slots__ = ("form", "print")
+
+    def __init__(self, message: Mapping[str, Any], form: tuple[str, Any]) -> None:
+        super().__init__(message)
+        self.form = form
+        self.print = _print(self)
+
+
+def with_native(message: Mapping[str, Any], format: str, value: Any) -> Message:  # noqa: A002
+    """Give a message its native form, to be put out with `task.append` or by `run`.
+
+    It is as large as both together: each counts for the 8 MiB of a turn.
+
+    Args:
+        message: The neutral message: what everybody else sees. It stays as it is.
+        format: The format's name, by which `native` finds it.
+        value: What the framework or provider gave, as JSON.
+
+    Returns:
+        The message, still a `dict`. A copy of it has no native form; nor has it any more once it is
+        changed.
+    """
+    return _Native(message, (format, value))
+
+
+def native(message: Mapping[str, Any], format: str) -> Any:  # noqa: A002
+    """The native form of a message in a format, or `None`.
+
+    Args:
+        message: One of `task.messages`, for example.
+        format: The format's name.
+    """
+    form = _form(message)
+    return form[1] if form is not None and form[0] == format else None
+
+
+def closed(value: Any) -> Any:
+    """What a body put out, with each native form as a key of its message."""
+    if isinstance(value, (list, tuple)):
+        return [closed(item) for item in cast("list[Any]", value)]
+    if not isinstance(value, _Native):
+        return value
+    form = _form(value)
+    return dict(value) if form is None else {**value, KEY: {"format": form[0], "value": form[1]}}
+
+
+def opened(message: Message) -> Message:
+    """A stored message as tasks have it."""
+    if not _has_native(message):
+        return message
+    form = message[KEY]
+    return _Native(_without(message), (form["format"], form["value"]))
+
+
+def with_opened(record: R) -> R:
+    """A turn's record as tasks have it."""
+    return cast("R", {**record, "messages": [opened(x) for x in record["messages"]]})
+
+
+def neutral(record: R) -> R:
+    """A turn's record, or an outcome, as everybody else has it: without native forms."""
+    messages = [_without(x) if _has_native(x) else x for x in record["messages"]]
+    return cast("R", {**record, "messages": messages})
+
+
+def _form(message: Mapping[str, Any]) -> tuple[str, Any] | None:
+    # One that was changed in place is another message, which its native form may not fit.
+    is_whole = isinstance(message, _Native) and message.print == _print(message)
+    return message.form if is_whole and isinstance(message, _Native) else None
+
+
+def _print(message: Message) -> int:
+    return zlib.crc32(json.dumps(message, default=repr).encode())
+
+
+def _has_native(message: Message) -> bool:
+    form: Any = message.get(KEY)
+    return isinstance(form, dict) and cast("dict[str, Any]", form).keys() == {"format", "value"}
+
+
+def _without(message: Message) -> Message:
+    return {key: value for key, value in message.items() if key != KEY}
