@@ -138,7 +138,8 @@ class Module:
 
 
 AGENT, CANCELLATION, CLEANUP = Module("_agent"), Module("_cancellation"), Module("_cleanup")
-TASK, TYPES, CLIENT, TESTING = (
+ALTERNATE, TASK, TYPES, CLIENT, TESTING = (
+    Module("_alternate"),
     Module("_task"),
     Module("_types"),
     Module("client"),
@@ -173,6 +174,7 @@ def reference() -> str:
         an_alias(TYPES, "Policy"),
         "## `interruptible.formats`",
         "How providers write messages: [how to use it](how-to/keep-what-a-provider-gave.md).",
+        a_function(ALTERNATE, "alternating"),
         *(a_function(NATIVE, name) for name in ("with_native", "native")),
         *(
             a_function(Module(f"formats/{module}"), name, owner=module)
@@ -314,6 +316,8 @@ def call(module: Module, name: str, node: Function) -> str:
     before, after = "", f" -> {typed(node.returns)}" if node.returns else ""
     if name == "cleanup":
         before, after = "async with ", " as undo"
+    elif "contextmanager" in map(ast.unparse, node.decorator_list):
+        before, after = "with ", ""
     elif "asynccontextmanager" in map(ast.unparse, node.decorator_list):
         before, after = "async with ", re.sub(r" -> \w+\[(.*)\]", r" as \1", after)
     elif name[0].isupper():

@@ -10,6 +10,7 @@ from restate import Context, InvocationRetryPolicy, Service, VirtualObject
 from restate.serde import BytesSerde, Serde
 
 from interruptible import _added, _checks, _controls, _delegate, _history, _object, _schemas
+from interruptible._repair import call_note
 from interruptible._task import Task, work
 from interruptible._types import MAX_CONTENT, POLICIES, Burst, Message, Policy, Turn, parse
 
@@ -81,6 +82,9 @@ class Agent:
         retention: How long Restate keeps a finished task's journal and result (the result five
             minutes at least); `None` for the server's default, a day.
         max_content: The largest content of a message, in bytes.
+        alternate_roles: Whether `task.messages` begins with messages in which user and assistant
+            take turns, for models whose chat template insists on it; see
+            `interruptible.formats.alternating`.
 
     Raises:
         TypeError: `run` is missing, or an option has the wrong type.
@@ -105,6 +109,7 @@ class Agent:
         retry_policy: InvocationRetryPolicy | None = RETRY_POLICY,
         retention: timedelta | None = None,
         max_content: int = MAX_CONTENT,
+        alternate_roles: bool = False,
     ) -> None:
         self.name = name if name is not None else type(self).__name__
         if type(self).run is Agent.run:
@@ -122,6 +127,7 @@ class Agent:
             max_content=max_content,
             max_pending=max_pending,
             retry_policy=retry_policy,
+            alternate_roles=alternate_roles,
             cleanup_timeout=cleanup_timeout,
             debounce=debounce,
             inactivity_timeout=inactivity_timeout,
@@ -137,6 +143,7 @@ class Agent:
         self.max_pending = max_pending
         self.cleanup_timeout = cleanup_timeout
         self.max_content = max_content
+        self.alternate_roles = alternate_roles
         _checks.claim(self, self.name, self.task_name)
         self._object = VirtualObject(
             self.name,
@@ -208,6 +215,22 @@ class Agent:
             "[I interrupted you before you were done. Do not resume that work by yourself: "
             "go on from what I say next.]"
         )
+
+    def call_note(self, name: str | None, *, begun: bool, output: str | None) -> str:
+        """What the model is told as the result of a call that has none, in whatever turn.
+
+        It is made once, when the turn ends, and is stored.
+
+        Args:
+            name: The tool's name; `None` if the call is not among what the turn put out.
+            begun: Whether the call may have had an effect. If not, it was never begun.
+            output: What had come of it, if that was given to `task.partial_result`.
+
+        Returns:
+            Text; the same arguments must give the same text. By default, and where it is blank, it
+            says which it is, after the output, if there is some.
+        """
+        return call_note(name, begun=begun, output=output)
 
     def conversation(self, turns: Sequence[Turn]) -> list[Message]:
         """What the model is told of the turns before; this turn's messages come after it.
@@ -308,6 +331,7 @@ class Options(TypedDict, total=False):
     retry_policy: InvocationRetryPolicy | None
     retention: timedelta | None
     max_content: int
+    alternate_roles: bool
 
 
 @overload

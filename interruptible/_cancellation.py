@@ -15,13 +15,15 @@ next thing is handed out.
 
 What else is needed of the SDK's inside: `create_run_coroutine`, which runs a step's action (to
 abort it), `receive`, the inbox of the attempt (to make the pump look again, and to see whether the
-server can still be asked), `vm`, the state machine (to ask it for a cancellation), and
-`journal_codec` (error metadata bypasses it). `tests/server/test_sdk.py` pins all of it.
+server can still be asked), `vm`, the state machine (to ask it for a cancellation, and to count the
+commands that it is given), and `journal_codec` (error metadata bypasses it).
+`tests/server/test_sdk.py` pins all of it.
 """
 
 import asyncio
 import base64
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
@@ -37,12 +39,21 @@ from restate.vm import (
     DoProgressCancelSignalReceived,
     FirstCompletedUnresolvedFuture,
     SingleUnresolvedFuture,
+    VMWrapper,
 )
 
 T = TypeVar("T")
 
 _WATCH: Final = "_interruptible_watch"
 _LOOK_AGAIN: Final = {"type": "restate.run_completed", "data": None}
+_COMMANDS: Final = [
+    name
+    for name in vars(VMWrapper)
+    if re.match("sys_(?!input|end|write_output|get_|peek_|sleep|awakeable|signal)", name)
+]
+"""What gives Restate a command that may have an effect elsewhere."""
+_ONLY_IF_AWAITED: Final = ("sys_run", "sys_call")
+"""Those of them that have none once the code was told of its cancellation."""
 MANY: Final = 10_000
 """More cancellations than one await can receive, unless the SDK repeats itself."""
 DEAF: Final = 1_000
@@ -96,6 +107,9 @@ class Watch:
         """What ended the attempt (a suspension, a lost connection, an error of the SDK): raised
         again by every later await, whatever the code makes of it."""
         self.depth = 0
+        self.commands = 0
+        """How many that may have an effect the code has given to Restate. Each attempt gives the
+        same ones, whatever of them it finds done."""
         self.owner = asyncio.current_task()
         self._told = 0
         self._deaf = 0
@@ -138,6 +152,11 @@ class Watch:
         goes on to its end, and its result is real.
         """
         return self._told == 0 or _shielded.get() or _kept.get() == self._told
+
+    @property
+    def told(self) -> bool:
+        """Whether an await has raised the interruption."""
+        return self._told > 0
 
     @property
     def partials(self) -> list[tuple[str | None, str]]:
@@ -222,6 +241,8 @@ class Watch:
         setattr(self._ctx, _WATCH, self)
         self._ctx.create_poll_or_cancel_coroutine = self._poll  # type: ignore[method-assign]
         self._ctx.create_run_coroutine = self._run  # type: ignore[method-assign]
+        for name in _COMMANDS:
+            setattr(self._ctx.vm, name, self._counted(name))
 
     def leave(self) -> None:
         """Make the context what it was, if nothing is left to be watched."""
@@ -229,6 +250,17 @@ class Watch:
             delattr(self._ctx, _WATCH)
             del self._ctx.create_poll_or_cancel_coroutine
             del self._ctx.create_run_coroutine
+            for name in _COMMANDS:
+                delattr(self._ctx.vm, name)
+
+    def _counted(self, name: str) -> Callable[..., Any]:
+        command = getattr(self._ctx.vm, name)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.commands += not (self.told and name in _ONLY_IF_AWAITED)
+            return command(*args, **kwargs)
+
+        return counted
 
     async def _poll(self, unresolved_future: Any) -> None:
         self._deaf += self.pending

@@ -41,6 +41,7 @@ ATTRIBUTES: Final = {
     "cleanup_timeout",
     "max_content",
     "max_pending",
+    "alternate_roles",
 }
 
 
@@ -63,7 +64,7 @@ def check_class(cls: type[Any], base: type[Any], exposed: Mapping[str, str]) -> 
     for name in ("run", "on_interrupted"):
         if getattr(cls, name) is not getattr(base, name):
             _check_signature(f"{cls.__name__}.{name}", getattr(cls, name), ["self", "ctx", "task"])
-    for name in ("interruption_note", "conversation"):
+    for name in ("interruption_note", "call_note", "conversation"):
         if inspect.iscoroutinefunction(getattr(cls, name)):
             raise TypeError(
                 f"{cls.__name__}.{name} is `async`, but for the same turns it must always return "
@@ -89,6 +90,7 @@ def check_options(
     max_content: Any,
     max_pending: Any,
     retry_policy: Any,
+    alternate_roles: Any,
     **durations: Any,
 ) -> None:
     """Refuse options that make no sense, alone or together."""
@@ -100,7 +102,8 @@ def check_options(
             "digits, `.`, `_` and `-` that begins with a letter."
         )
         raise ValueError(msg)
-    _check_policies(name, policy, allowed_policies, keep_queued=keep_queued, burst=burst)
+    _check_switches(name, keep_queued=keep_queued, alternate_roles=alternate_roles)
+    _check_policies(name, policy, allowed_policies, burst=burst)
     if burst != "merge" and durations["debounce"] is None:
         raise ValueError(
             f"{name}: burst={burst!r} does nothing without a quiet window. Set `debounce`."
@@ -138,9 +141,13 @@ def claim(agent: Any, *names: str) -> None:
     _owners.update(dict.fromkeys(names, agent))
 
 
-def _check_policies(name: str, policy: Any, allowed: Any, *, keep_queued: Any, burst: Any) -> None:
-    if not isinstance(keep_queued, bool):
-        raise TypeError(f"{name}: keep_queued is {keep_queued!r}. Write True or False.")
+def _check_switches(name: str, **switches: Any) -> None:
+    for option, value in switches.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{name}: {option} is {value!r}. Write True or False.")
+
+
+def _check_policies(name: str, policy: Any, allowed: Any, *, burst: Any) -> None:
     if burst not in BURSTS:
         raise ValueError(f"{name}: there is no burst {burst!r}. Choose from {', '.join(BURSTS)}.")
     if not isinstance(allowed, (list, tuple)):

@@ -236,6 +236,10 @@ async def recorded(ctx: ObjectSharedContext, record: Record | None, turn: int) -
         outcome["error"] = turns[0]["error"]
     if "partial" in turns[0]:
         outcome["partial"] = turns[0]["partial"]
+    if "cut_off" in turns[0]:
+        outcome["cut_off"] = turns[0]["cut_off"]
+    if "not_begun" in turns[0]:
+        outcome["not_begun"] = turns[0]["not_begun"]
     return neutral(outcome)
 
 

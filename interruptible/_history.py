@@ -454,6 +454,10 @@ def finish(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Turn:
         ended["error"] = outcome["error"]
     if "partial" in outcome:
         ended["partial"] = outcome["partial"]
+    if "cut_off" in outcome:
+        ended["cut_off"] = outcome["cut_off"]
+    if "not_begun" in outcome:
+        ended["not_begun"] = outcome["not_begun"]
     return ended
 
 

@@ -37,6 +37,7 @@ _MESSAGES = {"type": "array", "items": _MESSAGE}
 _TURN = {"type": "integer", "minimum": 1}
 _TURNS = {"type": "array", "items": _TURN}
 _COUNT = {"type": "integer", "minimum": 0}
+_CALLS = {"type": "array", "items": {"type": "string"}}
 _ID = {"type": ["string", "null"]}
 _REASON = {"type": ["string", "null"], "description": "Why; it is kept with the turn."}
 MESSAGE_IN: Final = {
@@ -98,6 +99,8 @@ OUTCOME: Final = _object(
     },
     error={"type": "string"},
     partial=_COUNT,
+    cut_off=_CALLS,
+    not_begun=_CALLS,
 )
 HISTORY: Final[dict[str, Any]] = {"title": "History", **_MESSAGES}
 STATUS: Final = _object(
@@ -128,6 +131,8 @@ TURN: Final = _object(
     error={"type": "string"},
     steered={"type": "array", "items": _COUNT},
     partial=_COUNT,
+    cut_off=_CALLS,
+    not_begun=_CALLS,
     discarded={"type": "boolean"},
     task_id=_ID,
     accepted_at=_COUNT,

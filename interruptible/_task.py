@@ -2,16 +2,19 @@
 
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple, Protocol, overload
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar, overload
 
 import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
 from interruptible import _delegate
+from interruptible._alternate import alternating
 from interruptible._cancellation import (
+    Deaf,
     Interrupted,
     Watch,
     asks_for_a_retry,
@@ -23,6 +26,7 @@ from interruptible._cancellation import (
     watching,
 )
 from interruptible._cleanup import report
+from interruptible._dialects import calls_of
 from interruptible._history import JSON, Said, Stored, finish, read, said, with_joined
 from interruptible._native import closed, opened, with_opened
 from interruptible._outcome import attach_to, ending, not_ours, settle
@@ -45,6 +49,9 @@ from interruptible._types import (
     output,
 )
 
+T = TypeVar("T")
+_call: Final[ContextVar[str | None]] = ContextVar("interruptible_call", default=None)
+
 
 class Named(Protocol):
     """An agent, of which only the name is needed."""
@@ -61,12 +68,14 @@ class Body(Protocol):
     policy: Policy
     cleanup_timeout: timedelta
     debounce: timedelta | None
+    alternate_roles: bool
 
     @property
     def merges(self) -> bool: ...
     async def run(self, ctx: Context, task: "Task") -> Any: ...
     async def on_interrupted(self, ctx: Context, task: "Task") -> None: ...
     def interruption_note(self, turn: Turn) -> str | Message | None: ...
+    def call_note(self, name: str | None, *, begun: bool, output: str | None) -> str: ...
     def conversation(self, turns: Sequence[Turn]) -> list[Message]: ...
 
 
@@ -82,6 +91,12 @@ class _Work:
         self.ended: list[int] = []
         self.streams = False
         self.delegated = 0
+        self.names_calls = False
+        """Whether `run` says which call it works on."""
+        self.begun: set[str] = set()
+        """The calls of which it is known that they have begun."""
+        self._commands: dict[str, int] = {}
+        """How many commands had been given when a call was put out, by its id."""
 
     def put(self, messages: list[Message]) -> None:
         """Put out messages.
@@ -98,19 +113,52 @@ class _Work:
             )
         self.size = size
         self.put_out += messages
+        for message in messages:
+            for call in calls_of(message).values():
+                self._commands[call.id] = self.watch.commands
+                self.begun.discard(call.id)
+
+    def own(self, give: Callable[[], T]) -> T:
+        """Give Restate a command of the library's, which is for no call of a tool."""
+        before = self.watch.commands
+        given = give()
+        self.watch.commands = before
+        return given
+
+    def begin(self, call: str) -> None:
+        """Note that a call has begun; after the interruption, none does by itself."""
+        if not self.watch.told:
+            self.begun.add(call)
+
+    def has_begun(self, call: str) -> bool:
+        """Whether a call may have had an effect, as far as this turn's code has told.
+
+        Each attempt comes to the same answer: it rests on what the code did, and not on what of it
+        this attempt found done already.
+        """
+        if call in self.begun or (self.names_calls and call):
+            return call in self.begun
+        return self.watch.commands > self._commands.get(call, 0)
 
     async def take(self, *, waited: bool, begins: bool) -> list[Said]:
         """Take the steered messages that wait for this turn."""
         body = {"turn": self.turn, "waited": waited, "begins": begins}
         arg = json.dumps(body).encode()
-        answer = await self.ctx.generic_call(self.body.name, "take", arg, key=self.session)
+        call = functools.partial(self.ctx.generic_call, self.body.name, "take", arg)
+        answer = await self.own(lambda: call(key=self.session))
         return [(Steered(*x), message) for x, message in json.loads(answer)]
 
     def outcome(self, status: TurnStatus, cut_off: Sequence[tuple[str, str]] = ()) -> TaskOutcome:
         """The outcome as things are: with messages that every provider accepts."""
-        messages = repaired(self.put_out, cut_off)
+        messages, cut, not_begun = repaired(
+            self.put_out, cut_off, begun=self.has_begun, note=self.body.call_note
+        )
         places = {id(message): place for place, message in enumerate(messages)}
         outcome: TaskOutcome = {"turn": self.turn, "status": status, "messages": messages}
+        if cut:
+            outcome["cut_off"] = cut
+        if not_begun:
+            outcome["not_begun"] = not_begun
         taken = [
             (number, places[id(message)])
             for number, message in self.taken.items()
@@ -205,25 +253,61 @@ class Task:
         self._streams("`task.partial` was read")
         return say
 
-    def partial_result(self, call: str) -> Callable[[str], None]:
+    @contextmanager
+    def call(self, call: str) -> Generator[None, None, None]:
+        """Say that this block works on a tool's call, so that it has begun.
+
+        In a turn that says so, calls of which it was never said are told as not begun when they
+        have no result. So say it of all calls that the turn works on, or of none. Without it, calls
+        have begun as soon as any step, call or send has, after they were put out. A block that is
+        entered once the turn was interrupted, and ends in `Interrupted`, has begun nothing.
+
+        Args:
+            call: The call's id, in a message that this turn has put out.
+
+        Raises:
+            RuntimeError: It was entered inside a step.
+        """
+        _outside("`task.call` was entered")
+        self._work.names_calls = True
+        self._work.begin(call)
+        before = self._work.watch.commands
+        token = _call.set(call)
+        begins = True
+        try:
+            yield
+        except (Interrupted, Deaf):  # nothing was done, if it was told of that before
+            begins = self._work.watch.commands > before
+            raise
+        finally:
+            _call.reset(token)
+            if begins:
+                self._work.begun.add(call)
+
+    def partial_result(self, call: str | None = None) -> Callable[[str], None]:
         """Takes what comes of a tool's call, piece by piece, while a step is running it.
 
         It is like `partial`; but what had come when the turn is interrupted stays as the result of
         the call, with a note that it was cut off there. A result that was put out counts instead.
 
         Args:
-            call: The call's id, in a message that this turn has put out.
+            call: The call's id, in a message that this turn has put out; by default that of the
+                `task.call` in whose block this is. It has begun by now.
 
         Raises:
-            RuntimeError: It was called inside a step, or what it gave is called outside of one.
+            RuntimeError: It was called inside a step, or what it gave is called outside of one; or
+                there is no call.
         """
         self._streams("`task.partial_result` was called")
+        call = call or _call.get()
+        if call is None:
+            msg = "`task.partial_result` has no call. Name it, or do it within `task.call`."
+            raise RuntimeError(msg)
+        self._work.begin(call)
         return functools.partial(say, call=call)
 
     def _streams(self, what: str) -> None:
-        if in_step():
-            msg = f"{what} inside a step. Do it outside, and give the step what you get."
-            raise RuntimeError(msg)
+        _outside(what)
         self._work.streams = True
 
     async def cause(self) -> Cause:
@@ -240,7 +324,8 @@ class Task:
             msg = "task.cause() was called in a turn that is not cancelled. Catch `Interrupted`."
             raise RuntimeError(msg)
         body = json.dumps({"turn": self.turn}).encode()
-        asked = work.ctx.generic_send(work.body.name, "get_cause", body, key=self.session)
+        send = functools.partial(work.ctx.generic_send, work.body.name, "get_cause", body)
+        asked = work.own(lambda: send(key=self.session))
         return cause_of(await _delegate.answer(work.ctx, asked))
 
     @overload
@@ -313,6 +398,12 @@ class Task:
 
     def __repr__(self) -> str:
         return f"Task(session={self.session!r}, turn={self.turn}, id={self.id!r})"
+
+
+def _outside(what: str) -> None:
+    if in_step():
+        msg = f"{what} inside a step. Do it outside, and give the step what you get."
+        raise RuntimeError(msg)
 
 
 _current: ContextVar[tuple[Task, Watch] | None] = ContextVar("interruptible_task", default=None)
@@ -429,7 +520,10 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
     messages = with_joined(turn, job["input"], joined)
     forked = job.get("forked_from")
     origin = None if forked is None else Origin(*forked)
-    task = Task(work, [*body.conversation(turns), *messages], messages, turns, origin)
+    begins = [*body.conversation(turns), *messages]
+    if body.alternate_roles:
+        begins = alternating(begins)
+    task = Task(work, begins, messages, turns, origin)
     _current.set((task, work.watch))
     return task
 

@@ -83,7 +83,8 @@ class Outcome(TypedDict):
     """How a turn ended, with the messages it put out; `error` says why a failed one failed.
 
     Messages that were steered at the turn stand where it took them. The last `partial` messages of
-    an interrupted turn were cut off while the model said them.
+    an interrupted turn were cut off while the model said them. `cut_off` and `not_begun` are the
+    ids of calls that had no result: those that may have had an effect, and those that had none.
     """
 
     turn: int
@@ -91,6 +92,8 @@ class Outcome(TypedDict):
     messages: list[Message]
     error: NotRequired[str]
     partial: NotRequired[int]
+    cut_off: NotRequired[list[str]]
+    not_begun: NotRequired[list[str]]
 
 
 class TaskOutcome(Outcome):
@@ -127,8 +130,10 @@ class Turn(TypedDict):
 
     `reason` says why it was interrupted, `error` why it failed. `steered` are the places among
     `messages` of those that a user steered at it; the last `partial` of them were cut off while the
-    model said them. A `discarded` turn is no part of the conversation. Times are in milliseconds
-    since 1970: when it was accepted, and when its end was recorded.
+    model said them. `cut_off` and `not_begun` are the ids of its calls that had no result: those
+    that may have had an effect, and those that had none. A `discarded` turn is no part of the
+    conversation. Times are in milliseconds since 1970: when it was accepted, and when its end was
+    recorded.
     """
 
     turn: int
@@ -139,6 +144,8 @@ class Turn(TypedDict):
     error: NotRequired[str]
     steered: NotRequired[list[int]]
     partial: NotRequired[int]
+    cut_off: NotRequired[list[str]]
+    not_begun: NotRequired[list[str]]
     discarded: NotRequired[bool]
     task_id: NotRequired[str | None]
     accepted_at: NotRequired[int]

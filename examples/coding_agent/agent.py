@@ -174,8 +174,9 @@ class CodingAgent(AskingAgent):
                 if refusal is not None:
                     await ctx.run_typed("tell of the no", tell_of, state="ends", text=refusal)
                     return refusal
-        keep = task.partial_result(call["id"])
-        return await ctx.run_typed(step_name(name, values), use, keep=keep)
+        with task.call(call["id"]):
+            keep = task.partial_result()
+            return await ctx.run_typed(step_name(name, values), use, keep=keep)
 
     def interruption_note(self, turn: Turn) -> str | Message | None:
         """What the model is told after an interrupted turn."""

@@ -153,7 +153,10 @@ def _one_outcome(
         yield f"other tasks worked on it: {', '.join(tasks - {task})}"
     outcomes = [op.answer for op in view.ops_of("attach") if op.ok and op.answer["turn"] == number]
     for outcome in outcomes:
-        if any(outcome.get(x) != turn.get(x) for x in ("status", "messages", "partial")):
+        if any(
+            outcome.get(x) != turn.get(x)
+            for x in ("status", "messages", "partial", "cut_off", "not_begun")
+        ):
             yield f"attach said {outcome}, its record says {turn}"
     versions = {line.version for work in view.works if work.turn == number for line in work.lines}
     if len(versions) > 1:

@@ -494,6 +494,12 @@ async def test_how_to_use_tools(reading: Reading) -> None:
         page.write("agent.py")
         await page.serve("agent.py")
         await page.shell("reading huge")
+        page.write("notes.py")
+        await page.serve("notes.py")
+        await page.shell("paying")
+        page.write("parallel.py")
+        await page.serve("parallel.py")
+        await page.shell("read small")
         page.write("shell.py")
         await page.serve("shell.py")
         await page.shell("tests run")
@@ -514,6 +520,9 @@ async def test_how_to_fit_the_conversation_to_the_model(reading: Reading) -> Non
         await page.serve("agent.py")
         await page.run_lines()
         await page.shell()
+        page.write("local.py")
+        await page.serve("local.py")
+        await page.shell("thinking")
 
 
 async def test_how_to_do_what_cannot_be_undone(reading: Reading) -> None:

@@ -104,6 +104,20 @@ async def test_each_call_is_a_row_with_its_state(at_home: Any) -> None:
     assert "· at work" not in screen.text
 
 
+async def test_a_command_that_is_cut_off_and_one_that_was_not_begun_are_shown_as_such(
+    at_home: Any,
+) -> None:
+    command = "echo so far; while :; do sleep 0.05; done"
+    calls = [("run_command", {"command": x}) for x in (command, "echo never")]
+    _, screen = await at_home(on(work=[Reply("", calls)], stop=[Reply("As you wish.")]))
+    screen.says("work")
+    await screen.sees("● run_command echo so far", "│ so far")
+    screen.says("stop")
+    await screen.sees("╌ run_command echo so far", "· cut off", "│ so far", "As you wish.")
+    await screen.sees("╌ run_command echo never · not begun", "■ turn 2 · completed")
+    assert "✓" not in screen.text
+
+
 async def test_a_message_can_be_added_to_the_turn_and_another_queued(at_home: Any) -> None:
     home, screen = await at_home(on(work=[WAIT], more=[Reply("More.")], then=[Reply("Then.")]))
     screen.says("work")

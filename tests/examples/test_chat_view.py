@@ -352,6 +352,24 @@ def test_a_call_is_one_row_with_its_state_however_narrow() -> None:
     assert narrow == "✓ run_command… · exit 0, 1.5 s"
 
 
+def test_a_command_that_was_cut_off_and_one_that_was_not_begun_are_shown_as_such() -> None:
+    calls = [{**CALL, "id": call} for call in ("c1", "c2", "c3")]
+    results = [
+        {"role": "tool", "tool_call_id": "c1", "content": "one\ntwo\n[Interrupted: here.]"},
+        {"role": "tool", "tool_call_id": "c2", "content": "[Interrupted: before.]"},
+        {"role": "tool", "tool_call_id": "c3", "content": "[Interrupted: never.]"},
+    ]
+    ends: Any = {"cut_off": ["c1", "c2"], "not_begun": ["c3"], "reason": "cancelled"}
+    it = turn(1, "interrupted", {**assistant(""), "tool_calls": calls}, *results, **ends)
+    assert for_good(Conversation().read(record(it)))[1:6] == [
+        "╌ run_command ls · cut off",
+        "│ one",
+        "│ two",
+        "╌ run_command ls · cut off",
+        "╌ run_command ls · not begun",
+    ]
+
+
 def test_arguments_that_are_no_json_are_shown_as_they_are() -> None:
     call = {"id": "c1", "function": {"name": "oops", "arguments": '{"a": \x1b['}}
     it = turn(1, "interrupted", {**assistant(""), "tool_calls": [call]})

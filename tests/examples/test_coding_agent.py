@@ -121,6 +121,9 @@ async def test_interrupted_while_a_command_runs_its_group_is_gone(play: Play) ->
     assert results(outcome["messages"])[-1] == (
         "so far\n[Interrupted: this call was cut off here. It may have taken effect.]"
     )
+    assert "not_begun" not in outcome
+    (call,) = outcome["messages"][-2]["tool_calls"]
+    assert outcome["cut_off"] == [call["id"]]
     ends = ["run_command echo", "keep files", "tell of the end", "partial answer"]
     assert [x[:16].rstrip() for x in (await names(stage, 1))[-4:]] == ends
 

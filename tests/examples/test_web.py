@@ -103,6 +103,25 @@ async def test_a_message_typed_while_it_streams_interrupts_it(at_home: Any) -> N
 
 
 @skip
+async def test_a_command_that_is_cut_off_and_one_that_was_not_begun_are_shown_as_such(
+    at_home: Any,
+) -> None:
+    command = "echo so far; while :; do sleep 0.05; done"
+    calls = [("run_command", {"command": x}) for x in (command, "echo never")]
+    home = await at_home(on(work=[Reply("", calls)], stop=[Reply("As you wish.")]))
+    desk = await home.desk()
+    await desk.say("work")
+    await desk.see(desk.page.locator("#turn-1 .tool pre").filter(has_text="so far"))
+    await desk.say("stop")
+    await desk.fate(1, "interrupted")
+    tools = desk.page.locator("#turn-1 .tool")
+    await desk.see(desk.page.locator("#turn-1 .tool[data-state='not begun']"))
+    states = [await tools.nth(i).get_attribute("data-state") for i in range(await tools.count())]
+    assert states == ["cut off", "not begun"]
+    assert await tools.nth(0).locator("pre").all_inner_texts() == ["so far"]
+
+
+@skip
 async def test_a_steered_message_is_part_of_the_turn(at_home: Any) -> None:
     script = on(
         work=[sh("while [ ! -e go ]; do sleep 0.05; done", "I wait.")], more=[Reply("More, then.")]

@@ -14,7 +14,7 @@ from restate import Context
 from interruptible import Agent, Message, Session, Task, Turn
 from interruptible._repair import INTERRUPTED
 from interruptible.testing import Restate
-from tests.unit.test_repair import refused_by_anthropic, refused_by_openai
+from tests.unit import oracles
 
 from .conftest import Deploy, Log, normal_mode
 from .model import HOLD, Call, Model, Piece, model_server
@@ -119,7 +119,7 @@ class Stage:
 
     def __init__(self, env: Restate, deploy: Deploy, log: Log, stack: AsyncExitStack) -> None:
         self.env, self.deploy, self.log, self.stack = env, deploy, log, stack
-        self.refused = refused_by_openai
+        self.refused = oracles.openai
 
     async def set(
         self, name: str, *answers: list[Piece], kind: type[ToolAgent] = ToolAgent, **options: Any
@@ -383,7 +383,7 @@ class BlocksAgent(ToolAgent):
 async def test_a_turn_in_anthropics_shape_leaves_each_call_answered_in_one_message(
     stage: Stage, log: Log
 ) -> None:
-    stage.refused = refused_by_anthropic
+    stage.refused = oracles.anthropic
     session, model, _ = await stage.set("BlocksAgent", ["I look.", LOOK, ASK], kind=BlocksAgent)
     await session.send("go")
     await log.until("asks", "call_2")
@@ -407,7 +407,7 @@ async def test_a_turn_in_anthropics_shape_leaves_each_call_answered_in_one_messa
 async def test_an_answer_in_anthropics_shape_that_is_cut_off_is_sent_as_text(
     stage: Stage, log: Log
 ) -> None:
-    stage.refused = refused_by_anthropic
+    stage.refused = oracles.anthropic
     answer: list[Piece] = ["The file ", "says", LOOK, HOLD, "nothing"]
     session, model, _ = await stage.set("SaidAgent", answer, kind=BlocksAgent)
     await session.send("go")

@@ -286,7 +286,7 @@ CLASSES: list[tuple[Make, str]] = [
                 "same. Write `def`."
             ),
         )
-        for name in ("interruption_note", "conversation")
+        for name in ("interruption_note", "call_note", "conversation")
     ),
     (
         lambda: type("OddAgent", (ConversationMixin, Agent), {}),
@@ -321,6 +321,7 @@ CLASSES: list[tuple[Make, str]] = [
         for name in (
             "services",
             "interruption_note",
+            "call_note",
             "conversation",
             "merges",
             *sorted(_checks.ATTRIBUTES),
@@ -445,10 +446,11 @@ OBJECTS: list[tuple[Make, str]] = [
     ),
     *(
         (
-            lambda value=value: subclass()(keep_queued=value),
-            f"OddAgent: keep_queued is {value!r}. Write True or False.",
+            lambda option=option, value=value: subclass()(**{option: value}),
+            f"OddAgent: {option} is {value!r}. Write True or False.",
         )
         for value in (1, 0, "yes", None)
+        for option in ("keep_queued", "alternate_roles")
     ),
     *(
         (
@@ -572,6 +574,8 @@ def test_an_agent_spares_nothing_and_waits_for_no_quiet_unless_it_says_otherwise
     quiet = timedelta(milliseconds=300)
     made = an_agent(keep_queued=True, debounce=quiet, burst="supersede")(function)
     assert (made.keep_queued, made.debounce, made.burst) == (True, quiet, "supersede")
+    assert subclass("PlainAgent")(alternate_roles=True).alternate_roles
+    assert not made.alternate_roles
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 LAYERS: list[set[str]] = [
     {"_session", "_types", "_cancellation", "testing"},
-    {"_added", "_checks", "_schemas", "_history", "_repair", "_cleanup", "_native"},
-    {"_outcome"},
+    {"_added", "_checks", "_schemas", "_history", "_dialects", "_cleanup", "_native"},
+    {"_outcome", "_repair", "_alternate"},
     {"_delegate"},
     {"_task"},
     {"_effects"},
@@ -51,7 +51,9 @@ OF_RESTATE = {
     "_session": set[str](),
     "_types": set[str](),
     "_schemas": set[str](),
+    "_dialects": set[str](),
     "_repair": set[str](),
+    "_alternate": set[str](),
     "_native": set[str](),
     "_added": {"restate", "restate.handler", "restate.serde"},
     "_checks": {"restate"},
@@ -110,7 +112,7 @@ def test_the_core_imports_neither_client_nor_testing(leaf: str) -> None:
 
 
 def test_formats_know_messages_alone_and_the_core_knows_no_format() -> None:
-    known = {"_native", "_types"}
+    known = {"_alternate", "_native", "_types"}
     for path in (PACKAGE / "formats").glob("*.py"):
         assert own_imports(f"formats/{path.stem}") <= known
         assert not [x for x in imports(f"formats/{path.stem}") if x.startswith("restate")]

@@ -1,192 +1,141 @@
 """What a turn put out is fit for a model again, wherever the turn was cut off."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from interruptible import Message
-from interruptible._repair import CUT_OFF, INTERRUPTED, STRAY, repaired
+from interruptible import Message, _dialects
+from interruptible._repair import CUT_OFF, INTERRUPTED, NOTHING, STRAY
 
-often = settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)  # a busy machine is no failure
-
-
-def user(content: Any) -> Message:
-    return {"role": "user", "content": content}
-
-
-def assistant(content: Any, **more: Any) -> Message:
-    return {"role": "assistant", "content": content, **more}
-
-
-def text(said: str) -> Message:
-    return {"type": "text", "text": said}
-
-
-# OpenAI's shape.
-
-
-def function(call: str) -> Message:
-    return {"id": call, "type": "function", "function": {"name": "f", "arguments": "{}"}}
-
-
-def calling(*calls: str, content: Any = None) -> Message:
-    return assistant(content, tool_calls=[function(call) for call in calls])
-
-
-def tool(call: str, content: Any) -> Message:
-    return {"role": "tool", "tool_call_id": call, "content": content}
-
-
-def cut_tool(call: str) -> Message:
-    return tool(call, INTERRUPTED)
-
-
-# Anthropic's shape.
-
-
-def tool_use(call: str) -> Message:
-    return {"type": "tool_use", "id": call, "name": "f", "input": {}}
-
-
-def using(*calls: str, said: Sequence[Message] = ()) -> Message:
-    return assistant([*said, *map(tool_use, calls)])
-
-
-def result(call: str, content: Any) -> Message:
-    return {"type": "tool_result", "tool_use_id": call, "content": content}
-
-
-def cut_result(call: str) -> Message:
-    return {**result(call, INTERRUPTED), "is_error": True}
-
-
-IMAGE = {"type": "image", "source": {"type": "url", "url": "https://example.org/x.png"}}
-THINKING = {"type": "thinking", "thinking": "Hm.", "signature": "x"}
-
-
-# -- The providers' rules, as they document them. --------------------------------------------------
-
-
-def refused_by_openai(messages: Sequence[Message]) -> Iterator[str]:
-    """What OpenAI complains of."""
-    waiting: list[str] = []
-    for message in messages:
-        role, content = message["role"], message.get("content")
-        calls: list[Message] = message.get("tool_calls") or []
-        if role == "tool":
-            if message["tool_call_id"] not in waiting:
-                yield "messages with role 'tool' must be a response to 'tool_calls'"
-            if not content and content != "":
-                yield "content of a tool message is text or parts"
-            waiting = [call for call in waiting if call != message["tool_call_id"]]
-            continue
-        if waiting:
-            yield f"tool_call_ids without response messages: {waiting}"
-        if "tool_calls" in message and not calls:
-            yield "tool_calls is an array that is not empty"
-        waiting = [call["id"] for call in calls]
-        if len(set(waiting)) < len(waiting):
-            yield "the ids of tool_calls differ"
-        if content == []:
-            yield "content is an empty array"
-        if not calls and (content is None or (isinstance(content, str) and not content.strip())):
-            yield "content is required"
-    if waiting:
-        yield f"tool_call_ids without response messages: {waiting}"
-
-
-def refused_by_anthropic(messages: Sequence[Message]) -> Iterator[str]:
-    """What Anthropic complains of."""
-    used: list[str] = []
-    for message in [*messages, user("after")]:
-        if set(message) != {"role", "content"} or message["role"] not in {"user", "assistant"}:
-            yield "extra inputs are not permitted"
-        content: Any = message["content"]
-        blocks: list[Message] = [text(content)] if isinstance(content, str) else content or []
-        if not blocks:
-            yield "all messages must have non-empty content"
-        if any(block["type"] == "text" and not block["text"].strip() for block in blocks):
-            yield "text content blocks must be non-empty"
-        kinds = [block["type"] for block in blocks]
-        if ("tool_result" if message["role"] == "assistant" else "tool_use") in kinds:
-            yield f"a message of the {message['role']} has none of these: {kinds}"
-        if kinds != sorted(kinds, key=lambda kind: kind != "tool_result"):
-            yield "tool_result blocks must come first"
-        answered = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
-        if set(answered) - set(used):
-            yield "unexpected tool_use_id found in tool_result blocks"
-        if set(used) - set(answered):
-            yield "tool_use ids were found without tool_result blocks immediately after"
-        if len(set(answered)) < len(answered):
-            yield "each tool_use must have a single result"
-        used = [block["id"] for block in blocks if block["type"] == "tool_use"]
-        if len(set(used)) < len(used):
-            yield "tool_use ids must be unique"
-
-
-VALIDATORS = {"openai": refused_by_openai, "anthropic": refused_by_anthropic}
-
-
-@pytest.mark.parametrize(
-    ("messages", "complaint"),
-    [
-        ([calling("a")], "without response"),
-        ([calling("a"), user("?")], "without response"),
-        ([calling("a", "b"), tool("a", "1"), user("?")], "without response"),
-        ([calling("a"), user("?"), tool("a", "1")], "without response"),
-        ([tool("a", "1")], "must be a response"),
-        ([calling("a"), tool("a", "1"), tool("a", "1")], "must be a response"),
-        ([calling("a"), tool("b", "1")], "must be a response"),
-        ([calling("a"), tool("a", None)], "text or parts"),
-        ([calling("a"), tool("a", [])], "text or parts"),
-        ([calling("a", "a"), tool("a", "1")], "differ"),
-        ([calling()], "not empty"),
-        ([assistant("x", tool_calls=None)], "not empty"),
-        ([assistant(None)], "required"),
-        ([assistant([])], "empty array"),
-        ([calling("a", content=[]), tool("a", "1")], "empty array"),
-        ([assistant(" ")], "required"),
-    ],
+from . import oracles
+from .oracles import ORACLES
+from .turns import (
+    IMAGE,
+    REDACTED,
+    SAYS,
+    THINKING,
+    UNSIGNED,
+    assistant,
+    calling,
+    cut_result,
+    cut_tool,
+    found,
+    function,
+    half,
+    legacy,
+    named,
+    naming,
+    often,
+    reasoning,
+    repaired,
+    result,
+    searching,
+    text,
+    to_use,
+    tool,
+    tool_use,
+    used,
+    user,
+    using,
 )
-def test_the_check_of_openais_rules_finds_what_is_wrong(
-    messages: list[Message], complaint: str
-) -> None:
-    assert complaint in " | ".join(refused_by_openai(messages))
+
+# -- The oracles. ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("messages", "complaint"),
-    [
-        ([using("a")], "without tool_result"),
-        ([using("a"), user("?")], "without tool_result"),
-        ([using("a", "b"), user([result("a", "1")])], "without tool_result"),
-        ([using("a", "b"), user([result("a", "")]), user([result("b", "")])], "without"),
-        ([using("a"), user("?"), user([result("a", "1")])], "without tool_result"),
-        ([using("a"), user([text("?"), result("a", "1")])], "come first"),
-        ([user([result("a", "1")])], "unexpected"),
-        ([using("a"), user([result("a", "1"), result("b", "1")])], "unexpected"),
-        ([using("a"), user([result("a", "1"), result("a", "1")])], "single"),
-        ([using("a", "a"), user([result("a", "1")])], "unique"),
-        ([assistant([result("a", "1")])], "of the assistant"),
-        ([user([tool_use("a")])], "of the user"),
-        ([assistant([])], "non-empty"),
-        ([assistant("")], "non-empty"),
-        ([assistant([text("x"), text(" ")])], "non-empty"),
-        ([calling("a")], "extra"),
-        ([using("a"), tool("a", "1")], "extra"),
-    ],
-)
-def test_the_check_of_anthropics_rules_finds_what_is_wrong(
-    messages: list[Message], complaint: str
+REFUSED: list[tuple[str, list[Message], str]] = [
+    ("openai", [calling("a")], "O1"),
+    ("openai", [calling("a"), user("?")], "O1"),
+    ("openai", [calling("a", "b"), tool("a", "1"), user("?")], "O1"),
+    ("openai", [calling("a"), user("?"), tool("a", "1")], "O1"),
+    ("openai", [tool("a", "1")], "O2"),
+    ("openai", [calling("a"), tool("a", "1"), tool("a", "1")], "O2"),
+    ("openai", [calling("a"), tool("b", "1")], "O2"),
+    ("openai", [calling("a", "a"), tool("a", "1")], "O3"),
+    ("openai", [calling()], "O3"),
+    ("openai", [assistant("x", tool_calls=None)], "O3"),
+    ("openai", [assistant(None, tool_calls=[half("a", '{"x": ')]), tool("a", "1")], "O4"),
+    ("openai", [assistant(None, tool_calls=[half("a", "")]), tool("a", "1")], "O4"),
+    ("openai", [assistant(None, tool_calls=[half("a", "[]")]), tool("a", "1")], "O4"),
+    ("openai", [calling("a"), tool("a", None)], "O5"),
+    ("openai", [calling("a"), tool("a", [])], "O5"),
+    ("openai", [assistant(None)], "O5"),
+    ("openai", [assistant([])], "O5"),
+    ("openai", [calling("a", content=[]), tool("a", "1")], "O5"),
+    ("openai", [assistant(" ")], "O5"),
+    ("openai", [legacy()], "O6"),
+    ("openai", [legacy(), user("?")], "O6"),
+    ("openai", [{"role": "function", "name": "f", "content": "1"}], "O6"),
+    ("ollama", [naming("f", "g"), named("f", "1")], "L1"),
+    ("ollama", [naming("f", "g"), named("g", "1"), named("f", "1")], "L1"),
+    ("ollama", [naming("f"), user("?"), named("f", "1")], "L1"),
+    ("anthropic", [using("a")], "A1"),
+    ("anthropic", [using("a"), user("?")], "A1"),
+    ("anthropic", [using("a", "b"), user([result("a", "1")])], "A1"),
+    ("anthropic", [using("a", "b"), user([result("a", "")]), user([result("b", "")])], "A1"),
+    ("anthropic", [using("a"), user("?"), user([result("a", "1")])], "A1"),
+    ("anthropic", [using("a"), user([text("?"), result("a", "1")])], "A1"),
+    ("anthropic", [using("a"), user([result("a", "1"), result("a", "1")])], "A2"),
+    ("anthropic", [using("a", "a"), user([result("a", "1")])], "A2"),
+    ("anthropic", [user([result("a", "1")])], "A3"),
+    ("anthropic", [using("a"), user([result("a", "1"), result("b", "1")])], "A3"),
+    ("anthropic", [assistant([result("a", "1")])], "A3"),
+    ("anthropic", [assistant([])], "A4"),
+    ("anthropic", [assistant("")], "A4"),
+    ("anthropic", [assistant([text("x"), text(" ")])], "A4"),
+    ("anthropic", [using("a"), user([result("a", [text("")])])], "A4"),
+    ("anthropic", [assistant([UNSIGNED, text("x")])], "A5"),
+    ("anthropic", [assistant([THINKING])], "A6"),
+    ("anthropic", [assistant([text("x"), REDACTED])], "A6"),
+    ("anthropic", [assistant([searching("s"), text("x")])], "A7"),
+    ("anthropic", [assistant([searching("s")]), user("?"), assistant([found("s")])], "A7"),
+    ("anthropic", [assistant([text("x"), found("s")])], "A8"),
+    ("anthropic", [assistant([found("s"), searching("s")])], "A8"),
+    ("anthropic", [assistant([{**tool_use("a"), "input": "{"}]), user([result("a", "1")])], "A9"),
+    ("converse", [to_use("a")], "B1"),
+    ("converse", [to_use("a"), user([SAYS, used("a", [SAYS])])], "B1"),
+    ("converse", [to_use("a", "b"), user([used("a", [SAYS])])], "B1"),
+    ("converse", [user([used("a", [SAYS])])], "B1"),
+    ("converse", [assistant([{"text": " "}])], "B2"),
+    ("converse", [to_use("a"), user([used("a", [{"text": ""}])])], "B2"),
+    ("converse", [assistant([reasoning(), SAYS, reasoning()])], "B3"),
+    ("converse", [assistant([reasoning(""), SAYS])], "B3"),
+    ("converse", [to_use("a"), user([used("a", "1")])], "B4"),
+    ("converse", [assistant([{"toolUse": {"toolUseId": "a", "name": "f"}}])], "B4"),
+]
+FOREIGN: list[tuple[str, list[Message], str]] = [
+    ("anthropic", [user([tool_use("a")])], "A3"),
+    ("anthropic", [calling("a")], "A4"),
+    ("anthropic", [using("a"), tool("a", "1")], "A4"),
+]
+"""What no agent puts out in this dialect."""
+
+
+@pytest.mark.parametrize(("dialect", "messages", "rule"), [*REFUSED, *FOREIGN])
+def test_an_oracle_finds_what_is_wrong(dialect: str, messages: list[Message], rule: str) -> None:
+    assert rule in [complaint.partition(":")[0] for complaint in ORACLES[dialect](messages)]
+
+
+@pytest.mark.parametrize(("dialect", "messages", "rule"), REFUSED)
+def test_repair_mends_what_an_oracle_finds(
+    dialect: str, messages: list[Message], rule: str
 ) -> None:
-    assert complaint in " | ".join(refused_by_anthropic(messages))
+    mended = repaired(messages)
+    assert list(ORACLES[dialect]([user("before"), *mended, user("after")])) == [], rule
+    assert all(a is b for a, b in zip(repaired(mended), mended, strict=True))
+
+
+def test_each_rule_has_its_source_and_is_in_an_oracle() -> None:
+    rules = set(re.findall(r"^- ([A-Z]\d):", str(_dialects.__doc__), re.MULTILINE))
+    asked = set(re.findall(r'f?"([OLAB]\d): ', Path(oracles.__file__).read_text()))
+    assert rules == asked
+    for rule in re.split(r"^- ", str(_dialects.__doc__), flags=re.MULTILINE)[1:]:
+        assert re.search(r"\w\.\w+/|Param`|as A\d", rule), rule
 
 
 # -- Examples. -------------------------------------------------------------------------------------
@@ -468,243 +417,156 @@ def test_a_message_keeps_its_other_fields() -> None:
     ]
 
 
-# -- Any turn, cut off anywhere. -------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"images": ["aGk="]},
+        {"reasoning_content": "Hm."},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "Hm."}]},
+        {"thinking": "Hm."},
+    ],
+)
+@pytest.mark.parametrize("content", ["", None])
+def test_what_says_something_beside_its_content_is_kept(content: Any, more: Message) -> None:
+    message = assistant(content, **more)
+    assert repaired([message])[0] is message
 
 
-class Script:
-    """Writes a turn; each text and each result that it writes is another one."""
-
-    def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any], shape: str) -> None:
-        self.draw = draw
-        self.is_openai = shape == "openai"
-        self.messages: list[Message] = []
-        self.open: list[str] = []
-        self.written = 0
-
-    def write(self) -> str:
-        self.written += 1
-        return str(self.written)
-
-    def says(self, *, blanks: bool) -> None:
-        """The assistant says something, calls tools, or both."""
-        calls = self.draw(st.lists(st.sampled_from("abcd"), unique=True, max_size=3))
-        said = [text(self.write()) for _ in range(self.draw(st.integers(0 if calls else 1, 2)))]
-        if blanks and self.draw(st.booleans()):
-            said.insert(self.draw(st.integers(0, len(said))), text(self.draw(blank)))
-        if self.is_openai:
-            plain: Any = "".join(block["text"] for block in said) or self.draw(nothing)
-            content = said if said and self.draw(st.booleans()) else plain
-            self.messages.append(calling(*calls, content=content) if calls else assistant(content))
-        else:
-            blocks = [*said, *map(tool_use, calls)]
-            if self.draw(st.booleans()):
-                blocks.insert(0, THINKING)
-            self.messages.append(assistant(blocks))
-        self.open += calls
-
-    def steers(self, *, blanks: bool) -> None:
-        """The user says something."""
-        parts = [text(self.write()), IMAGE, *([text(self.draw(blank))] if blanks else [])]
-        content = self.draw(st.sampled_from([self.write(), self.draw(st.permutations(parts))]))
-        self.messages.append(user(content))
-
-    def gives(self, calls: Sequence[str], *, mixed: bool) -> None:
-        """The tools give results; for Anthropic in one message."""
-        if self.is_openai:
-            self.messages += [tool(call, self.write()) for call in calls]
-        else:
-            rest = [text(self.write()) for _ in range(self.draw(st.integers(0, 2)))]
-            content = [result(call, self.write()) for call in calls] + rest
-            self.messages.append(user(self.draw(st.permutations(content)) if mixed else content))
-        for call in calls:
-            self.open.remove(call)
-
-
-blank = st.sampled_from(["", " ", "\n"])
-nothing = st.sampled_from([None, ""])
-shapes = st.sampled_from(list(VALIDATORS))
-
-
-@st.composite
-def whole_turns(draw: Any, shape: str) -> list[Message]:
-    """A turn that went well: each call has its result in its place."""
-    script = Script(draw, shape)
-    for _ in range(draw(st.integers(0, 4))):
-        script.says(blanks=False)
-        if script.open:
-            script.gives(draw(st.permutations(script.open)), mixed=False)
-        while draw(st.integers(0, 2)) == 0:
-            script.steers(blanks=False)
-    return script.messages
-
-
-@st.composite
-def disordered_turns(draw: Any, shape: str) -> list[Message]:
-    """A turn with its results late and split, and the user's messages anywhere."""
-    script = Script(draw, shape)
-    for _ in range(draw(st.integers(0, 8))):
-        step = draw(st.sampled_from(["says", "steers", "gives", "gives"]))
-        if step == "says":
-            script.says(blanks=True)
-        elif step == "steers":
-            script.steers(blanks=True)
-        elif script.open:
-            calls = draw(st.permutations(script.open))
-            script.gives(calls[: draw(st.integers(1, len(calls)))], mixed=True)
-    return script.messages
-
-
-@st.composite
-def cut_turns(draw: Any, shape: str) -> list[Message]:
-    """A turn that was cut off after any message, or within one."""
-    turn: list[Message] = draw(whole_turns(shape) | disordered_turns(shape))
-    turn = turn[: draw(st.integers(0, len(turn)))]
-    for key in ("content", "tool_calls"):
-        if turn and isinstance(turn[-1].get(key), list):
-            turn[-1] = {**turn[-1], key: turn[-1][key][: draw(st.integers(0, len(turn[-1][key])))]}
-    return turn
-
-
-@st.composite
-def jumbled_turns(draw: Any, shape: str) -> list[Message]:
-    """Messages of a turn in any order, some twice and some not at all."""
-    turn = draw(cut_turns(shape))
-    jumbled: list[Message] = draw(
-        st.lists(st.sampled_from(turn), max_size=8) if turn else st.just([])
+def test_of_thinking_what_is_signed_stays_as_it_is_and_what_is_not_goes() -> None:
+    blocks = [THINKING, REDACTED, text("1"), UNSIGNED, THINKING, text("2")]
+    assert repaired([assistant([*blocks, THINKING, text(" "), REDACTED])]) == [
+        assistant([THINKING, REDACTED, text("1"), THINKING, text("2")])
+    ]
+    assert repaired([assistant([THINKING, text(" ")]), assistant([UNSIGNED])]) == []
+    mistrals = assistant([{"type": "thinking", "thinking": [text("Hm.")]}, text("1")])
+    assert repaired([mistrals])[0] is mistrals
+    assert (
+        repaired([assistant([reasoning(""), {"reasoningContent": {"redactedContent": "x"}}])]) == []
     )
-    return jumbled
 
 
-def blocks_of(message: Message) -> list[Message]:
-    content: Any = message["content"]
-    return [text(content)] if isinstance(content, str) else content or []
+def test_a_use_of_the_providers_own_tool_needs_its_result_and_the_other_way_round() -> None:
+    pair = assistant([searching("s"), found("s"), text("1")])
+    assert repaired([pair])[0] is pair
+    assert repaired([assistant([searching("s"), text("1")])]) == [assistant([text("1")])]
+    assert repaired([assistant([found("s"), text("1")]), assistant([searching("s")])]) == [
+        assistant([text("1")])
+    ]
+    used_by_mcp = {"type": "mcp_tool_use", "id": "m", "name": "f", "server_name": "x", "input": {}}
+    of_mcp = {"type": "mcp_tool_result", "tool_use_id": "m", "is_error": False, "content": []}
+    whole = assistant([used_by_mcp, of_mcp, text("1")])
+    assert repaired([whole])[0] is whole
+    assert repaired([assistant([used_by_mcp])]) == []
+    half_said = {**searching("s"), "input": "{"}
+    assert repaired([assistant([half_said, found("s"), text("1")])]) == [assistant([text("1")])]
 
 
-def said_by(role: str, messages: Sequence[Message]) -> list[Message]:
-    """Every text of one role that is not empty, and what else it put in, in order."""
-    return [
-        block
-        for message in messages
-        for block in blocks_of(message)
-        if message["role"] == role
-        and block["type"] not in {"tool_use", "tool_result"}
-        and (block["type"] != "text" or block["text"].strip())
+def test_its_result_may_come_once_the_calls_beside_it_are_answered() -> None:
+    both = assistant([searching("s"), tool_use("a")])
+    late = assistant([found("s"), text("1")])
+    whole = [both, user([result("a", "x")]), late]
+    assert all(a is b for a, b in zip(repaired(whole), whole, strict=True))
+    assert repaired(whole[:2]) == [using("a"), whole[1]]
+    assert repaired([both, user([result("a", "x"), text("?")]), late]) == [
+        using("a"),
+        user([result("a", "x"), text("?")]),
+        assistant([text("1")]),
     ]
 
 
-def results_in(messages: Sequence[Message]) -> list[tuple[str, Any]]:
-    """The results, by the id of their call, in order."""
-    found: list[tuple[str, Any]] = []
-    for message in messages:
-        if message["role"] == "tool":
-            found.append((message["tool_call_id"], message["content"]))
-        found += [
-            (block["tool_use_id"], block["content"])
-            for block in blocks_of(message)
-            if block["type"] == "tool_result"
-        ]
-    return found
+@pytest.mark.parametrize("arguments", ['{"x": NaN}', "[]x", "[1]", "1", "false", '"x"', "{" * 2000])
+def test_arguments_that_are_no_json_object_are_no_call(arguments: str) -> None:
+    assert repaired([assistant("1", tool_calls=[half("a", arguments)])]) == [assistant("1")]
 
 
-def calls_in(messages: Sequence[Message]) -> list[str]:
-    calls: list[str] = []
-    for message in messages:
-        calls += [x["id"] for x in message.get("tool_calls", [])]
-        calls += [block["id"] for block in blocks_of(message) if block["type"] == "tool_use"]
-    return calls
+def test_arguments_that_are_half_said_are_no_call() -> None:
+    cut = assistant("1", tool_calls=[half("a", "{}"), half("b", '{"path": "/')])
+    assert repaired([cut]) == [calling("a", content="1"), cut_tool("a")]
+    assert repaired([assistant(None, tool_calls=[half("b", '{"path": "/')])]) == []
+    assert repaired([assistant([{**tool_use("a"), "input": '{"pa'}])]) == []
+    assert repaired([legacy(arguments="{")]) == []
 
 
-@often
-@given(st.data(), shapes)
-def test_a_turn_that_was_cut_off_is_valid_in_a_conversation(data: Any, shape: str) -> None:
-    messages = repaired(data.draw(cut_turns(shape)))
-    assert list(VALIDATORS[shape]([user("before"), *messages, user("after")])) == []
+def test_arguments_that_are_half_said_and_have_a_result_are_kept_as_what_they_are() -> None:
+    cut = assistant(None, tool_calls=[half("b", '{"path": "/')])
+    assert repaired([cut, tool("b", "That is no JSON.")]) == [
+        assistant(None, tool_calls=[half("b", '{"malformed": "{\\"path\\": \\"/"}')]),
+        tool("b", "That is no JSON."),
+    ]
+    cut = assistant([{**tool_use("b"), "input": '{"pa'}])
+    assert repaired([cut, user([result("b", "No.")])]) == [
+        assistant([{**tool_use("b"), "input": {"malformed": '{"pa'}}]),
+        user([result("b", "No.")]),
+    ]
 
 
-@often
-@given(st.data(), shapes)
-def test_what_was_said_is_there_once_and_in_its_order(data: Any, shape: str) -> None:
-    turn = data.draw(cut_turns(shape))
-    messages = repaired(turn)
-    assert said_by("user", messages) == said_by("user", turn)
-    assert said_by("assistant", messages) == said_by("assistant", turn)
-    assert calls_in(messages) == calls_in(turn)
+@pytest.mark.parametrize("arguments", ["", " ", None, "null"])
+def test_no_arguments_are_an_empty_object(arguments: Any) -> None:
+    assert repaired([assistant(None, tool_calls=[half("a", arguments)]), tool("a", "1")]) == [
+        calling("a"),
+        tool("a", "1"),
+    ]
 
 
-@often
-@given(st.data(), shapes)
-def test_each_result_is_there_once_and_calls_without_one_are_interrupted(
-    data: Any, shape: str
-) -> None:
-    turn = data.draw(cut_turns(shape))
-    results = results_in(repaired(turn))
-    given_ones = [x for x in results if x[1] != INTERRUPTED]
-    assert sorted(given_ones) == sorted(results_in(turn))
-    assert sorted(call for call, _ in results) == sorted(calls_in(turn))
+def test_a_function_call_is_answered_by_a_function() -> None:
+    given = {"role": "function", "name": "f", "content": "1"}
+    assert repaired([legacy(), user("?"), given]) == [legacy(), given, user("?")]
+    assert repaired([legacy()]) == [
+        legacy(),
+        {"role": "function", "name": "f", "content": INTERRUPTED},
+    ]
+    assert repaired([given]) == [user(STRAY + json.dumps(given))]
 
 
-@often
-@given(st.data(), shapes)
-def test_results_of_one_message_stay_in_their_order(data: Any, shape: str) -> None:
-    turn = data.draw(cut_turns(shape))
-    order = [content for _, content in results_in(turn)]
-    group: list[int] = []
-    for message in [*repaired(turn), assistant("x")]:
-        if message["role"] == "assistant":
-            assert group == sorted(group)
-            group = []
-        given_ones = [x for _, x in results_in([message]) if x != INTERRUPTED]
-        group += [order.index(content) for content in given_ones]
+def test_calls_without_an_id_are_answered_by_their_names_and_in_their_order() -> None:
+    messages = [naming("f", "g", "f"), named("g", "1"), user("?"), named("f", "2")]
+    assert repaired(messages) == [
+        naming("f", "g", "f"),
+        named("f", "2"),
+        named("g", "1"),
+        named("f", INTERRUPTED),
+        user("?"),
+    ]
+    assert repaired([naming("f"), {"role": "tool", "content": "1"}]) == [
+        naming("f"),
+        {"role": "tool", "content": "1"},
+    ]
+    assert repaired([named("f", "1")]) == [user(STRAY + json.dumps(named("f", "1")))]
+    with_id = naming("f")
+    with_id["tool_calls"][0]["id"] = "a"
+    assert repaired([with_id, named("f", "1")]) == [with_id, named("f", "1")]
+    assert repaired([with_id]) == [with_id, {**named("f", INTERRUPTED), "tool_call_id": "a"}]
 
 
-@often
-@given(st.data(), shapes)
-def test_repairing_twice_changes_nothing_more(data: Any, shape: str) -> None:
-    messages = repaired(data.draw(cut_turns(shape)))
-    again = repaired(messages)
-    assert again == messages
-    assert all(a is b for a, b in zip(again, messages, strict=True))
+def test_calls_of_converse_get_results_like_the_others() -> None:
+    cut = used("b", [{"text": INTERRUPTED}], status="error")
+    assert repaired([to_use("a", "b"), user("?"), user([SAYS, used("a", [SAYS])])]) == [
+        to_use("a", "b"),
+        user([used("a", [SAYS]), cut]),
+        user("?"),
+        user([SAYS]),
+    ]
+    assert repaired([user([used("a", [SAYS])])]) == [
+        user([{"text": STRAY + json.dumps(used("a", [SAYS]))}])
+    ]
+    assert repaired([to_use("a", "b"), user([used("a", "x"), used("b", [{"text": " "}])])]) == [
+        to_use("a", "b"),
+        user([used("a", [{"text": "x"}]), used("b", [{"text": NOTHING}])]),
+    ]
 
 
-@often
-@given(st.data(), shapes)
-def test_a_turn_that_went_well_is_the_same_messages(data: Any, shape: str) -> None:
-    turn = data.draw(whole_turns(shape))
-    assert list(VALIDATORS[shape](turn)) == []
-    messages = repaired(turn)
-    assert messages == turn
-    assert all(a is b for a, b in zip(messages, turn, strict=True))
-
-
-@often
-@given(st.data(), shapes)
-def test_messages_that_do_not_change_are_the_same_and_none_is_mutated(
-    data: Any, shape: str
-) -> None:
-    turn = data.draw(cut_turns(shape))
-    before = deepcopy(turn)
-    messages = repaired(turn)
-    assert turn == before
-    assert all(any(m is x for x in turn) for m in messages if m in turn)
-
-
-@often
-@given(st.data(), shapes)
-def test_messages_that_make_no_sense_become_valid_too_and_nothing_said_is_lost(
-    data: Any, shape: str
-) -> None:
-    turn = data.draw(jumbled_turns(shape))
-    messages = repaired(turn)
-    assert list(VALIDATORS[shape]([user("before"), *messages, user("after")])) == []
-    assert repaired(messages) == messages
-    said = said_by("user", messages)
-    strays = [x["text"] for x in said if x.get("text", "").startswith(STRAY)]
-    assert [x for x in said if x.get("text") not in strays] == said_by("user", turn)
-    assert said_by("assistant", messages) == said_by("assistant", turn)
-    results = results_in(messages)
-    for call, content in results_in(turn):
-        is_stray = any(f'"content": "{content}"' in stray for stray in strays)
-        assert is_stray or call in [id_ for id_, gave in results if gave != INTERRUPTED]
+def test_a_message_that_changes_has_no_native_form_any_more() -> None:
+    native: Message = {"native": {"format": "x", "value": 1}}
+    kept = [{**calling("a"), **native}, {**tool("a", "1"), **native}, {**user("2"), **native}]
+    assert all(a is b for a, b in zip(repaired(kept), kept, strict=True))
+    lost = [{**calling("a", content=[]), **native}, {**tool("a", None), **native}]
+    stray = {**tool("b", "1"), **native}
+    assert repaired([*lost, {**user([text("2"), text("")]), **native}, stray]) == [
+        calling("a"),
+        tool("a", "null"),
+        user([text("2")]),
+        user(STRAY + json.dumps(tool("b", "1"))),
+    ]
 
 
 # -- Any rubbish. ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -66,18 +67,19 @@ class ATask:
 
     def __init__(self, *answers: Any, **body: Any) -> None:
         self.ctx = Working(*answers)
-        self.watch = SimpleNamespace(cancelled=False, counts=True, unwinding=self.unwinding)
-        self.ended = False
-        self.body = SimpleNamespace(
-            **{
-                "name": "IdleAgent",
-                "task_name": "IdleTask",
-                "policy": "interrupt",
-                "debounce": None,
-                "merges": False,
-                **body,
-            }
+        self.watch = SimpleNamespace(
+            cancelled=False, told=False, counts=True, commands=0, unwinding=self.unwinding
         )
+        self.ended = False
+        idle = {
+            "name": "IdleAgent",
+            "task_name": "IdleTask",
+            "policy": "interrupt",
+            "debounce": None,
+            "merges": False,
+            "alternate_roles": False,
+        }
+        self.body = SimpleNamespace(**{**idle, "call_note": _repair.call_note, **body})
         job: Any = {"session": "key", "turn": 3, "input": [], "after": []}
         body_, ctx, watch = cast("Any", (self.body, self.ctx, self.watch))
         self.work = _task._Work(body_, ctx, watch, job)
@@ -206,6 +208,162 @@ def test_what_takes_the_pieces_is_read_outside_a_step_and_called_in_one() -> Non
     )
 
 
+def calling(*calls: str) -> Any:
+    tool_calls = [{"id": call, "type": "function"} for call in calls]
+    return {"role": "assistant", "content": None, "tool_calls": tool_calls}
+
+
+def result(call: str, content: str) -> Any:
+    return {"role": "tool", "tool_call_id": call, "content": content}
+
+
+def ends(made: ATask) -> dict[str, Any]:
+    """Which calls are told as cut off and as not begun, and the texts."""
+    outcome: Any = made.work.outcome("interrupted")
+    texts = [x["content"] for x in outcome["messages"] if x["role"] == "tool"]
+    return {"cut_off": [], "not_begun": [], **outcome, "texts": texts}
+
+
+def test_calls_behind_which_no_command_was_given_were_not_begun() -> None:
+    made = ATask()
+    made.watch.commands = 2  # what was before does not count
+    made.task.append(calling("a", "b"))
+    told = ends(made)
+    assert (told["cut_off"], told["not_begun"]) == ([], ["a", "b"])
+    assert told["texts"] == [_repair.NOT_BEGUN] * 2
+
+
+def test_when_a_command_was_given_after_them_all_calls_may_have_begun() -> None:
+    made = ATask()
+    made.task.append(calling("a", "b", "c"))
+    made.watch.commands += 1
+    made.task.append(result("a", "1"))
+    told = ends(made)
+    assert (told["cut_off"], told["not_begun"]) == (["b", "c"], [])
+    assert told["texts"] == ["1", _repair.INTERRUPTED, _repair.INTERRUPTED]
+
+
+def test_where_the_turn_says_which_calls_it_works_on_the_others_were_not_begun() -> None:
+    made = ATask()
+    made.task.append(calling("a", "b", "c"))
+    for call in ("a", "b"):
+        with made.task.call(call):
+            made.watch.commands += 1
+    made.task.append(result("a", "1"))
+    told = ends(made)
+    assert (told["cut_off"], told["not_begun"]) == (["b"], ["c"])
+    assert told["texts"] == ["1", _repair.INTERRUPTED, _repair.NOT_BEGUN]
+
+
+def test_a_call_whose_pieces_are_asked_for_has_begun_and_says_nothing_of_the_others() -> None:
+    made = ATask()
+    made.task.append(calling("a", "b"))
+    made.task.partial_result("a")
+    assert (ends(made)["cut_off"], ends(made)["not_begun"]) == (["a"], ["b"])
+    made.watch.commands += 1
+    assert (ends(made)["cut_off"], ends(made)["not_begun"]) == (["a", "b"], [])
+
+
+def test_a_call_begins_after_the_interruption_only_if_something_is_done_for_it() -> None:
+    made = ATask()
+    made.task.append(calling("a", "b", "c", "d"))
+    with suppress(TerminalError), made.task.call("a"):
+        made.watch.told = True
+        raise Interrupted
+    with suppress(TerminalError), made.task.call("b"):
+        raise Interrupted
+    with suppress(TerminalError), made.task.call("c"):
+        made.watch.commands += 1  # a send: it is not awaited
+        raise Interrupted
+    with suppress(TerminalError), made.task.call("d"):
+        raise TerminalError("what was shielded has failed")
+    assert (ends(made)["cut_off"], ends(made)["not_begun"]) == (["a", "c", "d"], ["b"])
+
+
+def test_what_the_library_does_itself_is_done_for_no_call() -> None:
+    made = ATask([])
+    made.task.append(calling("a"))
+
+    def counted(*args: Any, **options: Any) -> Any:
+        made.watch.commands += 1
+        return Working.generic_call(made.ctx, *args, **options)
+
+    cast("Any", made.ctx).generic_call = counted
+    asyncio.run(made.task.steering())
+    assert ends(made)["not_begun"] == ["a"]
+
+
+def test_an_id_that_is_used_again_has_not_begun_again() -> None:
+    made = ATask()
+    made.task.append(calling("a"))
+    with made.task.call("a"):
+        made.task.append(result("a", "1"))
+    made.task.append(calling("a"))
+    assert (ends(made)["cut_off"], ends(made)["not_begun"]) == ([], ["a"])
+
+
+def test_a_call_without_an_id_is_told_by_what_was_done_after_it() -> None:
+    made = ATask()
+    call = {"function": {"name": "f", "arguments": {}}}
+    made.task.append({"role": "assistant", "content": "", "tool_calls": [call]})
+    with made.task.call("another"):
+        assert ends(made)["texts"] == [_repair.NOT_BEGUN]
+    made.watch.commands += 1
+    assert ends(made)["texts"] == [_repair.INTERRUPTED]
+    assert (ends(made)["cut_off"], ends(made)["not_begun"]) == ([], [])
+
+
+def test_the_texts_are_the_agents() -> None:
+    def call_note(name: str | None, *, begun: bool, output: str | None) -> str:
+        nothing: Any = {"nothing to say": " ", "nothing": None}
+        return nothing.get(output, f"{name} {begun} {output}")
+
+    made = ATask(call_note=call_note)
+    calls = calling("a", "b", "c", "d", "f")
+    calls["tool_calls"][0]["function"] = {"name": "read", "arguments": "{}"}
+    made.task.append(calls)
+    with made.task.call("a"):
+        outputs = [("c", "so far"), ("d", "nothing to say"), ("f", "nothing"), ("e", "lost")]
+    outcome = made.work.outcome("interrupted", outputs)
+    assert [x["content"] for x in outcome["messages"][1:6]] == [
+        "None True so far",
+        f"nothing to say\n{_repair.CUT_OFF}",
+        f"nothing\n{_repair.CUT_OFF}",
+        "read True None",
+        "None False None",
+    ]
+    assert "None True lost" in outcome["messages"][6]["content"]
+    assert (outcome["cut_off"], outcome["not_begun"]) == (["a", "c", "d", "f"], ["b"])
+
+
+def test_the_pieces_of_a_result_go_to_the_call_that_is_worked_on() -> None:
+    made = ATask()
+    with pytest.raises(RuntimeError) as caught:
+        made.task.partial_result()
+    assert str(caught.value) == (
+        "`task.partial_result` has no call. Name it, or do it within `task.call`."
+    )
+    step = _cancellation._Step(1, lambda: None, (), {})
+
+    async def tool(call: str) -> None:
+        with made.task.call(call):
+            await asyncio.sleep(0)
+            give = made.task.partial_result()
+            token = _cancellation._running.set(step)
+            give(f"of {call}")
+            told = pytest.raises(RuntimeError, match=r"`task\.call` was entered inside a step")
+            with told, made.task.call("c"):
+                pass
+            _cancellation._running.reset(token)
+
+    async def tools() -> None:
+        await asyncio.gather(tool("a"), tool("b"))
+
+    asyncio.run(tools())
+    assert step.said == {"a": ["of a"], "b": ["of b"]}
+    assert made.work.begun == {"a", "b"}
+
+
 def test_what_takes_the_pieces_of_a_result_is_read_outside_a_step_and_called_in_one() -> None:
     made = ATask()
     one, two = made.task.partial_result("one"), made.task.partial_result("two")
@@ -237,8 +395,8 @@ def test_what_takes_the_pieces_of_a_result_is_read_outside_a_step_and_called_in_
         (False, [], {}),
         (True, [], {}),
         (True, [(None, "Once upon"), (None, "There was")], {"partial": 2}),
-        (True, [("call", "printed"), (None, "Once upon")], {"partial": 1}),
-        (True, [("call", "printed")], {}),
+        (True, [("call", "printed"), (None, "Once upon")], {"partial": 1, "cut_off": ["call"]}),
+        (True, [("call", "printed")], {"cut_off": ["call"]}),
     ],
 )
 def test_what_was_cut_off_is_journaled_once_and_stands_last_whatever_is_put_out_after_it(

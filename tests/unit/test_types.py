@@ -858,6 +858,8 @@ MORE_OF_A_TURN: dict[str, Any] = {
     "error": "no",
     "steered": [1],
     "partial": 1,
+    "cut_off": ["call_1"],
+    "not_begun": ["call_2"],
     "discarded": True,
     "task_id": "inv",
     "accepted_at": 1_760_000_000_000,
@@ -875,7 +877,11 @@ ANSWERS: list[tuple[dict[str, Any], Any, dict[str, Any]]] = [
     (_schemas.CANCELLED, {"cancelled": []}, {}),
     (_schemas.REWOUND, {"cancelled": [2], "discarded": [1, 2]}, {}),
     (_schemas.FORKED, {"session": "copy", "turn": 0}, {}),
-    (_schemas.OUTCOME, OUTCOME, {"error": "no", "partial": 1}),
+    (
+        _schemas.OUTCOME,
+        OUTCOME,
+        {"error": "no", "partial": 1, "cut_off": ["a"], "not_begun": ["b"]},
+    ),
     (_schemas.HISTORY, [HELLO, CALL, TOOL], {}),
     (_schemas.STATUS, STATUS, {}),
     (

@@ -54,6 +54,9 @@ class NotingAgent(Agent):
     def interruption_note(self, turn: Turn) -> int:  # error
         return turn["number"]  # error
 
+    def call_note(self, name: str, *, begun: bool, output: str | None) -> str:  # error
+        return name
+
 
 class WindowAgent(Agent):
     async def run(self, ctx: restate.Context, task: Task) -> None: ...
@@ -73,7 +76,9 @@ class RedirectedAgent(Agent):
         task.steering().sort()  # error
         task.partial(5)  # error
         task.partial()  # error
-        task.partial_result()  # error
+        task.partial_result(1)  # error
+        with task.call():  # error
+            pass
         task.partial_result("call")(5)  # error
         task.turns.append(task.turns[0])  # error
         task.partial = print  # error
@@ -128,6 +133,7 @@ FullAgent(max_pending=None)  # error
 FullAgent(policy="steering")  # error
 FullAgent(keep_queued="yes")  # error
 FullAgent(keep_queued=None)  # error
+FullAgent(alternate_roles="yes")  # error
 FullAgent(debounce=0.3)  # error
 FullAgent(debounce="300ms")  # error
 FullAgent(burst="join")  # error

@@ -32,7 +32,7 @@ from interruptible.client import (
     Status,
     Turns,
 )
-from interruptible.formats import gemini, native, responses, with_native
+from interruptible.formats import alternating, gemini, native, responses, with_native
 
 
 class TextAgent(Agent):
@@ -93,6 +93,9 @@ class FullAgent(Agent):
         assert_type(task.turns, Sequence[Turn])
         assert_type(task.forked_from, Origin | None)
         assert_type(task.partial_result("call_1"), Callable[[str], None])
+        with task.call("call_1"):
+            assert_type(task.partial_result(), Callable[[str], None])
+            assert_type(alternating(task.messages), list[dict[str, Any]])
         if task.forked_from is not None:
             assert_type(task.forked_from.session, str)
             assert_type(task.forked_from.turn, int)
@@ -126,6 +129,10 @@ class FullAgent(Agent):
 class NotingAgent(TextAgent):
     def interruption_note(self, turn: Turn) -> Message:
         return {"role": "developer", "content": "Stop."}
+
+    def call_note(self, name: str | None, *, begun: bool, output: str | None) -> str:
+        note = super().call_note(name, begun=begun, output=output)
+        return f"{name}: {note}"
 
 
 class WindowAgent(TextAgent):
@@ -166,6 +173,8 @@ class RedirectedAgent(Agent):
 
     def interruption_note(self, turn: Turn) -> str | None:
         assert_type(turn["input"], list[dict[str, Any]])
+        assert_type(turn.get("cut_off", []), list[str])
+        assert_type(turn.get("not_begun", []), list[str])
         return f"{turn.get('reason')} {turn.get('partial', 0) + 1} {turn.get('steered', [])[:1]}"
 
 
@@ -191,6 +200,7 @@ patient_agent = RedirectedAgent(
     burst="supersede",
 )
 window_agent = WindowAgent(policy="rollback", debounce=None, burst="merge", keep_queued=False)
+local_agent = WindowAgent(alternate_roles=True)
 named_agent = FullAgent(
     "CodingAgent",
     policy="interrupt",

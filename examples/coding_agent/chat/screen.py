@@ -45,6 +45,7 @@ STYLE = Style.from_dict(
         "at-work": "ansicyan",
         "waits": "ansiyellow bold",
         "cut-off": "ansiyellow",
+        "not-begun": "ansiyellow",
         "cut": "ansiyellow",
         "printed": "ansibrightblack",
         "end": "ansibrightblack",

@@ -30,7 +30,7 @@ class Item:
 
     kind: Literal["text", "tool", "steered", "note"]
     text: str = ""
-    state: Literal["at work", "waits", "done", "failed", "cut off"] = "done"
+    state: Literal["at work", "waits", "done", "failed", "cut off", "not begun"] = "done"
     name: str = ""
     arguments: str = ""
 
@@ -292,9 +292,13 @@ def of_record(turn: Mapping[str, Any]) -> list[Item]:
     for place, message in enumerate(turn["messages"]):
         text = text_of(message.get("content"))
         if message["role"] == "tool":
-            tool = tools.get(message["tool_call_id"])
-            if tool:
+            call = message["tool_call_id"]
+            if tool := tools.get(call):
                 tool.text, tool.state = text, result_state(tool.name, text)
+                if call in turn.get("not_begun", ()):
+                    tool.text, tool.state = "", "not begun"
+                elif call in turn.get("cut_off", ()):
+                    tool.text, tool.state = printed_of(text), "cut off"
         elif message["role"] == "user":
             items.append(Item("steered", text))
         else:
@@ -309,14 +313,17 @@ def of_record(turn: Mapping[str, Any]) -> list[Item]:
     return items
 
 
-def result_state(name: str, result: str) -> Literal["done", "failed", "cut off"]:
+def result_state(name: str, result: str) -> Literal["done", "failed"]:
     """How a call ended; a result in brackets says so, and what else there is follows it."""
-    if result.startswith("[Interrupted:"):
-        return "cut off"
     if WELL.match(result):
         return "done"
     fails = r"\[" if name == "run_command" else r"\[[^\n]*\]$"
     return "failed" if re.match(fails, result) else "done"
+
+
+def printed_of(result: str) -> str:
+    """What a command that was cut off had printed: all before the note that says so."""
+    return result.rsplit("[Interrupted:", 1)[0].rstrip()
 
 
 def text_of(content: Any) -> str:

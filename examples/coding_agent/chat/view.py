@@ -34,7 +34,14 @@ Row = list[tuple[str, str]]
 PROMPT = "» "
 MOST_ASKED = 8  # rows of a command that waits for a yes
 PRINTED = 6  # rows of what a command printed
-MARKS = {"at work": "●", "waits": "?", "done": "✓", "failed": "✗", "cut off": "╌"}
+MARKS = {
+    "at work": "●",
+    "waits": "?",
+    "done": "✓",
+    "failed": "✗",
+    "cut off": "╌",
+    "not begun": "╌",
+}
 FATES = {"waits": "○", "stops": "◌"}
 HELP = {
     "Enter": "sends; what is at work is interrupted",
@@ -138,7 +145,7 @@ def state_of(item: Item) -> str:
     """The state of a call, in words."""
     if item.state == "waits":
         return "asks you"
-    if item.state in ("at work", "cut off"):
+    if item.state in ("at work", "cut off", "not begun"):
         return item.state
     first, _, rest = item.text.partition("\n")
     if first.startswith("["):
@@ -174,8 +181,6 @@ def printed_rows(item: Item, width: int) -> list[Row]:
         return []
     if item.state in ("done", "failed"):
         _, _, text = text.partition("\n")  # the first line is its state
-    elif item.state == "cut off" and text.startswith("[Interrupted:"):
-        return []
     lines = plain(text).strip("\n").split("\n")
     left_out = len(lines) - PRINTED
     rows = [f"… {left_out} lines before"] if left_out > 0 else []

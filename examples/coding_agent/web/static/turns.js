@@ -4,7 +4,7 @@
 //   {kind: "user", text, steered}
 //   {kind: "text", text, state: "streams" | "done" | "cut off", why}
 //   {kind: "tool", call, name, arguments, output, state}
-//      state: "waits" | "runs" | "done" | "failed" | "not run" | "cut off"
+//      state: "waits" | "runs" | "done" | "failed" | "not run" | "cut off" | "not begun"
 //   {kind: "note", text}
 
 const MOST_OUTPUT = 100_000; // characters of a command's output that are shown
@@ -32,6 +32,8 @@ export function fromRecord(turn) {
     if (message.role === "tool") {
       const tool = tools.get(message.tool_call_id);
       if (tool) Object.assign(tool, { output: text, state: stateOf(tool.name, text) });
+      if (tool && turn.not_begun?.includes(tool.call)) Object.assign(tool, { output: "", state: "not begun" });
+      if (tool && turn.cut_off?.includes(tool.call)) Object.assign(tool, { output: printedOf(text), state: "cut off" });
     } else if (message.role === "user") {
       items.push({ kind: "user", text, steered: true });
     } else {
@@ -51,11 +53,16 @@ export function fromRecord(turn) {
 
 // A result in brackets says what became of the call; what else there is follows in lines of its own.
 function stateOf(name, result) {
-  if (result.startsWith("[Interrupted:")) return "cut off";
   if (result.startsWith("[Not run:")) return "not run";
   if (/^\[(Exit code 0 |Wrote |Overwrote |Edited |There are no files|Not found)/.test(result)) return "done";
   const fails = name === "run_command" ? /^\[/ : /^\[[^\n]*\]$/;
   return fails.test(result) ? "failed" : "done";
+}
+
+// What a command that was cut off had printed: all before the note that says so.
+function printedOf(result) {
+  const at = result.lastIndexOf("[Interrupted:");
+  return (at < 0 ? result : result.slice(0, at)).trimEnd();
 }
 
 // What the stream has told of one turn.

@@ -3,7 +3,7 @@
 import { h, setProse, setText } from "./dom.js";
 import { askedOf, isText } from "./turns.js";
 
-const STATES = { waits: "waits for your yes", runs: "runs", done: "done", failed: "failed", "not run": "not run", "cut off": "cut off" };
+const STATES = { waits: "waits for your yes", runs: "runs", done: "done", failed: "failed", "not run": "not run", "cut off": "cut off", "not begun": "not begun" };
 
 export class TurnView {
   constructor(number, actions) {
