@@ -475,14 +475,14 @@ async def test_a_turn_that_waits_for_an_agent_that_there_is_not_can_be_interrupt
     quick = InvocationRetryPolicy(max_attempts=8, on_max_attempts="kill")
     monkeypatch.setattr(_delegate, "RETRY_POLICY", quick)
 
-    class WaitingAgent(Agent):
+    class HopefulAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
             if task.turn == 1:
                 await log.add("asks")
                 await task.delegate("NobodyElseAgent", "one", "hello")
             return "done"
 
-    agent = WaitingAgent()
+    agent = HopefulAgent()
     await deploy(agent)
     session = Session(restate_env.client, agent, "one")
     await session.send("first")

@@ -229,7 +229,7 @@ async def test_a_handler_that_raises_in_every_attempt_can_be_cancelled_and_clean
 async def test_an_on_interrupted_that_raises_is_reported_once_and_the_turn_ends(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    class FailingAgent(Agent):
+    class OnTheWayOutAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
             if task.turn > 1:
                 return "done"
@@ -240,7 +240,7 @@ async def test_an_on_interrupted_that_raises_is_reported_once_and_the_turn_ends(
             await log.add("on_interrupted")
             raise KeyError("a mistake")
 
-    agent = FailingAgent()
+    agent = OnTheWayOutAgent()
     await deploy(agent)
     session = Session(restate_env.client, agent, "one")
     receipt = await session.send("first")
