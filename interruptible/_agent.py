@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict, TypeVar, overload
 
-from restate import Context, InvocationRetryPolicy, Service, VirtualObject
+from restate import Context, InvocationRetryPolicy, Service, TerminalError, VirtualObject
 from restate.serde import BytesSerde, Serde
 
 from interruptible import _added, _checks, _controls, _history, _object, _schemas
@@ -203,7 +203,8 @@ class Agent:
         Returns:
             Text (a message of the user), a message, or `None` for no note.
         """
-        del turn
+        if turn.get("never_began"):
+            return None
         return (
             "[I interrupted you before you were done. Do not resume that work by yourself: "
             "go on from what I say next.]"
@@ -239,6 +240,7 @@ class Agent:
         self.fork = add("fork", _controls.fork, s.FORK_IN, s.FORKED, **_SHARED)
         add("settle", _object.settle_turn, **_PRIVATE)
         add("take", _object.take, **_PRIVATE)
+        add("give_up", _object.give_up, **_PRIVATE)
         add("adopt", _controls.adopt, **_PRIVATE)
         add("recover", _object.recover, **_SHARED, **_PRIVATE)
         add("get_cause", _object.get_cause, **_SHARED, **_PRIVATE)
@@ -271,6 +273,8 @@ class Agent:
         add = self._object.handler(name=name, kind=kind, **options)
 
         async def handle(ctx: Any, body: Any) -> Any:
+            if takes is not None and not ctx.key():
+                raise TerminalError("session: the key is empty. Name the conversation.", 400)
             return await effect(self, ctx, body)
 
         handle.__doc__ = effect.__doc__

@@ -12,7 +12,7 @@ import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
 from interruptible._cancellation import seal, unseal
-from interruptible._types import Outcome, Settlement, TaskOutcome
+from interruptible._types import Outcome, Settlement, TaskOutcome, Turn
 
 OUTCOME: Final = "outcome"
 """The key of the outcome in the metadata of the error that a task ends with."""
@@ -73,7 +73,7 @@ def settle(
     ctx.generic_send(agent, "settle", json.dumps(settlement).encode(), key=session)
 
 
-def plain(outcome: TaskOutcome) -> Outcome:
-    """The outcome without what only the object needs to know."""
+def plain(outcome: TaskOutcome | Turn) -> Outcome:
+    """The outcome without what only the object, or the record, needs to know."""
     names = Outcome.__annotations__
     return cast("Outcome", {name: value for name, value in outcome.items() if name in names})

@@ -98,6 +98,7 @@ OUTCOME: Final = _object(
     },
     error={"type": "string"},
     partial=_COUNT,
+    never_began={"type": "boolean"},
 )
 HISTORY: Final[dict[str, Any]] = {"title": "History", **_MESSAGES}
 STATUS: Final = _object(
@@ -111,6 +112,7 @@ STATUS: Final = _object(
             "items": _object(
                 "LiveTurn",
                 {"turn": _TURN, "task_id": _ID, "cancelled": {"type": ["string", "null"]}},
+                given_up={"type": "boolean"},
             ),
         },
         "steered": _COUNT,
@@ -128,7 +130,9 @@ TURN: Final = _object(
     error={"type": "string"},
     steered={"type": "array", "items": _COUNT},
     partial=_COUNT,
+    never_began={"type": "boolean"},
     discarded={"type": "boolean"},
+    given_up={"type": "boolean"},
     task_id=_ID,
     accepted_at=_COUNT,
     ended_at=_COUNT,

@@ -83,7 +83,8 @@ class Outcome(TypedDict):
     """How a turn ended, with the messages it put out; `error` says why a failed one failed.
 
     Messages that were steered at the turn stand where it took them. The last `partial` messages of
-    an interrupted turn were cut off while the model said them.
+    an interrupted turn were cut off while the model said them. One that `never_began` was
+    interrupted while it waited, and has done nothing.
     """
 
     turn: int
@@ -91,6 +92,7 @@ class Outcome(TypedDict):
     messages: list[Message]
     error: NotRequired[str]
     partial: NotRequired[int]
+    never_began: NotRequired[bool]
 
 
 class TaskOutcome(Outcome):
@@ -101,18 +103,23 @@ class TaskOutcome(Outcome):
 
 
 class LiveTurn(TypedDict):
-    """A turn whose outcome the session has not recorded yet; `cancelled` says why, once it is."""
+    """A turn whose outcome the session has not recorded yet; `cancelled` says why, once it is.
+
+    One that is `given_up` did not end within `cleanup_timeout`: nothing waits for it any more.
+    """
 
     turn: int
     task_id: str | None
     cancelled: str | None
+    given_up: NotRequired[bool]
 
 
 class Status(TypedDict):
     """What a session is doing; `turn` and `task_id` are those of the turn at work.
 
-    That is the oldest live turn that is not cancelled, or else the newest. `steered` is how many
-    messages wait to be taken by a turn.
+    That is the oldest live turn that is not cancelled, or else the newest; none that was given up.
+    So a session may be idle while `live` has some. `steered` is how many messages wait to be taken
+    by a turn.
     """
 
     status: Literal["idle", "running"]
@@ -127,8 +134,10 @@ class Turn(TypedDict):
 
     `reason` says why it was interrupted, `error` why it failed. `steered` are the places among
     `messages` of those that a user steered at it; the last `partial` of them were cut off while the
-    model said them. A `discarded` turn is no part of the conversation. Times are in milliseconds
-    since 1970: when it was accepted, and when its end was recorded.
+    model said them. A `discarded` turn is no part of the conversation. One that `never_began` was
+    interrupted while it waited; one that was `given_up` did not end within `cleanup_timeout`, and
+    later turns did not wait for its end. Times are in milliseconds since 1970: when it was
+    accepted, and when its end was recorded.
     """
 
     turn: int
@@ -139,7 +148,9 @@ class Turn(TypedDict):
     error: NotRequired[str]
     steered: NotRequired[list[int]]
     partial: NotRequired[int]
+    never_began: NotRequired[bool]
     discarded: NotRequired[bool]
+    given_up: NotRequired[bool]
     task_id: NotRequired[str | None]
     accepted_at: NotRequired[int]
     ended_at: NotRequired[int]

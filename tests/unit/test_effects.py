@@ -1261,7 +1261,7 @@ def test_a_fork_sends_the_conversation_up_to_a_turn_to_the_new_session_and_chang
             (423, "turn: turn 1 is live. Wait for it, or fork at an earlier one."),
         ),
         (
-            Record("epoch", 3, (TWO._replace(cancelled="cancelled"),)),
+            Record("epoch", 3, (TWO._replace(cancelled="cancelled"),), tail=(live(2),)),
             {"turn": 2},
             (423, "turn: turn 2 is live. Wait for it, or fork at an earlier one."),
         ),

@@ -21,7 +21,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 LAYERS: list[set[str]] = [
     {"_session", "_types", "_cancellation", "testing"},
-    {"_added", "_checks", "_schemas", "_history", "_repair", "_cleanup", "_outcome"},
+    {"_added", "_checks", "_schemas", "_history", "_repair", "_cleanup", "_outcome", "_told"},
     {"_delegate"},
     {"_task"},
     {"_effects"},
@@ -39,6 +39,7 @@ OF_RESTATE = {
     "_session": set[str](),
     "_types": set[str](),
     "_schemas": set[str](),
+    "_told": set[str](),
     "_repair": set[str](),
     "_added": {"restate", "restate.handler", "restate.serde"},
     "_checks": {"restate"},

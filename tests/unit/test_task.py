@@ -74,6 +74,7 @@ class ATask:
         job: Any = {"session": "key", "turn": 3, "input": [], "after": []}
         body_, ctx, watch = cast("Any", (self.body, self.ctx, self.watch))
         self.work = _task._Work(body_, ctx, watch, job)
+        self.work.began = True
         self.task = Task(self.work, [said("before"), said("now")], [said("now")])
 
     def unwinding(self) -> Any:
@@ -269,8 +270,9 @@ def test_what_was_cut_off_is_journaled_once_and_stands_last_whatever_is_put_out_
 
 def test_a_turn_that_was_interrupted_before_it_began_is_not_told() -> None:
     made = ATask()  # it has no `on_interrupted`
+    made.work.began = False
     outcome = asyncio.run(_task._interrupted(made.work, None, Interrupted()))
-    assert outcome == {"turn": 3, "status": "interrupted", "messages": []}
+    assert outcome == {"turn": 3, "status": "interrupted", "messages": [], "never_began": True}
     assert made.ctx.done == []
 
 
