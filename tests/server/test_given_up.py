@@ -1,6 +1,7 @@
 """A predecessor that does not end: it is waited out once, and is in nobody's way any more."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -50,15 +51,25 @@ class Stubborn(Gated):
         return "late words"
 
 
-async def stuck(
-    env: Restate, deploy: Deploy, log: Log, name: str, **options: Any
-) -> tuple[Session, Stubborn]:
-    """A session whose first turn is stuck in a step."""
-    worker = Stubborn(log, name, **options)
-    session = await open_session(env, deploy, worker)
-    await start(session, worker, "one")
-    await log.until("stuck", 1)
-    return session, worker
+Stuck = Callable[[str], Awaitable[tuple[Session, Stubborn]]]
+
+
+@pytest.fixture
+async def stuck(restate_env: Restate, deploy: Deploy, log: Log) -> AsyncIterator[Stuck]:
+    """Make a session whose first turn is stuck in a step, until the test ends at the latest."""
+    workers: list[Stubborn] = []
+
+    async def stuck(name: str) -> tuple[Session, Stubborn]:
+        worker = Stubborn(log, name)
+        workers.append(worker)
+        session = await open_session(restate_env, deploy, worker)
+        await start(session, worker, "one")
+        await log.until("stuck", 1)
+        return session, worker
+
+    yield stuck
+    for worker in workers:
+        worker.freed.set()
 
 
 async def given_up(session: Session, *turns: int) -> None:
@@ -80,9 +91,9 @@ async def free(session: Session, worker: Stubborn) -> Any:
 
 
 async def test_a_turn_that_does_not_end_is_waited_out_once_and_its_late_end_fills_its_own_slot(
-    restate_env: Restate, deploy: Deploy, log: Log
+    stuck: Stuck, log: Log
 ) -> None:
-    session, worker = await stuck(restate_env, deploy, log, "StuckAgent")
+    session, worker = await stuck("StuckAgent")
     receipt = await session.send("two")
     assert (receipt["status"], receipt["interrupted"]) == ("waiting", [1])
     await log.until("begin", 2)
@@ -123,42 +134,34 @@ async def test_a_turn_that_does_not_end_is_waited_out_once_and_its_late_end_fill
 
 
 async def test_who_waits_for_it_already_is_told_that_another_waited_it_out(
-    restate_env: Restate, deploy: Deploy, log: Log
+    stuck: Stuck, log: Log
 ) -> None:
-    session, worker = await stuck(restate_env, deploy, log, "StuckQueueAgent")
+    session, worker = await stuck("StuckQueueAgent")
     await session.send("two")
     await log.until("waits", SHORT)
     worker.patience = EVER
     await session.send("three", policy="queue")
     await log.until("waits", EVER)
     await log.until("begin", 2)
-    await finish(session, worker, 2)
-    await log.until("begin", 3)
-    await finish(session, worker, 3)
+    await finish(session, worker, 2, 3)
     assert (await free(session, worker))["status"] == "interrupted"
     assert await eventually(lambda: is_idle(session))
 
 
-async def test_a_queued_turn_gives_up_what_is_cancelled_later(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    session, worker = await stuck(restate_env, deploy, log, "StuckLaterAgent")
+async def test_a_queued_turn_gives_up_what_is_cancelled_later(stuck: Stuck, log: Log) -> None:
+    session, worker = await stuck("StuckLaterAgent")
     for text in ("two", "three"):
         await session.send(text, policy="queue")
     assert await session.cancel(1) == [1]
     await log.until("begin", 2)
     await given_up(session, 1)
     worker.patience = EVER
-    await finish(session, worker, 2)
-    await log.until("begin", 3)
-    await finish(session, worker, 3)
+    await finish(session, worker, 2, 3)
     await free(session, worker)
 
 
-async def test_what_was_steered_at_it_stays_with_it(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    session, worker = await stuck(restate_env, deploy, log, "StuckSteeredAgent")
+async def test_what_was_steered_at_it_stays_with_it(stuck: Stuck, log: Log) -> None:
+    session, worker = await stuck("StuckSteeredAgent")
     assert (await session.send("and this", policy="steer"))["turn"] == 1
     await session.send("two")
     await log.until("begin", 2)
@@ -178,9 +181,9 @@ async def test_what_was_steered_at_it_stays_with_it(
 
 
 async def test_it_can_be_taken_back_answered_again_forked_around_and_removed(
-    restate_env: Restate, deploy: Deploy, log: Log
+    stuck: Stuck, log: Log
 ) -> None:
-    session, worker = await stuck(restate_env, deploy, log, "StuckBackAgent")
+    session, worker = await stuck("StuckBackAgent")
     await session.send("two")
     await log.until("begin", 2)
     await given_up(session, 1)
