@@ -49,7 +49,8 @@ async def rewind(agent: Settings, ctx: ObjectContext, body: Any) -> Rewound:
     turn, reason, if_last = checked(rewind_in, body)
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
     record = _only_if_last(require(record, turn), if_last)
-    await _require_kept(ctx, record, turn)
+    if not await _history.has(ctx, record, turn):
+        raise _effects.removed(turn)
     discarded = await _history.standing(ctx, record, range(turn, record.next))
     step, pages = await _effects.with_discarded(ctx, _session.rewind(record, turn, reason))
     carry_out(ctx, step, pages)
@@ -83,7 +84,8 @@ async def fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Forked:
         last = min((x.turn for x in record.awaited), default=record.next) - 1
     else:
         record = require(record, last)
-        await _require_kept(ctx, record, last)
+        if not await _history.has(ctx, record, last):
+            raise _effects.removed(last)
     if (live := next((x for x in record.awaited if x.turn <= last), None)) is not None:
         raise TerminalError(
             f"turn: turn {live.turn} is live. Wait for it, or fork at an earlier one.", 423
@@ -120,12 +122,6 @@ async def get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> Turns:
     if more:
         start = turns[0]["turn"]
     return {"turns": turns, "before": start if start > 1 else None}
-
-
-async def _require_kept(ctx: _effects.AnyContext, record: Record, turn: int) -> None:
-    """Refuse a turn that is on record no more."""
-    if not await _history.has(ctx, record, turn):
-        raise TerminalError(f"turn: {turn} was removed from this session.", 404)
 
 
 def _only_if_last(record: Record, if_last: int | None) -> Record:

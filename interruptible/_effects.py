@@ -62,6 +62,11 @@ def require(record: Record | None, turn: int) -> Record:
     return record
 
 
+def removed(turn: int) -> TerminalError:
+    """The refusal of a turn that is on record no more."""
+    return TerminalError(f"turn: {turn} was removed from this session.", 404)
+
+
 async def load(ctx: AnyContext) -> Record | None:
     """The session's record."""
     stored = await ctx.get("session", serde=JSON)
@@ -229,7 +234,7 @@ async def recorded(ctx: ObjectSharedContext, record: Record | None, turn: int) -
     """The outcome of a settled turn."""
     turns = await _history.read(ctx, record or Record(""), range(turn, turn + 1))
     if not turns:
-        raise TerminalError(f"turn: {turn} was removed from this session.", 404)
+        raise removed(turn)
     return plain(turns[0])
 
 

@@ -307,7 +307,7 @@ class Model:
         return [x.number for x in chosen]
 
     def rewind(self, number: int, reason: str | None) -> Rewound | Refused:
-        if not 1 <= number <= self.last:
+        if self.find(number) is None:
             return Refused(404)
         cancelled, discarded = self._take_back(number, _because("rolled back", reason))
         self._go_on()
@@ -343,7 +343,7 @@ class Model:
         """The last turn that was taken along, and the new session."""
         if number is None:
             number = self.live[0].number - 1 if self.live else self.last
-        elif not 1 <= number <= self.last:
+        elif self.find(number) is None:
             return Refused(404)
         if any(x.number <= number for x in self.live):
             return Refused(423)
