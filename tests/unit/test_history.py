@@ -1079,6 +1079,12 @@ JUST_PUT_OUT: TaskOutcome = {"turn": 1, "status": "completed", "messages": [A, B
             id="cut off",
         ),
         pytest.param(
+            {"status": "interrupted", "never_began": True},
+            [],
+            {"status": "interrupted", "never_began": True, "reason": "cancelled"},
+            id="never began",
+        ),
+        pytest.param(
             {"status": "interrupted", "messages": [S1, A, B, C], "taken": [(1, 0)], "partial": 2},
             [steered(1, taken=True), steered(2), steered(3)],
             {
