@@ -363,7 +363,7 @@ async def test_a_queued_turn_waits_for_a_cancelled_one_no_longer_than_the_cleanu
     assert (await session.attach(1))["status"] == "interrupted"
 
 
-class Unnoted(Gated):
+class Noted(Gated):
     """With the note that an agent has by default."""
 
     interruption_note = Agent.interruption_note  # type: ignore[assignment]
@@ -372,7 +372,7 @@ class Unnoted(Gated):
 async def test_a_turn_that_was_interrupted_before_it_began_says_so_and_has_no_note(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    worker = Unnoted(log, "NeverBeganAgent")
+    worker = Noted(log, "NeverBeganAgent")
     session = await open_session(restate_env, deploy, worker)
     await start(session, worker, "one")
     for text in ("two", "three"):
