@@ -70,8 +70,8 @@ class Agent:
             `supersede` leaves it to the policy.
         max_pending: How many turns and steered messages may be at work or wait; one more that
             asks to wait is refused with a 429.
-        cleanup_timeout: How long a new turn waits for the cleanup of those that were cancelled
-            when its message was accepted.
+        cleanup_timeout: How long a new turn waits for the cleanup of those that were cancelled.
+            Then they are given up: no later turn waits for them.
         inactivity_timeout: How long a step may be silent and still be interrupted at once;
             `None` for the server's default.
         abort_timeout: How long after that Restate waits before it gives the attempt up;
@@ -201,7 +201,8 @@ class Agent:
             turn: The record of the interrupted turn. The same record must give the same note.
 
         Returns:
-            Text (a message of the user), a message, or `None` for no note.
+            Text (a message of the user), a message, or `None` for no note; by default one that
+            `never_began` has none.
         """
         if turn.get("never_began"):
             return None
