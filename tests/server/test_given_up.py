@@ -93,7 +93,7 @@ async def free(session: Session, worker: Stubborn) -> Any:
 async def test_a_turn_that_does_not_end_is_waited_out_once_and_its_late_end_fills_its_own_slot(
     stuck: Stuck, log: Log
 ) -> None:
-    session, worker = await stuck("StuckAgent")
+    session, worker = await stuck("StubbornAgent")
     receipt = await session.send("two")
     assert (receipt["status"], receipt["interrupted"]) == ("waiting", [1])
     await log.until("begin", 2)
@@ -143,7 +143,9 @@ async def test_who_waits_for_it_already_is_told_that_another_waited_it_out(
     await session.send("three", policy="queue")
     await log.until("waits", EVER)
     await log.until("begin", 2)
-    await finish(session, worker, 2, 3)
+    worker.tell(2, "end")
+    await log.until("begin", 3)
+    await finish(session, worker, 3)
     assert (await free(session, worker))["status"] == "interrupted"
     assert await eventually(lambda: is_idle(session))
 
@@ -156,7 +158,9 @@ async def test_a_queued_turn_gives_up_what_is_cancelled_later(stuck: Stuck, log:
     await log.until("begin", 2)
     await given_up(session, 1)
     worker.patience = EVER
-    await finish(session, worker, 2, 3)
+    worker.tell(2, "end")
+    await log.until("begin", 3)
+    await finish(session, worker, 3)
     await free(session, worker)
 
 
@@ -229,8 +233,14 @@ async def test_a_task_whose_worker_is_gone_is_waited_out_once_until_an_operator_
         await first.kill()
     async with second.running():
         await restate_env.register(second.url)
-        assert (await session.ask("two"))["status"] == "completed"
+        second.die_before("turn 2")  # when it has noted that it gave up, and before it did anything
+        answered = asyncio.ensure_future(session.ask("two"))
+        await second.died()
+        await second.start()
+        assert (await answered)["status"] == "completed"
         await given_up(session, 1)
+        note = f"target_handler_name = 'give_up' AND target_service_key = '{tmp_path.name}'"
+        assert len(await restate_env.invocations(note)) == 1
         (tmp_path / "patient").touch()
         for text in ("three", "four"):
             assert (await session.ask(text))["status"] == "completed"
