@@ -7,6 +7,7 @@ refused. What is not known here passes, as a newer version may have added it.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import isfinite
 from typing import Any, Final, NamedTuple, cast, get_args
 
 from interruptible._types import (
@@ -68,15 +69,14 @@ def taking(body: Any) -> Taking:
 def settlement(body: Any) -> Settlement:
     """The body of `settle`: a turn's outcome, and perhaps the turns that were seen to end."""
     fields = _fields(body)
-    told = fields.get("outcome")
-    outcome = cast("TaskOutcome", _turn("outcome", told, ("messages",)))
-    if not isinstance(outcome.get("error", ""), str):
-        raise Refusal(f"outcome.error: must be text, not {brief(outcome.get('error'))}.")
-    _number("outcome.partial", outcome.get("partial", 0))
-    for pair in _list("outcome.taken", outcome.get("taken", [])):
-        if len(_numbers("outcome.taken", pair)) != 2:  # noqa: PLR2004
-            raise Refusal("outcome.taken: must be pairs of a number and a place.")
-    return {"outcome": outcome, "ended": _numbers("ended", fields.get("ended", []))}
+    ended = _numbers("ended", fields.get("ended", []))
+    return {"outcome": _outcome(fields.get("outcome")), "ended": ended}
+
+
+def outcome(value: Any) -> TaskOutcome:
+    """The outcome that a task ends with, as `settle` would take it."""
+    _check_values(value)
+    return _outcome(value)
 
 
 def copy(body: Any) -> Copy:
@@ -91,6 +91,17 @@ def copy(body: Any) -> Copy:
         raise Refusal("from: must be a session and the last of its turns.")
     session, last = origin[0], _number("from", origin[1])
     return Copy(numbers[-1], cast("list[Turn]", copied), Origin(session, last))
+
+
+def _outcome(value: Any) -> TaskOutcome:
+    told = cast("TaskOutcome", _turn("outcome", value, ("messages",)))
+    if not isinstance(told.get("error", ""), str):
+        raise Refusal(f"outcome.error: must be text, not {brief(told.get('error'))}.")
+    _number("outcome.partial", told.get("partial", 0))
+    for pair in _list("outcome.taken", told.get("taken", [])):
+        if len(_numbers("outcome.taken", pair)) != 2:  # noqa: PLR2004
+            raise Refusal("outcome.taken: must be pairs of a number and a place.")
+    return told
 
 
 def _turn(name: str, value: Any, lists: Sequence[str]) -> dict[str, Any]:
@@ -112,17 +123,19 @@ def _fields(body: Any) -> Mapping[str, Any]:
         raise Refusal(f"body: is not JSON ({body.reason}).")
     if not isinstance(body, dict):
         raise Refusal(f"body: must be a JSON object, not {brief(body)}.")
-    if _depth(body) > MAX_LEVELS:
-        raise Refusal(f"body: is nested more than {MAX_LEVELS} levels deep.")
+    _check_values(body)
     return cast("Mapping[str, Any]", body)
 
 
-def _depth(value: Any) -> int:
-    """How deep a value is nested, told without going as deep."""
-    levels, row = 0, _items(value)
-    while row:
-        levels, row = levels + 1, [item for x in row for item in _items(x)]
-    return levels
+def _check_values(value: Any) -> None:
+    """Refuse what could not be written again, or not be read; without going as deep as it is."""
+    row = [value]
+    for _ in range(MAX_LEVELS + 1):
+        if any(isinstance(x, float) and not isfinite(x) for x in row):
+            raise Refusal("body: has a number that is not finite, which is no JSON.")
+        row = [item for x in row for item in _items(x)]
+    if row:
+        raise Refusal(f"body: is nested more than {MAX_LEVELS} levels deep.")
 
 
 def _items(value: Any) -> list[Any]:

@@ -21,7 +21,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 LAYERS: list[set[str]] = [
     {"_session", "_types", "_cancellation", "testing"},
-    {"_added", "_checks", "_schemas", "_history", "_repair", "_cleanup", "_outcome", "_told"},
+    {"_added", "_checks", "_schemas", "_history", "_repair", "_cleanup", "_told"},
+    {"_outcome"},
     {"_delegate"},
     {"_task"},
     {"_effects"},

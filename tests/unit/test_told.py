@@ -1,13 +1,18 @@
 """What tasks and handlers tell the object: what it takes, and what it refuses."""
 
+import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import restate
 
 from interruptible import _told
+from interruptible._outcome import Ending, ending
 from interruptible._told import Copy, Taking
 from interruptible._types import Malformed, Origin, Refusal, parse
+
+from .given import Given
 
 OUTCOME = {"turn": 1, "status": "completed", "messages": [{"role": "assistant", "content": "Hi"}]}
 TURN = {**OUTCOME, "input": [{"role": "user", "content": "Hello"}]}
@@ -33,6 +38,8 @@ NO_OUTCOME = [
     *({**OUTCOME, "partial": x} for x in NO_NUMBER),
     *({**OUTCOME, "taken": x} for x in (None, 1, {}, [1], [[1]], [[1, 2, 3]], [["1", 0]])),
     {**OUTCOME, "messages": [{"role": "tool", "content": nested(300)}]},
+    {**OUTCOME, "messages": [{"role": "tool", "content": json.loads("1e999")}]},
+    {**OUTCOME, "messages": [{"role": "tool", "content": json.loads("[NaN]")}]},
 ]
 REFUSED: list[tuple[Any, list[Any]]] = [
     (_told.turn, [*NO_OBJECT, {}, *({"turn": x} for x in NO_NUMBER)]),
@@ -84,6 +91,25 @@ def test_what_a_handler_could_not_work_on_is_refused_at_once(check: Any, body: A
     with pytest.raises(Refusal) as refused:
         check(body)
     assert refused.value.status == 400
+
+
+def test_a_task_that_ends_with_what_cannot_be_kept_has_failed_by_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def wait_completed(*_: Any) -> None: ...
+
+    monkeypatch.setattr(restate, "wait_completed", wait_completed)
+
+    def ends(told: Any) -> Ending:
+        return asyncio.run(ending(cast("Any", None), 1, cast("Any", Given(told))))
+
+    assert ends(OUTCOME) == Ending(cast("Any", OUTCOME), reported=True)
+    for told in NO_OUTCOME:
+        ended = ends(told)
+        assert (ended.outcome["turn"], ended.outcome["status"]) == (1, "failed")
+        assert ended.outcome["error"].startswith("What the task reported cannot be kept: ")
+        assert not ended.reported
+        assert _told.settlement({"outcome": ended.outcome})["outcome"] == ended.outcome
 
 
 def test_what_tasks_tell_is_taken_as_it_is_and_so_is_what_a_newer_version_adds() -> None:
