@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from restate import Context
 
-from interruptible import Session
+from interruptible import Agent, Session, Task
 from interruptible.testing import Restate
 
 from .conftest import Deploy, Log, eventually, is_idle
@@ -218,6 +219,44 @@ async def test_it_can_be_taken_back_answered_again_forked_around_and_removed(
     assert (await start(session, worker, "new"))["turn"] == 5
     await finish(session, worker, 5)
     assert await history(session) == ["new", "answer 5"]
+
+
+class Shifting(Agent):
+    """Its first turn does something else in each attempt, so that no other can replay it."""
+
+    def __init__(self, log: Log, name: str) -> None:
+        super().__init__(name, cleanup_timeout=SHORT)
+        self.log = log
+        self.attempts = 0
+
+    async def run(self, ctx: Context, task: Task) -> str:
+        if task.turn == 1:
+            self.attempts += 1
+            self.log.note("attempt", self.attempts)
+            if self.attempts > 1:
+                await ctx.sleep(timedelta(0))
+            await ctx.run_typed("step", self.log.step, name="step")
+            msg = "so that there is another attempt"
+            raise RuntimeError(msg)
+        return "done"
+
+
+async def test_a_task_that_cannot_be_replayed_is_waited_out_once_and_can_be_killed(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    worker = Shifting(log, "ShiftingAgent")
+    session = await open_session(restate_env, deploy, worker)
+    task_id = (await session.send("one"))["task_id"]
+    await log.until("attempt", 3)
+    [stuck_task] = await restate_env.invocations(f"id = '{task_id}'")
+    assert stuck_task["last_failure_error_code"] == "RT0016"  # a journal mismatch
+    assert (await session.ask("two"))["status"] == "completed"
+    await given_up(session, 1)
+    worker.cleanup_timeout = EVER
+    assert (await session.ask("three"))["status"] == "completed"
+    await restate_env.kill(task_id)
+    assert (await session.attach(1))["status"] == "killed"
+    assert (await session.status())["live"] == []
 
 
 async def test_a_task_whose_worker_is_gone_is_waited_out_once_until_an_operator_ends_it(
