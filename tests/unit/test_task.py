@@ -615,6 +615,23 @@ def test_a_predecessor_that_did_not_report_is_settled_and_one_that_takes_too_lon
     assert made.work.ended == [1]
 
 
+def test_a_turn_that_was_given_up_is_told_of_as_interrupted_and_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    why = {"reason": "interrupted by turn 2", "task_id": "inv-1"}
+    stuck = a_turn(1, status="running", messages=[], **why)
+    given_up, told = {**stuck, "given_up": True}, {**stuck, "status": "interrupted"}
+    made = ATask()
+    task = begin(made, monkeypatch, turns=[given_up, a_turn(2)])
+    assert made.ctx.done == ["wait"]
+    assert task.turns == [{**told, "given_up": True}, a_turn(2)]
+    # Who loads, or has waited it out, is told the same.
+    assert begin(ATask(loaded(given_up, a_turn(2))), monkeypatch).turns == task.turns
+    made = ATask(None, loaded(stuck, a_turn(2)))
+    assert begin(made, monkeypatch, (1, True), late=[1]).turns == task.turns
+    assert made.work.ended == []
+
+
 def test_a_predecessor_that_is_discarded_is_waited_for_and_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
