@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict, TypeVar, overload
 
-from restate import Context, InvocationRetryPolicy, Service, VirtualObject
+from restate import Context, InvocationRetryPolicy, Service, TerminalError, VirtualObject
 from restate.serde import BytesSerde, Serde
 
 from interruptible import _added, _checks, _controls, _delegate, _history, _object, _schemas
@@ -71,8 +71,8 @@ class Agent:
             `supersede` leaves it to the policy.
         max_pending: How many turns and steered messages may be at work or wait; one more that
             asks to wait is refused with a 429.
-        cleanup_timeout: How long a new turn waits for the cleanup of those that were cancelled
-            when its message was accepted.
+        cleanup_timeout: How long a new turn waits for the cleanup of those that were cancelled.
+            Then they are given up: no later turn waits for them.
         inactivity_timeout: How long a step may be silent and still be interrupted at once;
             `None` for the server's default.
         abort_timeout: How long after that Restate waits before it gives the attempt up;
@@ -208,9 +208,11 @@ class Agent:
             turn: The record of the interrupted turn. The same record must give the same note.
 
         Returns:
-            Text (a message of the user), a message, or `None` for no note.
+            Text (a message of the user), a message, or `None` for no note; by default one that
+            `never_began` has none.
         """
-        del turn
+        if turn.get("never_began"):
+            return None
         return (
             "[I interrupted you before you were done. Do not resume that work by yourself: "
             "go on from what I say next.]"
@@ -262,6 +264,7 @@ class Agent:
         self.fork = add("fork", _controls.fork, s.FORK_IN, s.FORKED, **_SHARED)
         add("settle", _object.settle_turn, **_PRIVATE)
         add("take", _object.take, **_PRIVATE)
+        add("give_up", _object.give_up, **_PRIVATE)
         add("adopt", _controls.adopt, **_PRIVATE)
         add("recover", _object.recover, **_SHARED, **_PRIVATE)
         add("get_cause", _object.get_cause, **_SHARED, **_PRIVATE)
@@ -303,6 +306,8 @@ class Agent:
         add = self._object.handler(name=name, kind=kind, **options)
 
         async def handle(ctx: Any, body: Any) -> Any:
+            if takes is not None and not ctx.key():
+                raise TerminalError("session: the key is empty. Name the conversation.", 400)
             return await effect(self, ctx, body)
 
         handle.__doc__ = effect.__doc__

@@ -28,7 +28,7 @@ PUBLIC: Final = {
     "fork",
 }
 """The handlers of every agent that are attributes of it, too."""
-PRIVATE: Final = {"settle", "take", "adopt", "recover", "get_cause", "load"}
+PRIVATE: Final = {"settle", "take", "give_up", "adopt", "recover", "get_cause", "load"}
 """Those that only Restate calls."""
 ATTRIBUTES: Final = {
     "name",

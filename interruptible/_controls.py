@@ -5,7 +5,7 @@ from typing import Any
 
 from restate import ObjectContext, ObjectSharedContext, TerminalError
 
-from interruptible import _effects, _history, _session
+from interruptible import _effects, _history, _session, _told
 from interruptible._effects import Settings, carry_out, checked, require
 from interruptible._native import neutral
 from interruptible._session import Record
@@ -39,7 +39,7 @@ async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     return {
         "turn": record.next,
         "task_id": await _effects.take_in(agent, ctx, step, _history.asked(old), now),
-        "status": "waiting" if record.live else "running",
+        "status": "waiting" if record.awaited else "running",
         "interrupted": [x.turn for x in step.cancel],
         "discarded": discarded,
     }
@@ -50,6 +50,8 @@ async def rewind(agent: Settings, ctx: ObjectContext, body: Any) -> Rewound:
     turn, reason, if_last = checked(rewind_in, body)
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
     record = _only_if_last(require(record, turn), if_last)
+    if not await _history.has(ctx, record, turn):
+        raise _effects.removed(turn)
     discarded = await _history.standing(ctx, record, range(turn, record.next))
     step, pages = await _effects.with_discarded(ctx, _session.rewind(record, turn, reason))
     carry_out(ctx, step, pages)
@@ -65,8 +67,8 @@ async def reset(agent: Settings, ctx: ObjectContext, body: Any) -> Cancelled:
     record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
     if record is None:
         return {"cancelled": []}
-    step = _session.rewind(record, 1, reason)
-    stale = await _history.settled_keys(ctx, record)
+    step = _session.reset(record, reason)
+    stale = await _history.stale_keys(ctx, step.record)
     record, _ = await _history.discard(ctx, _history.without_settled(step.record), step.discard)
     carry_out(ctx, step._replace(record=record._replace(forked_from=None)))
     for key in stale:
@@ -80,15 +82,18 @@ async def fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Forked:
     record = await _effects.load(ctx)
     if last is None:
         record = record or Record("")
-        last = min((x.turn for x in record.live), default=record.next) - 1
+        last = min((x.turn for x in record.awaited), default=record.next) - 1
     else:
         record = require(record, last)
-    if (live := next((x for x in record.live if x.turn <= last), None)) is not None:
+        if not await _history.has(ctx, record, last):
+            raise _effects.removed(last)
+    if (live := next((x for x in record.awaited if x.turn <= last), None)) is not None:
         raise TerminalError(
             f"turn: turn {live.turn} is live. Wait for it, or fork at an earlier one.", 423
         )
     instead = "A fork copies all of them. Fork at an earlier turn."
-    turns = await _effects.every(ctx, record, last, _history.MAX_COPIED, instead)
+    read = await _effects.every(ctx, record, last, _history.MAX_COPIED, instead)
+    turns = [_history.without_end(x) if x["status"] == "running" else x for x in read]
     last = turns[-1]["turn"] if turns else 0
     old = record.forked_from  # where the first of the turns were worked on
     origin = old[0] if old is not None and last <= old[1] else ctx.key()
@@ -99,11 +104,11 @@ async def fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Forked:
 
 async def adopt(_: Settings, ctx: ObjectContext, body: Any) -> None:
     """For `fork`: begin this session with the turns of another."""
+    copy = checked(_told.copy, body)
     if await _effects.load(ctx) is not None:
         raise TerminalError("session: there is one of this key already. Choose another.", 412)
-    session, turn = body["from"]
-    record = _effects.new_record(ctx)._replace(next=body["next"], forked_from=(session, turn))
-    _effects.store(ctx, _history.adopt(ctx, record, body["turns"]))
+    record = _effects.new_record(ctx)._replace(next=copy.next, forked_from=copy.origin)
+    _effects.store(ctx, _history.adopt(ctx, record, copy.turns))
 
 
 async def get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> Turns:

@@ -22,10 +22,9 @@ from restate import (
 from interruptible import _history, _session
 from interruptible._cancellation import shield
 from interruptible._history import JSON
-from interruptible._native import neutral
-from interruptible._outcome import Ending, ending
+from interruptible._outcome import Ending, ending, plain
 from interruptible._session import Live, Record, Step
-from interruptible._task import Body, cancelled_signal
+from interruptible._task import Body, cancelled_signal, given_up_signal
 from interruptible._types import Dispatch, Message, Outcome, Policy, Refusal, Settlement, Turn
 
 T = TypeVar("T")
@@ -59,6 +58,11 @@ def require(record: Record | None, turn: int) -> Record:
         known = f"its turns are 1 to {last}" if last else "it has no turns yet"
         raise TerminalError(f"turn: there is no turn {turn} in this session; {known}.", 404)
     return record
+
+
+def removed(turn: int) -> TerminalError:
+    """The refusal of a turn that is on record no more."""
+    return TerminalError(f"turn: {turn} was removed from this session.", 404)
 
 
 async def load(ctx: AnyContext) -> Record | None:
@@ -147,10 +151,12 @@ def carry_out(
             ctx.cancel_invocation(x.task_id)
     _history.write(ctx, pages or {})
     store(ctx, step.record)
-    for x in step.cancel:
+    signals = [(x.turn, cancelled_signal(x.turn)) for x in step.cancel]
+    signals += [(turn, given_up_signal(turn)) for turn in step.give_up]
+    for turn, signal in signals:
         for behind in step.record.live:
-            if behind.turn > x.turn and behind.cancelled is None and behind.task_id is not None:
-                ctx.resolve_signal(behind.task_id, cancelled_signal(x.turn), True, serde=JSON)  # noqa: FBT003
+            if behind.turn > turn and behind.cancelled is None and behind.task_id is not None:
+                ctx.resolve_signal(behind.task_id, signal, True, serde=JSON)  # noqa: FBT003
 
 
 async def begin(
@@ -226,21 +232,8 @@ async def recorded(ctx: ObjectSharedContext, record: Record | None, turn: int) -
     """The outcome of a settled turn."""
     turns = await _history.read(ctx, record or Record(""), range(turn, turn + 1))
     if not turns:
-        raise TerminalError(f"turn: {turn} was removed from this session.", 404)
-    outcome: Outcome = {
-        "turn": turn,
-        "status": turns[0]["status"],
-        "messages": turns[0]["messages"],
-    }
-    if "error" in turns[0]:
-        outcome["error"] = turns[0]["error"]
-    if "partial" in turns[0]:
-        outcome["partial"] = turns[0]["partial"]
-    if "cut_off" in turns[0]:
-        outcome["cut_off"] = turns[0]["cut_off"]
-    if "not_begun" in turns[0]:
-        outcome["not_begun"] = turns[0]["not_begun"]
-    return neutral(outcome)
+        raise removed(turn)
+    return plain(turns[0])
 
 
 def send(ctx: AnyContext, agent: str, handler: str, body: Any) -> None:

@@ -64,6 +64,7 @@ MAX_COPIED: Final = 12 * 1024 * 1024
 """Bytes of the turns that a fork copies: it has read them, and has them again in what it sends."""
 
 _OF_TURNS: Final = r"(page|turn)/\d+"
+_OURS: Final = r"(page|turn|steered)/\d+"
 _FIRST: Final = "first"
 """Where `Stored` has the first of its turns, if these are not all."""
 Note = Callable[[Turn], "str | Message | None"]
@@ -300,11 +301,12 @@ def write(ctx: ObjectContext, pages: dict[str, list[Entry]]) -> None:
         ctx.set(key, pages[key], serde=PACKED)
 
 
-async def settled_keys(ctx: ObjectContext, record: Record) -> list[str]:
-    """The keys of all that is settled, but for the record."""
-    live = {turn_key(x.turn) for x in record.live}
+async def stale_keys(ctx: ObjectContext, record: Record) -> list[str]:
+    """The keys of all turns that are not live, and of what was steered at them."""
+    needed = {turn_key(x.turn) for x in record.live}
+    needed |= {steered_key(x.number) for x in record.steered}
     keys = await ctx.state_keys()
-    return [key for key in keys if re.fullmatch(_OF_TURNS, key) and key not in live]
+    return [key for key in keys if re.fullmatch(_OURS, key) and key not in needed]
 
 
 def without_settled(record: Record) -> Record:
@@ -388,6 +390,11 @@ async def standing(ctx: State, record: Record, numbers: range) -> list[int]:
     return [_number(x) for x in reversed(entries) if not _is_discarded(x)]
 
 
+async def has(ctx: State, record: Record, turn: int) -> bool:
+    """Whether a turn is on record, in the conversation or not."""
+    return [x async for x, _ in _newest_entries(ctx, record, range(turn, turn + 1))] != []
+
+
 def at_hand(record: Record, before: int) -> list[Turn] | None:
     """The conversation before a turn, or `None` if some of it has to be read."""
     if record.paged or record.steered:
@@ -454,11 +461,14 @@ def finish(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Turn:
         ended["error"] = outcome["error"]
     if "partial" in outcome:
         ended["partial"] = outcome["partial"]
-    if "cut_off" in outcome:
-        ended["cut_off"] = outcome["cut_off"]
-    if "not_begun" in outcome:
-        ended["not_begun"] = outcome["not_begun"]
+    more: Any = {x: outcome[x] for x in ("cut_off", "not_begun", "never_began") if x in outcome}
+    ended.update(more)
     return ended
+
+
+def without_end(turn: Turn) -> Turn:
+    """The record of a live turn that was given up, as later ones are told of it."""
+    return {**turn, "status": "interrupted"}
 
 
 def _split(turn: int, steered: Sequence[Said]) -> tuple[list[Said], list[Message]]:
@@ -597,6 +607,8 @@ def _of_live(turn: Turn, live: Live) -> Turn:
     turn = {**turn, "task_id": live.task_id}
     if live.cancelled is not None:
         turn["reason"] = live.cancelled
+    if live.given_up:
+        turn["given_up"] = True
     return turn
 
 

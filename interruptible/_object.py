@@ -4,17 +4,17 @@ from typing import Any
 
 from restate import ObjectContext, ObjectSharedContext, TerminalError
 
-from interruptible import _effects, _history, _session
+from interruptible import _effects, _history, _session, _told
 from interruptible._effects import Settings, carry_out, checked, require
 from interruptible._history import JSON
 from interruptible._native import neutral
 from interruptible._session import Live, Record
 from interruptible._types import (
     Cancelled,
+    LiveTurn,
     Message,
     Outcome,
     Receipt,
-    Settlement,
     Status,
     cancel_in,
     message_in,
@@ -37,12 +37,12 @@ async def message(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     record = await _effects.find_lost(agent, ctx, stored)
     if record is None:
         record = _effects.new_record(ctx)
-    seen = record
+    seen = record._replace(live=record.awaited)
     conditional = request.if_idle or request.if_turn is not None
     if policy != "interrupt" or conditional or agent.keep_queued or merge:
         # What happens depends on what is live: so leave out what only the record calls live.
-        asked = await _effects.look(agent, ctx, record)
-        seen = record._replace(live=tuple(x for x, _, end in asked if end is None))
+        asked = await _effects.look(agent, ctx, seen)
+        seen = seen._replace(live=tuple(x for x, _, end in asked if end is None))
     refusal = _session.refusal(
         seen,
         policy,
@@ -144,9 +144,16 @@ async def get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) -> St
         "status": "idle" if busy is None else "running",
         "turn": None if busy is None else busy.turn,
         "task_id": None if busy is None else busy.task_id,
-        "live": [{"turn": x.turn, "task_id": x.task_id, "cancelled": x.cancelled} for x in live],
+        "live": [_shown(x) for x in live],
         "steered": len(seen.waiting),
     }
+
+
+def _shown(x: Live) -> LiveTurn:
+    shown: LiveTurn = {"turn": x.turn, "task_id": x.task_id, "cancelled": x.cancelled}
+    if x.given_up:
+        shown["given_up"] = True
+    return shown
 
 
 # -- Those that only tasks and the object itself call. ---------------------------------------------
@@ -159,10 +166,11 @@ async def load(_: Settings, ctx: ObjectSharedContext, __: Any) -> bytes:
 
 async def take(_: Settings, ctx: ObjectContext, body: Any) -> list[_history.Said]:
     """For a task: the steered messages that wait for it, each of them once."""
+    turn, waited, begins = checked(_told.taking, body)
     record = await _effects.load(ctx)
     if record is None:
         return []
-    after, taken = _session.take(record, body["turn"], waited=body["waited"], begins=body["begins"])
+    after, taken = _session.take(record, turn, waited=waited, begins=begins)
     said = await _history.said(ctx, taken)
     if after != record:
         _effects.store(ctx, after)
@@ -171,14 +179,16 @@ async def take(_: Settings, ctx: ObjectContext, body: Any) -> list[_history.Said
 
 async def get_cause(_: Settings, ctx: ObjectSharedContext, body: Any) -> str:
     """For a task: why its turn was cancelled."""
+    turn = checked(_told.turn, body)
     record = await _effects.load(ctx)
-    live = record.find(body["turn"]) if record is not None else None
+    live = record.find(turn) if record is not None else None
     return live.cancelled or "cancelled" if live is not None else "cancelled"
 
 
-async def settle_turn(agent: Settings, ctx: ObjectContext, body: Settlement) -> None:
+async def settle_turn(agent: Settings, ctx: ObjectContext, body: Any) -> None:
     """For a task: record a turn's outcome, in its own slot and once."""
-    outcome = body["outcome"]
+    settlement = checked(_told.settlement, body)
+    outcome = settlement["outcome"]
     stored, now = await _effects.load_now(ctx)
     record = await _effects.find_lost(agent, ctx, stored)
     if record is None:
@@ -199,13 +209,23 @@ async def settle_turn(agent: Settings, ctx: ObjectContext, body: Settlement) -> 
             await _effects.begin(agent, ctx, record, turn, begun)
         if settling.heir is not None:
             _effects.send(ctx, agent.name, "recover", {"turn": settling.heir})
-    for turn in body.get("ended", []):
+    for turn in settlement.get("ended", []):
         if record.find(turn) is not None:  # its own report went missing
             _effects.send(ctx, agent.name, "recover", {"turn": turn})
 
 
+async def give_up(agent: Settings, ctx: ObjectContext, body: Any) -> None:
+    """For a task: it has waited out `cleanup_timeout` for these turns; nobody else is to."""
+    turns = checked(_told.turns, body)
+    record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
+    step = _session.give_up(record, turns) if record is not None else None
+    if step is not None and step.give_up:
+        carry_out(ctx, step)
+
+
 async def recover(agent: Settings, ctx: ObjectSharedContext, body: Any) -> None:
     """For the object: settle a turn on behalf of a task that is over and did not report."""
+    turn = checked(_told.turn, body)
     record = await _effects.load(ctx)
-    if record is not None and record.find(body["turn"]) is not None:
-        await _effects.outcome(agent, ctx, record, body["turn"])
+    if record is not None and record.find(turn) is not None:
+        await _effects.outcome(agent, ctx, record, turn)

@@ -11,9 +11,10 @@ from typing import Any, Final, NamedTuple, cast
 import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
+from interruptible import _told
 from interruptible._cancellation import seal, unseal
 from interruptible._native import neutral
-from interruptible._types import Outcome, Settlement, TaskOutcome
+from interruptible._types import Outcome, Refusal, Settlement, TaskOutcome, Turn
 
 OUTCOME: Final = "outcome"
 """The key of the outcome in the metadata of the error that a task ends with."""
@@ -37,17 +38,27 @@ async def ending(ctx: Context, turn: int, task: RestateDurableFuture[Any]) -> En
     """
     await restate.wait_completed(task)
     try:
-        return Ending(cast("TaskOutcome", await task), reported=True)
+        return _reported(turn, await task)
     except TerminalError as error:
         sealed = (error.metadata or {}).get(OUTCOME)
         if sealed is not None:
-            return Ending(json.loads(await unseal(ctx, sealed)), reported=True)
+            return _reported(turn, json.loads(await unseal(ctx, sealed)))
         gone = error.status_code == 404  # noqa: PLR2004
         if gone or (error.status_code, error.message) == (409, "killed"):
             outcome: TaskOutcome = {"turn": turn, "status": "killed", "messages": []}
         else:
             outcome = {"turn": turn, "status": "failed", "messages": [], "error": error.message}
         return Ending(outcome, reported=False, gone=gone)
+
+
+def _reported(turn: int, told: Any) -> Ending:
+    """What a task said itself; one that the object cannot take has failed by that."""
+    try:
+        return Ending(_told.outcome(told), reported=True)
+    except Refusal as refusal:
+        why = f"What the task reported cannot be kept: {refusal.reason}"
+        outcome: TaskOutcome = {"turn": turn, "status": "failed", "messages": [], "error": why}
+        return Ending(outcome, reported=False)
 
 
 def attach_to(error: TerminalError, ctx: Context, outcome: TaskOutcome) -> None:
@@ -74,8 +85,8 @@ def settle(
     ctx.generic_send(agent, "settle", json.dumps(settlement).encode(), key=session)
 
 
-def plain(outcome: TaskOutcome) -> Outcome:
-    """The outcome without what only the object and its tasks need to know."""
+def plain(outcome: TaskOutcome | Turn) -> Outcome:
+    """The outcome without what only the object, its tasks or the record need to know."""
     names = Outcome.__annotations__
     known = {name: value for name, value in neutral(outcome).items() if name in names}
     return cast("Outcome", known)

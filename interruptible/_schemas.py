@@ -101,6 +101,7 @@ OUTCOME: Final = _object(
     partial=_COUNT,
     cut_off=_CALLS,
     not_begun=_CALLS,
+    never_began={"type": "boolean"},
 )
 HISTORY: Final[dict[str, Any]] = {"title": "History", **_MESSAGES}
 STATUS: Final = _object(
@@ -114,6 +115,7 @@ STATUS: Final = _object(
             "items": _object(
                 "LiveTurn",
                 {"turn": _TURN, "task_id": _ID, "cancelled": {"type": ["string", "null"]}},
+                given_up={"type": "boolean"},
             ),
         },
         "steered": _COUNT,
@@ -133,7 +135,9 @@ TURN: Final = _object(
     partial=_COUNT,
     cut_off=_CALLS,
     not_begun=_CALLS,
+    never_began={"type": "boolean"},
     discarded={"type": "boolean"},
+    given_up={"type": "boolean"},
     task_id=_ID,
     accepted_at=_COUNT,
     ended_at=_COUNT,

@@ -20,6 +20,8 @@ class Live(NamedTuple):
     """Why it was cancelled, once it is."""
     open: bool = False
     """Whether the messages of a burst still join it."""
+    given_up: bool = False
+    """Whether somebody waited out `cleanup_timeout` for it: then nobody waits for it any more."""
 
 
 class Steered(NamedTuple):
@@ -62,8 +64,8 @@ class Record(NamedTuple):
         return 1 <= turn < self.next
 
     def before(self, turn: int) -> tuple[Live, ...]:
-        """The live turns that `turn` comes after."""
-        return tuple(live for live in self.live if live.turn < turn)
+        """The live turns that `turn` waits for."""
+        return tuple(live for live in self.awaited if live.turn < turn)
 
     def goes_on(self, turn: int) -> bool:
         """Whether a turn is live and not cancelled."""
@@ -71,9 +73,18 @@ class Record(NamedTuple):
         return live is not None and live.cancelled is None
 
     @property
+    def awaited(self) -> tuple[Live, ...]:
+        """The live turns that are waited for; what was given up is in nobody's way."""
+        return tuple(live for live in self.live if not live.given_up)
+
+    @property
     def at_work(self) -> Live | None:
-        """The live turn whose turn it is: the oldest that is not cancelled, or else the newest."""
-        return next((x for x in self.live if x.cancelled is None), (*self.live[-1:], None)[0])
+        """The live turn whose turn it is: the oldest that is not cancelled, or else the newest.
+
+        One that was given up is not.
+        """
+        lives = self.awaited
+        return next((x for x in lives if x.cancelled is None), (*lives[-1:], None)[0])
 
     @property
     def waiting(self) -> tuple[Steered, ...]:
@@ -106,6 +117,8 @@ class Step(NamedTuple):
     """Send the task of this turn, after all that were live."""
     steer: Steered | None = None
     """Keep the message as this; it has no turn of its own."""
+    give_up: tuple[int, ...] = ()
+    """Let nobody wait for these turns any longer."""
 
 
 class Settling(NamedTuple):
@@ -208,6 +221,25 @@ def regenerate(record: Record, first: int, *, merge: bool = False) -> Step:
     return _begin(step, open=merge)
 
 
+def reset(record: Record, reason: str | None = None) -> Step:
+    """Somebody takes back everything; what was given up goes at once, as what is settled does."""
+    step = rewind(record, 1, reason)
+    stays = {x.turn for x in record.awaited}
+    live = tuple(x for x in step.record.live if x.turn in stays)
+    steered = tuple(x for x in record.steered if x.turn in stays)
+    return step._replace(record=step.record._replace(live=live, steered=steered))
+
+
+def give_up(record: Record, turns: Collection[int]) -> Step:
+    """A task has waited out `cleanup_timeout` for these turns: once is enough.
+
+    What is over by now, or not cancelled, is left alone.
+    """
+    chosen = {x.turn for x in record.awaited if x.turn in turns and x.cancelled is not None}
+    live = (x._replace(given_up=True) if x.turn in chosen else x for x in record.live)
+    return Step(record._replace(live=tuple(live)), give_up=tuple(sorted(chosen)))
+
+
 def dispatched(record: Record, turn: int, task_id: str) -> Record:
     """The invocation id of a turn's task became known."""
     live = (x._replace(task_id=task_id) if x.turn == turn else x for x in record.live)
@@ -275,7 +307,8 @@ def dump(record: Record) -> dict[str, Any]:
         "v": VERSION,
         "epoch": record.epoch,
         "next": record.next,
-        "live": [list(x) for x in record.live],
+        # As before there was the last field, where it says nothing: older versions read it, too.
+        "live": [list(x if x.given_up else x[:-1]) for x in record.live],
         "steered": [list(x) for x in record.steered],
         "tail": list(record.tail),
         "paged": record.paged,

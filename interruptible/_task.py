@@ -90,6 +90,7 @@ class _Work:
         self.taken: dict[int, Message] = {}
         self.ended: list[int] = []
         self.streams = False
+        self.began = False
         self.delegated = 0
         self.names_calls = False
         """Whether `run` says which call it works on."""
@@ -159,6 +160,8 @@ class _Work:
             outcome["cut_off"] = cut
         if not_begun:
             outcome["not_begun"] = not_begun
+        if status == "interrupted" and not self.began:
+            outcome["never_began"] = True
         taken = [
             (number, places[id(message)])
             for number, message in self.taken.items()
@@ -485,6 +488,11 @@ def cancelled_signal(turn: int) -> str:
     return f"turn {turn} is cancelled"
 
 
+def given_up_signal(turn: int) -> str:
+    """The signal that tells the tasks behind a turn that another has waited it out."""
+    return f"turn {turn} is given up"
+
+
 async def _begin(work: _Work, job: Dispatch) -> Task:
     """Wait for the predecessors and load the conversation; only then is it our turn.
 
@@ -518,6 +526,7 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
         mine = {(x.number, x.at) for x, _ in joined}  # a number may be used again, later
         turns = [with_opened(x) for x in await _complete(work, loaded, mine, tasks, late)]
     messages = with_joined(turn, job["input"], joined)
+    work.began = True
     forked = job.get("forked_from")
     origin = None if forked is None else Origin(*forked)
     begins = [*body.conversation(turns), *messages]
@@ -576,11 +585,12 @@ async def _complete(
     """Complete what was loaded with what became of the predecessors since."""
     turns = {turn["turn"]: turn for turn in loaded.turns}
     unfinished = {number for number, turn in turns.items() if turn["status"] == "running"}
-    for number in sorted(tasks.keys() - (turns.keys() - unfinished)):
+    for number in sorted(unfinished | (tasks.keys() - turns.keys())):
         theirs = [x for x in loaded.steered if x[0].turn == number]
         kept = [(x, message) for x, message in theirs if (x.number, x.at) not in mine]
         outcome: TaskOutcome = {"turn": number, "status": "interrupted", "messages": []}
-        if number not in late:
+        ends = number in tasks and number not in late
+        if ends:
             end = await ending(work.ctx, number, tasks[number])
             outcome = end.outcome
             work.ended.append(number)
@@ -588,6 +598,8 @@ async def _complete(
                 settle(work.ctx, work.body.name, work.session, outcome)
         if number in unfinished:
             turns[number] = finish(turns[number], outcome, kept)
+            if not ends:
+                turns[number]["given_up"] = True
     return [turns[number] for number in sorted(turns)]
 
 
@@ -596,29 +608,41 @@ async def _wait(
 ) -> set[int]:
     """Wait until all predecessors have ended; returns those that had to, and did not in time.
 
-    A predecessor has to once it is cancelled; the object tells of a cancel that comes later.
+    A predecessor has to once it is cancelled; the object tells of a cancel that comes later. One
+    that this task has waited out, or another, is given up.
     """
     ids = {x["turn"]: x["task_id"] for x in job["after"]}
     cancelled = {x["turn"] for x in job["after"] if x["cancelled"]}
     told = {x: ctx.signal(cancelled_signal(x), serde=JSON) for x in ids if x not in cancelled}
+    dropped = {x: ctx.signal(given_up_signal(x), serde=JSON) for x in ids}
     late: set[int] = set()
     timer = ctx.sleep(body.cleanup_timeout, name="cleanup_timeout") if cancelled else None
     while tasks:
-        signals = [told[turn] for turn in tasks if turn in told]
+        signals = [x[turn] for x in (told, dropped) for turn in tasks if turn in x]
         timers = [timer] if timer is not None else []
         done, _ = await restate.wait_completed(*tasks.values(), *signals, *timers)
         tasks = {turn: task for turn, task in tasks.items() if task not in done}
+        gone = {turn for turn in tasks if dropped[turn] in done}
         if timer in done:
             timer = None
-            for turn in sorted(tasks.keys() & cancelled):
-                ctx.cancel_invocation(ids[turn])
-                late.add(turn)
-                del tasks[turn]
+            if overdue := sorted((tasks.keys() & cancelled) - gone):
+                _give_up(body, ctx, job, [(turn, ids[turn]) for turn in overdue])
+                gone.update(overdue)
+        late |= gone
+        tasks = {turn: task for turn, task in tasks.items() if turn not in gone}
         for turn in [turn for turn in tasks if turn in told and told[turn] in done]:
             del told[turn]
             cancelled.add(turn)
             timer = ctx.sleep(body.cleanup_timeout, name="cleanup_timeout")
     return late
+
+
+def _give_up(body: Body, ctx: Context, job: Dispatch, turns: list[tuple[int, str]]) -> None:
+    """Cancel these once more, and let nobody else wait for them: the object notes it."""
+    for _, task_id in turns:
+        ctx.cancel_invocation(task_id)
+    note = json.dumps({"turns": [turn for turn, _ in turns]}).encode()
+    ctx.generic_send(body.name, "give_up", note, key=job["session"])
 
 
 async def _tell(work: _Work, task: Task, end: Interrupted) -> None:

@@ -84,7 +84,8 @@ class Outcome(TypedDict):
 
     Messages that were steered at the turn stand where it took them. The last `partial` messages of
     an interrupted turn were cut off while the model said them. `cut_off` and `not_begun` are the
-    ids of calls that had no result: those that may have had an effect, and those that had none.
+    ids of calls that had no result: those that may have had an effect, and those that had none. A
+    turn that `never_began` was interrupted while it waited, and has done nothing.
     """
 
     turn: int
@@ -94,6 +95,7 @@ class Outcome(TypedDict):
     partial: NotRequired[int]
     cut_off: NotRequired[list[str]]
     not_begun: NotRequired[list[str]]
+    never_began: NotRequired[bool]
 
 
 class TaskOutcome(Outcome):
@@ -104,18 +106,23 @@ class TaskOutcome(Outcome):
 
 
 class LiveTurn(TypedDict):
-    """A turn whose outcome the session has not recorded yet; `cancelled` says why, once it is."""
+    """A turn whose outcome the session has not recorded yet; `cancelled` says why, once it is.
+
+    One that is `given_up` did not end within `cleanup_timeout`: nothing waits for it any more.
+    """
 
     turn: int
     task_id: str | None
     cancelled: str | None
+    given_up: NotRequired[bool]
 
 
 class Status(TypedDict):
     """What a session is doing; `turn` and `task_id` are those of the turn at work.
 
-    That is the oldest live turn that is not cancelled, or else the newest. `steered` is how many
-    messages wait to be taken by a turn.
+    That is the oldest live turn that is not cancelled, or else the newest; none that was given up.
+    So a session may be idle while `live` has some. `steered` is how many messages wait to be taken
+    by a turn.
     """
 
     status: Literal["idle", "running"]
@@ -132,8 +139,9 @@ class Turn(TypedDict):
     `messages` of those that a user steered at it; the last `partial` of them were cut off while the
     model said them. `cut_off` and `not_begun` are the ids of its calls that had no result: those
     that may have had an effect, and those that had none. A `discarded` turn is no part of the
-    conversation. Times are in milliseconds since 1970: when it was accepted, and when its end was
-    recorded.
+    conversation. One that `never_began` was interrupted while it waited; one that was `given_up`
+    did not end within `cleanup_timeout`, and later turns did not wait for its end. Times are in
+    milliseconds since 1970: when it was accepted, and when its end was recorded.
     """
 
     turn: int
@@ -146,7 +154,9 @@ class Turn(TypedDict):
     partial: NotRequired[int]
     cut_off: NotRequired[list[str]]
     not_begun: NotRequired[list[str]]
+    never_began: NotRequired[bool]
     discarded: NotRequired[bool]
+    given_up: NotRequired[bool]
     task_id: NotRequired[str | None]
     accepted_at: NotRequired[int]
     ended_at: NotRequired[int]

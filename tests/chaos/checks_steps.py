@@ -22,14 +22,13 @@ CLEANUP = {"interrupt", "error", "exit"}
 def one_at_work(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
     """I2: bodies and cleanups of two turns of a session never overlap.
 
-    Allowed: a successor that had waited for `cleanup_timeout` goes on.
+    Allowed: a successor that had waited for `cleanup_timeout` goes on, and so do those after it.
     """
-    timeout = view.records.cleanup_timeout.get(view.agent, DEFAULT_TIMEOUT)
     before: Work | None = None
     for work in view.works:
         if before is not None:
             count["I2"] += 1
-            if work.first < before.last and work.first - _since(view, work) < timeout - LEEWAY:
+            if work.first < before.last and not _given_up(view, before.turn, work.turn):
                 yield Violation(
                     "I2",
                     view.agent,
@@ -39,6 +38,14 @@ def one_at_work(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
                 )
         if before is None or work.last > before.last:
             before = work
+
+
+def _given_up(view: SessionView, turn: int, by: int) -> bool:
+    """Whether some turn had waited out another, up to this one; the record says so, too."""
+    timeout = view.records.cleanup_timeout.get(view.agent, DEFAULT_TIMEOUT)
+    waited = (x.first - _since(view, x) for x in view.works if turn < x.turn <= by)
+    recorded = bool(view.turns.get(turn, {}).get("given_up"))
+    return recorded or any(x >= timeout - LEEWAY for x in waited)
 
 
 def _since(view: SessionView, work: Work) -> float:

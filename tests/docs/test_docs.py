@@ -641,6 +641,17 @@ async def test_how_to_choose_timeouts_and_retries(reading: Reading) -> None:
         }
 
 
+async def test_how_to_end_a_task_that_is_stuck(reading: Reading) -> None:
+    async with reading("docs/how-to/end-a-stuck-task.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell()
+        assert page.said == ["drawing a city", "drawing a town", "drawing a house"]
+        await page.run_lines()
+        session = Session(page.server.client, "DraughtAgent", "ada")
+        assert (await session.status())["live"] == []
+
+
 async def test_how_to_test_without_docker(reading: Reading) -> None:
     async with reading("docs/how-to/test-without-docker.md") as page:
         for name in ("agent.py", "test_agent.py", "check.py", "test_replay.py"):

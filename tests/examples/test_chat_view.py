@@ -290,6 +290,15 @@ def test_a_turn_that_is_not_at_work_says_what_it_is_at(now: Any, words: str) -> 
     assert live(it) == ["» ask 1", words, "» ask 2"]
 
 
+def test_a_turn_that_was_given_up_does_not_hold_back_those_after_it_and_is_told_once() -> None:
+    it = Conversation()
+    stuck = turn(1, "running", given_up=True, cancelled="interrupted by turn 2")
+    told = for_good(it.read(record(stuck, turn(2))))
+    assert told == ["» ask 1", "■ turn 1 · was stopped, and has not ended", "» ask 2", told[-1]]
+    assert it.settled
+    assert live(it) == for_good(it.read(record(turn(1, "interrupted"), turn(2)))) == []
+
+
 def test_a_steered_message_stands_where_it_was_seen() -> None:
     it = Conversation()
     it.read(record(turn(1, "running"), at_work=1))

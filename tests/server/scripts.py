@@ -414,7 +414,7 @@ def told(outcome: Any) -> Any:
 def recorded(turn: Any) -> dict[str, Any]:
     """A turn's record in the model's form."""
     lists = {name: contents(turn[name]) for name in ("input", "messages")}
-    rest = {name: turn.get(name) for name in ("turn", "status", "reason", "error")}
+    rest = {name: turn.get(name) for name in ("turn", "status", "reason", "error", "never_began")}
     steered, discarded = turn.get("steered", []), turn.get("discarded", False)
     return {**rest, **lists, "steered": steered, "discarded": discarded}
 

@@ -156,6 +156,11 @@ class Turn:
         return self.live and self.why is None
 
     @property
+    def never_began(self) -> bool:
+        """Whether it was cancelled while it waited."""
+        return self.status == "interrupted" and not self.given
+
+    @property
     def said(self) -> list[str]:
         """All that the user said in it."""
         taken = [x.text for x in self.put if isinstance(x, Said)]
@@ -188,6 +193,7 @@ class Turn:
             "messages": self.messages,
             "reason": self.reason,
             "error": self.error,
+            "never_began": self.never_began or None,
             "discarded": self.discarded,
         }
         shown = [x for x in self.put if not self.live or isinstance(x, Said)] + self.steered
@@ -262,6 +268,8 @@ class Model:
         if turn is None:
             return Refused(404)
         outcome = {"turn": number, "status": turn.status, "messages": turn.messages}
+        if turn.never_began:
+            outcome["never_began"] = True
         return outcome if turn.error is None else {**outcome, "error": turn.error}
 
     # -- What somebody does; the answer, or the refusal. -------------------------------------------
@@ -307,7 +315,7 @@ class Model:
         return [x.number for x in chosen]
 
     def rewind(self, number: int, reason: str | None) -> Rewound | Refused:
-        if not 1 <= number <= self.last:
+        if self.find(number) is None:
             return Refused(404)
         cancelled, discarded = self._take_back(number, _because("rolled back", reason))
         self._go_on()
@@ -343,7 +351,7 @@ class Model:
         """The last turn that was taken along, and the new session."""
         if number is None:
             number = self.live[0].number - 1 if self.live else self.last
-        elif not 1 <= number <= self.last:
+        elif self.find(number) is None:
             return Refused(404)
         if any(x.number <= number for x in self.live):
             return Refused(423)

@@ -392,6 +392,8 @@ async def test_reset_empties_the_conversation_and_nothing_late_lands_in_the_new_
     ]
     await refused(session.attach(1), 404, "turn: 1 was removed")
     await refused(session.regenerate(2), 404, "2 is no part of the conversation any more")
+    await refused(session.rewind(2), 404, "turn: 2 was removed")
+    await refused(session.fork("copy", 2), 404, "turn: 2 was removed")
     assert (await session.regenerate())["discarded"] == [5]
     await finish(session, worker, 6)
     assert await history(session) == ["new", "answer 6"]

@@ -184,6 +184,7 @@ async def test_private_handlers_are_refused_through_the_ingress(
             "recover",
             "load",
             "take",
+            "give_up",
             "get_cause",
             "adopt",
             "run_task",
@@ -196,6 +197,53 @@ async def test_private_handlers_are_refused_through_the_ingress(
             )
             refused = answer.status_code == 400 and "not public" in answer.text
             assert refused == (name not in public), (name, answer.status_code, answer.text)
+
+
+GARBAGE = (b"", b"{", b"null", b"7", b"[]", b"{}", b'{"turn": NaN}', b"[" * 970 + b"]" * 970)
+DEEP = b'{"content":' * 900 + b"1" + b"}" * 900
+SETTLEMENT = b'{"outcome": {"turn": 1, "status": "completed", "messages": [%s]}}'
+NO_SETTLEMENT = (b"1", b"NaN", b'{"role": "assistant", "content": 1e999}', DEEP)
+
+
+async def test_whatever_another_service_tells_the_object_is_refused_and_the_lock_comes_back(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    worker, caller = Worker(log, "ToldAgent"), restate.Service("Teller")
+
+    @caller.handler()
+    async def tell(ctx: Context) -> list[Any]:
+        told: list[Any] = []
+        for name in ("settle", "take", "give_up", "adopt", "recover", "get_cause"):
+            more = [SETTLEMENT % x for x in NO_SETTLEMENT] if name == "settle" else []
+            for body in (*GARBAGE, *more):
+                try:
+                    await ctx.generic_call("ToldAgent", name, body, key="one")
+                except TerminalError as error:
+                    told.append((name, error.status_code))
+        return told
+
+    await deploy(worker, caller)
+    session = Session(restate_env.client, worker, "one")
+    await session.send("long")
+    await log.until("begin", 1)
+    told = await restate_env.client.service_call(tell, None)
+    names = ["settle", "take", "give_up", "adopt", "recover", "get_cause"]
+    counts = [len(GARBAGE) + len(NO_SETTLEMENT), *[len(GARBAGE)] * 5]
+    assert told == [[name, 400] for name, n in zip(names, counts, strict=True) for _ in range(n)]
+    assert (await session.ask("go on"))["status"] == "completed"
+    assert await restate_env.client.object_call(worker.get_status, "one", None) == IDLE
+
+
+async def test_a_conversation_without_a_name_is_refused(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    worker = Worker(log, "NamelessAgent")
+    await deploy(worker)
+    wire = Ingress(restate_env, "NamelessAgent", "")
+    for name in ("message", "cancel", "attach", "get_status", "get_history", "get_turns", "reset"):
+        answer = await wire.post(name, {"content": "hi"} if name == "message" else {})
+        assert answer.status_code == 400, (name, answer.text)
+        assert answer.json()["message"] == "session: the key is empty. Name the conversation."
 
 
 async def test_a_killed_task_is_told_by_status_and_attach_and_the_next_message_runs(

@@ -483,7 +483,8 @@ async def test_a_task_that_is_cancelled_while_it_waits_for_its_turn_never_enters
     assert (await session.send("second"))["status"] == "waiting"
     await log.until("cleaning")
     assert (await session.send("third"))["interrupted"] == [2]
-    assert await session.attach(2) == {"turn": 2, "status": "interrupted", "messages": []}
+    never = {"turn": 2, "status": "interrupted", "messages": [], "never_began": True}
+    assert await session.attach(2) == never
     release.set()
     assert (await session.attach(3))["status"] == "completed"
     assert set(entered) == {1, 3}

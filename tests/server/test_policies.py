@@ -361,3 +361,41 @@ async def test_a_queued_turn_waits_for_a_cancelled_one_no_longer_than_the_cleanu
     assert worker.seen[3] == ["first", "note: cancelled", "second", "answer 2", "third"]
     worker.free(1)
     assert (await session.attach(1))["status"] == "interrupted"
+
+
+class Noted(Gated):
+    """With the note that an agent has by default."""
+
+    interruption_note = Agent.interruption_note  # type: ignore[assignment]
+
+
+async def test_a_turn_that_was_interrupted_before_it_began_says_so_and_has_no_note(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    worker = Noted(log, "NeverBeganAgent")
+    session = await open_session(restate_env, deploy, worker)
+    await start(session, worker, "one")
+    for text in ("two", "three"):
+        await session.send(text, policy="queue")
+    assert await session.cancel(2) == [2]
+    await start_after(session, worker, "four", 1)
+    note = worker.seen[4][1]
+    assert note.startswith("[I interrupted you")
+    assert worker.seen[4] == ["one", note, "two", "three", "four"]
+    await finish(session, worker, 4)
+    assert await history(session) == ["one", note, "two", "three", "four", "answer 4"]
+    assert await record(session, "turn", "status", "never_began") == [
+        (1, "interrupted", None),
+        (2, "interrupted", True),
+        (3, "interrupted", True),
+        (4, "completed", None),
+    ]
+    never = {"turn": 3, "status": "interrupted", "messages": [], "never_began": True}
+    assert await session.attach(3) == never
+
+
+async def start_after(session: Session, worker: Gated, said: str, stopped: int) -> None:
+    """Send a message that interrupts, and wait until its turn is at work."""
+    receipt = await session.send(said)
+    worker.stop(stopped)
+    await worker.log.until("begin", receipt["turn"])

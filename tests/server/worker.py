@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,20 @@ async def speak(say: Callable[[str], None]) -> str:
     return await step("speak")
 
 
+class LostAgent(Agent):
+    """Has one step; it waits long for a predecessor while `FOLDER/patient` exists."""
+
+    @property
+    def cleanup_timeout(self) -> timedelta:
+        return timedelta(hours=1 if (FOLDER / "patient").exists() else 0, milliseconds=500)
+
+    @cleanup_timeout.setter
+    def cleanup_timeout(self, _: timedelta) -> None: ...
+
+    async def run(self, ctx: Context, task: Task) -> str:
+        return await ctx.run_typed("work", step, name=f"turn {task.turn}")
+
+
 class AskingAgent(Agent):
     """Asks the `CrashAgent`."""
 
@@ -97,7 +112,7 @@ def hold_message() -> None:
 
 if __name__ == "__main__":
     hold_message()
-    agents = [CrashAgent(), SpeakingAgent(), AskingAgent()]
+    agents = [CrashAgent(), SpeakingAgent(), AskingAgent(), LostAgent()]
     config = Config()
     config.bind = [f"127.0.0.1:{sys.argv[1]}"]
     config.h2_max_concurrent_streams = 2**31 - 1

@@ -635,6 +635,7 @@ def test_the_object_has_these_handlers_in_this_order_and_the_internal_ones_are_p
         ("fork", "SHARED", False, True),
         ("settle", "EXCLUSIVE", True, True),
         ("take", "EXCLUSIVE", True, True),
+        ("give_up", "EXCLUSIVE", True, True),
         ("adopt", "EXCLUSIVE", True, True),
         ("recover", "SHARED", True, True),
         ("get_cause", "SHARED", True, True),

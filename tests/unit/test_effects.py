@@ -286,6 +286,96 @@ def test_a_task_that_is_not_known_is_not_cancelled() -> None:
     assert ctx.done == [stored(step.record)]
 
 
+# -- What is given up. -----------------------------------------------------------------------------
+
+STUCK = ONE._replace(cancelled="interrupted by turn 2")
+GIVEN_UP = STUCK._replace(given_up=True)
+WITH_STUCK = BUSY._replace(live=(STUCK, TWO, Live(3, "inv-3", "cancelled"), Live(4)), next=5)
+
+
+def test_what_is_given_up_is_stored_and_then_those_that_wait_for_it_are_told() -> None:
+    record = WITH_STUCK._replace(live=(STUCK, TWO, WITH_STUCK.live[2], Live(4, "inv-4")))
+    answer, done = handle(_object.give_up, {"turns": [1, 2, 9]}, record)
+    assert done == [
+        stored(record._replace(live=(GIVEN_UP, *record.live[1:]))),
+        "tell inv-2: turn 1 is given up",
+        "tell inv-4: turn 1 is given up",
+    ]
+    assert answer is None
+
+
+def test_a_task_whose_id_was_lost_is_told_too() -> None:
+    state = {"turn/4": live(4)}
+    record = WITH_STUCK._replace(tail=(*BUSY.tail, 4))
+    _, done = handle(_object.give_up, {"turns": [1]}, record, state=state)
+    assert done[0][:2] == ("IdleTask", "run_task")
+    assert done[-1] == "tell inv-new: turn 1 is given up"
+
+
+@pytest.mark.parametrize(
+    "record", [None, BUSY, BUSY._replace(live=(TWO,)), BUSY._replace(live=(GIVEN_UP, TWO))]
+)
+def test_what_is_over_not_cancelled_or_given_up_already_is_not_given_up(
+    record: Record | None,
+) -> None:
+    assert handle(_object.give_up, {"turns": [1]}, record) == (None, [])
+
+
+@pytest.mark.parametrize("asked", [{}, {"policy": "reject", "if_idle": True}, {"policy": "steer"}])
+def test_a_message_does_not_wait_for_what_was_given_up_nor_ask_for_it(asked: Any) -> None:
+    record = BUSY._replace(live=(GIVEN_UP,), next=3, tail=BUSY.tail[:1])
+    answer, done = handle(_object.message, {"content": "Hello", **asked}, record, max_pending=1)
+    [job] = [x[2] for x in done if x[:2] == ("IdleTask", "run_task")]
+    assert job["after"] == []
+    assert job["turns"] == [{**shown(STUCK), "given_up": True}]
+    assert (answer["turn"], answer["status"], answer["interrupted"]) == (3, "running", [])
+
+
+def test_the_status_shows_what_was_given_up_also_of_an_idle_session() -> None:
+    shown_as = {"turn": 1, "task_id": "inv-1", "cancelled": STUCK.cancelled, "given_up": True}
+    idle = {"status": "idle", "turn": None, "task_id": None, "live": [shown_as], "steered": 0}
+    alone = BUSY._replace(live=(GIVEN_UP,), tail=BUSY.tail[:1])
+    assert handle(_object.get_status, None, alone) == (idle, [])
+    answer, _ = handle(_object.get_status, None, BUSY._replace(live=(GIVEN_UP, TWO)))
+    assert (answer["status"], answer["turn"]) == ("running", 2)
+    assert answer["live"][0] == shown_as
+
+
+def test_the_late_end_of_what_was_given_up_fills_its_slot_which_still_says_so() -> None:
+    record = BUSY._replace(live=(GIVEN_UP, TWO))
+    _, done = handle(_object.settle_turn, {"outcome": an_outcome(1)}, record)
+    one = now_settled(1, given_up=True)
+    assert done == [stored(record._replace(live=(TWO,), tail=(one, live(2))))]
+
+
+def test_a_reset_removes_what_was_given_up_and_what_was_steered_at_it() -> None:
+    record = BUSY._replace(
+        live=(GIVEN_UP, TWO),
+        steered=(Steered(1, 1, 2), Steered(2, 2, 3)),
+        tail=(1, live(2)),
+    )
+    state = {"turn/1": live(1), **steered_state(1, 2)}
+    answer, done = handle(_controls.reset, None, record, state=state)
+    after = record._replace(
+        live=(TWO._replace(cancelled="rolled back"),),
+        steered=record.steered[1:],
+        tail=(gone(live(2)),),
+        first=2,
+    )
+    assert done == ["cancel inv-2", stored(after), "clear turn/1", "clear steered/1"]
+    assert answer == {"cancelled": [2]}
+
+
+def test_a_fork_has_what_was_given_up_as_later_turns_are_told_of_it() -> None:
+    record = Record("epoch", 3, (GIVEN_UP,), (Steered(1, 1, 2),), (live(1), settled(2)))
+    body = {"session": "copy"}
+    answer, [(_, _, sent, _)] = handle(_controls.fork, body, record, state=steered_state(1))
+    one = {**shown(GIVEN_UP), "status": "interrupted", "given_up": True}
+    assert sent["turns"][0] == {**one, "messages": [said("steered 1")], "steered": [0]}
+    assert sent["turns"][1:] == [settled(2)]
+    assert answer == {"session": "copy", "turn": 2}
+
+
 # -- A message. ------------------------------------------------------------------------------------
 
 HELLO = said("Hello")
@@ -1261,7 +1351,7 @@ def test_a_fork_sends_the_conversation_up_to_a_turn_to_the_new_session_and_chang
             (423, "turn: turn 1 is live. Wait for it, or fork at an earlier one."),
         ),
         (
-            Record("epoch", 3, (TWO._replace(cancelled="cancelled"),)),
+            Record("epoch", 3, (TWO._replace(cancelled="cancelled"),), tail=(live(2),)),
             {"turn": 2},
             (423, "turn: turn 2 is live. Wait for it, or fork at an earlier one."),
         ),
@@ -1279,6 +1369,11 @@ def test_a_fork_sends_the_conversation_up_to_a_turn_to_the_new_session_and_chang
             Record("epoch", 4),
             {"turn": 0},
             (404, "turn: there is no turn 0 in this session; its turns are 1 to 3."),
+        ),
+        (
+            Record("epoch", 4, first=4),
+            {"turn": 2},
+            (404, "turn: 2 was removed from this session."),
         ),
         (BUSY, {"session": "key"}, (400, "session: is this session itself. Name a new one.")),
     ],

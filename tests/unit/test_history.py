@@ -947,7 +947,7 @@ def test_a_session_without_its_settled_turns_has_the_live_ones_and_no_page() -> 
     history.record = after
     assert [turn["turn"] for turn in history.read()] == [31, 33]  # 32 is in a key that goes
     # What moves out of the tail later is in pages again, where nothing of the former is.
-    for key in run(_history.settled_keys(history.ctx, history.record)):
+    for key in run(_history.stale_keys(history.ctx, history.record)):
         history.state.clear(key)
     for turn in range(34, 40):
         history.run_turn(turn, size=BIG)
@@ -982,7 +982,7 @@ def test_the_keys_of_settled_turns_are_those_of_no_live_turn_and_of_nobody_else(
     for key in foreign:
         history.state.set(key, "x")
     settled = ["page/0", "page/1", "turn/3"]
-    assert sorted(run(_history.settled_keys(history.ctx, history.record))) == settled
+    assert sorted(run(_history.stale_keys(history.ctx, history.record))) == settled
     assert history.state.values.keys() == {*settled, *foreign, "turn/18", "steered/1"}
 
 
@@ -1088,6 +1088,12 @@ JUST_PUT_OUT: TaskOutcome = {"turn": 1, "status": "completed", "messages": [A, B
                 "reason": "cancelled",
             },
             id="calls without a result",
+        ),
+        pytest.param(
+            {"status": "interrupted", "never_began": True},
+            [],
+            {"status": "interrupted", "never_began": True, "reason": "cancelled"},
+            id="never began",
         ),
         pytest.param(
             {"status": "interrupted", "messages": [S1, A, B, C], "taken": [(1, 0)], "partial": 2},

@@ -32,7 +32,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 LAYERS: list[set[str]] = [
     {"_session", "_types", "_cancellation", "testing"},
-    {"_added", "_checks", "_schemas", "_history", "_dialects", "_cleanup", "_native"},
+    {"_added", "_checks", "_schemas", "_history", "_dialects", "_cleanup", "_native", "_told"},
     {"_outcome", "_repair", "_alternate"},
     {"_delegate"},
     {"_task"},
@@ -52,6 +52,7 @@ OF_RESTATE = {
     "_types": set[str](),
     "_schemas": set[str](),
     "_dialects": set[str](),
+    "_told": set[str](),
     "_repair": set[str](),
     "_alternate": set[str](),
     "_native": set[str](),

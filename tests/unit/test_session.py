@@ -44,6 +44,16 @@ BUDGETS: Final = {
     "overdue cleanups and repeated reports": Budget(
         acts=3, can=("interrupt", "rewind"), timeouts=1, repeats=1
     ),
+    "given up, and taken back": Budget(
+        acts=3, can=("interrupt", "steer", "rollback", *CONTROLS[1:]), timeouts=1
+    ),
+    "given up twice": Budget(acts=3, can=("interrupt", "queue", "cancel"), timeouts=2),
+    "given up by a task that is killed": Budget(
+        acts=3, can=("interrupt", "queue"), timeouts=1, task_kills=1
+    ),
+    "given up, and killed messages": Budget(
+        acts=3, can=("interrupt", "queue", "reject"), timeouts=1, message_kills=1
+    ),
     "most of these, after fewer messages": Budget(
         acts=2,
         can=(*LINED_UP, "rollback", "regenerate"),
@@ -178,6 +188,16 @@ def test_a_record_comes_back_from_the_store_as_it_was(walked: Walk) -> None:
     assert story_of(walked, "the_record_can_be_stored") is None
 
 
+def test_what_was_waited_out_once_is_given_up_and_waited_for_no_more(walked: Walk) -> None:
+    assert story_of(walked, "what_was_given_up_was_waited_out_and_nothing_else") is None
+    assert story_of(walked, "nobody_waits_for_what_was_given_up") is None
+    assert story_of(walked, Fault.GIVEN_UP_ONLY) is None
+
+
+def test_a_reset_removes_what_was_given_up_and_nothing_that_is_waited_for(walked: Walk) -> None:
+    assert story_of(walked, Fault.RESET_KEPT) is None
+
+
 def test_nothing_else_is_wrong(walked: Walk) -> None:
     assert walked.broken == {}
 
@@ -199,6 +219,7 @@ def test_every_policy_and_control_comes_after_every_other(name: str) -> None:
 
 _message, _cancel, _settle = _session.message, _session.cancel, _session.settle
 _rewind, _regenerate, _take = _session.rewind, _session.regenerate, _session.take
+_give_up, _reset = _session.give_up, _session.reset
 _refusal, _host = _session.refusal, _session._host
 
 Refused = tuple[int, str] | None
@@ -587,6 +608,74 @@ def regenerate_uses_the_number_again(record: Record, first: int, *, merge: bool)
     return _regenerate(record, first, merge=merge)._replace(dispatch=first)
 
 
+def give_up_forgets_that_it_did(record: Record, turns: Any) -> Step:
+    return _give_up(record, turns)._replace(record=record)
+
+
+def give_up_does_not_tell(record: Record, turns: Any) -> Step:
+    return _give_up(record, turns)._replace(give_up=())
+
+
+def give_up_takes_all_that_is_cancelled(record: Record, turns: Any) -> Step:
+    return _give_up(record, {x.turn for x in record.live})
+
+
+def give_up_settles(record: Record, turns: Any) -> Step:
+    # So the late end would find no slot.
+    live = tuple(x for x in record.live if x.turn not in turns)
+    return with_record(_give_up(record, turns), live=live)
+
+
+def give_up_passes_on_what_was_steered(record: Record, turns: Any) -> Step:
+    heir = record.next - 1
+    steered = (x._replace(turn=heir if x.turn in turns else x.turn) for x in record.steered)
+    return with_record(_give_up(record, turns), steered=tuple(steered))
+
+
+def after_has_what_was_given_up(record: Record, turn: int) -> tuple[Live, ...]:
+    return tuple(x for x in record.live if x.turn < turn)
+
+
+def what_was_given_up_is_awaited(record: Record) -> tuple[Live, ...]:
+    return record.live
+
+
+def what_is_cancelled_is_awaited_no_more(record: Record) -> tuple[Live, ...]:
+    return tuple(x for x in record.live if x.cancelled is None)
+
+
+def what_was_given_up_is_at_work(record: Record) -> Live | None:
+    return next((x for x in record.live if x.cancelled is None), (*record.live[-1:], None)[0])
+
+
+def reset_keeps_what_was_given_up(record: Record) -> Step:
+    return _rewind(record, 1)
+
+
+def reset_removes_what_cleans_up(record: Record) -> Step:
+    step = _reset(record)
+    live = tuple(x for x in step.record.live if x.turn in {y.turn for y in step.cancel})
+    return with_record(step, live=live)
+
+
+def reset_keeps_what_was_steered_at_what_it_removes(record: Record) -> Step:
+    return with_record(_reset(record), steered=record.steered)
+
+
+def settle_does_not_take_what_was_given_up(
+    record: Record, turn: int, **options: Any
+) -> Settling | None:
+    live = record.find(turn)
+    return None if live and live.given_up else _settle(record, turn, **options)
+
+
+def settle_passes_on_what_was_given_up(
+    record: Record, turn: int, **options: Any
+) -> Settling | None:
+    lives = tuple(x._replace(cancelled=None) if x.given_up else x for x in record.live)
+    return _settle(record._replace(live=lives), turn, **options)
+
+
 def dispatched_is_not_stored(record: Record, turn: int, task_id: str) -> Record:
     return record
 
@@ -686,6 +775,8 @@ LINE = Budget(acts=4, can=LINED_UP, max_pending=3)
 BURST = Budget(acts=3, can=("interrupt", "queue", "rollback", "steer"), max_pending=3, merge=True)
 FULL = Budget(acts=2, merge=True, max_pending=1)
 BACK = Budget(acts=3, can=("interrupt", "queue", "rollback", "rewind", "regenerate"))
+OVERDUE = Budget(acts=3, can=("interrupt", "queue", "reject", "reset"), timeouts=1)
+GIVING_UP = Budget(acts=4, can=("interrupt", "steer", "reset"), timeouts=1)
 KEEPING = Budget(acts=3, can=("interrupt", "rollback", "queue"), keep_queued=True)
 
 AT_REST = "at_rest_nothing_is_live_and_all_that_was_wanted_was_answered"
@@ -696,6 +787,8 @@ REASONS = "what_the_record_says_was_cancelled_was_cancelled"
 STORED = "the_record_can_be_stored"
 WAITS = "what_is_steered_waits_at_a_live_turn"
 TAKEN_BACK = "what_is_discarded_was_taken_back"
+GIVEN_UP = "what_was_given_up_was_waited_out_and_nothing_else"
+WAITS_AGAIN = "nobody_waits_for_what_was_given_up"
 GONE = "what_is_discarded_does_not_go_on"
 MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (PLAIN, "settle", settle_clears_everything, Fault.SETTLED_OTHER),
@@ -815,9 +908,25 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (PLAIN, "Record.before", after_misses_the_newest_that_is_queued, SIDE_BY_SIDE),
     (PLAIN, "Record.before", after_misses_the_newest_that_is_queued, Fault.OUT_OF_ORDER),
     (PLAIN, "Record.before", after_has_no_cancelled, SIDE_BY_SIDE),
+    (OVERDUE, "Record.before", after_has_what_was_given_up, WAITS_AGAIN),
+    (OVERDUE, "Record.awaited", what_was_given_up_is_awaited, WAITS_AGAIN),
+    (OVERDUE, "Record.awaited", what_was_given_up_is_awaited, Fault.TURNED_AWAY),
+    (OVERDUE, "Record.awaited", what_is_cancelled_is_awaited_no_more, SIDE_BY_SIDE),
+    (OVERDUE, "Record.at_work", what_was_given_up_is_at_work, Fault.TURNED_AWAY),
+    (OVERDUE, "give_up", give_up_forgets_that_it_did, GIVEN_UP),
+    (OVERDUE, "give_up", give_up_does_not_tell, WAITS_AGAIN),
+    (OVERDUE, "give_up", give_up_takes_all_that_is_cancelled, Fault.GIVEN_UP_ONLY),
+    (OVERDUE, "give_up", give_up_settles, "a_turns_outcome_is_its_tasks"),
+    (GIVING_UP, "give_up", give_up_passes_on_what_was_steered, Fault.GIVEN_UP_ONLY),
+    (OVERDUE, "settle", settle_does_not_take_what_was_given_up, AT_REST),
+    (GIVING_UP, "settle", settle_passes_on_what_was_given_up, Fault.PASSED_ON),
+    (OVERDUE, "reset", reset_keeps_what_was_given_up, Fault.RESET_KEPT),
+    (OVERDUE, "reset", reset_removes_what_cleans_up, Fault.RESET_KEPT),
+    (GIVING_UP, "reset", reset_keeps_what_was_steered_at_what_it_removes, WAITS),
     (PLAIN, "Record.lost", the_lost_are_forgotten, AT_REST),
     (PLAIN, "dump", dump_leaves_out("live", 2), STORED),
     (BURST, "dump", dump_leaves_out("live", 3), STORED),
+    (OVERDUE, "dump", dump_leaves_out("live", 4), STORED),
     (STEERING, "dump", dump_leaves_out("steered", 4), STORED),
 ]
 
@@ -886,6 +995,10 @@ def test_a_record_is_stored_in_this_form_for_as_long_as_its_version_stays() -> N
     }
     assert _session.dump(record) == stored
     assert _session.load(json.loads(json.dumps(stored))) == record
+    given_up = record._replace(live=(record.live[0]._replace(given_up=True),))
+    stored_given_up = {**stored, "live": [[2, "inv-2", "interrupted by turn 3", False, True]]}
+    assert _session.dump(given_up) == stored_given_up
+    assert _session.load(json.loads(json.dumps(stored_given_up))) == given_up
     fork, stored_fork = (
         record._replace(forked_from=("old", 1)),
         {**stored, "forked_from": ["old", 1]},
@@ -1080,6 +1193,46 @@ def test_to_regenerate_takes_back_a_turn_and_interrupts_those_before() -> None:
         Live(4, open=True),
     )
     assert step == Step(Record("e", 5, live), cancel=(two, three), discard=range(3, 4), dispatch=4)
+
+
+STUCK = Live(1, "inv-1", "cancelled")
+GAVE_UP = BUSY._replace(live=(STUCK._replace(given_up=True), *BUSY.live[1:]))
+
+
+def test_what_is_given_up_is_cancelled_and_live_and_nobody_waits_for_it() -> None:
+    assert _session.give_up(BUSY, {1, 2, 7}) == Step(GAVE_UP, give_up=(1,))
+    assert _session.give_up(GAVE_UP, {1}) == Step(GAVE_UP)
+    assert GAVE_UP.awaited == GAVE_UP.before(4) == BUSY.live[1:]
+    assert GAVE_UP.find(1) == GAVE_UP.live[0]
+
+
+def test_a_session_in_which_all_was_given_up_is_idle() -> None:
+    alone = Record("e", 2, GAVE_UP.live[:1])
+    assert alone.at_work is None
+    assert _session.refusal(alone, "reject", if_idle=True, max_pending=1) is None
+    assert _session.message(alone, "steer").dispatch == 2
+
+
+def test_what_was_steered_at_a_turn_that_is_given_up_stays_with_it() -> None:
+    steered = (Steered(1, 1, 2), Steered(2, 1, 2, taken=True), Steered(3, 2, 3))
+    record = _session.give_up(BUSY._replace(steered=steered), {1}).record
+    assert record == GAVE_UP._replace(steered=steered)
+    settled = _session.settle(record, 1)
+    assert settled == Settling(
+        record._replace(live=BUSY.live[1:], steered=steered[2:]), keep=steered[:2]
+    )
+
+
+def test_a_reset_forgets_what_was_given_up_and_what_was_steered_at_it() -> None:
+    record = GAVE_UP._replace(steered=(Steered(1, 1, 2), Steered(2, 2, 3)))
+    why = "rolled back: new topic"
+    live = tuple(x._replace(cancelled=why) for x in BUSY.live[1:])
+    assert _session.reset(record, "new topic") == Step(
+        record._replace(live=live, steered=record.steered[1:]),
+        cancel=BUSY.live[1:],
+        discard=range(1, 4),
+    )
+    assert _session.settle(_session.reset(record).record, 1) is None
 
 
 def test_a_burst_within_the_quiet_window_is_one_turn() -> None:

@@ -27,6 +27,7 @@ PROGRESS = (
     world.a_task_goes_on,
     world.a_task_takes_what_waits_for_it,
     world.a_report_arrives,
+    world.a_note_arrives,
 )
 # Controls are rare, and so is what goes wrong, or nothing would live to become complicated.
 OFTEN = (world.a_message_arrives, *PROGRESS)

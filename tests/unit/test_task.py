@@ -83,6 +83,7 @@ class ATask:
         job: Any = {"session": "key", "turn": 3, "input": [], "after": []}
         body_, ctx, watch = cast("Any", (self.body, self.ctx, self.watch))
         self.work = _task._Work(body_, ctx, watch, job)
+        self.work.began = True
         self.task = Task(self.work, [said("before"), said("now")], [said("now")])
 
     def unwinding(self) -> Any:
@@ -434,8 +435,9 @@ def test_what_was_cut_off_is_journaled_once_and_stands_last_whatever_is_put_out_
 
 def test_a_turn_that_was_interrupted_before_it_began_is_not_told() -> None:
     made = ATask()  # it has no `on_interrupted`
+    made.work.began = False
     outcome = asyncio.run(_task._interrupted(made.work, None, Interrupted()))
-    assert outcome == {"turn": 3, "status": "interrupted", "messages": []}
+    assert outcome == {"turn": 3, "status": "interrupted", "messages": [], "never_began": True}
     assert made.ctx.done == []
 
 
@@ -786,6 +788,23 @@ def test_a_predecessor_that_did_not_report_is_settled_and_one_that_takes_too_lon
     ]
     assert task.messages == [said("message 1"), said("message 2"), said("now")]
     assert made.work.ended == [1]
+
+
+def test_a_turn_that_was_given_up_is_told_of_as_interrupted_and_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    why = {"reason": "interrupted by turn 2", "task_id": "inv-1"}
+    stuck = a_turn(1, status="running", messages=[], **why)
+    given_up, told = {**stuck, "given_up": True}, {**stuck, "status": "interrupted"}
+    made = ATask()
+    task = begin(made, monkeypatch, turns=[given_up, a_turn(2)])
+    assert made.ctx.done == ["wait"]
+    assert task.turns == [{**told, "given_up": True}, a_turn(2)]
+    # Who loads, or has waited it out, is told the same.
+    assert begin(ATask(loaded(given_up, a_turn(2))), monkeypatch).turns == task.turns
+    made = ATask(None, loaded(stuck, a_turn(2)))
+    assert begin(made, monkeypatch, (1, True), late=[1]).turns == task.turns
+    assert made.work.ended == []
 
 
 def test_a_predecessor_that_is_discarded_is_waited_for_and_left_out(

@@ -262,6 +262,7 @@ async def from_outside(client: restate.RestateClient) -> None:
     outcome = await session.ask([{"type": "text", "text": "Hello"}])
     assert_type(outcome, Outcome)
     assert_type(outcome["messages"], list[dict[str, Any]])
+    assert_type(outcome.get("never_began", False), bool)
     assert_type(await session.attach(), Outcome)
     assert_type(await session.attach(receipt["turn"]), Outcome)
     assert_type(await session.cancel(), list[int])
@@ -312,6 +313,7 @@ async def from_outside(client: restate.RestateClient) -> None:
     status = await session.status()
     assert_type(status["live"], list[LiveTurn])
     assert_type([live["cancelled"] for live in status["live"]], list[str | None])
+    assert_type([live.get("given_up", False) for live in status["live"]], list[bool])
     part: TextPart = {"type": "text", "text": "Hello"}
     parts = [part]
     await session.send(parts)

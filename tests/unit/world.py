@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 POLICIES = ("interrupt", "rollback", "queue", "steer", "reject")
 CONTROLS = ("cancel", "rewind", "regenerate", "reset")
+REMOVED = "removed"
 
 WINDOW, WAITING, READY = "in its quiet window", "waiting", "has what was left for it"
 WORKING, CLEANING, OVER = "working", "cleaning", "over"
@@ -55,6 +56,8 @@ class Fault(Enum):
     PASSED_ON = "a steered message passed on that is to stay"
     NOT_PASSED_ON = "a steered message stayed with a turn that ended without taking it"
     PASSED_ASTRAY = "a steered message passed on to a turn that does not go on"
+    GIVEN_UP_ONLY = "to give up a turn changed more than that"
+    RESET_KEPT = "a reset kept what was given up, or removed what is waited for"
 
 
 class Outcome(NamedTuple):
@@ -81,7 +84,8 @@ class Task(NamedTuple):
     """The steered messages that were handed out to it."""
     outcome: Outcome | None = None
     overdue: frozenset[int] = frozenset()
-    """The predecessors that it does not wait for any longer: `cleanup_timeout` ran out."""
+    """The predecessors that it does not wait for any longer: `cleanup_timeout` ran out, or somebody
+    else gave them up."""
 
     @property
     def at_work(self) -> bool:
@@ -145,6 +149,10 @@ class World(NamedTuple):
     slots: tuple[Slot, ...] = ()
     reports: frozenset[int] = frozenset()
     """The turns whose `settle` is under way."""
+    notes: frozenset[int] = frozenset()
+    """The turns that a task gave up, of which the session has not heard yet."""
+    given_up: frozenset[int] = frozenset()
+    """Those of which it has, while they were live."""
     watched: frozenset[int] = frozenset()
     """The turns for which a `recover` waits: they are settled even if they never report."""
     accepted: int = 0
@@ -336,7 +344,7 @@ def refusal(world: World, wish: Wish, ended: frozenset[int]) -> tuple[int | None
 
 def status_of_refusal(world: World, wish: Wish) -> int | None:
     """Judged by the tasks themselves, and not by the record."""
-    left = [x.turn for x in world.tasks if x.phase != OVER]
+    left = [x.turn for x in world.tasks if x.phase != OVER and x.turn not in world.given_up]
     going_on = [x.turn for x in world.going_on]
     pending = len(going_on) + len(world.waiting(going_on))
     adds = wish.policy in ("queue", "steer") or joins(world, wish.policy) is not None
@@ -435,8 +443,27 @@ def rewind(world: World, first: int) -> World:
 def a_client_resets(world: World) -> Iterator[Happening]:
     """All is discarded; that what is settled is also removed makes no difference here."""
     if may(world, "reset"):
-        after = rewind(act(world, "reset"), 1)
+        found = act(world, "reset")
+        before = found.record
+        step = _session.reset(before)
+        after = remove_given_up(found, step)
+        meant = [x.turn for x in before.live]
+        after = carry_out(after, step, meant, range(1, before.next))
         yield Happening("reset", excuse(after, range(after.accepted)), "reset")
+
+
+def remove_given_up(world: World, step: Step) -> World:
+    """What was given up is not to come back when it ends, nor what was steered at it."""
+    gone = {x.turn for x in world.record.live} - {x.turn for x in step.record.live}
+    live = {x.turn for x in world.record.live if x.turn in world.given_up}
+    world = world.wrong(Fault.RESET_KEPT, when=gone != live)
+    kept = {x.number for x in step.record.steered}
+    for turn in gone:
+        slot = world.slots[turn - 1]
+        more = tuple(x for x in world.messages(turn) if x not in slot.own)
+        world = world.put_slot(turn, slot._replace(more=more, outcome=Outcome(REMOVED)))
+    contents = tuple(x for x in world.contents if x[0] in kept)
+    return world._replace(contents=contents, watched=world.watched - gone)
 
 
 @event
@@ -544,6 +571,25 @@ def judge_passing_on(
     astray = not heirs <= going_on or heirs != {settling.heir} - {None}
     astray = astray or (settling.dispatch is not None and bool(going_on))
     return world.wrong(Fault.PASSED_ASTRAY, when=astray)
+
+
+@event
+def a_note_arrives(world: World) -> Iterator[Happening]:
+    """A task gave up a turn, which may be over by now; who waits for it as well is told."""
+    for turn in world.notes:
+        found = find_lost(world._replace(notes=world.notes - {turn}))
+        before = found.record
+        step = _session.give_up(before, {turn})
+        flagged = [x._replace(given_up=x.given_up or x.turn == turn) for x in before.live]
+        only = step._replace(give_up=()) == Step(before._replace(live=tuple(flagged)))
+        found = found.wrong(Fault.GIVEN_UP_ONLY, when=not only)
+        if before.find(turn) is not None:
+            found = found._replace(given_up=found.given_up | {turn})
+        for x in step.give_up:
+            for task in found.tasks:
+                if x in task.after and task.phase in (WINDOW, WAITING):
+                    found = found.put(task._replace(overdue=task.overdue | {x}))
+        yield Happening(f"{turn} is given up", found._replace(record=step.record))
 
 
 @event
@@ -679,7 +725,8 @@ def a_cleanup_takes_too_long(world: World) -> Iterator[Happening]:
         late = {x for x in task.after if not over(world, x) and told(world, x)}
         if task.phase == WAITING and not task.told and late - task.overdue:
             overdue = task._replace(overdue=task.overdue | late)
-            yield Happening(f"{task.turn} waits no longer", world.spend("timeouts").put(overdue))
+            noted = world._replace(notes=world.notes | late).spend("timeouts").put(overdue)
+            yield Happening(f"{task.turn} waits no longer", noted)
 
 
 def over(world: World, turn: int) -> bool:
@@ -766,7 +813,7 @@ def what_is_open_is_in_its_quiet_window(world: World) -> str | None:
 @invariant
 def one_task_is_at_work(world: World) -> str | None:
     """I2, unless `cleanup_timeout` ran out."""
-    overdue = {turn for task in world.tasks if task.began for turn in task.overdue}
+    overdue = {turn for task in world.tasks for turn in task.overdue}
     working = [x.turn for x in world.tasks if x.at_work and x.turn not in overdue]
     return None if len(working) <= 1 else f"the tasks of turns {working} work side by side"
 
@@ -775,8 +822,9 @@ def one_task_is_at_work(world: World) -> str | None:
 def a_turns_outcome_is_its_tasks(world: World) -> str | None:
     """I3."""
     for turn, slot in enumerate(world.slots, 1):
-        task = world.task(turn)
-        if slot.outcome is not None and (task is None or task.outcome != slot.outcome):
+        task, removed = world.task(turn), slot.outcome == Outcome(REMOVED)
+        its_own = task is not None and task.outcome == slot.outcome
+        if slot.outcome is not None and not its_own and not removed:
             return f"turn {turn} has the outcome {slot.outcome}, its task {task}"
         if (slot.outcome is None) != (world.record.find(turn) is not None):
             return f"turn {turn} is live and has an outcome, or neither"
@@ -796,6 +844,27 @@ def what_the_record_says_was_cancelled_was_cancelled(world: World) -> str | None
     for live in world.record.live:
         if (live.cancelled is not None) != told(world, live.turn):
             return f"{live} and {world.task(live.turn)}"
+    return None
+
+
+@invariant
+def what_was_given_up_was_waited_out_and_nothing_else(world: World) -> str | None:
+    """And the session knows that of all that is live."""
+    given_up = {x.turn for x in world.record.live if x.given_up}
+    known = {x for x in world.given_up if world.record.find(x) is not None}
+    waited_out = {turn for task in world.tasks for turn in task.overdue}
+    if given_up != known or not given_up <= waited_out:
+        return f"{given_up} are given up, known to be {known}, waited out {waited_out}"
+    return None
+
+
+@invariant
+def nobody_waits_for_what_was_given_up(world: World) -> str | None:
+    """So it is waited out once."""
+    for task in world.tasks:
+        waits_for = (task.after - task.overdue) & world.given_up
+        if task.phase in (WINDOW, WAITING) and waits_for:
+            return f"turn {task.turn} waits for {set(waits_for)}"
     return None
 
 
@@ -827,7 +896,8 @@ def at_rest_nothing_is_live_and_all_that_was_wanted_was_answered(world: World) -
     """
     looked = find_lost(world)
     moves = any(True for _ in a_task_goes_on(world)) or any(x.phase == WINDOW for x in world.tasks)
-    if moves or world.reports or ended_and_watched(world) or looked.tasks != world.tasks:
+    moves = moves or bool(world.notes or world.reports)
+    if moves or ended_and_watched(world) or looked.tasks != world.tasks:
         return None
     waiting = [x.turn for x in world.tasks if x.phase != OVER]
     if waiting or world.record.waiting:

@@ -125,7 +125,8 @@ class Talk:
 
     def stop(self) -> bool:
         """Stop what is live; says whether there is anything."""
-        busy = bool(self.conversation.record.status["live"] or self.unsent)
+        live = self.conversation.record.status["live"]
+        busy = any(not x.get("given_up") for x in live) or bool(self.unsent)
         if busy:
             self._typed.put_nowait(Order("stop"))
         return busy

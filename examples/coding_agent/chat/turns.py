@@ -101,7 +101,7 @@ class Conversation:
             self._shown.update(dict.fromkeys(gone, True))
             news.append(TakenBack(gone))
         for turn in self._open():
-            if turn["status"] == "running":
+            if turn["status"] == "running" and not turn.get("given_up"):
                 break  # those after it have their turn when it has
             news.append(Told(turn, self.fate(turn), of_record(turn)))
             self._shown[turn["turn"]] = bool(turn.get("discarded"))
@@ -181,6 +181,8 @@ class Conversation:
             return Fate(status, re.sub("^cancelled", "stopped", why) or status)
         if status != "running":
             return Fate(status, status)
+        if turn.get("given_up"):
+            return Fate("interrupted", "was stopped, and has not ended")
         if cancelled:
             return Fate("stops", "stops, and cleans up")
         if self.record.status["turn"] not in (number, None):

@@ -1,0 +1,127 @@
+"""What tasks and handlers tell the object: what it takes, and what it refuses."""
+
+import asyncio
+import json
+from typing import Any, cast
+
+import pytest
+import restate
+
+from interruptible import _told
+from interruptible._outcome import Ending, ending
+from interruptible._told import Copy, Taking
+from interruptible._types import Malformed, Origin, Refusal, parse
+
+from .given import Given
+
+OUTCOME = {"turn": 1, "status": "completed", "messages": [{"role": "assistant", "content": "Hi"}]}
+TURN = {**OUTCOME, "input": [{"role": "user", "content": "Hello"}]}
+COPY = {"next": 4, "turns": [TURN, {**TURN, "turn": 3}], "from": ["old", 3]}
+
+
+def nested(levels: int) -> Any:
+    return json.loads("[" * levels + "]" * levels)
+
+
+NO_OBJECT = [Malformed("no value"), parse(b"{"), parse(b'{"turn": NaN}'), None, 1, "x", [], True]
+NO_NUMBER = [None, "1", 1.0, True, -1, 2**53, [1], {}]
+NO_OUTCOME = [
+    None,
+    [],
+    "completed",
+    {},
+    *({**OUTCOME, "turn": x} for x in NO_NUMBER),
+    *({**OUTCOME, "status": x} for x in (None, "running", "well", [], {})),
+    *({**OUTCOME, "messages": x} for x in (None, "Hi", {}, ["Hi"], [None])),
+    {**OUTCOME, "error": 1},
+    {**OUTCOME, "error": None},
+    *({**OUTCOME, "partial": x} for x in NO_NUMBER),
+    *({**OUTCOME, "taken": x} for x in (None, 1, {}, [1], [[1]], [[1, 2, 3]], [["1", 0]])),
+    {**OUTCOME, "messages": [{"role": "tool", "content": nested(300)}]},
+    {**OUTCOME, "messages": [{"role": "tool", "content": json.loads("1e999")}]},
+    {**OUTCOME, "messages": [{"role": "tool", "content": json.loads("[NaN]")}]},
+]
+REFUSED: list[tuple[Any, list[Any]]] = [
+    (_told.turn, [*NO_OBJECT, {}, *({"turn": x} for x in NO_NUMBER)]),
+    (
+        _told.turns,
+        [*NO_OBJECT, {}, *({"turns": x} for x in (1, "1", {}, [[1]], *([x] for x in NO_NUMBER)))],
+    ),
+    (
+        _told.taking,
+        [
+            *NO_OBJECT,
+            {"turn": 1},
+            {"turn": 1, "waited": True},
+            {"turn": 1, "waited": True, "begins": None},
+            {"turn": "1", "waited": True, "begins": True},
+        ],
+    ),
+    (
+        _told.settlement,
+        [
+            *NO_OBJECT,
+            {},
+            *({"outcome": x} for x in NO_OUTCOME),
+            *({"outcome": OUTCOME, "ended": x} for x in (None, 1, {}, ["1"])),
+        ],
+    ),
+    (
+        _told.copy,
+        [
+            *NO_OBJECT,
+            {},
+            *({**COPY, "next": x} for x in (*NO_NUMBER, 3)),
+            *({**COPY, "turns": x} for x in (None, {}, [1], [OUTCOME], [{**TURN, "turn": 0}])),
+            {**COPY, "turns": [TURN, TURN]},
+            {**COPY, "turns": [{**TURN, "status": "running"}]},
+            *(
+                {**COPY, "from": x}
+                for x in (None, [], ["old"], ["old", 1, 2], [1, 1], ["old", "1"])
+            ),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("check", "body"), [(check, body) for check, bodies in REFUSED for body in bodies]
+)
+def test_what_a_handler_could_not_work_on_is_refused_at_once(check: Any, body: Any) -> None:
+    with pytest.raises(Refusal) as refused:
+        check(body)
+    assert refused.value.status == 400
+
+
+def test_a_task_that_ends_with_what_cannot_be_kept_has_failed_by_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def wait_completed(*_: Any) -> None: ...
+
+    monkeypatch.setattr(restate, "wait_completed", wait_completed)
+
+    def ends(told: Any) -> Ending:
+        return asyncio.run(ending(cast("Any", None), 1, cast("Any", Given(told))))
+
+    assert ends(OUTCOME) == Ending(cast("Any", OUTCOME), reported=True)
+    for told in NO_OUTCOME:
+        ended = ends(told)
+        assert (ended.outcome["turn"], ended.outcome["status"]) == (1, "failed")
+        assert ended.outcome["error"].startswith("What the task reported cannot be kept: ")
+        assert not ended.reported
+        assert _told.settlement({"outcome": ended.outcome})["outcome"] == ended.outcome
+
+
+def test_what_tasks_tell_is_taken_as_it_is_and_so_is_what_a_newer_version_adds() -> None:
+    assert _told.turn({"turn": 3, "new": "field"}) == 3
+    assert _told.turns({"turns": [1, 2]}) == [1, 2]
+    taking = {"turn": 3, "waited": True, "begins": False}
+    assert _told.taking(taking) == Taking(3, waited=True, begins=False)
+    outcome = {**OUTCOME, "error": "x", "partial": 1, "taken": [[1, 0]], "new": {"field": []}}
+    assert _told.settlement({"outcome": outcome}) == {"outcome": outcome, "ended": []}
+    assert _told.settlement({"outcome": outcome, "ended": [1]})["ended"] == [1]
+    deep = {**OUTCOME, "messages": [{"role": "tool", "content": nested(200)}]}
+    assert _told.settlement({"outcome": deep})["outcome"] == deep
+    turns: Any = COPY["turns"]
+    assert _told.copy(COPY) == Copy(4, turns, Origin("old", 3))
+    assert _told.copy({"next": 1, "turns": [], "from": ["old", 0]}) == Copy(1, [], Origin("old", 0))
