@@ -66,6 +66,15 @@ def add(to: VirtualObject, name: str, method: Method, options: Mapping[str, Any]
     return function
 
 
+def check(body: Any, wanted: Any) -> None:
+    """Refuse a body that is no JSON, or of another type."""
+    reason = (
+        body.reason if isinstance(body, Malformed) else next(_misfits("body", body, wanted), None)
+    )
+    if reason is not None:
+        raise TerminalError(reason, 400)
+
+
 class _Checked(Serde[Any]):
     # An error raised while the SDK reads the input would become a 500: the handler raises it.
     def __init__(self, serde: Serde[Any], annotation: Any) -> None:

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict, TypeVar, overload
 
@@ -10,15 +10,26 @@ from restate import Context, InvocationRetryPolicy, Service, VirtualObject
 from restate.serde import BytesSerde, Serde
 
 from interruptible import _added, _checks, _controls, _history, _object, _schemas
+from interruptible._output import Output
 from interruptible._task import Task, work
-from interruptible._types import MAX_CONTENT, POLICIES, Burst, Message, Policy, Turn, parse
+from interruptible._types import (
+    MAX_CONTENT,
+    POLICIES,
+    Asked,
+    Burst,
+    Copied,
+    Message,
+    Policy,
+    Settlement,
+    Take,
+    Turn,
+    parse,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-Output = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None
-"""What a turn puts out: text (a message of the assistant), a message, a list of these, nothing."""
 Run = Callable[[Context, Task], Awaitable[Output]]
 
 _HANDLER: Final = "_interruptible_handler"
@@ -50,11 +61,31 @@ INACTIVITY_TIMEOUT: Final = timedelta(hours=1)
 waits keeps its connection that long."""
 
 
+class Options(TypedDict, total=False):
+    """The options of `Agent`."""
+
+    policy: Policy
+    allowed_policies: Sequence[Policy]
+    keep_queued: bool
+    debounce: timedelta | None
+    burst: Burst
+    max_pending: int
+    cleanup_timeout: timedelta
+    inactivity_timeout: timedelta | None
+    abort_timeout: timedelta | None
+    retry_policy: InvocationRetryPolicy | None
+    retention: timedelta | None
+    max_content: int
+
+
 class Agent:
     """A conversation that a new message can interrupt.
 
     Subclass it, write `run`, and give `services` of an instance to `restate.app`. Restate then has
     a virtual object of this name, whose keys are sessions, and a service for its tasks.
+
+    Each argument may also be an attribute of the class, such as `policy = "queue"`; then that is
+    its default.
 
     Args:
         name: The object's name; by default the class's. The service is called the same, with
@@ -84,77 +115,67 @@ class Agent:
 
     Raises:
         TypeError: `run` is missing, or an option has the wrong type.
-        ValueError: An option makes no sense, or there is an agent of this name already.
+        ValueError: An option makes no sense.
     """
+
+    name: str
+    policy: Policy = "interrupt"
+    allowed_policies: Sequence[Policy] = POLICIES
+    keep_queued: bool = False
+    debounce: timedelta | None = None
+    burst: Burst = "merge"
+    max_pending: int = 32
+    cleanup_timeout: timedelta = timedelta(seconds=30)
+    inactivity_timeout: timedelta | None = INACTIVITY_TIMEOUT
+    abort_timeout: timedelta | None = INACTIVITY_TIMEOUT
+    retry_policy: InvocationRetryPolicy | None = RETRY_POLICY
+    retention: timedelta | None = None
+    max_content: int = MAX_CONTENT
 
     _handlers: ClassVar[dict[str, Any]] = {}
 
-    def __init__(
-        self,
-        name: str | None = None,
-        *,
-        policy: Policy = "interrupt",
-        allowed_policies: Sequence[Policy] = POLICIES,
-        keep_queued: bool = False,
-        debounce: timedelta | None = None,
-        burst: Burst = "merge",
-        max_pending: int = 32,
-        cleanup_timeout: timedelta = timedelta(seconds=30),
-        inactivity_timeout: timedelta | None = INACTIVITY_TIMEOUT,
-        abort_timeout: timedelta | None = INACTIVITY_TIMEOUT,
-        retry_policy: InvocationRetryPolicy | None = RETRY_POLICY,
-        retention: timedelta | None = None,
-        max_content: int = MAX_CONTENT,
-    ) -> None:
-        self.name = name if name is not None else type(self).__name__
-        if type(self).run is Agent.run:
+    def __init__(self, name: str | None = None, **options: "Unpack[Options]") -> None:
+        cls = type(self)
+        self.name = name if name is not None else vars(self).get("name") or _name_of(cls)
+        if cls.run is Agent.run:
             msg = (
-                f"{type(self).__name__} has no `run`. Add `async def run(self, ctx, task)`, "
+                f"{cls.__name__} has no `run`. Add `async def run(self, ctx, task)`, "
                 "which works on one turn."
             )
             raise TypeError(msg)
-        _checks.check_options(
-            self.name,
-            policy=policy,
-            allowed_policies=allowed_policies,
-            keep_queued=keep_queued,
-            burst=burst,
-            max_content=max_content,
-            max_pending=max_pending,
-            retry_policy=retry_policy,
-            cleanup_timeout=cleanup_timeout,
-            debounce=debounce,
-            inactivity_timeout=inactivity_timeout,
-            abort_timeout=abort_timeout,
-            retention=retention,
-        )
+        _checks.check_known(cls, options, Options.__annotations__)
+        chosen = {option: getattr(self, option) for option in Options.__annotations__} | options
+        _checks.check_options(self.name, **chosen)
+        for option, value in chosen.items():
+            setattr(self, option, value)
+        self.allowed_policies = tuple(self.allowed_policies)
         self.task_name = f"{self.name.removesuffix('Agent')}Task"
-        self.policy: Policy = policy
-        self.allowed_policies: Sequence[Policy] = tuple(allowed_policies)
-        self.keep_queued = keep_queued
-        self.debounce = debounce
-        self.burst: Burst = burst
-        self.max_pending = max_pending
-        self.cleanup_timeout = cleanup_timeout
-        self.max_content = max_content
-        _checks.claim(self, self.name, self.task_name)
         self._object = VirtualObject(
             self.name,
-            description=inspect.cleandoc(type(self).__doc__ or "") or None,
+            description=inspect.cleandoc(cls.__doc__ or "") or None,
             enable_lazy_state=True,
-            journal_retention=retention,
+            journal_retention=self.retention,
         )
+        kept = self.retention
         self._service = Service(
             self.task_name,
             description=f"The tasks of {self.name}: one invocation works on one turn.",
-            inactivity_timeout=inactivity_timeout,
-            abort_timeout=abort_timeout,
-            journal_retention=retention,
-            idempotency_retention=None if retention is None else max(retention, MIN_RETENTION),
-            invocation_retry_policy=retry_policy,
+            inactivity_timeout=self.inactivity_timeout,
+            abort_timeout=self.abort_timeout,
+            journal_retention=kept,
+            idempotency_retention=None if kept is None else max(kept, MIN_RETENTION),
+            invocation_retry_policy=self.retry_policy,
             ingress_private=True,
         )
         self._add_handlers()
+
+    if not TYPE_CHECKING:  # or every attribute would be right
+
+        def __getattr__(self, name: str) -> Any:
+            # The `__init__` of a dataclass, and many a subclass's, does not call this one.
+            if name in _MADE and "_object" not in vars(self):
+                Agent.__init__(self)
+            return object.__getattribute__(self, name)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -237,18 +258,18 @@ class Agent:
         self.rewind = add("rewind", _controls.rewind, s.REWIND_IN, s.REWOUND)
         self.reset = add("reset", _controls.reset, s.RESET_IN, s.CANCELLED)
         self.fork = add("fork", _controls.fork, s.FORK_IN, s.FORKED, **_SHARED)
-        add("settle", _object.settle_turn, **_PRIVATE)
-        add("take", _object.take, **_PRIVATE)
-        add("adopt", _controls.adopt, **_PRIVATE)
-        add("recover", _object.recover, **_SHARED, **_PRIVATE)
-        add("get_cause", _object.get_cause, **_SHARED, **_PRIVATE)
+        add("settle", _object.settle_turn, told=Settlement, **_PRIVATE)
+        add("take", _object.take, told=Take, **_PRIVATE)
+        add("adopt", _controls.adopt, told=Copied, **_PRIVATE)
+        add("recover", _object.recover, told=Asked, **_SHARED, **_PRIVATE)
+        add("get_cause", _object.get_cause, told=Asked, **_SHARED, **_PRIVATE)
         add("load", _object.load, **_READS, **_PRIVATE, output_serde=BytesSerde())
         for name, method in self._handlers.items():
             options = dict(getattr(method, _HANDLER))
             exposed = options.pop("name") or name
             setattr(self, name, _added.add(self._object, exposed, getattr(self, name), options))
 
-        @self._service.handler(input_serde=_JSON, output_serde=_JSON)
+        @self._service.handler(input_serde=_OURS, output_serde=_JSON)
         async def run_task(ctx: Context, job: Any) -> Any:
             """Work on one turn of a session."""
             return await work(self, ctx, job)
@@ -264,13 +285,17 @@ class Agent:
         takes: dict[str, Any] | None = None,
         gives: dict[str, Any] | None = None,
         *,
+        told: Any = None,
         kind: Literal["exclusive", "shared"] = "exclusive",
         **options: Any,
     ) -> Any:
-        options = {"input_serde": _JSON, "output_serde": _JSON, **options}
+        serde = _JSON if told is None else _OURS
+        options = {"input_serde": serde, "output_serde": _JSON, **options}
         add = self._object.handler(name=name, kind=kind, **options)
 
         async def handle(ctx: Any, body: Any) -> Any:
+            if told is not None:  # what is tried again for ever holds the session's lock
+                _added.check(body, told)
             return await effect(self, ctx, body)
 
         handle.__doc__ = effect.__doc__
@@ -283,30 +308,18 @@ class Agent:
         return added
 
 
-class Options(TypedDict, total=False):
+class NamedOptions(Options, total=False):
     """The options of `Agent`, for `@agent`."""
 
     name: str | None
-    policy: Policy
-    allowed_policies: Sequence[Policy]
-    keep_queued: bool
-    debounce: timedelta | None
-    burst: Burst
-    max_pending: int
-    cleanup_timeout: timedelta
-    inactivity_timeout: timedelta | None
-    abort_timeout: timedelta | None
-    retry_policy: InvocationRetryPolicy | None
-    retention: timedelta | None
-    max_content: int
 
 
 @overload
 def agent(run: Run, /) -> Agent: ...
 @overload
-def agent(**options: "Unpack[Options]") -> Callable[[Run], Agent]: ...
+def agent(**options: "Unpack[NamedOptions]") -> Callable[[Run], Agent]: ...
 def agent(
-    run: Run | None = None, /, **options: "Unpack[Options]"
+    run: Run | None = None, /, **options: "Unpack[NamedOptions]"
 ) -> Agent | Callable[[Run], Agent]:
     """Make an agent of an `async def f(ctx, task)`, without a class.
 
@@ -319,7 +332,7 @@ def agent(
 
     Raises:
         TypeError: The function does not take `(ctx, task)`, or an option has the wrong type.
-        ValueError: An option makes no sense, or there is an agent of this name already.
+        ValueError: An option makes no sense.
     """
     if run is None:
         return lambda function: _from_function(function, **options)
@@ -364,17 +377,29 @@ def handler(
 
 class _JsonSerde(Serde[Any]):
     # An error raised while the SDK reads the input would become a 500; ours are to be a 400.
+    def __init__(self, *, ours: bool = False) -> None:
+        self._ours = ours
+
     def deserialize(self, buf: bytes) -> Any:
-        return parse(buf)
+        return parse(buf, lenient=self._ours)
 
     def serialize(self, obj: Any) -> bytes:
         return json.dumps(obj).encode()
 
 
 _JSON: Final = _JsonSerde()
+_OURS: Final = _JsonSerde(ours=True)
+"""What our own tasks and handlers send: not all that an earlier version puts out is JSON."""
+
+_MADE: Final = {*_checks.PUBLIC, "name", "task_name", "_object", "_service"}
+"""The attributes that `Agent.__init__` alone sets."""
 
 
-def _from_function(function: Run, **options: "Unpack[Options]") -> Agent:
+def _name_of(cls: type[Agent]) -> Any:
+    return getattr(cls, "name", cls.__name__)
+
+
+def _from_function(function: Run, **options: "Unpack[NamedOptions]") -> Agent:
     _checks.check_function(function)
 
     async def run(self: Agent, ctx: Context, task: Task) -> Output:  # noqa: ARG001

@@ -14,6 +14,7 @@ import restate
 from restate import Context, TerminalError
 
 from interruptible._cancellation import Interrupted, Watch, shield, terminal, watching
+from interruptible._output import mended, stored
 
 P = ParamSpec("P")
 End = Literal["exit", "error", "interrupt"]
@@ -115,7 +116,7 @@ class Cleanup:
             self._watching.__exit__(None, None, None)
 
     async def _run(self, ends: set[End]) -> list[dict[str, str]]:
-        steps = [(name, action) for end, name, action in reversed(self._steps) if end in ends]
+        steps = [(mended(x), action) for end, x, action in reversed(self._steps) if end in ends]
         failures: list[dict[str, str]] = []
         if self._timer is None and self._timeout is not None and steps:
             self._timer = self._ctx.sleep(self._timeout)
@@ -140,6 +141,7 @@ class Cleanup:
 
 def report(end: TerminalError, failures: list[dict[str, str]]) -> None:
     """Name the cleanup steps that failed in the log and in the metadata of `end`."""
+    failures = stored(failures)
     for failure in failures:
         logger.error("cleanup step %(step)r failed: %(error)s", failure)
     if failures:

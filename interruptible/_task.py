@@ -23,6 +23,16 @@ from interruptible._cancellation import (
 from interruptible._cleanup import report
 from interruptible._history import JSON, Said, Stored, finish, read, said, with_joined
 from interruptible._outcome import attach_to, ending, not_ours, settle
+from interruptible._output import (
+    Conversation,
+    OutputMessage,
+    WrongOutput,
+    mended,
+    new_output,
+    output,
+    stored,
+    text_of,
+)
 from interruptible._repair import repaired
 from interruptible._session import Steered
 from interruptible._session import load as load_record
@@ -39,7 +49,6 @@ from interruptible._types import (
     Turn,
     TurnStatus,
     cause_of,
-    output,
 )
 
 
@@ -123,7 +132,8 @@ class Task:
         session: The session's key.
         turn: The turn's number in the session.
         id: The task's invocation id.
-        messages: The conversation up to and with this turn's messages; `append` adds to it.
+        messages: The conversation up to and with this turn's messages, to be read; `append` adds
+            to it.
         input: The messages that this turn was begun for.
         turns: The earlier turns of the conversation; what was discarded or reset is not among them.
             If they have more than 12 MiB, compressed, it is the latest that fit.
@@ -143,24 +153,36 @@ class Task:
         self.session = work.session
         self.turn = work.turn
         self.id = work.ctx.request().id
-        self.messages = messages
+        self.messages = Conversation(messages)
         self.input = input
         self.turns = turns
         self.forked_from = forked_from
 
-    def append(self, *messages: str | Mapping[str, Any]) -> None:
+    @property
+    def text(self) -> str:
+        """All that the user said in this turn so far, as text; parts that are no text are left out.
+
+        That is `input`, and what `steering` has taken, each message a paragraph.
+        """
+        return text_of([*self.input, *self._work.taken.values()])
+
+    def append(self, *messages: OutputMessage) -> None:
         """Put out messages: they stay in the conversation, also when the turn is interrupted later.
 
+        Half a surrogate pair, as a tool may print it, becomes U+FFFD.
+
         Args:
-            messages: Messages, or text, which stands for a message of the assistant.
+            messages: Messages, what an SDK hands out as such (an object with `model_dump`), or
+                text, which stands for a message of the assistant.
 
         Raises:
-            TypeError: One of them is neither.
+            TypeError: One of them is none of these, is no JSON, is nested more than 128 levels
+                deep, or is in `messages` already. It is a `TerminalError`, too: the turn fails.
             TerminalError: With these, the turn would have put out more than 8 MiB.
         """
-        added = output(messages)
+        added = new_output(messages, self.messages)
         self._work.put(added)
-        self.messages += added
+        list.extend(self.messages, added)
 
     async def steering(self) -> list[Message]:
         """Take the messages that a user has steered at this turn since the last time.
@@ -178,24 +200,25 @@ class Task:
         self._work.taken.update((x.number, message) for x, message in said)
         messages = [message for _, message in said]
         self._work.put_out += messages
-        self.messages += messages
+        list.extend(self.messages, messages)
         return messages
 
     @property
-    def partial(self) -> Callable[[str], None]:
+    def partial(self) -> Callable[[str | None], None]:
         """Takes what the model says, piece by piece, while a step is streaming it.
 
         Give it to the step as an argument. When the step ends, the pieces are forgotten. When the
         turn is interrupted while it runs, they stay in the conversation as the assistant's words,
-        unless the worker dies.
+        unless the worker dies. `None`, as in some events of a stream, says nothing.
 
         Raises:
             RuntimeError: It was read inside a step, or what it gave is called outside of one.
+            TypeError: What it gave is called with something else. It is a `TerminalError`, too.
         """
         self._streams("`task.partial` was read")
-        return say
+        return functools.partial(_say, None)
 
-    def partial_result(self, call: str) -> Callable[[str], None]:
+    def partial_result(self, call: str) -> Callable[[str | None], None]:
         """Takes what comes of a tool's call, piece by piece, while a step is running it.
 
         It is like `partial`; but what had come when the turn is interrupted stays as the result of
@@ -206,9 +229,13 @@ class Task:
 
         Raises:
             RuntimeError: It was called inside a step, or what it gave is called outside of one.
+            TypeError: The id, or what it gave is called with, is no text.
         """
         self._streams("`task.partial_result` was called")
-        return functools.partial(say, call=call)
+        if not isinstance(call, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            msg = f"`task.partial_result` takes the id of a call, not {type(call).__name__}."
+            raise WrongOutput(msg)
+        return functools.partial(_say, mended(call))
 
     def _streams(self, what: str) -> None:
         if in_step():
@@ -279,14 +306,14 @@ class Task:
             receipt.
 
         Raises:
-            TerminalError: When the other agent refuses the message.
+            TerminalError: When the other agent refuses the message, or the content is no JSON.
             Interrupted: This turn was cancelled.
         """
         work = self._work
         name = agent if isinstance(agent, str) else agent.name
         work.delegated += 1
         key = f"{self.id}/{work.delegated}"
-        receipt = await _delegate.send(work.ctx, name, session, content, policy, key)
+        receipt = await _delegate.send(work.ctx, name, session, stored(content), policy, key)
         if background:
             return receipt
         return await _delegate.follow(work.ctx, work.watch, name, session, receipt)
@@ -302,7 +329,7 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
         task: Task | None = None
         try:
             task = await _begin(work, job)
-            result = output(await body.run(ctx, task))
+            result = new_output(await body.run(ctx, task), task.messages)
             watch.check()
             if watch.pending:
                 raise Interrupted  # noqa: TRY301
@@ -343,7 +370,17 @@ async def _interrupted(work: _Work, task: Task | None, end: Interrupted) -> Task
 
 
 async def _partials(watch: Watch) -> list[tuple[str | None, str]]:
-    return watch.partials
+    return [(call, mended(text)) for call, text in watch.partials]
+
+
+def _say(call: str | None, delta: str | None) -> None:
+    if delta is None:
+        return
+    if not isinstance(delta, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        name = "partial" if call is None else "partial_result"
+        msg = f"`task.{name}` takes text, or nothing; not {type(delta).__name__}."
+        raise WrongOutput(msg)
+    say(delta, call)
 
 
 def cancelled_signal(turn: int) -> str:
@@ -386,7 +423,8 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
     messages = with_joined(turn, job["input"], joined)
     forked = job.get("forked_from")
     origin = None if forked is None else Origin(*forked)
-    return Task(work, [*body.conversation(turns), *messages], messages, turns, origin)
+    before = output(body.conversation(turns))
+    return Task(work, [*before, *messages], messages, turns, origin)
 
 
 async def _quiet(work: _Work) -> list[Said]:

@@ -1,8 +1,7 @@
 """How an agent is made: its names, what is refused, and what Restate discovers of it."""
 
 import asyncio
-import gc
-import inspect
+import dataclasses
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,6 +18,9 @@ from interruptible import Agent, Session, Task, _agent, _checks, _schemas, _type
 
 async def run(self: Any, ctx: Any, task: Any) -> None:
     """Does nothing."""
+
+
+async def plain_handler(self: Any, ctx: Any) -> None: ...
 
 
 def subclass(name: str = "OddAgent", /, **attributes: Any) -> Any:
@@ -86,28 +88,104 @@ def test_one_class_makes_several_agents_under_names_of_their_own() -> None:
     }
 
 
-def test_the_name_of_an_agent_that_is_gone_is_free_again() -> None:
-    made = subclass("GoneAgent")
-    first = made()
-    with pytest.raises(ValueError, match="There is an agent GoneAgent already"):
-        made()
-    del first
-    gc.disable()  # what is gone is found all the same
-    try:
-        assert made().name == "GoneAgent"
-    finally:
-        gc.enable()
+def test_an_agent_can_be_defined_again_as_in_a_notebook() -> None:
+    first, second = subclass("AgainAgent")(), subclass("AgainAgent")()
+    assert names(first) == names(second) == ("AgainAgent", "AgainTask")
 
 
-def test_an_agent_that_was_refused_keeps_neither_of_its_names() -> None:
-    made = subclass("RefusedAgent")
-    with pytest.raises(TypeError):
-        made(cleanup_timeout=5)
-    first = made()
-    with pytest.raises(ValueError, match="RefusedTask belongs"):
-        subclass("Refused")()
-    del first
-    assert names(subclass("Refused")()) == ("Refused", "RefusedTask")
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("TwinAgent", "TwinAgent", "TwinAgent"),
+        ("Odd", "OddAgent", "OddTask"),
+        ("OddAgent", "OddTask", "OddTask"),
+    ],
+)
+def test_two_agents_of_one_name_are_not_served_together(one: str, other: str, both: str) -> None:
+    agents = [subclass(one)(), subclass(other)()]
+    with pytest.raises(ValueError, match=f"Service {both} already exists"):
+        restate.app(services=[x for agent in agents for x in agent.services])
+
+
+# -- Options as attributes of the class. -----------------------------------------------------------
+
+
+class PatientAgent(Agent):
+    """Has its options in its class."""
+
+    name = "Patient"
+    policy = "queue"
+    allowed_policies = ("queue", "reject")
+    debounce = timedelta(seconds=1)
+    inactivity_timeout = None
+    run = run
+
+
+def test_an_attribute_of_the_class_is_the_default_of_an_option() -> None:
+    made = PatientAgent()
+    assert names(made) == ("Patient", "PatientTask")
+    assert (made.policy, made.allowed_policies) == ("queue", ("queue", "reject"))
+    assert (made.debounce, made.merges) == (timedelta(seconds=1), True)
+    assert "inactivityTimeout" not in discovered(made)["PatientTask"]
+    other = PatientAgent("Other", policy="reject", debounce=None)
+    assert names(other) == ("Other", "OtherTask")
+    assert (other.policy, other.debounce) == ("reject", None)
+    assert PatientAgent.policy == "queue"
+
+
+def test_an_attribute_that_is_set_before_the_agent_is_made_is_meant_too() -> None:
+    class EagerAgent(Agent):
+        run = run
+
+        def __init__(self) -> None:
+            self.policy = "queue"
+            super().__init__()
+
+    assert EagerAgent().policy == "queue"
+
+
+@dataclasses.dataclass
+class DataAgent(Agent):
+    """Has an `__init__` that does not call that of `Agent`."""
+
+    model: str
+    max_pending: int = 3
+    policy = "reject"
+    run = run
+
+
+class LazyAgent(Agent):
+    """Likewise."""
+
+    run = run
+    greet = handler()(plain_handler)
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+
+@pytest.mark.parametrize("made", [DataAgent, LazyAgent])
+def test_an_agent_works_whose_init_does_not_call_that_of_agent(made: Any) -> None:
+    for use in (
+        lambda x: x.services,
+        lambda x: x.name,
+        lambda x: x.task_name,
+        lambda x: x.message,
+        lambda x: Session(cast("Any", None), x, "key"),
+    ):
+        each = made("small")
+        use(each)
+        assert names(each) == (made.__name__, f"{made.__name__.removesuffix('Agent')}Task")
+        assert each.model == "small"
+    assert (DataAgent("small").policy, DataAgent("small", 5).max_pending) == ("reject", 5)
+    assert "greet" in [x["name"] for x in discovered(LazyAgent("x"))["LazyAgent"]["handlers"]]
+
+
+def test_an_attribute_that_there_is_not_is_missed_by_its_name() -> None:
+    for made in (subclass()(), DataAgent("small")):
+        with pytest.raises(AttributeError, match=f"'{type(made).__name__}' .* 'messages'"):
+            _ = made.messages
+        assert not hasattr(made, "__wrapped__")
 
 
 # -- Of a function. --------------------------------------------------------------------------------
@@ -145,8 +223,9 @@ def test_the_function_is_what_the_agent_runs() -> None:
 
 
 def test_a_function_takes_the_options_that_a_class_takes() -> None:
-    taken = inspect.signature(Agent).parameters
-    assert list(_agent.Options.__annotations__) == list(taken)
+    assert sorted(_agent.NamedOptions.__annotations__) == sorted(
+        Agent.__annotations__.keys() - {"_handlers"}
+    )
 
 
 # -- What is refused. ------------------------------------------------------------------------------
@@ -495,21 +574,24 @@ OBJECTS: list[tuple[Make, str]] = [
         for name in NO_NAMES
     ),
     (
-        lambda: [subclass("TwinAgent")(), subclass("TwinAgent")()],
-        ("There is an agent TwinAgent already. Give one of them another `name`."),
+        lambda: subclass()(window=5),
+        "OddAgent has no option 'window'. Choose from name, "
+        + ", ".join(_agent.Options.__annotations__)
+        + ".",
     ),
     (
-        lambda: [subclass("Odd")(), subclass("OddAgent")()],
-        (
-            "There is an agent Odd already, to which OddTask belongs. "
-            "Give one of them another `name`."
-        ),
+        subclass(policy="shout"),
+        f"OddAgent: there is no policy 'shout'. Choose from {', '.join(_types.POLICIES)}.",
     ),
     (
-        lambda: [subclass("OddAgent")(), subclass("OddTask")()],
+        subclass(name=5),
+        "The name of an agent is 5. Write it as text.",
+    ),
+    (
+        lambda: subclass(task_name="OtherTask"),
         (
-            "There is an agent OddAgent already, to which OddTask belongs. "
-            "Give one of them another `name`."
+            "OddAgent.task_name has no effect: the name of the tasks is made of the agent's. "
+            "Set `name`."
         ),
     ),
     (

@@ -21,6 +21,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 LAYERS: list[set[str]] = [
     {"_session", "_types", "_cancellation", "testing"},
+    {"_output"},
     {"_added", "_checks", "_schemas", "_history", "_repair", "_cleanup", "_outcome"},
     {"_delegate"},
     {"_task"},
@@ -40,6 +41,7 @@ OF_RESTATE = {
     "_types": set[str](),
     "_schemas": set[str](),
     "_repair": set[str](),
+    "_output": {"restate"},
     "_added": {"restate", "restate.handler", "restate.serde"},
     "_checks": {"restate"},
     "_history": {"restate", "restate.serde"},
@@ -196,6 +198,8 @@ def test_every_module_says_what_it_is_for(module: str) -> None:
 )
 def test_the_docstring_has_every_parameter(function: Any) -> None:
     parameters = set(inspect.signature(function).parameters) - {"self"}
+    if function is _agent.Agent:
+        parameters = parameters - {"options"} | _agent.Options.__annotations__.keys()
     doc = inspect.getdoc(function) or ""
     assert {name for name in parameters if f"    {name}: " not in doc} == set()
 

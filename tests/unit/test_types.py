@@ -19,7 +19,6 @@ from interruptible._types import (
     cause_of,
     fork_in,
     nothing_in,
-    output,
     parse,
     regenerate_in,
     reset_in,
@@ -32,6 +31,9 @@ MAX = 200
 POLICIES = ", ".join(_types.POLICIES)
 FIELDS = "Known fields: content, if_idle, if_turn, policy, role."
 TEXT_PART = {"type": "text", "text": "Hello"}
+ASSISTANT = {"role": "assistant", "content": "Done."}
+TOOL = {"role": "tool", "content": [TEXT_PART], "tool_call_id": "1"}
+CALL: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": []}
 
 ACCEPTED: list[Any] = [
     {"content": "Hello"},
@@ -653,62 +655,6 @@ def test_what_takes_nothing_takes_nothing() -> None:
         with pytest.raises(Refusal) as caught:
             nothing_in(body)
         assert (caught.value.reason, caught.value.status) == (reason, 400)
-
-
-# -- What a turn puts out. -------------------------------------------------------------------------
-
-ASSISTANT = {"role": "assistant", "content": "Done."}
-TOOL = {"role": "tool", "content": [TEXT_PART], "tool_call_id": "1"}
-CALL: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": []}
-
-
-@pytest.mark.parametrize(
-    ("value", "messages"),
-    [
-        (None, []),
-        ("", []),
-        ([], []),
-        ("Done.", [ASSISTANT]),
-        (ASSISTANT, [ASSISTANT]),
-        (CALL, [CALL]),
-        ([TOOL, "Done.", CALL], [TOOL, ASSISTANT, CALL]),
-        (("Done.", TOOL), [ASSISTANT, TOOL]),
-        ([[TOOL], [], None, ["Done."]], [TOOL, ASSISTANT]),
-    ],
-)
-def test_nothing_text_a_message_and_a_list_of_these_are_put_out_as_messages(
-    value: Any, messages: list[dict[str, Any]]
-) -> None:
-    assert output(value) == messages
-
-
-def test_a_message_that_was_put_out_does_not_change_with_its_source() -> None:
-    source = dict(ASSISTANT)
-    messages = output(source)
-    source["content"] = "Changed."
-    assert messages == [ASSISTANT]
-
-
-@pytest.mark.parametrize("value", [5, True, b"Done.", {1}, object(), iter(["Done."]), ["x", 5]])
-def test_anything_else_is_refused_with_its_type_and_the_remedy(value: Any) -> None:
-    culprit = type(value[1] if isinstance(value, list) else value).__name__
-    with pytest.raises(TypeError) as caught:
-        output(value)
-    assert str(caught.value) == (
-        f"A turn puts out text, a message, a list of messages, or nothing; not {culprit}. "
-        "Return or append one of these."
-    )
-
-
-@pytest.mark.parametrize(
-    "message", [{}, {"role": "x"}, {"content": "x"}, {"role": 5, "content": ""}]
-)
-def test_a_mapping_that_is_no_message_is_refused_with_what_it_lacks(message: Any) -> None:
-    with pytest.raises(TypeError) as caught:
-        output([message])
-    assert str(caught.value) == (
-        f"A message has a `role` and a `content`; this one is {json.dumps(message)}."
-    )
 
 
 # -- The schemas that discovery shows. -------------------------------------------------------------
