@@ -249,10 +249,9 @@ class Agent:
         self.message = add("message", _object.message, s.MESSAGE_IN, s.RECEIPT)
         self.cancel = add("cancel", _object.cancel, s.CANCEL_IN, s.CANCELLED)
         self.attach = add("attach", _object.attach, s.ATTACH_IN, s.OUTCOME, **_SHARED)
-        self.get_history = add(
-            "get_history", _object.get_history, s.NOTHING_IN, s.HISTORY, **_READS
-        )
-        self.get_status = add("get_status", _object.get_status, s.NOTHING_IN, s.STATUS, **_READS)
+        # With a schema, Restate would refuse an empty body: so what takes nothing has none.
+        self.get_history = add("get_history", _object.get_history, None, s.HISTORY, **_READS)
+        self.get_status = add("get_status", _object.get_status, None, s.STATUS, **_READS)
         self.get_turns = add("get_turns", _controls.get_turns, s.TURNS_IN, s.TURNS, **_READS)
         self.regenerate = add("regenerate", _controls.regenerate, s.REGENERATE_IN, s.RECEIPT)
         self.rewind = add("rewind", _controls.rewind, s.REWIND_IN, s.REWOUND)
@@ -301,10 +300,8 @@ class Agent:
         handle.__doc__ = effect.__doc__
         added = add(handle)
         io = self._object.handlers[name].handler_io
-        for hint, schema in ((io.input_type, takes), (io.output_type, gives)):
-            if hint is not None and schema is not None:
-                hint.annotation = dict
-                hint.generate_json_schema = lambda schema=schema: schema
+        _added.describe(io.input_type, takes)
+        _added.describe(io.output_type, gives)
         return added
 
 

@@ -6,7 +6,7 @@ JSON, or it is refused at the call.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NoReturn, Protocol, TypeAlias, cast
+from typing import Any, Final, NoReturn, Protocol, TypeAlias, TypeGuard, cast
 
 from restate import TerminalError
 from typing_extensions import Never
@@ -17,13 +17,13 @@ MAX_NESTING: Final = 2 * MAX_DEPTH
 """How deep a message that is put out may be nested: what came in fits, also within a result."""
 
 
-class Dumps(Protocol):
+class HasModelDump(Protocol):
     """What SDKs hand out: an object of OpenAI's, Anthropic's, or any other that Pydantic makes."""
 
     def model_dump(self, *, mode: str = ..., exclude_none: bool = ...) -> Any: ...
 
 
-OutputMessage: TypeAlias = str | Mapping[str, Any] | Dumps
+OutputMessage: TypeAlias = str | Mapping[str, Any] | HasModelDump
 """Text, which stands for a message of the assistant; a message; or what an SDK hands out as one."""
 
 Output: TypeAlias = OutputMessage | Sequence[OutputMessage] | None
@@ -52,6 +52,10 @@ class Conversation(list[Message]):
 
     def __reduce_ex__(self, _: Any) -> tuple[type[list[Any]], tuple[list[Message]]]:
         return list, (list(self),)  # a copy is one's own
+
+    def grow(self, messages: Iterable[Message]) -> None:
+        """Add what is in the record, too."""
+        super().extend(messages)
 
 
 def output(value: Any, *, role: str = "assistant") -> list[Message]:
@@ -107,7 +111,7 @@ def text_of(messages: Iterable[Message]) -> str:
 def _texts(content: Any) -> list[str]:
     if isinstance(content, str):
         return [content]
-    parts = [part for part in _each(content) if isinstance(part, Mapping)]
+    parts = [part for part in _each(content) if _is_mapping(part)]
     texts = [part.get("text") for part in parts if part.get("type") in ("text", "input_text")]
     return [text for text in texts if isinstance(text, str)]
 
@@ -122,7 +126,7 @@ def _messages(value: Any, role: str) -> list[Message]:
     if isinstance(value, str):
         return [{"role": role, "content": value}]
     if isinstance(value, list):
-        return [message for said in cast("list[Any]", value) for message in _messages(said, role)]
+        return [message for said in _each(value) for message in _messages(said, role)]
     if not isinstance(value, dict):
         raise _no_message(value)
     message = cast("Message", value)
@@ -158,9 +162,8 @@ def _stored(value: Any, at: _Place) -> Any:
         return _number(value, at)
     if len(at) >= MAX_NESTING:
         raise _wrong(at[:1], f"is nested more than {MAX_NESTING} levels deep. Flatten it")
-    if isinstance(value, Mapping):
-        mapping = cast("Mapping[Any, Any]", value)
-        return {_key(key, at): _stored(x, (*at, str(key))) for key, x in mapping.items()}
+    if _is_mapping(value):
+        return {_key(key, at): _stored(x, (*at, str(key))) for key, x in value.items()}
     if _is_list(value):
         return [_stored(x, (*at, index)) for index, x in enumerate(value)]
     dump = getattr(value, "model_dump", None)
@@ -201,7 +204,11 @@ def _wrong(at: _Place, what: str) -> WrongOutput:
     return WrongOutput(f"What was put out cannot be stored: {where} {what}.")
 
 
-def _is_list(value: Any) -> bool:
+def _is_mapping(value: Any) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, Mapping)
+
+
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(
         value, (str, bytes, bytearray, memoryview)
     )

@@ -182,7 +182,7 @@ class Task:
         """
         added = new_output(messages, self.messages)
         self._work.put(added)
-        list.extend(self.messages, added)
+        self.messages.grow(added)
 
     async def steering(self) -> list[Message]:
         """Take the messages that a user has steered at this turn since the last time.
@@ -200,7 +200,7 @@ class Task:
         self._work.taken.update((x.number, message) for x, message in said)
         messages = [message for _, message in said]
         self._work.put_out += messages
-        list.extend(self.messages, messages)
+        self.messages.grow(messages)
         return messages
 
     @property

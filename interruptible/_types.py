@@ -19,6 +19,8 @@ Policy: TypeAlias = Literal["interrupt", "rollback", "queue", "steer", "reject"]
 
 Burst: TypeAlias = Literal["merge", "supersede"]
 TurnStatus: TypeAlias = Literal["running", "completed", "interrupted", "failed", "killed"]
+"""How a turn is: it is live, or it ended so."""
+
 
 POLICIES: Final[tuple[Policy, ...]] = ("interrupt", "rollback", "queue", "steer", "reject")
 BURSTS: Final[tuple[Burst, ...]] = ("merge", "supersede")

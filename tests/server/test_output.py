@@ -97,8 +97,8 @@ WRONG: dict[str, tuple[Callable[[Context, Task], Any], str]] = {
     "change the conversation": (
         lambda _, task: task.messages.append(result("x")),  # type: ignore[arg-type]
         (
-            "`task.messages` cannot be changed, as that would be in no record. Put out messages with "
-            "`task.append`; what the model alone is to see, in a list of your own: "
+            "`task.messages` cannot be changed, as that would be in no record. Put out messages "
+            "with `task.append`; what the model alone is to see, in a list of your own: "
             "`[*task.messages, message]`."
         ),
     ),
