@@ -6,7 +6,7 @@ JSON, or it is refused at the call.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NoReturn, Protocol, TypeAlias, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard, cast
 
 from restate import TerminalError
 from typing_extensions import Never
@@ -40,22 +40,29 @@ class WrongOutput(TerminalError, TypeError):
 class Conversation(list[Message]):
     """The messages of a task, to be read: what is added to them would be in no record."""
 
-    def _refuse(self, *_: Never, **__: Never) -> NoReturn:
+    def _refuse(self, *_: Any, **__: Any) -> None:
         raise WrongOutput(
             "`task.messages` cannot be changed, as that would be in no record. Put out messages "
             "with `task.append`; what the model alone is to see, in a list of your own: "
             "`[*task.messages, message]`."
         )
 
-    append = extend = insert = remove = pop = clear = sort = reverse = _refuse  # type: ignore[assignment]
-    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse  # type: ignore[assignment]
+    if TYPE_CHECKING:
+
+        def append(self, item: Never, /) -> None: ...  # type: ignore[override]
+        def extend(self, items: Never, /) -> None: ...  # type: ignore[override]
+        def insert(self, at: Never, item: Never, /) -> None: ...  # type: ignore[override]
+        def __setitem__(self, at: Never, item: Never, /) -> None: ...  # type: ignore[override]
+    else:
+        append = extend = insert = remove = pop = clear = sort = reverse = _refuse
+        __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
 
     def __reduce_ex__(self, _: Any) -> tuple[type[list[Any]], tuple[list[Message]]]:
         return list, (list(self),)  # a copy is one's own
 
     def grow(self, messages: Iterable[Message]) -> None:
         """Add what is in the record, too."""
-        super().extend(messages)
+        list[Message].extend(self, messages)
 
 
 def output(value: Any, *, role: str = "assistant") -> list[Message]:
