@@ -155,7 +155,13 @@ OBJECTS = {
     f"{module.__name__}.{name}": getattr(module, name)
     for module, offered in PUBLIC
     for name in offered
-    if name not in ("Message", "Policy")  # aliases, which cannot have one at run time
+    if name
+    not in (
+        "Message",
+        "Output",
+        "Policy",
+        "TurnStatus",
+    )  # aliases, which cannot have one at run time
 }
 
 

@@ -159,7 +159,8 @@ class FullAgent(Agent):
             assert_type(task.forked_from.session, str)
             assert_type(task.forked_from.turn, int)
         assert_type(task.id, str)
-        assert_type([*task.messages], list[dict[str, Any]])
+        own: list[Message] = [*task.messages]
+        told(own)
         told(task.messages + task.input)
         assert_type(task.input, list[dict[str, Any]])
         task.append("Done.", {"role": "tool", "content": "3", "tool_call_id": "1"})
