@@ -12,6 +12,7 @@ from restate.handler import Handler
 from restate.serde import DefaultSerde, Serde
 from typing_extensions import NotRequired, Required, get_type_hints, is_typeddict
 
+from interruptible._text import sayable
 from interruptible._types import Malformed, brief, parse
 
 Method = Callable[..., Awaitable[Any]]
@@ -55,7 +56,8 @@ def add(to: VirtualObject, name: str, method: Method, options: Mapping[str, Any]
         for x in body:
             if isinstance(x, Malformed):
                 raise TerminalError(x.reason, 400)
-        return await method(ctx, *body)
+        with sayable():
+            return await method(ctx, *body)
 
     function = to.handler(name=name, **options)(handle)
     added = to.handlers[name]

@@ -27,6 +27,8 @@ from restate.extensions import current_context
 from restate.server_context import DisconnectedException, ServerInvocationContext
 from restate.vm import AllCompletedUnresolvedFuture
 
+from interruptible._text import with_sayable_errors
+
 T = TypeVar("T")
 
 _WATCH: Final = "_interruptible_watch"
@@ -217,7 +219,7 @@ class Watch:
         self._steps[task] = step
         _running.set(step)
         try:
-            await self._sdk_run(handle, action, *args, **kwargs)
+            await self._sdk_run(handle, with_sayable_errors(action), *args, **kwargs)
             self._aborted.pop(handle, None)  # it went on to its end all the same
         finally:
             del self._steps[task]

@@ -14,7 +14,8 @@ import restate
 from restate import Context, TerminalError
 
 from interruptible._cancellation import Interrupted, Watch, shield, terminal, watching
-from interruptible._output import mended, stored
+from interruptible._output import stored
+from interruptible._text import mended
 
 P = ParamSpec("P")
 End = Literal["exit", "error", "interrupt"]

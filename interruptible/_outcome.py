@@ -12,7 +12,7 @@ import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
 from interruptible._cancellation import seal, unseal
-from interruptible._output import mended
+from interruptible._text import mend
 from interruptible._types import Outcome, Settlement, TaskOutcome
 
 OUTCOME: Final = "outcome"
@@ -62,10 +62,7 @@ def not_ours(error: TerminalError) -> TerminalError:
     It is told apart from a cancellation of its own: Restate's tools show any invocation that ends
     with this status and text as cancelled.
     """
-    error.message = mended(str(error.message))
-    error.metadata = {
-        mended(str(key)): mended(str(x)) for key, x in (error.metadata or {}).items()
-    } or None
+    mend(error)
     if error.status_code != 409 or error.message not in ("cancelled", "canceled", "killed"):  # noqa: PLR2004
         return error
     return TerminalError(f"What the task called was {error.message}.", 500, error.metadata)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard, ca
 from restate import TerminalError
 from typing_extensions import Never
 
+from interruptible._text import mended
 from interruptible._types import MAX_DEPTH, Message, brief
 
 MAX_NESTING: Final = 2 * MAX_DEPTH
@@ -98,15 +99,6 @@ def stored(value: Any) -> Any:
         WrongOutput: It has what is no JSON, or is nested too deep.
     """
     return _stored(value, ())
-
-
-def mended(text: str) -> str:
-    """Text without half surrogate pairs, which UTF-8 cannot have."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
 
 
 def text_of(messages: Iterable[Message]) -> str:

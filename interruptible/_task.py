@@ -27,7 +27,6 @@ from interruptible._output import (
     Conversation,
     OutputMessage,
     WrongOutput,
-    mended,
     new_output,
     output,
     stored,
@@ -36,6 +35,7 @@ from interruptible._output import (
 from interruptible._repair import repaired
 from interruptible._session import Steered
 from interruptible._session import load as load_record
+from interruptible._text import mended, sayable
 from interruptible._types import (
     MAX_OUTPUT,
     Cause,
@@ -311,6 +311,9 @@ class Task:
         """
         work = self._work
         name = agent if isinstance(agent, str) else agent.name
+        if mended(session) != session:
+            msg = "session: has half a surrogate pair, which is no text."
+            raise TerminalError(msg, 400)
         work.delegated += 1
         key = f"{self.id}/{work.delegated}"
         receipt = await _delegate.send(work.ctx, name, session, stored(content), policy, key)
@@ -324,7 +327,7 @@ class Task:
 
 async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
     """Work on one turn: its outcome is the outcome of this invocation."""
-    with watching(ctx) as watch:
+    with watching(ctx) as watch, sayable():
         work = _Work(body, ctx, watch, job)
         task: Task | None = None
         try:

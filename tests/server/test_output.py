@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -235,6 +236,62 @@ async def test_what_is_delegated_is_mended_or_refused_at_the_call(
     assert texts((await session.ask("half"))["messages"]) == [MENDED]
     outcome = await session.ask("NaN")
     assert outcome.get("error") == f"What was put out cannot be stored: `[0].n` {NO_NUMBER}"
+
+
+def raises_half(error: type[Exception]) -> Any:
+    def act(*_: Any) -> None:
+        raise error(f"no {HALF}")
+
+    return act
+
+
+async def raises_half_async() -> None:
+    raise ValueError(HALF) from TerminalError(HALF)
+
+
+async def test_an_error_in_half_words_is_an_error_like_any_other(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    """restate-sdk gets stuck on such a text, and the task would never end."""
+    steps: dict[str, Any] = {
+        "terminal": raises_half(TerminalError),
+        "plain": raises_half(ValueError),
+        "async": raises_half_async,
+        "custom": raises_half(StubbornError),
+    }
+
+    class WordyAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> None:
+            if task.text == "run":
+                raise ValueError(HALF)
+            if task.text == "key":
+                await task.delegate("WordyAgent", HALF, "Hi")
+            once = restate.RunOptions[None](max_attempts=1)
+            await ctx.run_typed("step", steps[task.text], once)
+
+    policy = restate.InvocationRetryPolicy(
+        initial_interval=timedelta(milliseconds=10), max_attempts=2, on_max_attempts="kill"
+    )
+    wordy = WordyAgent(retry_policy=policy)
+    await deploy(wordy)
+    outcomes = {
+        x: await Session(restate_env.client, wordy, x).ask(x) for x in (*steps, "run", "key")
+    }
+    assert {x: outcome.get("error") for x, outcome in outcomes.items()} == {
+        "terminal": f"no {MENDED}",
+        "plain": f"ValueError('no {MENDED}')",
+        "async": f"RuntimeError('ValueError: {MENDED}')",
+        "custom": f"RuntimeError('StubbornError: stubborn {MENDED}')",
+        "run": f"ValueError('{MENDED}')",
+        "key": "session: has half a surrogate pair, which is no text.",
+    }
+
+
+class StubbornError(Exception):
+    """Says what it says."""
+
+    def __str__(self) -> str:
+        return f"stubborn {HALF}"
 
 
 async def test_what_is_said_piece_by_piece_is_text_or_nothing(

@@ -20,8 +20,8 @@ PACKAGE = Path(interruptible.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 LAYERS: list[set[str]] = [
-    {"_session", "_types", "_cancellation", "testing"},
-    {"_output"},
+    {"_session", "_text", "_types", "testing"},
+    {"_cancellation", "_output"},
     {"_added", "_checks", "_schemas", "_history", "_repair", "_cleanup", "_outcome"},
     {"_delegate"},
     {"_task"},
@@ -38,6 +38,7 @@ LEAVES = {"testing": set[str](), "client": {"__init__"}}
 
 OF_RESTATE = {
     "_session": set[str](),
+    "_text": set[str](),
     "_types": set[str](),
     "_schemas": set[str](),
     "_repair": set[str](),

@@ -19,12 +19,12 @@ from interruptible._output import (
     MAX_NESTING,
     Conversation,
     WrongOutput,
-    mended,
     new_output,
     output,
     stored,
     text_of,
 )
+from interruptible._text import mended
 
 TEXT_PART = {"type": "text", "text": "Hello"}
 ASSISTANT = {"role": "assistant", "content": "Done."}
