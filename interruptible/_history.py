@@ -28,7 +28,7 @@ from typing import Any, Final, Protocol, cast
 from restate import ObjectContext, ObjectSharedContext
 from restate.serde import BytesSerde, JsonSerde, Serde
 
-from interruptible._output import output
+from interruptible._output import told
 from interruptible._session import Live, Record, Steered
 from interruptible._session import load as load_record
 from interruptible._types import Message, TaskOutcome, Turn
@@ -503,7 +503,7 @@ def conversation(turns: Iterable[Turn], note: Note) -> list[Message]:
             continue
         messages += [*turn["input"], *turn["messages"]]
         if turn["status"] == "interrupted":
-            messages += output(note(turn), role="user")
+            messages += told("interruption_note", note(turn), "user")
     return messages
 
 

@@ -66,17 +66,16 @@ class Conversation(list[Message]):
         list[Message].extend(self, messages)
 
 
-def output(value: Any, *, role: str = "assistant") -> list[Message]:
+def output(value: Any) -> list[Message]:
     """What a body put out, as messages.
 
     Args:
         value: Nothing, text, a message, what an SDK hands out as one, or a list of these.
-        role: Whose message text stands for.
 
     Raises:
         WrongOutput: It is none of these, or no JSON.
     """
-    return [message for said in _each(stored(value)) for message in _messages(said, role)]
+    return _messages(stored(value), "assistant")
 
 
 def new_output(value: Any, known: Sequence[Message]) -> list[Message]:
@@ -87,6 +86,19 @@ def new_output(value: Any, known: Sequence[Message]) -> list[Message]:
             "Put out the new ones only."
         )
     return output(value)
+
+
+def told(hook: str, value: Any, role: str = "assistant") -> list[Message]:
+    """What a method of the agent tells the model, as messages; text stands for one of `role`.
+
+    Raises:
+        WrongOutput: It is none of what can be put out.
+    """
+    try:
+        return _messages(stored(value), role)
+    except WrongOutput as error:
+        msg = f"What `{hook}` returned cannot be told to the model. {error.message}"
+        raise WrongOutput(msg) from None
 
 
 def stored(value: Any) -> Any:

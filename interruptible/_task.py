@@ -28,9 +28,9 @@ from interruptible._output import (
     OutputMessage,
     WrongOutput,
     new_output,
-    output,
     stored,
     text_of,
+    told,
 )
 from interruptible._repair import repaired
 from interruptible._session import Steered
@@ -426,7 +426,7 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
     messages = with_joined(turn, job["input"], joined)
     forked = job.get("forked_from")
     origin = None if forked is None else Origin(*forked)
-    before = output(body.conversation(turns))
+    before = told("conversation", body.conversation(turns))
     return Task(work, [*before, *messages], messages, turns, origin)
 
 

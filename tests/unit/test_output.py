@@ -23,6 +23,7 @@ from interruptible._output import (
     output,
     stored,
     text_of,
+    told,
 )
 from interruptible._text import mended
 
@@ -70,10 +71,14 @@ def test_nothing_text_a_message_and_a_list_of_these_are_put_out_as_messages(
 
 
 def test_text_may_stand_for_a_message_of_somebody_else() -> None:
-    assert output(["Stop.", ASSISTANT], role="user") == [
+    assert told("interruption_note", ["Stop.", ASSISTANT], "user") == [
         {"role": "user", "content": "Stop."},
         ASSISTANT,
     ]
+    assert refused(lambda: told("conversation", 5)) == (
+        "What `conversation` returned cannot be told to the model. A turn puts out text, a "
+        "message, a list of messages, or nothing; not int. Return or append one of these."
+    )
 
 
 def test_a_message_that_was_put_out_does_not_change_with_its_source() -> None:
