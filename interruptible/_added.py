@@ -59,18 +59,27 @@ def add(to: VirtualObject, name: str, method: Method, options: Mapping[str, Any]
         with sayable():
             return await method(ctx, *body)
 
+    try:
+        signature = inspect.signature(method, eval_str=True)
+        taken = [schema(x.annotation) for x in signature.parameters.values()][1:]
+        given = schema(signature.return_annotation)
+    except NameError as error:
+        raise TypeError(
+            f"The annotations of {method.__qualname__} cannot be read: {error}. Import what they "
+            "name also when the program runs, not for type checkers alone."
+        ) from error
     function = to.handler(name=name, **options)(handle)
     added = to.handlers[name]
     setattr(function, _ADDED, added)
-    io, signature = added.handler_io, inspect.signature(method, eval_str=True)
-    taken = [x.annotation for x in signature.parameters.values()][1:]
+    io = added.handler_io
     if taken and "input_serde" not in options:
-        io.input_serde = _Checked(io.input_serde, taken[0])
-        describe(io.input_type, schema(taken[0]), instead=False)
+        annotation = [*signature.parameters.values()][-1].annotation
+        io.input_serde = _Checked(io.input_serde, annotation)
+        describe(io.input_type, taken[0], instead=False)
     elif not taken:
         describe(io.input_type, None)
     if "output_serde" not in options and signature.return_annotation is not signature.empty:
-        describe(io.output_type, schema(signature.return_annotation), instead=False)
+        describe(io.output_type, given, instead=False)
     return function
 
 

@@ -175,6 +175,13 @@ def _check_handler(cls: type[Any], base: type[Any], name: str, exposed: str) -> 
         )
     if not inspect.iscoroutinefunction(getattr(cls, name)):
         raise TypeError(f"{cls.__name__}.{name} is a handler but not `async`. Make it `async def`.")
+    takes = list(inspect.signature(getattr(cls, name)).parameters.values())
+    one_by_one = all(x.kind in (x.POSITIONAL_ONLY, x.POSITIONAL_OR_KEYWORD) for x in takes)
+    if len(takes) not in (2, 3) or not one_by_one:
+        raise TypeError(
+            f"{cls.__name__}.{name} takes {_shown(takes)}; a handler takes (self, ctx), or "
+            "(self, ctx, body). Put what else it takes into its body, such as a `TypedDict`."
+        )
 
 
 def _check_signature(name: str, function: Any, parameters: list[str]) -> None:
@@ -195,7 +202,7 @@ def _check_signature(name: str, function: Any, parameters: list[str]) -> None:
         and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
     if len(positional) < len(parameters) or extra:
-        signature = str(inspect.Signature([p.replace(annotation=p.empty) for p in taken]))
+        signature = _shown(taken)
         if len(positional) < len(parameters) and not extra:
             remedy = f"Add {_quoted(parameters[len(positional) :])}"
         elif len(positional) < len(parameters):
@@ -204,6 +211,10 @@ def _check_signature(name: str, function: Any, parameters: list[str]) -> None:
             remedy = f"Remove {_quoted([p.name for p in extra])}"
         msg = f"{name} takes {signature}; it has to take {wanted}. {remedy}."
         raise TypeError(msg)
+
+
+def _shown(parameters: Sequence[inspect.Parameter]) -> str:
+    return str(inspect.Signature([p.replace(annotation=p.empty) for p in parameters]))
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import pytest
 import restate
 from restate.discovery import compute_discovery_json
 from restate.endpoint import Endpoint
+from typing_extensions import TypedDict
 
 import interruptible
 from interruptible import Agent, Session, Task, _agent, _checks, _schemas, _types, agent, handler
@@ -247,6 +248,17 @@ async def async_note(self: Any, turn: Any) -> None: ...
 async def plain(self: Any, ctx: Any) -> None: ...
 
 
+class Incomplete(TypedDict):
+    """Names what is there for type checkers alone."""
+
+    x: "Missing"  # type: ignore[name-defined]  # noqa: F821
+
+
+async def takes_what_is_missing(self: Any, ctx: Any, x: "Missing") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+async def takes_what_is_missing_inside(self: Any, ctx: Any, x: list[Incomplete]) -> None: ...
+async def gives_what_is_missing(self: Any, ctx: Any) -> "Missing": ...  # type: ignore[name-defined]  # noqa: F821
+
+
 def renamed(name: str) -> Any:
     """A handler that has another name than its method."""
 
@@ -259,6 +271,10 @@ def renamed(name: str) -> Any:
 async def greet(self: Any, ctx: Any) -> None: ...
 
 
+async def greet_nobody(self: Any) -> None: ...
+async def greet_many(self: Any, ctx: Any, one: Any, other: Any = None) -> None: ...
+async def greet_by_name(self: Any, ctx: Any, *, one: Any) -> None: ...
+async def greet_all(self: Any, ctx: Any, *all: Any) -> None: ...  # noqa: A002
 def sync_greet(self: Any, ctx: Any) -> None: ...
 
 
@@ -356,6 +372,21 @@ CLASSES: list[tuple[Make, str]] = [
     (
         lambda: subclass(greet=a_handler()(sync_greet)),
         "OddAgent.greet is a handler but not `async`. Make it `async def`.",
+    ),
+    *(
+        (
+            lambda wrong=wrong: subclass(greet=a_handler()(wrong)),
+            (
+                f"OddAgent.greet takes {signature}; a handler takes (self, ctx), or "
+                "(self, ctx, body). Put what else it takes into its body, such as a `TypedDict`."
+            ),
+        )
+        for wrong, signature in (
+            (greet_nobody, "(self)"),
+            (greet_many, "(self, ctx, one, other=None)"),
+            (greet_by_name, "(self, ctx, *, one)"),
+            (greet_all, "(self, ctx, *all)"),
+        )
     ),
     *(
         (
@@ -572,6 +603,17 @@ OBJECTS: list[tuple[Make, str]] = [
             ),
         )
         for name in NO_NAMES
+    ),
+    *(
+        (
+            subclass(greet=a_handler()(wrong)),
+            (
+                f"The annotations of {wrong.__name__} cannot be read: name 'Missing' is not "
+                "defined. Import what they name also when the program runs, not for type "
+                "checkers alone."
+            ),
+        )
+        for wrong in (takes_what_is_missing, takes_what_is_missing_inside, gives_what_is_missing)
     ),
     (
         lambda: subclass()(window=5),
