@@ -184,13 +184,18 @@ def _any_of(each: list[dict[str, Any]]) -> dict[str, Any]:
 def _typed(kind: Any, within: tuple[Any, ...]) -> dict[str, Any]:
     if kind in within:
         return {"type": "object"}
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     return {
         "title": kind.__name__,
         "type": "object",
         "properties": {key: schema(hint, (*within, kind)) for key, hint in hints.items()},
         "required": [key for key, hint in hints.items() if _is_required(kind, key, hint)],
     }
+
+
+@functools.cache
+def _hints(kind: Any) -> Mapping[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def _is_required(kind: Any, key: str, hint: Any) -> bool:
@@ -215,7 +220,7 @@ def _misfits(name: str, value: Any, wanted: Any) -> Iterator[str]:
         yield _must_be(name, value, wanted)
     elif is_typeddict(kind):
         yield from _fields(name, value, kind)
-    elif _is_object(kind) and len(args) == 2:  # noqa: PLR2004
+    elif _is_object(kind) and len(args) == 2 and args[1] is not Any:  # noqa: PLR2004
         for key, item in value.items():
             yield from _misfits(f"{name}[{brief(key)}]", item, args[1])
     elif kind in (list, Sequence) and args:
@@ -225,7 +230,7 @@ def _misfits(name: str, value: Any, wanted: Any) -> Iterator[str]:
 
 def _fields(name: str, value: Mapping[str, Any], wanted: Any) -> Iterator[str]:
     prefix = "" if name == "body" else f"{name}."
-    for key, hint in get_type_hints(wanted, include_extras=True).items():
+    for key, hint in _hints(wanted).items():
         if key in value:
             yield from _misfits(f"{prefix}{key}", value[key], hint)
         elif _is_required(wanted, key, hint):

@@ -271,6 +271,7 @@ class Agent:
         @self._service.handler(input_serde=_OURS, output_serde=_JSON)
         async def run_task(ctx: Context, job: Any) -> Any:
             """Work on one turn of a session."""
+            _added.check(job, dict)
             return await work(self, ctx, job)
 
         @self._service.handler(idempotency_retention=timedelta(0))
