@@ -75,7 +75,7 @@ def output(value: Any) -> list[Message]:
     Raises:
         WrongOutput: It is none of these, or no JSON.
     """
-    return _messages(stored(value), "assistant")
+    return _all_messages(value, "assistant")
 
 
 def new_output(value: Any, known: Sequence[Message]) -> list[Message]:
@@ -95,7 +95,7 @@ def told(hook: str, value: Any, role: str = "assistant") -> list[Message]:
         WrongOutput: It is none of what can be put out.
     """
     try:
-        return _messages(stored(value), role)
+        return _all_messages(value, role)
     except WrongOutput as error:
         msg = f"What `{hook}` returned cannot be told to the model. {error.message}"
         raise WrongOutput(msg) from None
@@ -129,6 +129,11 @@ def _texts(content: Any) -> list[str]:
 
 def _each(value: Any) -> Sequence[Any]:
     return value if _is_list(value) else (value,)
+
+
+def _all_messages(value: Any, role: str) -> list[Message]:
+    # One by one, so that where a message is makes no difference to how deep it may be nested.
+    return [message for said in _each(value) for message in _messages(stored(said), role)]
 
 
 def _messages(value: Any, role: str) -> list[Message]:

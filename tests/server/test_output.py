@@ -60,15 +60,15 @@ def raises(error: Exception) -> Any:
 WRONG: dict[str, tuple[Callable[[Context, Task], Any], str]] = {
     "append not a number": (
         lambda _, task: task.append(result([json.loads("NaN")])),
-        f"What was put out cannot be stored: `[0].content[0].data[0]` {NO_NUMBER}",
+        f"What was put out cannot be stored: `content[0].data[0]` {NO_NUMBER}",
     ),
     "append infinity": (
         lambda _, task: task.append(result({"x": json.loads("1e999")})),
-        f"What was put out cannot be stored: `[0].content[0].data.x` {NO_NUMBER}",
+        f"What was put out cannot be stored: `content[0].data.x` {NO_NUMBER}",
     ),
     "append what is deep": (
         lambda _, task: task.append(result(nested(970))),
-        "What was put out cannot be stored: `[0]` is nested more than 128 levels deep. Flatten it.",
+        "What was put out cannot be stored: `content` is nested more than 128 levels deep. Flatten it.",
     ),
     "return not a number": (
         lambda *_: result(float("nan")),
@@ -114,17 +114,20 @@ async def test_a_mistake_in_what_is_put_out_ends_the_turn_with_the_reason_and_th
     restate_env: Restate, deploy: Deploy
 ) -> None:
     acts = {name: act for name, (act, _) in WRONG.items()}
+    acts["return what is just not too deep"] = lambda *_: result(nested(124))
     poison = PoisonAgent("PoisonAgent", **acts)
     await deploy(poison)
     session = Session(restate_env.client, poison, "wrong")
     for name, (_, reason) in WRONG.items():
         outcome = await session.ask(name)
         assert (outcome["status"], outcome.get("error")) == ("failed", reason)
+    outcome = await session.ask("return what is just not too deep")
+    assert outcome["status"] == "completed"
     outcome = await session.ask("Are you there?")
     assert (outcome["status"], texts(outcome["messages"])) == ("completed", ["Done."])
     assert [name for name in WRONG if poison.attempts.count(name) != 1] == []
     assert await session.cancel() == []
-    assert texts(await session.history()) == [*WRONG, "Are you there?", "Done."]
+    assert len(await session.history()) == len(WRONG) + 4
     await eventually(lambda: is_idle(session))
 
 

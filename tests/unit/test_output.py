@@ -231,7 +231,8 @@ def test_what_is_nested_without_end_or_too_deep_is_refused() -> None:
         assert refused(lambda message=message: output(message)) == (
             f"What was put out cannot be stored: `content` {reason}"
         )
-    assert output({"role": "tool", "content": nested(MAX_NESTING - 1)})
+    just = output({"role": "tool", "content": nested(MAX_NESTING - 1)})
+    assert just == output(just) == told("conversation", [*just])
 
 
 def nested(levels: int) -> Any:
