@@ -85,7 +85,7 @@ class Agent:
     a virtual object of this name, whose keys are sessions, and a service for its tasks.
 
     Each argument may also be an attribute of the class, such as `policy = "queue"`; then that is
-    its default.
+    its default. The class may be a dataclass.
 
     Args:
         name: The object's name; by default the class's. The service is called the same, with

@@ -68,7 +68,10 @@ WRONG: dict[str, tuple[Callable[[Context, Task], Any], str]] = {
     ),
     "append what is deep": (
         lambda _, task: task.append(result(nested(970))),
-        "What was put out cannot be stored: `content` is nested more than 128 levels deep. Flatten it.",
+        (
+            "What was put out cannot be stored: `content` is nested more than 128 levels deep. "
+            "Flatten it."
+        ),
     ),
     "return not a number": (
         lambda *_: result(float("nan")),
