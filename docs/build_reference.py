@@ -23,8 +23,14 @@ TARGET = ROOT / "docs/reference.md"
 PACKAGE = ROOT / "interruptible"
 
 SECTIONS = "Args|Attributes|Returns|Yields|Raises"
-SPELLED_OUT = {"Burst", "Policy", "Run", "TurnStatus"}  # aliases that are clearer so
-STANDS_FOR = {"Named": "Agent"}  # types that only keep modules apart
+SPELLED_OUT = {
+    "Burst",
+    "OutputMessage",
+    "Policy",
+    "Run",
+    "TurnStatus",
+}  # aliases that are clearer so
+STANDS_FOR = {"Named": "Agent", "Conversation": "list[Message]"}  # types that keep modules apart
 WIDTH = 100
 
 INTRODUCTION = """\
@@ -33,15 +39,21 @@ INTRODUCTION = """\
 # Reference
 
 Eleven names make up the package `interruptible`. What is beside it is imported by its own name:
-[`interruptible.client`](#interruptibleclient) for what a session takes and answers,
-[`interruptible.formats`](#interruptibleformats) for how providers write messages, and
-[`interruptible.testing`](#interruptibletesting) for tests. Callers in other languages want
+[`interruptible.client`](#interruptibleclient) has the types of all that sessions and tasks take and
+answer (the receipt, the outcome, the status …), [`interruptible.formats`](#interruptibleformats)
+is for how providers write messages, and [`interruptible.testing`](#interruptibletesting) is for
+tests. Callers in other languages want
 [the wire](#the-wire).
 """
 
 CONTEXTS = """\
 `ctx` is always the context that Restate gave to the handler. Its methods are those of
 [restate-sdk](https://docs.restate.dev/develop/python/services).
+"""
+
+OF_THE_CLIENT = """\
+What the methods of `Session` and `Task` take and return, as types: `from interruptible.client
+import Receipt`. `Message`, `Session` and `Turn` are there, too.
 """
 
 WIRE = """\
@@ -51,9 +63,9 @@ JSON over Restate's ingress. An agent `CodingAgent` is called at
 `POST /CodingAgent/<session>/<handler>`, and one-way at
 `POST /CodingAgent/<session>/<handler>/send`. The session may be any text, percent-encoded. What
 takes nothing may also be called with `GET`. A request with a body needs the header
-`content-type: application/json`. One with that header and an empty body is refused by Restate
-itself: send no header, `null` or `{}`. Restate's own options apply, such as the header
-`idempotency-key`.
+`content-type: application/json`. Where the body may be left out, leave out that header as well, or
+send `null` or `{}`: Restate itself refuses an empty body that is said to be JSON, unless the handler
+takes nothing. Restate's own options apply, such as the header `idempotency-key`.
 
 | handler | kind | takes | gives |
 | --- | --- | --- | --- |
@@ -138,6 +150,7 @@ class Module:
 
 
 AGENT, CANCELLATION, CLEANUP = Module("_agent"), Module("_cancellation"), Module("_cleanup")
+OUTPUT = Module("_output")
 ALTERNATE, TASK, TYPES, CLIENT, TESTING = (
     Module("_alternate"),
     Module("_task"),
@@ -169,9 +182,10 @@ def reference() -> str:
         an_alias(TYPES, "Message"),
         a_dict(TYPES, "Turn"),
         "## `interruptible.client`",
-        "What the methods of `Session` and `Task` take and return, as types.",
+        OF_THE_CLIENT,
         *(a_dict(TYPES, name) for name in RETURNED),
-        an_alias(TYPES, "Policy"),
+        *(an_alias(TYPES, name) for name in ("Policy", "TurnStatus")),
+        an_alias(OUTPUT, "Output"),
         "## `interruptible.formats`",
         "How providers write messages: [how to use it](how-to/keep-what-a-provider-gave.md).",
         a_function(ALTERNATE, "alternating"),
@@ -225,6 +239,8 @@ def a_class(module: Module, name: str, *, made: bool = True, constants: Sequence
     assert isinstance(node, ast.ClassDef)
     base = ast.unparse(node.bases[0]) if node.bases else ""
     init = next((method for method in functions(node) if method.name == "__init__"), None)
+    if init is not None:
+        spell_out_options(node, init)
     return joined(
         f"### `{name}`, a `{base}`" if base.endswith("Error") else f"### `{name}`",
         call(module, name, init) if made and init else "",
@@ -232,6 +248,21 @@ def a_class(module: Module, name: str, *, made: bool = True, constants: Sequence
         defaults_of(module, init, constants) if init else "",
         *methods(module, name),
     )
+
+
+def spell_out_options(node: ast.ClassDef, init: Function) -> None:
+    """Make keyword-only parameters of options whose defaults are attributes of the class."""
+    if init.args.kwarg is None:
+        return
+    init.args.kwarg = None
+    for field in node.body:
+        if (
+            isinstance(field, ast.AnnAssign)
+            and field.value
+            and "ClassVar" not in typed(field.annotation)
+        ):
+            init.args.kwonlyargs.append(ast.arg(ast.unparse(field.target), field.annotation))
+            init.args.kw_defaults.append(field.value)
 
 
 def methods(module: Module, name: str, *, owner: str | None = None) -> list[str]:
@@ -356,7 +387,7 @@ def typed(annotation: ast.expr | None) -> str:
     shown = unparsed(annotation)
     for alias in SPELLED_OUT:
         if re.search(rf"\b{alias}\b", shown):
-            meaning = unparsed({**TYPES.values, **AGENT.values}[alias])
+            meaning = unparsed({**TYPES.values, **AGENT.values, **OUTPUT.values}[alias])
             shown = re.sub(rf"\b{alias}\b", meaning, shown)
     return re.sub(r"\w+", lambda word: STANDS_FOR.get(word[0], word[0]), shown)
 

@@ -12,6 +12,7 @@ from restate.handler import Handler
 from restate.serde import DefaultSerde, Serde
 from typing_extensions import NotRequired, Required, get_type_hints, is_typeddict
 
+from interruptible._text import sayable
 from interruptible._types import Malformed, brief, parse
 
 Method = Callable[..., Awaitable[Any]]
@@ -55,15 +56,57 @@ def add(to: VirtualObject, name: str, method: Method, options: Mapping[str, Any]
         for x in body:
             if isinstance(x, Malformed):
                 raise TerminalError(x.reason, 400)
-        return await method(ctx, *body)
+        with sayable():
+            return await method(ctx, *body)
 
+    try:
+        signature = inspect.signature(method, eval_str=True)
+        taken = [schema(x.annotation) for x in signature.parameters.values()][1:]
+        given = schema(signature.return_annotation)
+    except NameError as error:
+        raise TypeError(
+            f"The annotations of {method.__qualname__} cannot be read: {error}. Import what they "
+            "name also when the program runs, not for type checkers alone."
+        ) from error
     function = to.handler(name=name, **options)(handle)
     added = to.handlers[name]
     setattr(function, _ADDED, added)
-    if "input_serde" not in options:
-        annotation = [*inspect.signature(method, eval_str=True).parameters.values()][-1].annotation
-        added.handler_io.input_serde = _Checked(added.handler_io.input_serde, annotation)
+    io = added.handler_io
+    if taken and "input_serde" not in options:
+        annotation = [*signature.parameters.values()][-1].annotation
+        io.input_serde = _Checked(io.input_serde, annotation)
+        describe(io.input_type, taken[0], instead=False)
+    elif not taken:
+        describe(io.input_type, None)
+    if "output_serde" not in options and signature.return_annotation is not signature.empty:
+        describe(io.output_type, given, instead=False)
     return function
+
+
+def describe(hint: Any, wanted: Any, *, instead: bool = True) -> None:
+    """Make Restate show a JSON schema, or none, of what a handler takes or gives.
+
+    Args:
+        hint: What the SDK knows of it.
+        wanted: The schema. Where there is one, Restate refuses an empty body that is said to be
+            JSON; where there is none, it takes that, too.
+        instead: Also if the SDK has one, of a library for models.
+    """
+    if hint is None or (hint.is_void and wanted):
+        return
+    hint.is_void = False
+    if instead or hint.generate_json_schema is None:
+        hint.annotation = dict if wanted else None
+        hint.generate_json_schema = lambda: wanted
+
+
+def check(body: Any, wanted: Any) -> None:
+    """Refuse a body that is no JSON, or of another type."""
+    reason = (
+        body.reason if isinstance(body, Malformed) else next(_misfits("body", body, wanted), None)
+    )
+    if reason is not None:
+        raise TerminalError(reason, 400)
 
 
 class _Checked(Serde[Any]):
@@ -88,18 +131,76 @@ class _Checked(Serde[Any]):
         return self._serde.serialize(obj)
 
 
-_KINDS: Final[Mapping[Any, tuple[str, Any]]] = {
-    None: ("null", type(None)),
-    type(None): ("null", type(None)),
-    str: ("text", str),
-    int: ("a whole number", int),
-    float: ("a number", (int, float)),
-    bool: ("true or false", bool),
-    list: ("a list", list),
-    tuple: ("a list", list),
-    Sequence: ("a list", list),
+_KINDS: Final[Mapping[Any, tuple[str, Any, str]]] = {
+    None: ("null", type(None), "null"),
+    type(None): ("null", type(None), "null"),
+    str: ("text", str, "string"),
+    int: ("a whole number", int, "integer"),
+    float: ("a number", (int, float), "number"),
+    bool: ("true or false", bool, "boolean"),
+    list: ("a list", list, "array"),
+    tuple: ("a list", list, "array"),
+    Sequence: ("a list", list, "array"),
 }
-"""What is a type of JSON: how callers call it, and what Python reads it as."""
+"""What is a type of JSON: how callers call it, what Python reads it as, how schemas call it."""
+
+
+def schema(wanted: Any, within: tuple[Any, ...] = ()) -> dict[str, Any]:
+    """The JSON schema of what is of a type.
+
+    It says what is checked. Of what is no type of JSON it says nothing.
+
+    Args:
+        wanted: The type.
+        within: The types that it is part of; for one that has itself as a part.
+    """
+    kind: Any = get_origin(wanted) or wanted
+    args = get_args(wanted)
+    if kind in (Annotated, NotRequired, Required):
+        return schema(args[0], within)
+    if kind in (Union, UnionType):
+        return _any_of([schema(each, within) for each in args])
+    if kind is Literal:
+        return {"enum": list(args)}
+    if is_typeddict(kind):
+        return _typed(kind, within)
+    made: dict[str, Any] = {"type": _KINDS[kind][2]} if kind in _KINDS else {}
+    if _is_object(kind):
+        values = schema(args[1], within) if len(args) == 2 else {}  # noqa: PLR2004
+        made = {"type": "object", "additionalProperties": values or True}
+    elif kind in (list, Sequence) and args:
+        made["items"] = schema(args[0], within)
+    return made
+
+
+def _any_of(each: list[dict[str, Any]]) -> dict[str, Any]:
+    if {} in each:
+        return {}
+    if all(x.keys() == {"type"} for x in each):
+        return {"type": [x["type"] for x in each]}
+    return {"anyOf": each}
+
+
+def _typed(kind: Any, within: tuple[Any, ...]) -> dict[str, Any]:
+    if kind in within:
+        return {"type": "object"}
+    hints = _hints(kind)
+    return {
+        "title": kind.__name__,
+        "type": "object",
+        "properties": {key: schema(hint, (*within, kind)) for key, hint in hints.items()},
+        "required": [key for key, hint in hints.items() if _is_required(kind, key, hint)],
+    }
+
+
+@functools.cache
+def _hints(kind: Any) -> Mapping[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _is_required(kind: Any, key: str, hint: Any) -> bool:
+    origin: Any = get_origin(hint)
+    return origin is Required or (key in kind.__required_keys__ and origin is not NotRequired)
 
 
 def _misfits(name: str, value: Any, wanted: Any) -> Iterator[str]:
@@ -119,7 +220,7 @@ def _misfits(name: str, value: Any, wanted: Any) -> Iterator[str]:
         yield _must_be(name, value, wanted)
     elif is_typeddict(kind):
         yield from _fields(name, value, kind)
-    elif _is_object(kind) and len(args) == 2:  # noqa: PLR2004
+    elif _is_object(kind) and len(args) == 2 and args[1] is not Any:  # noqa: PLR2004
         for key, item in value.items():
             yield from _misfits(f"{name}[{brief(key)}]", item, args[1])
     elif kind in (list, Sequence) and args:
@@ -129,11 +230,10 @@ def _misfits(name: str, value: Any, wanted: Any) -> Iterator[str]:
 
 def _fields(name: str, value: Mapping[str, Any], wanted: Any) -> Iterator[str]:
     prefix = "" if name == "body" else f"{name}."
-    for key, hint in get_type_hints(wanted, include_extras=True).items():
-        origin: Any = get_origin(hint)
+    for key, hint in _hints(wanted).items():
         if key in value:
             yield from _misfits(f"{prefix}{key}", value[key], hint)
-        elif origin is Required or (key in wanted.__required_keys__ and origin is not NotRequired):
+        elif _is_required(wanted, key, hint):
             yield f"{prefix}{key}: is missing."
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict, TypeVar, overload
 
@@ -10,16 +10,23 @@ from restate import Context, InvocationRetryPolicy, Service, TerminalError, Virt
 from restate.serde import BytesSerde, Serde
 
 from interruptible import _added, _checks, _controls, _delegate, _history, _object, _schemas
+from interruptible._output import Output
 from interruptible._repair import call_note
 from interruptible._task import Task, work
-from interruptible._types import MAX_CONTENT, POLICIES, Burst, Message, Policy, Turn, parse
+from interruptible._types import (
+    MAX_CONTENT,
+    POLICIES,
+    Burst,
+    Message,
+    Policy,
+    Turn,
+    parse,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-Output = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None
-"""What a turn puts out: text (a message of the assistant), a message, a list of these, nothing."""
 Run = Callable[[Context, Task], Awaitable[Output]]
 
 _HANDLER: Final = "_interruptible_handler"
@@ -51,11 +58,32 @@ INACTIVITY_TIMEOUT: Final = timedelta(hours=1)
 waits keeps its connection that long."""
 
 
+class Options(TypedDict, total=False):
+    """The options of `Agent`."""
+
+    policy: Policy
+    allowed_policies: Sequence[Policy]
+    keep_queued: bool
+    debounce: timedelta | None
+    burst: Burst
+    max_pending: int
+    cleanup_timeout: timedelta
+    inactivity_timeout: timedelta | None
+    abort_timeout: timedelta | None
+    retry_policy: InvocationRetryPolicy | None
+    retention: timedelta | None
+    max_content: int
+    alternate_roles: bool
+
+
 class Agent:
     """A conversation that a new message can interrupt.
 
     Subclass it, write `run`, and give `services` of an instance to `restate.app`. Restate then has
     a virtual object of this name, whose keys are sessions, and a service for its tasks.
+
+    Each argument may also be an attribute of the class, such as `policy = "queue"`; then that is
+    its default. The class may be a dataclass.
 
     Args:
         name: The object's name; by default the class's. The service is called the same, with
@@ -88,80 +116,68 @@ class Agent:
 
     Raises:
         TypeError: `run` is missing, or an option has the wrong type.
-        ValueError: An option makes no sense, or there is an agent of this name already.
+        ValueError: An option makes no sense.
     """
+
+    name: str
+    policy: Policy = "interrupt"
+    allowed_policies: Sequence[Policy] = POLICIES
+    keep_queued: bool = False
+    debounce: timedelta | None = None
+    burst: Burst = "merge"
+    max_pending: int = 32
+    cleanup_timeout: timedelta = timedelta(seconds=30)
+    inactivity_timeout: timedelta | None = INACTIVITY_TIMEOUT
+    abort_timeout: timedelta | None = INACTIVITY_TIMEOUT
+    retry_policy: InvocationRetryPolicy | None = RETRY_POLICY
+    retention: timedelta | None = None
+    max_content: int = MAX_CONTENT
+    alternate_roles: bool = False
 
     _handlers: ClassVar[dict[str, Any]] = {}
 
-    def __init__(
-        self,
-        name: str | None = None,
-        *,
-        policy: Policy = "interrupt",
-        allowed_policies: Sequence[Policy] = POLICIES,
-        keep_queued: bool = False,
-        debounce: timedelta | None = None,
-        burst: Burst = "merge",
-        max_pending: int = 32,
-        cleanup_timeout: timedelta = timedelta(seconds=30),
-        inactivity_timeout: timedelta | None = INACTIVITY_TIMEOUT,
-        abort_timeout: timedelta | None = INACTIVITY_TIMEOUT,
-        retry_policy: InvocationRetryPolicy | None = RETRY_POLICY,
-        retention: timedelta | None = None,
-        max_content: int = MAX_CONTENT,
-        alternate_roles: bool = False,
-    ) -> None:
-        self.name = name if name is not None else type(self).__name__
-        if type(self).run is Agent.run:
+    def __init__(self, name: str | None = None, **options: "Unpack[Options]") -> None:
+        cls = type(self)
+        self.name = name if name is not None else vars(self).get("name") or _name_of(cls)
+        if cls.run is Agent.run:
             msg = (
-                f"{type(self).__name__} has no `run`. Add `async def run(self, ctx, task)`, "
+                f"{cls.__name__} has no `run`. Add `async def run(self, ctx, task)`, "
                 "which works on one turn."
             )
             raise TypeError(msg)
-        _checks.check_options(
-            self.name,
-            policy=policy,
-            allowed_policies=allowed_policies,
-            keep_queued=keep_queued,
-            burst=burst,
-            max_content=max_content,
-            max_pending=max_pending,
-            retry_policy=retry_policy,
-            alternate_roles=alternate_roles,
-            cleanup_timeout=cleanup_timeout,
-            debounce=debounce,
-            inactivity_timeout=inactivity_timeout,
-            abort_timeout=abort_timeout,
-            retention=retention,
-        )
+        _checks.check_known(cls, options, Options.__annotations__)
+        chosen = {option: getattr(self, option) for option in Options.__annotations__} | options
+        _checks.check_options(self.name, **chosen)
+        for option, value in chosen.items():
+            setattr(self, option, value)
+        self.allowed_policies = tuple(self.allowed_policies)
         self.task_name = f"{self.name.removesuffix('Agent')}Task"
-        self.policy: Policy = policy
-        self.allowed_policies: Sequence[Policy] = tuple(allowed_policies)
-        self.keep_queued = keep_queued
-        self.debounce = debounce
-        self.burst: Burst = burst
-        self.max_pending = max_pending
-        self.cleanup_timeout = cleanup_timeout
-        self.max_content = max_content
-        self.alternate_roles = alternate_roles
-        _checks.claim(self, self.name, self.task_name)
         self._object = VirtualObject(
             self.name,
-            description=inspect.cleandoc(type(self).__doc__ or "") or None,
+            description=inspect.cleandoc(cls.__doc__ or "") or None,
             enable_lazy_state=True,
-            journal_retention=retention,
+            journal_retention=self.retention,
         )
+        kept = self.retention
         self._service = Service(
             self.task_name,
             description=f"The tasks of {self.name}: one invocation works on one turn.",
-            inactivity_timeout=inactivity_timeout,
-            abort_timeout=abort_timeout,
-            journal_retention=retention,
-            idempotency_retention=None if retention is None else max(retention, MIN_RETENTION),
-            invocation_retry_policy=retry_policy,
+            inactivity_timeout=self.inactivity_timeout,
+            abort_timeout=self.abort_timeout,
+            journal_retention=kept,
+            idempotency_retention=None if kept is None else max(kept, MIN_RETENTION),
+            invocation_retry_policy=self.retry_policy,
             ingress_private=True,
         )
         self._add_handlers()
+
+    if not TYPE_CHECKING:  # or every attribute would be right
+
+        def __getattr__(self, name: str) -> Any:
+            # The `__init__` of a dataclass, and many a subclass's, does not call this one.
+            if name in _MADE and "_object" not in vars(self):
+                Agent.__init__(self)
+            return object.__getattribute__(self, name)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -253,10 +269,9 @@ class Agent:
         self.message = add("message", _object.message, s.MESSAGE_IN, s.RECEIPT)
         self.cancel = add("cancel", _object.cancel, s.CANCEL_IN, s.CANCELLED)
         self.attach = add("attach", _object.attach, s.ATTACH_IN, s.OUTCOME, **_SHARED)
-        self.get_history = add(
-            "get_history", _object.get_history, s.NOTHING_IN, s.HISTORY, **_READS
-        )
-        self.get_status = add("get_status", _object.get_status, s.NOTHING_IN, s.STATUS, **_READS)
+        # With a schema, Restate would refuse an empty body: so what takes nothing has none.
+        self.get_history = add("get_history", _object.get_history, None, s.HISTORY, **_READS)
+        self.get_status = add("get_status", _object.get_status, None, s.STATUS, **_READS)
         self.get_turns = add("get_turns", _controls.get_turns, s.TURNS_IN, s.TURNS, **_READS)
         self.regenerate = add("regenerate", _controls.regenerate, s.REGENERATE_IN, s.RECEIPT)
         self.rewind = add("rewind", _controls.rewind, s.REWIND_IN, s.REWOUND)
@@ -274,9 +289,10 @@ class Agent:
             exposed = options.pop("name") or name
             setattr(self, name, _added.add(self._object, exposed, getattr(self, name), options))
 
-        @self._service.handler(input_serde=_JSON, output_serde=_JSON)
+        @self._service.handler(input_serde=_OURS, output_serde=_JSON)
         async def run_task(ctx: Context, job: Any) -> Any:
             """Work on one turn of a session."""
+            _added.check(job, dict)
             return await work(self, ctx, job)
 
         @self._service.handler(
@@ -303,48 +319,34 @@ class Agent:
         **options: Any,
     ) -> Any:
         options = {"input_serde": _JSON, "output_serde": _JSON, **options}
+        public = not options.get("ingress_private", False)
         add = self._object.handler(name=name, kind=kind, **options)
 
         async def handle(ctx: Any, body: Any) -> Any:
-            if takes is not None and not ctx.key():
+            if public and not ctx.key():
                 raise TerminalError("session: the key is empty. Name the conversation.", 400)
             return await effect(self, ctx, body)
 
         handle.__doc__ = effect.__doc__
         added = add(handle)
         io = self._object.handlers[name].handler_io
-        for hint, schema in ((io.input_type, takes), (io.output_type, gives)):
-            if hint is not None and schema is not None:
-                hint.annotation = dict
-                hint.generate_json_schema = lambda schema=schema: schema
+        _added.describe(io.input_type, takes)
+        _added.describe(io.output_type, gives)
         return added
 
 
-class Options(TypedDict, total=False):
+class NamedOptions(Options, total=False):
     """The options of `Agent`, for `@agent`."""
 
     name: str | None
-    policy: Policy
-    allowed_policies: Sequence[Policy]
-    keep_queued: bool
-    debounce: timedelta | None
-    burst: Burst
-    max_pending: int
-    cleanup_timeout: timedelta
-    inactivity_timeout: timedelta | None
-    abort_timeout: timedelta | None
-    retry_policy: InvocationRetryPolicy | None
-    retention: timedelta | None
-    max_content: int
-    alternate_roles: bool
 
 
 @overload
 def agent(run: Run, /) -> Agent: ...
 @overload
-def agent(**options: "Unpack[Options]") -> Callable[[Run], Agent]: ...
+def agent(**options: "Unpack[NamedOptions]") -> Callable[[Run], Agent]: ...
 def agent(
-    run: Run | None = None, /, **options: "Unpack[Options]"
+    run: Run | None = None, /, **options: "Unpack[NamedOptions]"
 ) -> Agent | Callable[[Run], Agent]:
     """Make an agent of an `async def f(ctx, task)`, without a class.
 
@@ -357,7 +359,7 @@ def agent(
 
     Raises:
         TypeError: The function does not take `(ctx, task)`, or an option has the wrong type.
-        ValueError: An option makes no sense, or there is an agent of this name already.
+        ValueError: An option makes no sense.
     """
     if run is None:
         return lambda function: _from_function(function, **options)
@@ -402,17 +404,29 @@ def handler(
 
 class _JsonSerde(Serde[Any]):
     # An error raised while the SDK reads the input would become a 500; ours are to be a 400.
+    def __init__(self, *, ours: bool = False) -> None:
+        self._ours = ours
+
     def deserialize(self, buf: bytes) -> Any:
-        return parse(buf)
+        return parse(buf, lenient=self._ours)
 
     def serialize(self, obj: Any) -> bytes:
         return json.dumps(obj).encode()
 
 
 _JSON: Final = _JsonSerde()
+_OURS: Final = _JsonSerde(ours=True)
+"""What our own tasks and handlers send: not all that an earlier version puts out is JSON."""
+
+_MADE: Final = {*_checks.PUBLIC, "name", "task_name", "_object", "_service"}
+"""The attributes that `Agent.__init__` alone sets."""
 
 
-def _from_function(function: Run, **options: "Unpack[Options]") -> Agent:
+def _name_of(cls: type[Agent]) -> Any:
+    return getattr(cls, "name", cls.__name__)
+
+
+def _from_function(function: Run, **options: "Unpack[NamedOptions]") -> Agent:
     _checks.check_function(function)
 
     async def run(self: Agent, ctx: Context, task: Task) -> Output:  # noqa: ARG001

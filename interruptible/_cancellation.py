@@ -42,6 +42,8 @@ from restate.vm import (
     VMWrapper,
 )
 
+from interruptible._text import with_sayable_errors
+
 T = TypeVar("T")
 
 _WATCH: Final = "_interruptible_watch"
@@ -357,7 +359,8 @@ class Watch:
         self._steps[task] = step
         _running.set(step)
         try:
-            await self._sdk_run(step.handle, step.action, *step.args, **step.kwargs)
+            action = with_sayable_errors(step.action)
+            await self._sdk_run(step.handle, action, *step.args, **step.kwargs)
             self._aborted.pop(step.handle, None)  # it went on to its end all the same
         finally:
             del self._steps[task]

@@ -1,18 +1,15 @@
 """What is refused when an agent's class or object is made."""
 
-import gc
 import inspect
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, cast
-from weakref import WeakValueDictionary
 
 from restate import InvocationRetryPolicy
 
 from interruptible._types import BURSTS, POLICIES
 
-_owners: WeakValueDictionary[str, Any] = WeakValueDictionary()
 _NAME: Final = r"[A-Za-z][A-Za-z0-9._-]*"
 _TAKEN: Final = {"restate", "openapi"}
 PUBLIC: Final = {
@@ -39,6 +36,10 @@ ATTRIBUTES: Final = {
     "debounce",
     "burst",
     "cleanup_timeout",
+    "inactivity_timeout",
+    "abort_timeout",
+    "retry_policy",
+    "retention",
     "max_content",
     "max_pending",
     "alternate_roles",
@@ -60,6 +61,11 @@ def check_class(cls: type[Any], base: type[Any], exposed: Mapping[str, str]) -> 
             raise TypeError(
                 f"{parent.__name__}.{name} would replace `{name}`, which every agent has. "
                 "Give it another name."
+            )
+        if "task_name" in vars(parent):
+            raise TypeError(
+                f"{parent.__name__}.task_name has no effect: the name of the tasks is made of the "
+                "agent's. Set `name`."
             )
     for name in ("run", "on_interrupted"):
         if getattr(cls, name) is not getattr(base, name):
@@ -127,18 +133,12 @@ def check_options(
             raise ValueError(f"{name}: {option}={value} is in the past. Make it positive.")
 
 
-def claim(agent: Any, *names: str) -> None:
-    """Give the names of its services to an agent, as long as it lives."""
-    if any(name in _owners for name in names):
-        gc.collect()  # an agent that nobody holds any more does not count
-    for name in names:
-        if name in _owners:
-            owner = _owners[name].name
-            which = "" if owner == name else f", to which {name} belongs"
-            raise ValueError(
-                f"There is an agent {owner} already{which}. Give one of them another `name`."
-            )
-    _owners.update(dict.fromkeys(names, agent))
+def check_known(cls: type[Any], options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Refuse options that there are not."""
+    for option in options.keys() - known.keys():
+        raise TypeError(
+            f"{cls.__name__} has no option {option!r}. Choose from name, {', '.join(known)}."
+        )
 
 
 def _check_switches(name: str, **switches: Any) -> None:
@@ -182,6 +182,13 @@ def _check_handler(cls: type[Any], base: type[Any], name: str, exposed: str) -> 
         )
     if not inspect.iscoroutinefunction(getattr(cls, name)):
         raise TypeError(f"{cls.__name__}.{name} is a handler but not `async`. Make it `async def`.")
+    takes = list(inspect.signature(getattr(cls, name)).parameters.values())
+    one_by_one = all(x.kind in (x.POSITIONAL_ONLY, x.POSITIONAL_OR_KEYWORD) for x in takes)
+    if len(takes) not in (2, 3) or not one_by_one:
+        raise TypeError(
+            f"{cls.__name__}.{name} takes {_shown(takes)}; a handler takes (self, ctx), or "
+            "(self, ctx, body). Put what else it takes into its body, such as a `TypedDict`."
+        )
 
 
 def _check_signature(name: str, function: Any, parameters: list[str]) -> None:
@@ -202,7 +209,7 @@ def _check_signature(name: str, function: Any, parameters: list[str]) -> None:
         and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
     if len(positional) < len(parameters) or extra:
-        signature = str(inspect.Signature([p.replace(annotation=p.empty) for p in taken]))
+        signature = _shown(taken)
         if len(positional) < len(parameters) and not extra:
             remedy = f"Add {_quoted(parameters[len(positional) :])}"
         elif len(positional) < len(parameters):
@@ -211,6 +218,10 @@ def _check_signature(name: str, function: Any, parameters: list[str]) -> None:
             remedy = f"Remove {_quoted([p.name for p in extra])}"
         msg = f"{name} takes {signature}; it has to take {wanted}. {remedy}."
         raise TypeError(msg)
+
+
+def _shown(parameters: Sequence[inspect.Parameter]) -> str:
+    return str(inspect.Signature([p.replace(annotation=p.empty) for p in parameters]))
 
 
 def _quoted(names: Sequence[str]) -> str:

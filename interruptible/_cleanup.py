@@ -14,6 +14,8 @@ import restate
 from restate import Context, RunOptions, TerminalError
 
 from interruptible._cancellation import Interrupted, Watch, shield, terminal, watching
+from interruptible._output import stored
+from interruptible._text import mended
 
 P = ParamSpec("P")
 End = Literal["exit", "error", "interrupt"]
@@ -61,7 +63,7 @@ class CleanupStep:
     """A registered step."""
 
     def __init__(self, end: End, name: str, action: Callable[[], Any]) -> None:
-        self.end, self.name, self.action = end, name, action
+        self.end, self.name, self.action = end, mended(name), action
         self.dismissed = False
 
     def dismiss(self) -> None:
@@ -183,6 +185,7 @@ class Cleanup:
 
 def report(end: TerminalError, failures: list[dict[str, str]]) -> None:
     """Name the cleanup steps that failed in the log and in the metadata of `end`."""
+    failures = stored(failures)
     for failure in failures:
         logger.error("cleanup step %(step)r failed: %(error)s", failure)
     if failures:

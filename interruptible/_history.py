@@ -28,9 +28,10 @@ from typing import Any, Final, Protocol, cast
 from restate import ObjectContext, ObjectSharedContext
 from restate.serde import BytesSerde, JsonSerde, Serde
 
+from interruptible._output import told
 from interruptible._session import Live, Record, Steered
 from interruptible._session import load as load_record
-from interruptible._types import Message, TaskOutcome, Turn, output
+from interruptible._types import Message, TaskOutcome, Turn
 
 
 class _PackedSerde(Serde[Any]):
@@ -516,10 +517,7 @@ def conversation(turns: Iterable[Turn], note: Note) -> list[Message]:
             continue
         messages += [*turn["input"], *turn["messages"]]
         if turn["status"] == "interrupted":
-            said = note(turn)
-            messages += (
-                [{"role": "user", "content": said}] if isinstance(said, str) else (output(said))
-            )
+            messages += told("interruption_note", note(turn), "user")
     return messages
 
 

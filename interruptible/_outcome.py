@@ -14,6 +14,7 @@ from restate import Context, RestateDurableFuture, TerminalError
 from interruptible import _told
 from interruptible._cancellation import seal, unseal
 from interruptible._native import neutral
+from interruptible._text import mend
 from interruptible._types import Outcome, Refusal, Settlement, TaskOutcome, Turn
 
 OUTCOME: Final = "outcome"
@@ -68,10 +69,12 @@ def attach_to(error: TerminalError, ctx: Context, outcome: TaskOutcome) -> None:
 
 
 def not_ours(error: TerminalError) -> TerminalError:
-    """The error that a task fails with, told apart from a cancellation of its own.
+    """The error that a task fails with, as Restate can take it.
 
-    Restate's tools show any invocation that ends with this status and text as cancelled.
+    It is told apart from a cancellation of its own: Restate's tools show any invocation that ends
+    with this status and text as cancelled.
     """
+    mend(error)
     if error.status_code != 409 or error.message not in ("cancelled", "canceled", "killed"):  # noqa: PLR2004
         return error
     return TerminalError(f"What the task called was {error.message}.", 500, error.metadata)

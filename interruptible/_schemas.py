@@ -26,12 +26,18 @@ def _number(description: str) -> dict[str, Any]:
 _PARTS = {
     "type": "array",
     "minItems": 1,
-    "items": {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]},
+    "items": {
+        "type": "object",
+        "properties": {"type": {"type": "string"}},
+        "required": ["type"],
+        "additionalProperties": True,
+    },
 }
 _MESSAGE = {
     "type": "object",
     "properties": {"role": {"type": "string"}, "content": {}},
-    "required": ["role", "content"],
+    "required": ["role"],
+    "additionalProperties": True,
 }
 _MESSAGES = {"type": "array", "items": _MESSAGE}
 _TURN = {"type": "integer", "minimum": 1}
@@ -49,7 +55,7 @@ MESSAGE_IN: Final = {
                 "anyOf": [{"type": "string", "pattern": "\\S"}, _PARTS],
             }
         },
-        role={"const": "user", "default": "user"},
+        role={"const": "user", "description": "Whose message it is; it may be left out."},
         policy={
             "description": "What the message does to a live turn; by default the agent's.",
             "enum": list(POLICIES),
@@ -75,7 +81,6 @@ TURNS_IN: Final = _takes(
     before=_number("Turns before this one; by default the newest."),
     limit={**_number(f"How many; by default {MAX_TURNS}."), "maximum": MAX_TURNS},
 )
-NOTHING_IN: Final = _takes("Nothing")
 
 RECEIPT: Final = _object(
     "Receipt",

@@ -28,11 +28,21 @@ from interruptible._cancellation import (
 from interruptible._cleanup import report
 from interruptible._dialects import calls_of
 from interruptible._history import JSON, Said, Stored, finish, read, said, with_joined
-from interruptible._native import closed, opened, with_opened
+from interruptible._native import opened, with_opened
 from interruptible._outcome import attach_to, ending, not_ours, settle
+from interruptible._output import (
+    Conversation,
+    OutputMessage,
+    WrongOutput,
+    new_output,
+    stored,
+    text_of,
+    told,
+)
 from interruptible._repair import repaired
 from interruptible._session import Steered
 from interruptible._session import load as load_record
+from interruptible._text import mended, sayable
 from interruptible._types import (
     MAX_OUTPUT,
     Cause,
@@ -46,7 +56,6 @@ from interruptible._types import (
     Turn,
     TurnStatus,
     cause_of,
-    output,
 )
 
 T = TypeVar("T")
@@ -179,7 +188,8 @@ class Task:
         session: The session's key.
         turn: The turn's number in the session.
         id: The task's invocation id.
-        messages: The conversation up to and with this turn's messages; `append` adds to it.
+        messages: The conversation up to and with this turn's messages, to be read; `append` adds
+            to it.
         input: The messages that this turn was begun for.
         turns: The earlier turns of the conversation; what was discarded or reset is not among them.
             If they have more than 12 MiB, compressed, it is the latest that fit.
@@ -199,29 +209,39 @@ class Task:
         self.session = work.session
         self.turn = work.turn
         self.id = work.ctx.request().id
-        self.messages = messages
+        self.messages = Conversation(messages)
         self.input = input
         self.turns = turns
         self.forked_from = forked_from
 
-    def append(self, *messages: str | Mapping[str, Any]) -> None:
+    @property
+    def text(self) -> str:
+        """All that the user said in this turn so far, as text; parts that are no text are left out.
+
+        That is `input`, and what `steering` has taken, each message a paragraph.
+        """
+        return text_of([*self.input, *self._work.taken.values()])
+
+    def append(self, *messages: OutputMessage) -> None:
         """Put out messages: they stay in the conversation, also when the turn is interrupted later.
 
         Once an await has raised `Interrupted`, what `run` puts out does not count: code that turns
         every exception into text would put out that. What was `shield`ed does, and so does what
-        `on_interrupted` puts out.
+        `on_interrupted` puts out. Half a surrogate pair, as a tool may print it, becomes U+FFFD.
 
         Args:
-            messages: Messages, or text, which stands for a message of the assistant.
+            messages: Messages, what an SDK hands out as such (an object with `model_dump`), or
+                text, which stands for a message of the assistant.
 
         Raises:
-            TypeError: One of them is neither.
+            TypeError: One of them is none of these, is no JSON, is nested more than 128 levels
+                deep, or is in `messages` already. It is a `TerminalError`, too: the turn fails.
             TerminalError: With these, the turn would have put out more than 8 MiB.
         """
-        added = output(closed(messages))
+        added = new_output(messages, self.messages)
         if self._work.watch.counts:
             self._work.put(added)
-            self.messages += map(opened, added)
+            self.messages.grow(map(opened, added))
 
     async def steering(self) -> list[Message]:
         """Take the messages that a user has steered at this turn since the last time.
@@ -239,22 +259,23 @@ class Task:
         self._work.taken.update((x.number, message) for x, message in said)
         messages = [message for _, message in said]
         self._work.put_out += messages
-        self.messages += messages
+        self.messages.grow(messages)
         return messages
 
     @property
-    def partial(self) -> Callable[[str], None]:
+    def partial(self) -> Callable[[str | None], None]:
         """Takes what the model says, piece by piece, while a step is streaming it.
 
         Give it to the step as an argument. When the step ends, the pieces are forgotten. When the
         turn is interrupted while it runs, they stay in the conversation as the assistant's words,
-        unless the worker dies.
+        unless the worker dies. `None`, as in some events of a stream, says nothing.
 
         Raises:
             RuntimeError: It was read inside a step, or what it gave is called outside of one.
+            TypeError: What it gave is called with something else. It is a `TerminalError`, too.
         """
         self._streams("`task.partial` was read")
-        return say
+        return functools.partial(_say, None)
 
     @contextmanager
     def call(self, call: str) -> Generator[None, None, None]:
@@ -287,7 +308,7 @@ class Task:
             if begins:
                 self._work.begun.add(call)
 
-    def partial_result(self, call: str | None = None) -> Callable[[str], None]:
+    def partial_result(self, call: str | None = None) -> Callable[[str | None], None]:
         """Takes what comes of a tool's call, piece by piece, while a step is running it.
 
         It is like `partial`; but what had come when the turn is interrupted stays as the result of
@@ -300,14 +321,18 @@ class Task:
         Raises:
             RuntimeError: It was called inside a step, or what it gave is called outside of one; or
                 there is no call.
+            TypeError: The id, or what it gave is called with, is no text.
         """
         self._streams("`task.partial_result` was called")
         call = call or _call.get()
         if call is None:
             msg = "`task.partial_result` has no call. Name it, or do it within `task.call`."
             raise RuntimeError(msg)
+        if not isinstance(call, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            msg = f"`task.partial_result` takes the id of a call, not {type(call).__name__}."
+            raise WrongOutput(msg)
         self._work.begin(call)
-        return functools.partial(say, call=call)
+        return functools.partial(_say, mended(call))
 
     def _streams(self, what: str) -> None:
         _outside(what)
@@ -377,13 +402,17 @@ class Task:
             receipt.
 
         Raises:
-            TerminalError: When the other agent refuses the message. 404: there is no such agent, or
-                it did not answer for half a minute. 400: the message would wait for this turn, and
-                this turn for the message; that cannot be seen where another agent is in between.
+            TerminalError: When the other agent refuses the message, or the content is no JSON. 404:
+                there is no such agent, or it did not answer for half a minute. 400: the message
+                would wait for this turn, and this turn for the message; that cannot be seen where
+                another agent is in between.
             Interrupted: This turn was cancelled.
         """
         work = self._work
         name = agent if isinstance(agent, str) else agent.name
+        if mended(session) != session:
+            msg = "session: has half a surrogate pair, which is no text."
+            raise TerminalError(msg, 400)
         mine = (name, session) == (work.body.name, self.session)
         if mine and not background and (policy or work.body.policy) in ("queue", "steer"):
             raise TerminalError(
@@ -393,8 +422,8 @@ class Task:
             )
         work.delegated += 1
         key = f"{self.id}/{work.delegated}"
-        service = work.body.task_name
-        receipt = await _delegate.send(work.ctx, service, name, session, content, policy, key)
+        said, service = stored(content), work.body.task_name
+        receipt = await _delegate.send(work.ctx, service, name, session, said, policy, key)
         if background:
             return receipt
         return await _delegate.follow(work.ctx, work.watch, name, session, receipt)
@@ -434,12 +463,12 @@ def current_task() -> Task:
 
 async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
     """Work on one turn: its outcome is the outcome of this invocation."""
-    with watching(ctx) as watch:
+    with watching(ctx) as watch, sayable():
         work = _Work(body, ctx, watch, job)
         task: Task | None = None
         try:
             task = await _begin(work, job)
-            result = output(closed(await body.run(ctx, task)))
+            result = new_output(await body.run(ctx, task), task.messages)
             watch.check()
             if watch.pending:
                 raise Interrupted  # noqa: TRY301
@@ -480,7 +509,17 @@ async def _interrupted(work: _Work, task: Task | None, end: Interrupted) -> Task
 
 
 async def _partials(watch: Watch) -> list[tuple[str | None, str]]:
-    return watch.partials
+    return [(call, mended(text)) for call, text in watch.partials]
+
+
+def _say(call: str | None, delta: str | None) -> None:
+    if delta is None:
+        return
+    if not isinstance(delta, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        name = "partial" if call is None else "partial_result"
+        msg = f"`task.{name}` takes text, or nothing; not {type(delta).__name__}."
+        raise WrongOutput(msg)
+    say(delta, call)
 
 
 def cancelled_signal(turn: int) -> str:
@@ -529,7 +568,9 @@ async def _begin(work: _Work, job: Dispatch) -> Task:
     work.began = True
     forked = job.get("forked_from")
     origin = None if forked is None else Origin(*forked)
-    begins = [*body.conversation(turns), *messages]
+    known = [x for turn in turns for x in (*turn["input"], *turn["messages"])]
+    before = told("conversation", body.conversation(turns), known=known)
+    begins = [*map(opened, before), *messages]
     if body.alternate_roles:
         begins = alternating(begins)
     task = Task(work, begins, messages, turns, origin)

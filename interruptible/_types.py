@@ -19,6 +19,8 @@ Policy: TypeAlias = Literal["interrupt", "rollback", "queue", "steer", "reject"]
 
 Burst: TypeAlias = Literal["merge", "supersede"]
 TurnStatus: TypeAlias = Literal["running", "completed", "interrupted", "failed", "killed"]
+"""How a turn is: it is live, or it ended so."""
+
 
 POLICIES: Final[tuple[Policy, ...]] = ("interrupt", "rollback", "queue", "steer", "reject")
 BURSTS: Final[tuple[Burst, ...]] = ("merge", "supersede")
@@ -227,10 +229,16 @@ class Malformed:
         self.reason = reason
 
 
-def parse(body: bytes) -> Any:
-    """Parse a request body; nothing at all is `None`, and what is not JSON is `Malformed`."""
+def parse(body: bytes, *, lenient: bool = False) -> Any:
+    """Parse a request body; nothing at all is `None`, and what is not JSON is `Malformed`.
+
+    Args:
+        body: The body.
+        lenient: NaN and infinities are `None`.
+    """
+    constant = _no_constant if lenient else _refuse_constant
     try:
-        return json.loads(body, parse_constant=_refuse_constant) if body else None
+        return json.loads(body, parse_constant=constant) if body else None
     except (ValueError, RecursionError) as e:
         return Malformed(str(e))
 
@@ -415,31 +423,6 @@ def cause_of(why: str) -> Cause:
     return Cause("rolled back" if did == "rolled back" else "cancelled", None, reason or None)
 
 
-def output(value: Any) -> list[Message]:
-    """What a body put out, as messages: text stands for a message of the assistant.
-
-    Raises:
-        TypeError: `value` is none of: nothing, text, a message, a list of these.
-    """
-    if value is None:
-        return []
-    if isinstance(value, str):
-        return [{"role": "assistant", "content": value}] if value else []
-    if _is_object(value):
-        if not isinstance(value.get("role"), str) or "content" not in value:
-            msg = f"A message has a `role` and a `content`; this one is {brief(dict(value))}."
-            raise TypeError(msg)
-        json.dumps(value)  # what is no JSON is to fail here, where it can be seen whose it is
-        return [dict(value)]
-    if _is_list(value):
-        return [message for item in value for message in output(item)]
-    msg = (
-        f"A turn puts out text, a message, a list of messages, or nothing; not "
-        f"{type(value).__name__}. Return or append one of these."
-    )
-    raise TypeError(msg)
-
-
 def _fields(body: Any, known: set[str], *, example: str) -> Mapping[str, Any]:
     if isinstance(body, Malformed):
         raise Refusal(f"body: is not JSON ({body.reason}). Send {example}.")
@@ -485,6 +468,9 @@ def _is_deep(value: Any, levels: int) -> bool:
     if not _is_list(value):
         return False
     return levels == 0 or any(_is_deep(item, levels - 1) for item in value)
+
+
+def _no_constant(_: str) -> None: ...
 
 
 def _refuse_constant(name: str) -> None:

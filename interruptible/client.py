@@ -1,4 +1,7 @@
-"""`Session`: the typed way into a conversation, from a client and from a handler alike."""
+"""`Session`: the typed way into a conversation, from a client and from a handler alike.
+
+The types of all that its methods take and return are here, too.
+"""
 
 import asyncio
 import json
@@ -11,6 +14,7 @@ from restate import Context, HttpError, RestateClient, TerminalError
 
 from interruptible._added import added_to
 from interruptible._agent import Agent
+from interruptible._output import Output
 from interruptible._types import (
     Cancelled,
     Cause,
@@ -22,19 +26,25 @@ from interruptible._types import (
     Receipt,
     Rewound,
     Status,
+    Turn,
     Turns,
+    TurnStatus,
 )
 
 __all__ = [
     "Cause",
     "LiveTurn",
+    "Message",
     "Origin",
     "Outcome",
+    "Output",
     "Policy",
     "Receipt",
     "Rewound",
     "Session",
     "Status",
+    "Turn",
+    "TurnStatus",
     "Turns",
 ]
 
@@ -103,13 +113,20 @@ class Session:
         policy: Policy | None = None,
         if_turn: int | None = None,
         if_idle: bool = False,
+        idempotency_key: str | None = None,
     ) -> Outcome:
-        """Send a message and wait for the outcome of its turn.
+        """Send a message, as `send` does, and wait for the outcome of its turn.
 
         Raises:
             TerminalError: When the message is refused, as by `send`.
         """
-        receipt = await self.send(content, policy=policy, if_turn=if_turn, if_idle=if_idle)
+        receipt = await self.send(
+            content,
+            policy=policy,
+            if_turn=if_turn,
+            if_idle=if_idle,
+            idempotency_key=idempotency_key,
+        )
         return await self.attach(receipt["turn"])
 
     async def cancel(self, turn: int | None = None, *, reason: str | None = None) -> list[int]:

@@ -1,9 +1,11 @@
 """Handlers that a user adds to an agent, as callers and the session see them."""
 
+import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, cast
 
+import httpx
 import pytest
 import restate
 from restate import (
@@ -184,3 +186,65 @@ async def test_a_function_that_is_no_handler_of_the_agent_is_refused_with_the_re
         with pytest.raises(ValueError, match="is no handler of HelpfulAgent") as error:
             await session.call(wrong)  # type: ignore[call-overload]
         assert "Write it as `agent.handler` of the agent, or as its name." in str(error.value)
+
+
+async def openapi(env: Restate, name: str) -> Any:
+    """What Restate tells whoever makes a client."""
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"{env.admin_url}/services/{name}/openapi")
+    return answer.raise_for_status().json()
+
+
+def body_of(document: Any, handler: str) -> Any:
+    """Whether a body has to be sent, and its schema."""
+    (path,) = [x for x in document["paths"] if x.endswith(f"/{{key}}/{handler}") and "/call/" in x]
+    request = document["paths"][path]["post"]["requestBody"]
+    schema = request["content"]["application/json"].get("schema")
+    if schema is not None and "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return request["required"], schema
+
+
+async def test_whoever_makes_a_client_is_told_what_can_be_sent(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    await deploy(HelpfulAgent("OpenAgent"))
+    document = await openapi(restate_env, "OpenAgent")
+    nothing = [body_of(document, x) for x in ("get_status", "get_history", "count", "fail")]
+    assert nothing == [(False, None)] * 4
+    for handler_ in ("cancel", "attach", "get_turns", "regenerate", "reset", "look"):
+        needed, schema = body_of(document, handler_)
+        assert (needed, "null" in json.dumps(schema)) == (False, True)
+    _, said = body_of(document, "message")
+    assert said["required"] == ["content"]
+    assert "default" not in said["properties"]["role"]
+    part = said["properties"]["content"]["anyOf"][1]["items"]
+    assert (part["required"], part["additionalProperties"]) == (["type"], True)
+    _, answer = body_of(document, "approve")
+    assert answer["required"] == ["turn", "yes"]
+    assert answer["properties"] == {"turn": {"type": "integer"}, "yes": {"type": "boolean"}}
+
+
+async def test_what_takes_nothing_takes_no_body_however_it_is_sent(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    await deploy(HelpfulAgent("EmptyAgent"))
+    json_ = {"content-type": "application/json"}
+    url = f"{restate_env.ingress_url}/EmptyAgent/nobody"
+    async with httpx.AsyncClient() as client:
+        for handler_ in ("get_status", "get_history", "count"):
+            answers = [
+                await client.post(f"{url}/{handler_}"),
+                await client.get(f"{url}/{handler_}"),
+                await client.post(f"{url}/{handler_}", headers=json_),
+                await client.post(f"{url}/{handler_}", headers=json_, content=b"null"),
+                await client.post(f"{url}/{handler_}", headers=json_, content=b"{}"),
+            ]
+            assert [x.status_code for x in answers] == [200] * len(answers), handler_
+        for handler_ in ("cancel", "get_turns", "reset", "look"):
+            answers = [
+                await client.post(f"{url}/{handler_}"),
+                await client.post(f"{url}/{handler_}", headers=json_, content=b"null"),
+                await client.post(f"{url}/{handler_}", headers=json_, content=b"{}"),
+            ]
+            assert [x.status_code for x in answers] == [200] * len(answers), handler_

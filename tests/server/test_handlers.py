@@ -517,6 +517,8 @@ async def test_a_repeated_message_of_one_idempotency_key_is_one_message(
     await deploy(worker)
     session = Session(restate_env.client, worker, "one")
     receipts = await asyncio.gather(*(session.send("hello", idempotency_key="k") for _ in range(5)))
+    outcomes = [await session.ask("hello", idempotency_key="k") for _ in range(2)]
+    assert [outcome["turn"] for outcome in outcomes] == [1, 1]
     assert [receipt["turn"] for receipt in receipts] == [1] * 5
     await session.attach()
     assert [m["content"] for m in await session.history()] == ["hello", "1"]

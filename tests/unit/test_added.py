@@ -1,15 +1,21 @@
 """Handlers that a user adds: what they are given by default, and what a body has to be."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal, Optional, cast
 
+import pydantic
 import pytest
 from restate import InvocationRetryPolicy, TerminalError, VirtualObject
+from restate.discovery import compute_discovery_json
+from restate.endpoint import Endpoint
 from restate.serde import BytesSerde, Serde
 from typing_extensions import NotRequired, Required, TypedDict
 
 from interruptible import _added
+
+from .test_types import accepts
 
 anyio = pytest.mark.anyio
 
@@ -186,3 +192,136 @@ def test_an_exclusive_handler_is_tried_again_for_ten_seconds_and_then_killed() -
     waits = [min(0.1 * 2**n, 1.5) for n in range((policy.max_attempts or 0) - 1)]
     assert 8 < sum(waits) * 1.3 < 14  # Restate adds up to 30 %
     assert policy.initial_interval == timedelta(milliseconds=100)
+
+
+class Tree(TypedDict):
+    """Has itself as a part."""
+
+    name: str
+    below: list["Tree"]
+
+
+SCHEMAS: list[tuple[Any, Any]] = [
+    (Any, {}),
+    (object, {}),
+    (Model, {}),
+    (str, {"type": "string"}),
+    (int, {"type": "integer"}),
+    (float, {"type": "number"}),
+    (bool, {"type": "boolean"}),
+    (None, {"type": "null"}),
+    (str | None, {"type": ["string", "null"]}),
+    (Optional[int], {"type": ["integer", "null"]}),  # noqa: UP045 - as many write it
+    (int | Any, {}),
+    (Literal["a", 1], {"enum": ["a", 1]}),
+    (Literal["a"] | None, {"anyOf": [{"enum": ["a"]}, {"type": "null"}]}),
+    (Annotated[int, "counts"], {"type": "integer"}),
+    (dict, {"type": "object", "additionalProperties": True}),
+    (dict[str, Any], {"type": "object", "additionalProperties": True}),
+    (Mapping[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
+    (list, {"type": "array"}),
+    (Sequence[str], {"type": "array", "items": {"type": "string"}}),
+    (list[Any], {"type": "array", "items": {}}),
+    (tuple[int, str], {"type": "array"}),
+    (
+        Answer,
+        {
+            "title": "Answer",
+            "type": "object",
+            "properties": {
+                "turn": {"type": "integer"},
+                "yes": {"type": "boolean"},
+                "reason": {"type": ["string", "null"]},
+            },
+            "required": ["turn", "yes"],
+        },
+    ),
+    (
+        Options,
+        {
+            "title": "Options",
+            "type": "object",
+            "properties": {
+                "place": {
+                    "title": "Place",
+                    "type": "object",
+                    "properties": {"floor": {"type": "number"}},
+                    "required": ["floor"],
+                },
+                "tags": {"type": "array", "items": {"type": "string"}},
+            },
+            "required": ["place"],
+        },
+    ),
+    (
+        Tree,
+        {
+            "title": "Tree",
+            "type": "object",
+            "properties": {
+                "name": {"type": "string"},
+                "below": {"type": "array", "items": {"type": "object"}},
+            },
+            "required": ["name", "below"],
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("annotation", "schema"), SCHEMAS)
+def test_a_type_has_a_schema_that_says_what_is_checked(annotation: Any, schema: Any) -> None:
+    assert _added.schema(annotation) == schema
+
+
+@pytest.mark.parametrize(
+    ("annotation", "body", "fits"),
+    [
+        *((annotation, body, True) for annotation, body, _ in FITS if body),
+        *(
+            (annotation, body, False)
+            for annotation, body, _ in MISFITS
+            if body not in (b"", b"NaN")
+        ),
+    ],
+)
+def test_the_schema_of_a_type_accepts_what_the_check_accepts(
+    annotation: Any, body: bytes, fits: bool
+) -> None:
+    assert accepts(_added.schema(annotation), json.loads(body)) is fits
+
+
+def shown(method: Any, **options: Any) -> tuple[Any, Any]:
+    """The schemas that Restate shows of what a handler takes and gives."""
+    to = VirtualObject("Odd")
+    _added.add(to, "act", method, {"kind": "shared", **options})
+    endpoint: Any = cast("Any", Endpoint)()
+    endpoint.bind(to)
+    (service,) = json.loads(compute_discovery_json(endpoint, 4, "bidi"))["services"]
+    (handler,) = service["handlers"]
+    return handler["input"].get("jsonSchema"), handler["output"].get("jsonSchema")
+
+
+def test_what_a_handler_takes_and_gives_is_shown() -> None:
+    async def act(ctx: Any, value: Answer) -> list[Place]: ...
+    async def no_types(ctx, value): ...  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    async def nothing(ctx: Any) -> None: ...
+
+    place = _added.schema(Place)
+    assert shown(act) == (_added.schema(Answer), {"type": "array", "items": place})
+    assert shown(no_types) == (None, None)
+    assert shown(nothing) == (None, None)
+    assert shown(act, input_serde=BytesSerde(), output_serde=BytesSerde()) == (
+        True,
+        {"type": "array", "items": True},
+    )
+
+
+def test_what_a_library_for_models_says_is_shown_as_it_is() -> None:
+    class Pet(pydantic.BaseModel):
+        name: str
+
+    async def act(ctx: Any, value: Pet) -> Pet: ...
+
+    act.__annotations__ |= {"value": Pet, "return": Pet}
+    pet = Pet.model_json_schema(mode="serialization")
+    assert shown(act) == (pet, pet)

@@ -1,8 +1,7 @@
 """How an agent is made: its names, what is refused, and what Restate discovers of it."""
 
 import asyncio
-import gc
-import inspect
+import dataclasses
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,6 +11,7 @@ import pytest
 import restate
 from restate.discovery import compute_discovery_json
 from restate.endpoint import Endpoint
+from typing_extensions import TypedDict
 
 import interruptible
 from interruptible import Agent, Session, Task, _agent, _checks, _schemas, _types, agent, handler
@@ -19,6 +19,9 @@ from interruptible import Agent, Session, Task, _agent, _checks, _schemas, _type
 
 async def run(self: Any, ctx: Any, task: Any) -> None:
     """Does nothing."""
+
+
+async def plain_handler(self: Any, ctx: Any) -> None: ...
 
 
 def subclass(name: str = "OddAgent", /, **attributes: Any) -> Any:
@@ -86,28 +89,104 @@ def test_one_class_makes_several_agents_under_names_of_their_own() -> None:
     }
 
 
-def test_the_name_of_an_agent_that_is_gone_is_free_again() -> None:
-    made = subclass("GoneAgent")
-    first = made()
-    with pytest.raises(ValueError, match="There is an agent GoneAgent already"):
-        made()
-    del first
-    gc.disable()  # what is gone is found all the same
-    try:
-        assert made().name == "GoneAgent"
-    finally:
-        gc.enable()
+def test_an_agent_can_be_defined_again_as_in_a_notebook() -> None:
+    first, second = subclass("AgainAgent")(), subclass("AgainAgent")()
+    assert names(first) == names(second) == ("AgainAgent", "AgainTask")
 
 
-def test_an_agent_that_was_refused_keeps_neither_of_its_names() -> None:
-    made = subclass("RefusedAgent")
-    with pytest.raises(TypeError):
-        made(cleanup_timeout=5)
-    first = made()
-    with pytest.raises(ValueError, match="RefusedTask belongs"):
-        subclass("Refused")()
-    del first
-    assert names(subclass("Refused")()) == ("Refused", "RefusedTask")
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("TwinAgent", "TwinAgent", "TwinAgent"),
+        ("Odd", "OddAgent", "OddTask"),
+        ("OddAgent", "OddTask", "OddTask"),
+    ],
+)
+def test_two_agents_of_one_name_are_not_served_together(one: str, other: str, both: str) -> None:
+    agents = [subclass(one)(), subclass(other)()]
+    with pytest.raises(ValueError, match=f"Service {both} already exists"):
+        restate.app(services=[x for agent in agents for x in agent.services])
+
+
+# -- Options as attributes of the class. -----------------------------------------------------------
+
+
+class PatientAgent(Agent):
+    """Has its options in its class."""
+
+    name = "Patient"
+    policy = "queue"
+    allowed_policies = ("queue", "reject")
+    debounce = timedelta(seconds=1)
+    inactivity_timeout = None
+    run = run
+
+
+def test_an_attribute_of_the_class_is_the_default_of_an_option() -> None:
+    made = PatientAgent()
+    assert names(made) == ("Patient", "PatientTask")
+    assert (made.policy, made.allowed_policies) == ("queue", ("queue", "reject"))
+    assert (made.debounce, made.merges) == (timedelta(seconds=1), True)
+    assert "inactivityTimeout" not in discovered(made)["PatientTask"]
+    other = PatientAgent("Other", policy="reject", debounce=None)
+    assert names(other) == ("Other", "OtherTask")
+    assert (other.policy, other.debounce) == ("reject", None)
+    assert PatientAgent.policy == "queue"
+
+
+def test_an_attribute_that_is_set_before_the_agent_is_made_is_meant_too() -> None:
+    class EagerAgent(Agent):
+        run = run
+
+        def __init__(self) -> None:
+            self.policy = "queue"
+            super().__init__()
+
+    assert EagerAgent().policy == "queue"
+
+
+@dataclasses.dataclass
+class DataAgent(Agent):
+    """Has an `__init__` that does not call that of `Agent`."""
+
+    model: str
+    max_pending: int = 3
+    policy = "reject"
+    run = run
+
+
+class LazyAgent(Agent):
+    """Likewise."""
+
+    run = run
+    greet = handler()(plain_handler)
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+
+@pytest.mark.parametrize("made", [DataAgent, LazyAgent])
+def test_an_agent_works_whose_init_does_not_call_that_of_agent(made: Any) -> None:
+    for use in (
+        lambda x: x.services,
+        lambda x: x.name,
+        lambda x: x.task_name,
+        lambda x: x.message,
+        lambda x: Session(cast("Any", None), x, "key"),
+    ):
+        each = made("small")
+        use(each)
+        assert names(each) == (made.__name__, f"{made.__name__.removesuffix('Agent')}Task")
+        assert each.model == "small"
+    assert (DataAgent("small").policy, DataAgent("small", 5).max_pending) == ("reject", 5)
+    assert "greet" in [x["name"] for x in discovered(LazyAgent("x"))["LazyAgent"]["handlers"]]
+
+
+def test_an_attribute_that_there_is_not_is_missed_by_its_name() -> None:
+    for made in (subclass()(), DataAgent("small")):
+        with pytest.raises(AttributeError, match=f"'{type(made).__name__}' .* 'messages'"):
+            _ = made.messages
+        assert not hasattr(made, "__wrapped__")
 
 
 # -- Of a function. --------------------------------------------------------------------------------
@@ -145,8 +224,9 @@ def test_the_function_is_what_the_agent_runs() -> None:
 
 
 def test_a_function_takes_the_options_that_a_class_takes() -> None:
-    taken = inspect.signature(Agent).parameters
-    assert list(_agent.Options.__annotations__) == list(taken)
+    assert sorted(_agent.NamedOptions.__annotations__) == sorted(
+        Agent.__annotations__.keys() - {"_handlers"}
+    )
 
 
 # -- What is refused. ------------------------------------------------------------------------------
@@ -168,6 +248,17 @@ async def async_note(self: Any, turn: Any) -> None: ...
 async def plain(self: Any, ctx: Any) -> None: ...
 
 
+class Incomplete(TypedDict):
+    """Names what is there for type checkers alone."""
+
+    x: "Missing"  # type: ignore[name-defined]  # noqa: F821
+
+
+async def takes_what_is_missing(self: Any, ctx: Any, x: "Missing") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+async def takes_what_is_missing_inside(self: Any, ctx: Any, x: list[Incomplete]) -> None: ...
+async def gives_what_is_missing(self: Any, ctx: Any) -> "Missing": ...  # type: ignore[name-defined]  # noqa: F821
+
+
 def renamed(name: str) -> Any:
     """A handler that has another name than its method."""
 
@@ -180,6 +271,10 @@ def renamed(name: str) -> Any:
 async def greet(self: Any, ctx: Any) -> None: ...
 
 
+async def greet_nobody(self: Any) -> None: ...
+async def greet_many(self: Any, ctx: Any, one: Any, other: Any = None) -> None: ...
+async def greet_by_name(self: Any, ctx: Any, *, one: Any) -> None: ...
+async def greet_all(self: Any, ctx: Any, *all: Any) -> None: ...  # noqa: A002
 def sync_greet(self: Any, ctx: Any) -> None: ...
 
 
@@ -277,6 +372,21 @@ CLASSES: list[tuple[Make, str]] = [
     (
         lambda: subclass(greet=a_handler()(sync_greet)),
         "OddAgent.greet is a handler but not `async`. Make it `async def`.",
+    ),
+    *(
+        (
+            lambda wrong=wrong: subclass(greet=a_handler()(wrong)),
+            (
+                f"OddAgent.greet takes {signature}; a handler takes (self, ctx), or "
+                "(self, ctx, body). Put what else it takes into its body, such as a `TypedDict`."
+            ),
+        )
+        for wrong, signature in (
+            (greet_nobody, "(self)"),
+            (greet_many, "(self, ctx, one, other=None)"),
+            (greet_by_name, "(self, ctx, *, one)"),
+            (greet_all, "(self, ctx, *all)"),
+        )
     ),
     *(
         (
@@ -496,22 +606,36 @@ OBJECTS: list[tuple[Make, str]] = [
         )
         for name in NO_NAMES
     ),
-    (
-        lambda: [subclass("TwinAgent")(), subclass("TwinAgent")()],
-        ("There is an agent TwinAgent already. Give one of them another `name`."),
+    *(
+        (
+            subclass(greet=a_handler()(wrong)),
+            (
+                f"The annotations of {wrong.__name__} cannot be read: name 'Missing' is not "
+                "defined. Import what they name also when the program runs, not for type "
+                "checkers alone."
+            ),
+        )
+        for wrong in (takes_what_is_missing, takes_what_is_missing_inside, gives_what_is_missing)
     ),
     (
-        lambda: [subclass("Odd")(), subclass("OddAgent")()],
-        (
-            "There is an agent Odd already, to which OddTask belongs. "
-            "Give one of them another `name`."
-        ),
+        lambda: subclass()(window=5),
+        "OddAgent has no option 'window'. Choose from name, "
+        + ", ".join(_agent.Options.__annotations__)
+        + ".",
     ),
     (
-        lambda: [subclass("OddAgent")(), subclass("OddTask")()],
+        subclass(policy="shout"),
+        f"OddAgent: there is no policy 'shout'. Choose from {', '.join(_types.POLICIES)}.",
+    ),
+    (
+        subclass(name=5),
+        "The name of an agent is 5. Write it as text.",
+    ),
+    (
+        lambda: subclass(task_name="OtherTask"),
         (
-            "There is an agent OddAgent already, to which OddTask belongs. "
-            "Give one of them another `name`."
+            "OddAgent.task_name has no effect: the name of the tasks is made of the agent's. "
+            "Set `name`."
         ),
     ),
     (
@@ -646,15 +770,15 @@ def test_the_object_has_these_handlers_in_this_order_and_the_internal_ones_are_p
 def test_the_public_handlers_have_schemas_of_what_they_take_and_give() -> None:
     handlers = discovered(subclass("CodingAgent")())["CodingAgent"]["handlers"]
     assert {
-        x["name"]: (x["input"]["jsonSchema"], x["output"]["jsonSchema"])
+        x["name"]: (x["input"].get("jsonSchema"), x["output"]["jsonSchema"])
         for x in handlers
         if not x.get("ingressPrivate")
     } == {
         "message": (_schemas.MESSAGE_IN, _schemas.RECEIPT),
         "cancel": (_schemas.CANCEL_IN, _schemas.CANCELLED),
         "attach": (_schemas.ATTACH_IN, _schemas.OUTCOME),
-        "get_history": (_schemas.NOTHING_IN, _schemas.HISTORY),
-        "get_status": (_schemas.NOTHING_IN, _schemas.STATUS),
+        "get_history": (None, _schemas.HISTORY),
+        "get_status": (None, _schemas.STATUS),
         "get_turns": (_schemas.TURNS_IN, _schemas.TURNS),
         "regenerate": (_schemas.REGENERATE_IN, _schemas.RECEIPT),
         "rewind": (_schemas.REWIND_IN, _schemas.REWOUND),

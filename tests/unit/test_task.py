@@ -127,6 +127,26 @@ def test_what_is_put_out_is_in_the_conversation_and_in_the_outcome() -> None:
     }
 
 
+def test_the_text_of_a_task_is_all_that_the_user_said_in_its_turn_so_far() -> None:
+    made = ATask([[[1, 3, 4, True, False], said("faster")]])
+    parts = [{"type": "text", "text": "Look."}, {"type": "image_url"}]
+    made.task.input.append({"role": "user", "content": parts})
+    assert made.task.text == "now\n\nLook."
+    made.task.append("one")
+    asyncio.run(made.task.steering())
+    assert made.task.text == "now\n\nLook.\n\nfaster"
+
+
+def test_a_mistake_puts_out_nothing() -> None:
+    made = ATask()
+    for wrong in ({"role": "assistant"}, made.task.messages[0], {1}, ["one", 5]):
+        with pytest.raises(TypeError) as caught:
+            made.task.append("zero", cast("Any", wrong))
+        assert isinstance(caught.value, TerminalError)
+    assert made.task.messages == [said("before"), said("now")]
+    assert made.work.put_out == []
+
+
 def test_a_steered_message_is_taken_where_the_task_asks_for_it() -> None:
     first = [[[1, 3, 4, True, False], said("faster")], [[4, 3, 4, True, False], said("and louder")]]
     made = ATask(first, [], [[[5, 3, 4, True, False], said("faster")]])

@@ -98,6 +98,26 @@ class RedirectedAgent(Agent):
         await task.delegate("CodingAgent", "key", "Hi", timeout=5)  # error
 
 
+class ImpatientAgent(Agent):
+    policy = "shout"  # error
+    allowed_policies = ("shout",)  # error
+    debounce = 0.3  # error
+    max_pending = "5"  # error
+    name = 5  # error
+
+    async def run(self, ctx: restate.Context, task: Task) -> None: ...
+
+
+class ChangingAgent(Agent):
+    async def run(self, ctx: restate.Context, task: Task) -> None:
+        task.messages.append({"role": "user", "content": "Hi"})  # error
+        task.messages.extend(task.input)  # error
+        task.messages.insert(0, {"role": "system", "content": "Be brief."})  # error
+        task.messages[0] = {"role": "system", "content": "Be brief."}  # error
+        task.text = "Hi"  # error
+        assert task.words  # error
+
+
 class FullAgent(Agent):
     async def run(self, ctx: restate.Context, task: Task) -> None:
         task.append(5)  # error
@@ -206,6 +226,9 @@ async def from_outside(client: restate.RestateClient) -> None:
     await session.ask("Hello", policy="shout")  # error
     await session.ask("Hello", if_turn="1")  # error
     await session.ask("Hello", if_idle="yes")  # error
+    await session.ask("Hello", idempotency_key=5)  # error
+    assert session.outcome  # error
+    assert FullAgent().messages  # error
     await session.cancel("1")  # error
     await session.cancel(reason=5)  # error
     await session.cancel(1, "wrong file")  # error

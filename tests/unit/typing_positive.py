@@ -2,6 +2,7 @@
 """What users write, and the types that they get: no checker finds anything here."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
@@ -26,11 +27,13 @@ from interruptible.client import (
     LiveTurn,
     Origin,
     Outcome,
+    Output,
     Policy,
     Receipt,
     Rewound,
     Status,
     Turns,
+    TurnStatus,
 )
 from interruptible.formats import alternating, gemini, native, responses, with_native
 
@@ -52,7 +55,67 @@ class MappingAgent(Agent):
 
 class ListAgent(Agent):
     async def run(self, ctx: restate.Context, task: Task) -> list[Message]:
-        return task.messages
+        told(task.messages)
+        assert_type(task.messages[1:], list[dict[str, Any]])
+        return [{"role": "system", "content": "Be brief."}, *task.messages]
+
+
+def told(messages: list[Message]) -> None: ...
+
+
+class Block:
+    """As the SDKs of providers have them, which make them with Pydantic."""
+
+    def model_dump(
+        self,
+        *,
+        mode: str = "python",
+        include: set[str] | None = None,
+        exclude_none: bool = False,
+    ) -> dict[str, Any]:
+        return {}
+
+
+class SdkAgent(Agent):
+    async def run(self, ctx: restate.Context, task: Task) -> list[Block | Message]:
+        task.append(Block(), {"role": "assistant", "content": [Block()]})
+        return [Block()]
+
+
+class OneBlockAgent(Agent):
+    async def run(self, ctx: restate.Context, task: Task) -> Block:
+        return Block()
+
+
+class AnyOutputAgent(Agent):
+    async def run(self, ctx: restate.Context, task: Task) -> Output:
+        return None
+
+
+class PatientAgent(TextAgent):
+    name = "Patient"
+    policy = "queue"
+    allowed_policies = ("queue", "reject")
+    keep_queued = True
+    debounce = timedelta(seconds=1)
+    burst = "supersede"
+    max_pending = 3
+    cleanup_timeout = timedelta(seconds=5)
+    inactivity_timeout = None
+    abort_timeout = timedelta(minutes=1)
+    retry_policy = restate.InvocationRetryPolicy(max_attempts=3)
+    retention = timedelta(days=7)
+    max_content = 1024
+
+
+@dataclass
+class DataAgent(TextAgent):
+    model: str
+    policy: Policy = "queue"
+
+
+chosen: Policy = PatientAgent().policy
+assert_type(DataAgent("small").model, str)
 
 
 class MixedAgent(Agent):
@@ -92,15 +155,18 @@ class FullAgent(Agent):
         assert_type(task.turn, int)
         assert_type(task.turns, Sequence[Turn])
         assert_type(task.forked_from, Origin | None)
-        assert_type(task.partial_result("call_1"), Callable[[str], None])
+        assert_type(task.partial_result("call_1"), Callable[[str | None], None])
         with task.call("call_1"):
-            assert_type(task.partial_result(), Callable[[str], None])
+            assert_type(task.partial_result(), Callable[[str | None], None])
             assert_type(alternating(task.messages), list[dict[str, Any]])
+        assert_type(task.text, str)
         if task.forked_from is not None:
             assert_type(task.forked_from.session, str)
             assert_type(task.forked_from.turn, int)
         assert_type(task.id, str)
-        assert_type(task.messages, list[dict[str, Any]])
+        own: list[Message] = [*task.messages]
+        told(own)
+        told(task.messages + task.input)
         assert_type(task.input, list[dict[str, Any]])
         task.append("Done.", {"role": "tool", "content": "3", "tool_call_id": "1"})
         async with cleanup(ctx, timeout=timedelta(seconds=5)) as undo:
@@ -146,11 +212,12 @@ class RedirectedAgent(Agent):
     async def run(self, ctx: restate.Context, task: Task) -> str:
         assert_type(await task.steering(), list[dict[str, Any]])
         partial = task.partial
-        assert_type(partial, Callable[[str], None])
+        assert_type(partial, Callable[[str | None], None])
+        partial(None)
         answer = await ctx.run_typed("answer", stream, on_text=task.partial)
         assert_type(answer, str)
         for message in await task.steering():
-            task.append(message)
+            assert_type(message, dict[str, Any])
         assert_type(await task.delegate(coding_agent, task.session, "Hello"), Outcome)
         assert_type(await task.delegate("ReviewAgent", "key", "Hello", policy="queue"), Outcome)
         part: TextPart = {"type": "text", "text": "Hello"}
@@ -238,7 +305,7 @@ async def bare_agent(ctx: restate.Context, task: Task) -> None: ...
     max_content=64 * 1024,
 )
 async def review_agent(ctx: restate.Context, task: Task) -> list[Message]:
-    return task.messages
+    return [*task.messages]
 
 
 assert_type(plain_agent, Agent)
@@ -263,6 +330,8 @@ async def from_outside(client: restate.RestateClient) -> None:
     assert_type(outcome, Outcome)
     assert_type(outcome["messages"], list[dict[str, Any]])
     assert_type(outcome.get("never_began", False), bool)
+    assert_type(outcome["status"], TurnStatus)
+    assert_type(await session.ask("Hello", idempotency_key="6"), Outcome)
     assert_type(await session.attach(), Outcome)
     assert_type(await session.attach(receipt["turn"]), Outcome)
     assert_type(await session.cancel(), list[int])

@@ -1,0 +1,56 @@
+"""Text that UTF-8 can have, in what is stored and in errors. Knows nobody."""
+
+import functools
+import inspect
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+
+def mended(text: str) -> str:
+    """Text without half surrogate pairs: two halves are joined, and one becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+@contextmanager
+def sayable() -> Generator[None, None, None]:
+    """Mend the text of what is raised: restate-sdk gets stuck on half a surrogate pair in it."""
+    try:
+        yield
+    except Exception as error:
+        mend(error)
+        text = "".join(traceback.format_exception(error))
+        if mended(text) == text:
+            raise
+        reason = mended(f"{type(error).__name__}: {error}")
+        raise RuntimeError(reason) from None
+
+
+def mend(error: Any) -> None:
+    """Mend the text of an error, and the metadata of a `TerminalError`."""
+    error.args = tuple(mended(x) if isinstance(x, str) else x for x in error.args)
+    if hasattr(error, "message"):
+        error.message = mended(str(error.message))
+    if getattr(error, "metadata", None):
+        error.metadata = {mended(str(k)): mended(str(x)) for k, x in error.metadata.items()}
+
+
+def with_sayable_errors(action: Callable[[], Any]) -> Callable[[], Any]:
+    """A step's action, with the text of what it raises mended."""
+
+    @functools.wraps(action)
+    def blocks() -> Any:
+        with sayable():
+            return action()
+
+    @functools.wraps(action)
+    async def aborts() -> Any:
+        with sayable():
+            return await action()
+
+    return aborts if inspect.iscoroutinefunction(action) else blocks
