@@ -137,12 +137,8 @@ class Module:
 
 
 AGENT, CANCELLATION, CLEANUP = Module("_agent"), Module("_cancellation"), Module("_cleanup")
-TASK, TYPES, CLIENT, TESTING = (
-    Module("_task"),
-    Module("_types"),
-    Module("client"),
-    Module("testing"),
-)
+TASK, TYPES, CLIENT = Module("_task"), Module("_types"), Module("client")
+TESTING, RETRIES = Module("testing"), Module("_retries")
 
 
 def reference() -> str:
@@ -175,6 +171,7 @@ def reference() -> str:
         a_function(TESTING, "find_server"),
         a_class(TESTING, "AdminError", made=False),
         a_class(TESTING, "ServerNotFound", made=False),
+        a_class(RETRIES, "TooManyRetries", made=False),
         WIRE,
         *(schema(title, value) for title, value in SCHEMAS.items()),
     ]

@@ -441,7 +441,8 @@ def test_all_that_is_public_is_there() -> None:
         for name, it in vars(testing).items()
         if getattr(it, "__module__", "") == testing.__name__
     }
-    assert {name for name in own if not name.startswith("_")} == set(testing.__all__)
+    public = {name for name in own if not name.startswith("_")}
+    assert public | {"TooManyRetries"} == set(testing.__all__)
 
 
 async def begin(server: Restate) -> str:

@@ -20,7 +20,8 @@ PACKAGE = Path(interruptible.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 LAYERS: list[set[str]] = [
-    {"_session", "_types", "_cancellation", "testing"},
+    {"_session", "_types", "_cancellation", "_retries"},
+    {"testing"},
     {"_added", "_checks", "_schemas", "_history", "_repair", "_cleanup", "_outcome"},
     {"_delegate"},
     {"_task"},
@@ -30,15 +31,16 @@ LAYERS: list[set[str]] = [
     {"client"},
     {"__init__"},
 ]
-"""Each module imports from the layers above its own only; `testing` knows nobody."""
+"""Each module imports from the layers above its own only."""
 
-LEAVES = {"testing": set[str](), "client": {"__init__"}}
+LEAVES = {"_retries": {"testing"}, "testing": set[str](), "client": {"__init__"}}
 """What imports the modules that the core never imports."""
 
 OF_RESTATE = {
     "_session": set[str](),
     "_types": set[str](),
     "_schemas": set[str](),
+    "_retries": set[str](),
     "_repair": set[str](),
     "_added": {"restate", "restate.handler", "restate.serde"},
     "_checks": {"restate"},
@@ -96,9 +98,13 @@ def test_the_core_imports_neither_client_nor_testing(leaf: str) -> None:
     assert {module for module in MODULES if leaf in own_imports(module)} == LEAVES[leaf]
 
 
-@pytest.mark.parametrize("module", ["_session", "_types", "testing"])
+@pytest.mark.parametrize("module", ["_session", "_types", "_retries"])
 def test_what_knows_nobody_imports_nothing_of_the_package(module: str) -> None:
     assert own_imports(module) == set()
+
+
+def test_testing_serves_any_app_and_knows_nothing_of_agents() -> None:
+    assert own_imports("testing") == {"_retries"}
 
 
 @pytest.mark.parametrize("module", OF_RESTATE)

@@ -6,10 +6,12 @@ from datetime import timedelta
 from typing import Literal
 
 import restate
+from restate.server_types import RestateAppT
 from typing_extensions import assert_type
 
 from interruptible import Agent, Message, Session, Task, Turn, agent, cleanup, handler, shield
 from interruptible.client import Outcome, Receipt
+from interruptible.testing import fixture, harness, restate_server
 
 
 class NumberAgent(Agent):
@@ -232,3 +234,11 @@ async def from_outside(client: restate.RestateClient) -> None:
     assert done
     Session("http://localhost:8080", "FullAgent", "key")  # error
     Session(client, FullAgent, "key")  # error
+
+
+async def in_a_test(app: RestateAppT) -> None:
+    fixture(app, fail_on_retries="never")  # error
+    async with harness(app, 4):  # error
+        pass
+    async with restate_server(fail_on_retries=4):  # error
+        pass

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
 import restate
+from restate.server_types import RestateAppT
 from typing_extensions import assert_type
 
 from interruptible import (
@@ -31,6 +32,7 @@ from interruptible.client import (
     Status,
     Turns,
 )
+from interruptible.testing import Restate, TooManyRetries, fixture, harness
 
 
 class TextAgent(Agent):
@@ -325,4 +327,14 @@ async def from_a_task(ctx: restate.Context) -> str:
         raise
     except restate.TerminalError as error:
         return error.message
+    return "Done."
+
+
+async def in_a_test(app: RestateAppT) -> str:
+    fixture(app, fail_on_retries=20, scope="module")
+    try:
+        async with harness(app, always_replay=True, fail_on_retries=None) as server:
+            assert_type(server, Restate)
+    except TooManyRetries as error:
+        return f"{error.invocation_id}: {error.last_failure}"
     return "Done."
