@@ -354,7 +354,7 @@ class Restate:
 
         Args:
             url: Where they are served.
-            force: Replace what was registered at this URL before.
+            force: Replace what was registered at this URL before; without it, nothing happens then.
 
         Raises:
             AdminError: Raised when the server does not reach them or does not accept them.
