@@ -110,8 +110,8 @@ def fixture(
             self.running = running
             self.watch = watch
 
-        @pytest.hookimpl(wrapper=True)
-        def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+        @pytest.hookimpl(hookwrapper=True)
+        def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None]:
             test = pyfuncitem.obj
             uses_it = any(each is self.running for each in pyfuncitem.funcargs.values())
             if uses_it and inspect.iscoroutinefunction(test):
@@ -122,10 +122,8 @@ def fixture(
                         await test(**arguments)
 
                 pyfuncitem.obj = watched
-            try:
-                return (yield)
-            finally:
-                pyfuncitem.obj = test
+            yield
+            pyfuncitem.obj = test
 
     @pytest.fixture(scope=scope)
     async def server(request: pytest.FixtureRequest) -> AsyncGenerator[Restate]:
