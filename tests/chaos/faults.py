@@ -131,7 +131,12 @@ class Faults:
                     await make(kind)
                     left += self.counts[kind] == before  # it did not take hold
 
-        await asyncio.gather(*(stream(*each) for each in streams))
+        making = [asyncio.ensure_future(stream(*each)) for each in streams]
+        try:
+            await asyncio.gather(*making)
+        finally:
+            for each in making:
+                each.cancel()
         await asyncio.gather(*self._resuming)
 
     async def _sweep(self) -> None:

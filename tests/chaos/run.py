@@ -136,14 +136,19 @@ async def _play(options: Options, client: Client, faults: Faults, folder: Path) 
     if options.gone:
         making.append(asyncio.ensure_future(gone()))
     players = [asyncio.ensure_future(player()) for _ in range(options.sessions)]
-    try:
+
+    async def until_played() -> None:
         await asyncio.gather(*players)
         stop.set()
-        await asyncio.gather(*making)
+
+    playing = asyncio.ensure_future(until_played())
+    try:
+        await asyncio.gather(playing, *making)  # a server that does not come back fails the run
     finally:
-        for task in (telling, *making, *players):
+        tasks = (telling, playing, *making, *players)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(telling, *making, *players, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
     return scripts
 
 
