@@ -150,15 +150,9 @@ class Module:
 
 
 AGENT, CANCELLATION, CLEANUP = Module("_agent"), Module("_cancellation"), Module("_cleanup")
-OUTPUT = Module("_output")
-ALTERNATE, TASK, TYPES, CLIENT, TESTING = (
-    Module("_alternate"),
-    Module("_task"),
-    Module("_types"),
-    Module("client"),
-    Module("testing"),
-)
-NATIVE = Module("_native")
+OUTPUT, ALTERNATE, NATIVE = Module("_output"), Module("_alternate"), Module("_native")
+TASK, TYPES, CLIENT = Module("_task"), Module("_types"), Module("client")
+TESTING, RETRIES = Module("testing"), Module("_retries")
 
 
 def reference() -> str:
@@ -202,6 +196,7 @@ def reference() -> str:
         a_function(TESTING, "find_server"),
         a_class(TESTING, "AdminError", made=False),
         a_class(TESTING, "ServerNotFound", made=False),
+        a_class(RETRIES, "TooManyRetries", made=False),
         WIRE,
         *(schema(title, value) for title, value in SCHEMAS.items()),
     ]

@@ -15,6 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
+import inspect
 import logging
 import os
 import shutil
@@ -25,12 +27,16 @@ import tempfile
 import time
 import weakref
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from interruptible._retries import RetryWatch, TooManyRetries
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+    from contextlib import AbstractContextManager
 
     import httpx
     from restate import RestateClient
@@ -40,6 +46,7 @@ __all__ = [
     "AdminError",
     "Restate",
     "ServerNotFound",
+    "TooManyRetries",
     "find_server",
     "fixture",
     "harness",
@@ -79,29 +86,68 @@ def fixture(
     *,
     always_replay: bool = False,
     env: Mapping[str, str] | None = None,
+    fail_on_retries: int | None = 4,
     scope: Literal["session", "package", "module", "class", "function"] = "function",
 ) -> object:
     """Make a pytest fixture that yields a `Restate`, for tests that anyio's plugin runs on asyncio.
+
+    If a test fails, it shows the server's log.
 
     Args:
         app: What to serve, from `restate.app`.
         always_replay: Suspend and replay at every await, which finds non-determinism.
         env: Configuration of the server, `RESTATE_…` variables.
+        fail_on_retries: As for `harness`; also ends a test that hangs. With a wider scope, a test
+            fails by what was invoked in it.
         scope: As for `pytest.fixture`; a wider one needs an `anyio_backend` that is as wide.
     """
     import pytest
 
+    class Tests:
+        """Runs the tests that use the fixture as `harness` runs its block."""
+
+        def __init__(self, running: Restate, watch: RetryWatch) -> None:
+            self.running = running
+            self.watch = watch
+
+        @pytest.hookimpl(hookwrapper=True)
+        def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None]:
+            test = pyfuncitem.obj
+            uses_it = any(each is self.running for each in pyfuncitem.funcargs.values())
+            if uses_it and inspect.iscoroutinefunction(test):
+
+                @functools.wraps(test)
+                async def watched(**arguments: Any) -> None:
+                    with _log_on_failure(self.running), self.watch.ends_block():
+                        await test(**arguments)
+
+                pyfuncitem.obj = watched
+            yield
+            pyfuncitem.obj = test
+
     @pytest.fixture(scope=scope)
-    async def server() -> AsyncGenerator[Restate]:
-        async with harness(app, always_replay=always_replay, env=env) as running:
-            yield running
+    async def server(request: pytest.FixtureRequest) -> AsyncGenerator[Restate]:
+        plugins = request.config.pluginmanager
+        capture = cast("Any", plugins.getplugin("capturemanager"))
+        on_terminal = capture.global_and_fixture_disabled if capture else contextlib.nullcontext
+        running_app = _running(app, always_replay, env, fail_on_retries, on_terminal)
+        async with running_app as (running, watch):
+            tests = plugins.register(Tests(running, watch))
+            try:
+                yield running
+            finally:
+                plugins.unregister(name=tests)
 
     return server
 
 
 @asynccontextmanager
 async def harness(
-    app: RestateAppT, *, always_replay: bool = False, env: Mapping[str, str] | None = None
+    app: RestateAppT,
+    *,
+    always_replay: bool = False,
+    env: Mapping[str, str] | None = None,
+    fail_on_retries: int | None = 4,
 ) -> AsyncGenerator[Restate]:
     """Start a server, serve the app and register it; if the block fails, show the server's log.
 
@@ -109,14 +155,58 @@ async def harness(
         app: What to serve, from `restate.app`.
         always_replay: Suspend and replay at every await, which finds non-determinism.
         env: Configuration of the server, `RESTATE_…` variables.
+        fail_on_retries: Cancel the block, and raise, when an invocation was retried so often in
+            vain: by default when five attempts have failed, which a flaky step in a test seldom
+            means, but a mistake does, and who waits for it waits for ever. None: only say it, on
+            stderr.
+
+    Raises:
+        TooManyRetries: Raised when an invocation was retried too often; has its last failure.
     """
+    async with _running(app, always_replay, env, fail_on_retries) as (running, watch):
+        # pytest runs a fixture's setup and the test in turns: the block of a fixture does not hang.
+        is_fixture = os.environ.get("PYTEST_CURRENT_TEST", "").endswith("(setup)")
+        ends_block = contextlib.nullcontext() if is_fixture else watch.ends_block()
+        with _log_on_failure(running), ends_block:
+            yield running
+
+
+@asynccontextmanager
+async def _running(
+    app: RestateAppT,
+    always_replay: bool,  # noqa: FBT001
+    env: Mapping[str, str] | None,
+    fail_on_retries: int | None,
+    on_terminal: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> AsyncGenerator[tuple[Restate, RetryWatch]]:
+    async def query(sql: str) -> list[dict[str, Any]]:
+        from httpx import HTTPError
+
+        with contextlib.suppress(AdminError, HTTPError):  # the server is being restarted
+            return await restate.query(sql)
+        return []
+
     async with serve(app) as url, restate_server(always_replay=always_replay, env=env) as restate:
-        try:
+        with _log_on_failure(restate):
             await restate.register(url)
-            yield restate
-        except BaseException:
-            sys.stderr.write(f"\nrestate-server's log ends:\n{_tail(restate.logs())}\n")
-            raise
+        watch = RetryWatch(query, fail_on_retries, on_terminal)
+        watching = asyncio.create_task(watch.run())
+        try:
+            yield restate, watch
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
+            if not watching.cancelled():
+                watching.result()
+
+
+@contextmanager
+def _log_on_failure(restate: Restate) -> Generator[None]:
+    try:
+        yield
+    except BaseException:
+        sys.stderr.write(f"\nrestate-server's log ends:\n{_tail(restate.logs())}\n")
+        raise
 
 
 @asynccontextmanager
@@ -160,7 +250,7 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
     """Serve an app in this event loop, by HTTP/2 without TLS on a free port; yields its URL.
 
     At the end it hangs up on what still runs: handlers see a lost connection. Those that go on for
-    a second all the same are cancelled.
+    a second all the same are cancelled. Signals do what they did before; the app handles none.
 
     Args:
         app: What to serve, from `restate.app`.
@@ -178,6 +268,7 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
             request = cast("asyncio.Task[Any]", asyncio.current_task())
             requests.add(request)
             request.add_done_callback(requests.discard)
+        _in_app.set(True)  # for this task of hypercorn's, and those that it starts
         await app(scope, receive, send)
 
     requests: set[asyncio.Task[Any]] = set()
@@ -197,7 +288,8 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
     )
     serving.add_done_callback(lambda _: listener.close())
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with _no_signals_for_apps():
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         if serving.done():
             await serving  # it failed, and this says why
@@ -210,6 +302,27 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
                     request.cancel()
             await asyncio.wait({serving}, timeout=_POLL)
         serving.cancel()
+
+
+_in_app: ContextVar[bool] = ContextVar("_in_app", default=False)
+
+
+@contextmanager
+def _no_signals_for_apps() -> Generator[None]:
+    """Refuse apps a handler of a signal: restate-sdk's keeps SIGTERM from ending the process."""
+    loop = cast("Any", asyncio.get_running_loop())
+    add = loop.add_signal_handler
+
+    def add_unless_in_app(*arguments: Any, **by_name: Any) -> None:
+        if _in_app.get():
+            raise RuntimeError("`interruptible.testing.serve` leaves signals to the process.")
+        add(*arguments, **by_name)
+
+    loop.add_signal_handler = add_unless_in_app
+    try:
+        yield
+    finally:
+        loop.add_signal_handler = add
 
 
 class Restate:
@@ -239,7 +352,7 @@ class Restate:
 
         Args:
             url: Where they are served.
-            force: Replace what was registered at this URL before.
+            force: Replace what was registered at this URL before; without it, nothing happens then.
 
         Raises:
             AdminError: Raised when the server does not reach them or does not accept them.

@@ -164,6 +164,32 @@ async def test_the_server_says_why_it_refuses() -> None:
             await server.register(f"http://127.0.0.1:{closed_port()}")
 
 
+async def test_a_known_address_is_looked_at_again_only_by_force() -> None:
+    growing = restate.Service("Growing")
+    apps = [restate.app([growing])]
+
+    async def newest(scope: Any, receive: Any, send: Any) -> None:
+        await apps[-1](scope, receive, send)
+
+    @growing.handler()
+    async def old(ctx: restate.Context) -> None: ...
+
+    async def handlers(*, force: bool) -> list[str]:
+        await server.register(url, force=force)
+        service = await server.client.client.get(f"{server.admin_url}/services/Growing")  # type: ignore[attr-defined]
+        return sorted(each["name"] for each in service.json()["handlers"])
+
+    async with restate_server() as server, serve(newest) as url:
+        assert await handlers(force=False) == ["old"]
+
+        @growing.handler()
+        async def new(ctx: restate.Context) -> None: ...
+
+        apps.append(restate.app([growing]))
+        assert await handlers(force=False) == ["old"]
+        assert await handlers(force=True) == ["new", "old"]
+
+
 @pytest.mark.parametrize("kill", [False, True])
 async def test_a_restart_keeps_ports_and_data(kill: bool) -> None:
     async with harness(app) as server:
@@ -441,7 +467,8 @@ def test_all_that_is_public_is_there() -> None:
         for name, it in vars(testing).items()
         if getattr(it, "__module__", "") == testing.__name__
     }
-    assert {name for name in own if not name.startswith("_")} == set(testing.__all__)
+    public = {name for name in own if not name.startswith("_")}
+    assert public | {"TooManyRetries"} == set(testing.__all__)
 
 
 async def begin(server: Restate) -> str:

@@ -33,7 +33,8 @@ CALLS = """
 async def main() -> None:
     """Start everything, say how to use it, and stop everything when a signal comes."""
     stop = asyncio.Event()
-    at_a_signal(stop)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     ingress, admin = free_port("INGRESS_PORT", 8080), free_port("ADMIN_PORT", 9070)
 
     screen = Screen()
@@ -45,7 +46,6 @@ async def main() -> None:
         restate_server(ingress_port=ingress, admin_port=admin) as restate,
     ):
         await restate.register(url)
-        at_a_signal(stop)  # again: restate-sdk has taken SIGTERM when it was first asked
         screen.row("model", model.label if model else "the real one of OPENAI_API_KEY")
         screen.row("agent", f"CodingAgent (object) and CodingTask (service) on {url}")
         screen.row("restate", f"ingress on http://localhost:{ingress}, agent registered")
@@ -55,12 +55,6 @@ async def main() -> None:
         show_log(screen)
         await stop.wait()
         screen.line("\nserve: stopping")
-
-
-def at_a_signal(stop: asyncio.Event) -> None:
-    """Set the event when somebody wants this to end."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
 
 
 def free_port(name: str, usual: int) -> int:

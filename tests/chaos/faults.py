@@ -102,7 +102,7 @@ class Faults:
         await self.system.register(new.url)
 
     async def run(self, wanted: int, pace: float, stop: asyncio.Event) -> None:
-        """Make faults, if any are wanted, until it is to stop."""
+        """Make as many faults as are wanted, unless it is to stop before."""
         streams: list[tuple[str, dict[str, int], float, Callable[[str], Awaitable[None]]]] = [
             ("p", CLUSTER if self.system.is_cluster else PROCESSES, 2.5, self._process),
             ("n", NETWORK, 2.0, self._network),
@@ -111,21 +111,32 @@ class Faults:
 
         loop = asyncio.get_running_loop()
         began = loop.time()
+        left = wanted
 
         async def stream(
             name: str, kinds: dict[str, int], mean: float, make: Callable[[str], Awaitable[None]]
         ) -> None:
+            nonlocal left
             dice = self._dice[name]
             kinds = {x: kinds[x] for x in kinds if not self._only or x in self._only}
-            while wanted and kinds and not stop.is_set():
+            while kinds and self.counts.total() < wanted and not stop.is_set():
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(stop.wait(), dice.expovariate(1 / (mean * pace)))
                     return
                 if name != "o" and (loop.time() - began) % LULL_EVERY > LULL_EVERY - LULL:
                     continue
-                await make(dice.choices(list(kinds), list(kinds.values()))[0])
+                if left:
+                    kind = dice.choices(list(kinds), list(kinds.values()))[0]
+                    left, before = left - 1, self.counts[kind]
+                    await make(kind)
+                    left += self.counts[kind] == before  # it did not take hold
 
-        await asyncio.gather(*(stream(*each) for each in streams))
+        making = [asyncio.ensure_future(stream(*each)) for each in streams]
+        try:
+            await asyncio.gather(*making)
+        finally:
+            for each in making:
+                each.cancel()
         await asyncio.gather(*self._resuming)
 
     async def _sweep(self) -> None:

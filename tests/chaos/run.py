@@ -16,6 +16,7 @@ from .agent import CLEANUP_TIMEOUT, DEBOUNCE, MERGES
 from .client import Client
 from .faults import Faults
 from .records import Final, History, Op, Records, read_lines
+from .standstill import unless_still
 from .system import LIMITS, System, cluster, single
 from .workload import Script
 
@@ -68,8 +69,8 @@ async def run(options: Options, folder: Path) -> Result:
         faults = Faults(system, history, folder, options.seed, gone=options.gone, only=options.only)
         await stack.enter_async_context(faults)
         try:
-            scripts = await _play(options, client, faults, folder)
-            lasts = await _lasts(options, scripts)
+            playing = _play_to_the_end(options, client, faults, folder)
+            scripts, lasts = await unless_still(playing, system, history)
             finals = await _finals(client, scripts)
             tasks = await _all_over(system)
             callers = await system.callers()
@@ -91,6 +92,13 @@ async def run(options: Options, folder: Path) -> Result:
     result = Result(records, faults.counts, client.retries, time.monotonic() - began)
     result.unplayed = [op.session for op in lasts if not op.ok]
     return result
+
+
+async def _play_to_the_end(
+    options: Options, client: Client, faults: Faults, folder: Path
+) -> tuple[list[Script], list[Op]]:
+    scripts = await _play(options, client, faults, folder)
+    return scripts, await _lasts(options, scripts)
 
 
 async def _play(options: Options, client: Client, faults: Faults, folder: Path) -> list[Script]:
@@ -128,14 +136,19 @@ async def _play(options: Options, client: Client, faults: Faults, folder: Path) 
     if options.gone:
         making.append(asyncio.ensure_future(gone()))
     players = [asyncio.ensure_future(player()) for _ in range(options.sessions)]
-    try:
+
+    async def until_played() -> None:
         await asyncio.gather(*players)
         stop.set()
-        await asyncio.gather(*making)
+
+    playing = asyncio.ensure_future(until_played())
+    try:
+        await asyncio.gather(playing, *making)  # a server that does not come back fails the run
     finally:
-        for task in (telling, *making, *players):
+        tasks = (telling, playing, *making, *players)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(telling, *making, *players, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
     return scripts
 
 

@@ -78,6 +78,14 @@ class System:
             problem = f"{response.status_code} {response.text}"
         raise RuntimeError(f"{method} {path}: {problem}")
 
+    async def health(self, node: int) -> str:
+        """What a node says of itself."""
+        try:
+            url = f"{self.nodes[node].admin_url}/cluster-health"
+            return (await self._http.get(url, timeout=5.0)).text
+        except httpx.HTTPError as error:
+            return repr(error)
+
     async def query(self, sql: str, *, tries: int = 1) -> list[dict[str, Any]]:
         answer = await self.admin("POST", "/query", {"query": sql}, tries=tries)
         rows: list[dict[str, Any]] = answer["rows"]

@@ -7,9 +7,13 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
+from .faults import Faults
 from .network import Network
+from .records import History
+from .system import System
 
 
 def test_a_node_that_is_cut_off_hears_of_the_others_when_it_is_reconnected() -> None:
@@ -91,3 +95,29 @@ def test_a_full_disk_keeps_what_it_has_and_has_room_again(tmp_path: Path) -> Non
         pytest.skip(done.stderr)
     assert (done.stdout, done.stderr) == ("True\n", "")
     assert not list(tmp_path.iterdir())
+
+
+class Harmless(Faults):
+    """Faults that hurt nobody, and of which every second one does not take hold."""
+
+    tried = 0
+
+    async def _process(self, kind: str) -> None:
+        self.tried += 1
+        await asyncio.sleep(0)
+        if self.tried % 2:
+            await self._during(kind, "nobody", lambda: None, 0.001)
+
+    _network = _operator = _process
+
+
+def test_as_many_faults_are_made_as_were_asked_for_however_long_a_run_lasts(tmp_path: Path) -> None:
+    async def play() -> None:
+        history = History(tmp_path / "clients.jsonl")
+        system = System([], httpx.AsyncClient())
+        faults = Harmless(system, history, tmp_path, "1", gone=0, only=())
+        await faults.run(20, 0.001, asyncio.Event())
+        assert faults.counts.total() == 20
+        assert faults.tried > 30
+
+    asyncio.run(play())

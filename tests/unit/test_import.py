@@ -31,8 +31,8 @@ PACKAGE = Path(interruptible.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 LAYERS: list[set[str]] = [
-    {"_session", "_text", "_types", "testing"},
-    {"_cancellation", "_native", "_told"},
+    {"_session", "_text", "_types", "_retries"},
+    {"_cancellation", "_native", "_told", "testing"},
     {"_output", "_dialects"},
     {"_added", "_checks", "_schemas", "_history", "_cleanup", "_repair", "_alternate", "_outcome"},
     {"_delegate"},
@@ -43,9 +43,9 @@ LAYERS: list[set[str]] = [
     {"client"},
     {"__init__"},
 ]
-"""Each module imports from the layers above its own only; `testing` knows nobody."""
+"""Each module imports from the layers above its own only."""
 
-LEAVES = {"testing": set[str](), "client": {"__init__"}}
+LEAVES = {"_retries": {"testing"}, "testing": set[str](), "client": {"__init__"}}
 """What imports the modules that the core never imports."""
 
 OF_RESTATE = {
@@ -55,6 +55,7 @@ OF_RESTATE = {
     "_schemas": set[str](),
     "_dialects": set[str](),
     "_told": set[str](),
+    "_retries": set[str](),
     "_repair": set[str](),
     "_alternate": set[str](),
     "_native": set[str](),
@@ -124,9 +125,13 @@ def test_formats_know_messages_alone_and_the_core_knows_no_format() -> None:
         assert not [x for x in imports(module) if x.startswith("interruptible.formats")]
 
 
-@pytest.mark.parametrize("module", ["_session", "_types", "testing"])
+@pytest.mark.parametrize("module", ["_session", "_types", "_retries"])
 def test_what_knows_nobody_imports_nothing_of_the_package(module: str) -> None:
     assert own_imports(module) == set()
+
+
+def test_testing_serves_any_app_and_knows_nothing_of_agents() -> None:
+    assert own_imports("testing") == {"_retries"}
 
 
 @pytest.mark.parametrize("module", OF_RESTATE)

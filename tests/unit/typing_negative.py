@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Literal
 
 import restate
+from restate.server_types import RestateAppT
 from typing_extensions import assert_type
 
 from interruptible import (
@@ -22,6 +23,7 @@ from interruptible import (
 )
 from interruptible.client import Outcome, Receipt
 from interruptible.formats import gemini, native, responses, with_native
+from interruptible.testing import fixture, harness, restate_server
 
 
 class NumberAgent(Agent):
@@ -282,3 +284,11 @@ def in_a_tool(task: Task) -> None:
     native(task.messages, "mine")  # error
     responses.from_messages("Done.")  # error
     gemini.to_messages(1)  # error
+
+
+async def in_a_test(app: RestateAppT) -> None:
+    fixture(app, fail_on_retries="never")  # error
+    async with harness(app, 4):  # error
+        pass
+    async with restate_server(fail_on_retries=4):  # error
+        pass

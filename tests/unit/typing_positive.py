@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
 import restate
+from restate.server_types import RestateAppT
 from typing_extensions import assert_type
 
 from interruptible import (
@@ -36,6 +37,7 @@ from interruptible.client import (
     TurnStatus,
 )
 from interruptible.formats import alternating, gemini, native, responses, with_native
+from interruptible.testing import Restate, TooManyRetries, fixture, harness
 
 
 class TextAgent(Agent):
@@ -422,3 +424,13 @@ def in_a_tool(given: Sequence[object], response: tuple[object, ...]) -> None:
     assert_type(message, Message)
     assert_type(native(message, format="mine"), Any)
     task.append(message, *responses.to_messages(given))
+
+
+async def in_a_test(app: RestateAppT) -> str:
+    fixture(app, fail_on_retries=20, scope="module")
+    try:
+        async with harness(app, always_replay=True, fail_on_retries=None) as server:
+            assert_type(server, Restate)
+    except TooManyRetries as error:
+        return f"{error.invocation_id}: {error.last_failure}"
+    return "Done."
