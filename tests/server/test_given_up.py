@@ -94,7 +94,7 @@ async def free(session: Session, worker: Stubborn) -> Any:
 async def test_a_turn_that_does_not_end_is_waited_out_once_and_its_late_end_fills_its_own_slot(
     stuck: Stuck, log: Log
 ) -> None:
-    session, worker = await stuck("StubbornAgent")
+    session, worker = await stuck("UnmovedAgent")
     receipt = await session.send("two")
     assert (receipt["status"], receipt["interrupted"]) == ("waiting", [1])
     await log.until("begin", 2)

@@ -188,6 +188,7 @@ async def test_private_handlers_are_refused_through_the_ingress(
             "get_cause",
             "adopt",
             "run_task",
+            "relay",
             "mark",
         }
         for service, ty, name in handlers:

@@ -225,19 +225,19 @@ class AskingAgent(Agent):
 
     async def run(self, ctx: Context, task: Task) -> str:
         content: Any = HALF if task.text == "half" else [{"type": "x", "n": float("nan")}]
-        outcome = await task.delegate("ToldAgent", ctx.request().id, content)
+        outcome = await task.delegate("HelpedAgent", ctx.request().id, content)
         return str(outcome["messages"][0]["content"])
 
 
 async def test_what_is_delegated_is_mended_or_refused_at_the_call(
     restate_env: Restate, deploy: Deploy
 ) -> None:
-    class ToldAgent(Agent):
+    class HelpedAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
             return task.text
 
     asking = AskingAgent()
-    await deploy(asking, ToldAgent())
+    await deploy(asking, HelpedAgent())
     session = Session(restate_env.client, asking, "asks")
     assert texts((await session.ask("half"))["messages"]) == [MENDED]
     outcome = await session.ask("NaN")
@@ -266,19 +266,19 @@ async def test_an_error_in_half_words_is_an_error_like_any_other(
         "custom": raises_half(StubbornError),
     }
 
-    class WordyAgent(Agent):
+    class HalfWordsAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> None:
             if task.text == "run":
                 raise ValueError(HALF)
             if task.text == "key":
-                await task.delegate("WordyAgent", HALF, "Hi")
+                await task.delegate("HalfWordsAgent", HALF, "Hi")
             once = restate.RunOptions[None](max_attempts=1)
             await ctx.run_typed("step", steps[task.text], once)
 
     policy = restate.InvocationRetryPolicy(
         initial_interval=timedelta(milliseconds=10), max_attempts=2, on_max_attempts="kill"
     )
-    wordy = WordyAgent(retry_policy=policy)
+    wordy = HalfWordsAgent(retry_policy=policy)
     await deploy(wordy)
     outcomes = {
         x: await Session(restate_env.client, wordy, x).ask(x) for x in (*steps, "run", "key")
@@ -307,14 +307,14 @@ async def test_what_is_said_piece_by_piece_is_text_or_nothing(
         say(None)
         say(5)
 
-    class SayingAgent(Agent):
+    class PiecesAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> None:
             if task.text == "id":
                 task.partial_result(5)  # type: ignore[arg-type]
             on_text = task.partial_result("1") if task.text == "result" else task.partial
             await ctx.run_typed("say", say, say=on_text)
 
-    saying = SayingAgent()
+    saying = PiecesAgent()
     await deploy(saying)
     session = Session(restate_env.client, saying, "says")
     assert [(await session.ask(x)).get("error") for x in ("text", "result", "id")] == [
