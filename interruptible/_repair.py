@@ -78,7 +78,6 @@ def repaired(
     Nothing that was said is lost; what stands between a call and its results comes after them. Of
     two results of one call the first is kept. A message that does not change is the same object.
     One that does loses its native form.
-    One that does loses its native form.
 
     Args:
         messages: What it put out.
