@@ -65,7 +65,7 @@ replay: setup ## The same, on a server that replays at every await
 	@RESTATE_ALWAYS_REPLAY=1 $(VENV)/bin/python -m pytest tests/server
 
 # What depends on the SDK; the rest is the library's own, and the same on any.
-OF_SDK := sdk added interruption cleanup handlers crash partial delegate steering
+OF_SDK := sdk added interruption cleanup handlers crash partial delegate steering side_by_side endings undo calls
 
 oldest: setup $(OLDEST)/.installed ## Test what depends on the SDK, on the oldest supported restate-sdk
 	@echo "oldest: tests/server, on restate-sdk $(OLDEST_SDK)"
