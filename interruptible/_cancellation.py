@@ -127,6 +127,7 @@ class Watch:
         self._cut: dict[int, _Step] = {}
         self._ending = 0
         self._unwinding: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}
+        self._shields: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}
 
     @property
     def pending(self) -> bool:
@@ -238,6 +239,33 @@ class Watch:
         ends = () if future or mine in self._unwinding.values() else tuple(self._unwinding)
         if steps or ends:
             await asyncio.wait([*steps, *ends])
+
+    async def end(self) -> None:
+        """Cut off what is in flight, and wait for what is shielded in another asyncio task.
+
+        That one goes on to its end, and says what came of it, before a cleanup step begins.
+        """
+        await self.abort()
+        mine = asyncio.current_task()
+        while not _shielded.get():
+            ends = [end for end, task in self._shields.items() if task is not mine]
+            if not ends:
+                break
+            await asyncio.wait(ends)
+            await _quiet()
+            self.check()
+            await self.abort()  # what came after it
+
+    @contextmanager
+    def shielding(self) -> Generator[None, None, None]:
+        """Let `end` wait for the end of this block."""
+        over = asyncio.get_running_loop().create_future()
+        self._shields[over] = asyncio.current_task()
+        try:
+            yield
+        finally:
+            del self._shields[over]
+            over.set_result(None)
 
     def install(self) -> None:
         setattr(self._ctx, _WATCH, self)
@@ -467,7 +495,7 @@ async def shield(future: Awaitable[T]) -> T:
     if ctx is None:
         msg = "shield() was called outside of a Restate handler. Await the future as it is."
         raise RuntimeError(msg)
-    with watching(ctx) as watch:
+    with watching(ctx) as watch, watch.shielding():
         _forget_interruption(future)
         token = _shielded.set(True)
         try:

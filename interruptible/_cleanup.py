@@ -143,7 +143,7 @@ class Cleanup:
                 if end is None:
                     return  # the attempt is over, not the task
             if end is not None:
-                await self._watch.abort()
+                await self._watch.end()
             failures = await self._run(_ends(end))
             if self._watch.pending and not isinstance(end, Interrupted):
                 before, end = _ends(end), Interrupted()  # it arrived meanwhile

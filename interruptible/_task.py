@@ -472,13 +472,13 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
             watch.check()
             if watch.pending:
                 raise Interrupted  # noqa: TRY301
-            await watch.abort()  # what `run` left in flight must not outlast its turn
+            await watch.end()  # what `run` left in flight must not outlast its turn
             work.put(result)
         except BaseException as error:
             end = terminal(error, watch)
             if end is None:
                 raise
-            await watch.abort()
+            await watch.end()
             if isinstance(end, Interrupted):
                 outcome = await _interrupted(work, task, end)
             else:

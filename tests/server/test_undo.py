@@ -14,7 +14,7 @@ from interruptible import Agent, Interrupted, Session, Task, cleanup, shield
 from interruptible._cleanup import RETRY
 from interruptible.testing import Restate
 
-from .conftest import LONG, Deploy, Log
+from .conftest import LONG, REPLAY, Deploy, Log
 from .gated import texts
 
 pytestmark = pytest.mark.anyio
@@ -216,6 +216,53 @@ async def test_a_payment_that_went_through_is_not_taken_back_and_its_receipt_is_
     assert outcome["status"] == "interrupted"
     assert texts(outcome["messages"]) == ["receipt 7"]
     assert log.of("begin") == []
+
+
+async def test_a_payment_beside_what_is_cut_off_goes_on_to_its_end_before_the_cleanup(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    """Tools run side by side, and the turn is interrupted in another one than that which pays."""
+    paying = asyncio.Event()
+
+    async def charge() -> str:
+        await log.add("charging")
+        await paying.wait()
+        await log.add("charged")
+        return "receipt 7"
+
+    class PaysBesideAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> None:
+            async with cleanup(ctx, timeout=timedelta(seconds=20)) as undo:
+                undo.on_exit("tidy", log.step, "tidy")
+                refund = undo.on_error("refund", log.step, "refund")
+
+                async def pay() -> None:
+                    receipt = await shield(ctx.run_typed("charge", charge))
+                    refund.dismiss()
+                    task.append(receipt)
+                    await ctx.run_typed("thank", log.step, name="thank")
+
+                ship = ctx.run_typed("ship", log.step, name="ship", seconds=LONG)
+                await asyncio.gather(pay(), ship)
+
+    agent = PaysBesideAgent()
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    await session.send("first")
+    await log.until("charging")
+    await log.until("begin", "ship")
+    await session.cancel()
+    if not REPLAY:
+        await log.until("abort", "ship")
+        await asyncio.sleep(0.2)  # in which a cleanup could begin
+        assert log.of("begin") == [("begin", "ship")]
+    paying.set()
+    outcome = await session.attach(1)
+    assert outcome["status"] == "interrupted"
+    assert texts(outcome["messages"]) == ["receipt 7"]
+    assert log.before(("charged",), ("begin", "tidy"))
+    assert ("begin", "refund") not in log.events
+    assert ("begin", "thank") not in log.events
 
 
 async def test_a_payment_that_fails_is_taken_back_although_it_was_shielded(
