@@ -208,10 +208,15 @@ def _check_signature(name: str, function: Any, parameters: list[str]) -> None:
         and p not in positional[: len(parameters)]
         and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
-    if len(positional) < len(parameters) or extra:
+    names = [p.name for p in positional]
+    swapped = names != parameters and sorted(names) == sorted(parameters)
+    if len(positional) < len(parameters) or extra or swapped:
         signature = _shown(taken)
-        if len(positional) < len(parameters) and not extra:
-            remedy = f"Add {_quoted(parameters[len(positional) :])}"
+        if swapped:
+            remedy = "Put them in this order"
+        elif len(positional) < len(parameters) and not extra:
+            missing = [x for x in parameters if x not in names] or parameters
+            remedy = f"Add {_quoted(missing[len(positional) - len(parameters) :])}"
         elif len(positional) < len(parameters):
             remedy = f"Make {_quoted([p.name for p in extra])} positional"
         else:

@@ -55,6 +55,7 @@ from interruptible._types import (
     TaskOutcome,
     Turn,
     TurnStatus,
+    brief,
     cause_of,
 )
 
@@ -127,6 +128,16 @@ class _Work:
             for call in calls_of(message).values():
                 self._commands[call.id] = self.watch.commands
                 self.begun.discard(call.id)
+
+    def check_call(self, call: str) -> None:
+        """Refuse a call that is not among those of this turn, as it would be told of as begun."""
+        if call not in self._commands:
+            known = ", ".join(self._commands) or "none yet"
+            raise WrongOutput(
+                f"task.call: there is no call {brief(call)} in what this turn has put out; its "
+                f"calls are: {known}. Put out the message with the call first, and give the call's "
+                "id."
+            )
 
     def own(self, give: Callable[[], T]) -> T:
         """Give Restate a command of the library's, which is for no call of a tool."""
@@ -235,9 +246,15 @@ class Task:
 
         Raises:
             TypeError: One of them is none of these, is no JSON, is nested more than 128 levels
-                deep, or is in `messages` already. It is a `TerminalError`, too: the turn fails.
+                deep, or is in `messages` already; or this is a step. It is a `TerminalError`, too:
+                the turn fails.
             TerminalError: With these, the turn would have put out more than 8 MiB.
         """
+        if in_step():  # the next attempt would find the step done, and put out nothing
+            raise WrongOutput(
+                "`task.append` was called inside a step. Return what the step gave, and put it out "
+                "where the step is awaited."
+            )
         added = new_output(messages, self.messages)
         if self._work.watch.counts:
             self._work.put(added)
@@ -291,8 +308,11 @@ class Task:
 
         Raises:
             RuntimeError: It was entered inside a step.
+            TypeError: This turn has put out no such call; a tool's name is none. It is a
+                `TerminalError`, too: the turn fails.
         """
         _outside("`task.call` was entered")
+        self._work.check_call(call)
         self._work.names_calls = True
         self._work.begin(call)
         before = self._work.watch.commands

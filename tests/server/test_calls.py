@@ -172,3 +172,30 @@ async def test_the_agent_says_what_the_model_is_told_of_them(
 
     told = await ends(restate_env, deploy, WordyAgent(log))
     assert told == (["a"], ["b", "c"], {"a": "perhaps", "b": "never", "c": "never"})
+
+
+async def test_a_call_that_was_not_put_out_is_refused_and_so_is_putting_out_within_a_step(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    class MistakenAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            async def appends() -> None:
+                task.append("lost in the next attempt")
+
+            if task.text == "append":
+                await ctx.run_typed("append", appends)
+            task.append(ANSWER)
+            with task.call("look_up"):
+                return "never"
+
+    agent = MistakenAgent()
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    assert (await session.ask("append")).get("error") == (
+        "`task.append` was called inside a step. Return what the step gave, and put it out where "
+        "the step is awaited."
+    )
+    assert (await session.ask("call")).get("error") == (
+        'task.call: there is no call "look_up" in what this turn has put out; its calls are: '
+        "a, b, c. Put out the message with the call first, and give the call's id."
+    )

@@ -233,6 +233,12 @@ def test_a_function_takes_the_options_that_a_class_takes() -> None:
 
 
 def sync_run(self: Any, ctx: Any, task: Any) -> None: ...
+async def run_without_ctx(self: Any, task: Any) -> None: ...
+
+
+async def run_the_other_way_round(self: Any, task: Any, ctx: Any) -> None: ...
+
+
 async def run_without_task(self: Any, ctx: Any) -> None: ...
 async def run_with_nothing(self: Any) -> None: ...
 async def run_with_more(self: Any, ctx: Any, task: Any, extra: Any, more: Any) -> None: ...
@@ -324,6 +330,15 @@ CLASSES: list[tuple[Make, str]] = [
     (
         lambda: subclass(run=run_without_task),
         "OddAgent.run takes (self, ctx); it has to take (self, ctx, task). Add `task`.",
+    ),
+    (
+        lambda: subclass(run=run_without_ctx),
+        "OddAgent.run takes (self, task); it has to take (self, ctx, task). Add `ctx`.",
+    ),
+    (
+        lambda: subclass(run=run_the_other_way_round),
+        "OddAgent.run takes (self, task, ctx); it has to take (self, ctx, task). "
+        "Put them in this order.",
     ),
     (
         lambda: subclass(run=run_with_nothing),

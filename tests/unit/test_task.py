@@ -326,12 +326,13 @@ def test_an_id_that_is_used_again_has_not_begun_again() -> None:
 def test_a_call_without_an_id_is_told_by_what_was_done_after_it() -> None:
     made = ATask()
     call = {"function": {"name": "f", "arguments": {}}}
+    made.task.append(calling("another"))
     made.task.append({"role": "assistant", "content": "", "tool_calls": [call]})
     with made.task.call("another"):
-        assert ends(made)["texts"] == [_repair.NOT_BEGUN]
+        assert ends(made)["texts"] == [_repair.INTERRUPTED, _repair.NOT_BEGUN]
     made.watch.commands += 1
-    assert ends(made)["texts"] == [_repair.INTERRUPTED]
-    assert (ends(made)["cut_off"], ends(made)["not_begun"]) == ([], [])
+    assert ends(made)["texts"] == [_repair.INTERRUPTED, _repair.INTERRUPTED]
+    assert (ends(made)["cut_off"], ends(made)["not_begun"]) == (["another"], [])
 
 
 def test_the_texts_are_the_agents() -> None:
@@ -359,6 +360,7 @@ def test_the_texts_are_the_agents() -> None:
 
 def test_the_pieces_of_a_result_go_to_the_call_that_is_worked_on() -> None:
     made = ATask()
+    made.task.append(calling("a", "b"))
     with pytest.raises(RuntimeError) as caught:
         made.task.partial_result()
     assert str(caught.value) == (
