@@ -143,7 +143,9 @@ class Watch:
     @property
     def done(self) -> bool:
         """Whether nothing is left that the context has to be watched for."""
-        left = self._parked or self._aborted or (self.cancelled and not self.raised)
+        # Who polls on for what nobody awaits any more takes from the inbox what others wait for.
+        left = self._parked or self._polling or self._aborted
+        left = left or (self.cancelled and not self.raised)
         return self.depth == 0 and not left
 
     @property
@@ -276,10 +278,15 @@ class Watch:
                 await self.abort()
                 raise Deaf if self._deaf > DEAF else Interrupted
             self._rerun_aborted(unresolved_future)
-            await self._park(unresolved_future)
+            if await self._park(unresolved_future):
+                self.check()
+                return
 
-    async def _park(self, unresolved_future: Any) -> None:
-        """Wait until the pump has something for this await."""
+    async def _park(self, unresolved_future: Any) -> bool:
+        """Wait until the pump has something for this await; returns whether it is what it awaits.
+
+        It may be looked for in vain afterwards, as another branch may await the same, and take it.
+        """
         parked = _Parked(unresolved_future)
         self._parked.append(parked)
         if self._polling:  # it looks at the children anew each time
@@ -289,7 +296,7 @@ class Watch:
             self._pumping = asyncio.create_task(self._pump())
             cast("Any", self._ctx.tasks).add(self._pumping)
         try:
-            await parked.woken
+            return await parked.woken
         finally:
             if parked in self._parked:
                 self._parked.remove(parked)
@@ -319,7 +326,9 @@ class Watch:
                         raise RuntimeError(msg) from None
                 finally:
                     self._polling = False
-                self._wake(lambda x: self._is_ready(x.future) or (self._ends and not x.shielded))
+                for parked in self._parked:
+                    parked.look(self._is_ready)
+                self._wake(lambda x: x.ready or (self._ends and not x.shielded))
         except asyncio.CancelledError:
             self.gone = DisconnectedException()
         except BaseException as error:  # noqa: BLE001 - each of those that are parked raises it
@@ -331,10 +340,12 @@ class Watch:
             self.leave()
 
     def _wake(self, which: Callable[["_Parked"], bool]) -> None:
-        for parked in [parked for parked in self._parked if which(parked)]:
+        woken = [parked for parked in self._parked if which(parked)]
+        # Who only looks goes before who takes it.
+        for parked in sorted(woken, key=lambda x: isinstance(x.future, SingleUnresolvedFuture)):
             self._parked.remove(parked)
             if not parked.woken.done():
-                parked.woken.set_result(None)
+                parked.woken.set_result(parked.ready)
 
     def _is_ready(self, unresolved_future: Any) -> bool:
         children = getattr(unresolved_future, "children", None)
@@ -406,7 +417,15 @@ class _Parked:
         self.future = future
         self.shielded = _shielded.get()
         self.context = copy_context()
-        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ready = False
+        self.woken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def look(self, is_ready: Callable[[Any], bool]) -> None:
+        """Note what has come: later on it may have been taken by another await."""
+        self.ready = is_ready(self.future)
+        if isinstance(self.future, AllCompletedUnresolvedFuture) and not self.ready:
+            children = [child for child in self.future.children if not is_ready(child)]
+            self.future = AllCompletedUnresolvedFuture(children)
 
 
 @contextmanager
@@ -515,6 +534,14 @@ def terminal(error: BaseException, watch: Watch) -> TerminalError | None:
     if watch.pending:
         return error if isinstance(error, Interrupted) else Interrupted()
     return cause
+
+
+def is_own_cancellation(error: BaseException) -> bool:
+    """Whether it is of asyncio, and nobody cancelled the handler: code let out what it cancelled.
+
+    The SDK takes it for the end of the worker, and an attempt that ends so tells Restate nothing.
+    """
+    return isinstance(error, asyncio.CancelledError) and not _is_of_the_worker(error)
 
 
 def _is_of_the_worker(error: BaseException) -> bool:

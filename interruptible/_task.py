@@ -19,6 +19,7 @@ from interruptible._cancellation import (
     Watch,
     asks_for_a_retry,
     in_step,
+    is_own_cancellation,
     say,
     shield,
     terminal,
@@ -476,6 +477,12 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
             work.put(result)
         except BaseException as error:
             end = terminal(error, watch)
+            if end is None and is_own_cancellation(error):
+                msg = (
+                    "`run` raised an asyncio.CancelledError of its own. Catch it where you await "
+                    "what you have cancelled."
+                )
+                raise RuntimeError(msg) from error
             if end is None:
                 raise
             await watch.abort()
