@@ -24,8 +24,8 @@ import asyncio
 import base64
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any, Final, TypeVar, cast
 
@@ -122,6 +122,7 @@ class Watch:
         self._union = FirstCompletedUnresolvedFuture([])
         self._pumping: asyncio.Task[None] | None = None
         self._polling = False
+        self._holds = 0
         self._steps: dict[asyncio.Task[Any], _Step] = {}
         self._aborted: dict[int, _Step] = {}
         self._cut: dict[int, _Step] = {}
@@ -143,10 +144,9 @@ class Watch:
     @property
     def done(self) -> bool:
         """Whether nothing is left that the context has to be watched for."""
-        # Who polls on for what nobody awaits any more takes from the inbox what others wait for.
-        left = self._parked or self._polling or self._aborted
-        left = left or (self.cancelled and not self.raised)
-        return self.depth == 0 and not left
+        # A poll that goes on although nobody awaits takes from the inbox what others wait for.
+        left = bool(self._parked or self._aborted) or (self.cancelled and not self.raised)
+        return self.depth == 0 and not left and not self._polling
 
     @property
     def counts(self) -> bool:
@@ -179,6 +179,20 @@ class Watch:
         finally:
             del self._unwinding[end]
             end.set_result(None)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncGenerator[None, None]:
+        """Let nothing go on, while the block lasts, that is not shielded."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            if self._holds == 0 and self.gone is None:
+                for parked in self._parked:  # on a step that was cut off, for instance
+                    parked.context.run(self._rerun_aborted, parked.future)
+                if self._parked:
+                    await self._ask_for(*self._parked)
 
     def keep(self) -> None:
         """Note that a shielded await is over: what follows is about its result, and counts."""
@@ -277,7 +291,8 @@ class Watch:
                 self._told += 1
                 await self.abort()
                 raise Deaf if self._deaf > DEAF else Interrupted
-            self._rerun_aborted(unresolved_future)
+            if not self._holds or _shielded.get():
+                self._rerun_aborted(unresolved_future)
             if await self._park(unresolved_future):
                 self.check()
                 return
@@ -289,17 +304,24 @@ class Watch:
         """
         parked = _Parked(unresolved_future)
         self._parked.append(parked)
-        if self._polling:  # it looks at the children anew each time
-            self._union.children.append(unresolved_future)
-            await self._ctx.receive.enqueue_restate_event(cast("Any", _LOOK_AGAIN))
-        elif self._pumping is None:
-            self._pumping = asyncio.create_task(self._pump())
-            cast("Any", self._ctx.tasks).add(self._pumping)
+        if self._goes_on(parked):
+            await self._ask_for(parked)
         try:
             return await parked.woken
         finally:
             if parked in self._parked:
                 self._parked.remove(parked)
+
+    async def _ask_for(self, *parked: "_Parked") -> None:
+        if self._polling:  # it looks at the children anew each time
+            self._union.children.extend(x.future for x in parked)
+            await self._ctx.receive.enqueue_restate_event(cast("Any", _LOOK_AGAIN))
+        elif self._pumping is None:
+            self._pumping = asyncio.create_task(self._pump())
+            cast("Any", self._ctx.tasks).add(self._pumping)
+
+    def _goes_on(self, parked: "_Parked") -> bool:
+        return not self._holds or parked.shielded or parked.task in self._unwinding.values()
 
     async def _pump(self) -> None:
         """Ask for all that is parked, and let go on what got something, one after the other."""
@@ -307,9 +329,10 @@ class Watch:
         try:
             while self.gone is None:
                 await _quiet()
-                if not self._parked:
+                asked = [parked.future for parked in self._parked if self._goes_on(parked)]
+                if not asked:
                     return
-                self._union.children[:] = [parked.future for parked in self._parked]
+                self._union.children[:] = asked
                 self._polling = True
                 try:
                     await self._sdk_poll(self._union)
@@ -326,7 +349,7 @@ class Watch:
                         raise RuntimeError(msg) from None
                 finally:
                     self._polling = False
-                for parked in self._parked:
+                for parked in filter(self._goes_on, self._parked):
                     parked.look(self._is_ready)
                 self._wake(lambda x: x.ready or (self._ends and not x.shielded))
         except asyncio.CancelledError:
@@ -417,6 +440,7 @@ class _Parked:
         self.future = future
         self.shielded = _shielded.get()
         self.context = copy_context()
+        self.task = asyncio.current_task()
         self.ready = False
         self.woken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 

@@ -1,6 +1,7 @@
 """Side by side, and what one branch takes from another."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -85,10 +86,8 @@ async def test_what_timed_out_in_a_block_takes_nothing_from_what_is_awaited_afte
     @service.handler()
     async def work(ctx: Context) -> str:
         async with cleanup(ctx):
-            try:
+            with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(ctx.sleep(timedelta(hours=1)), 0.2)
-            except asyncio.TimeoutError:
-                pass
         for _ in range(4):
             await ctx.sleep(timedelta(seconds=0.05))
         return "done"
@@ -124,3 +123,69 @@ async def test_a_cancelled_error_of_its_own_is_retried_and_can_be_cancelled(
     turns = (await session.turns())["turns"]
     assert [turn["status"] for turn in turns] == ["interrupted", "completed"]
     assert log.of("end").count(("end", "undo")) == 1
+
+
+class Refused(restate.TerminalError):
+    def __init__(self) -> None:
+        super().__init__("refused", 418)
+
+
+def refuse() -> None:
+    raise Refused
+
+
+@normal_mode
+async def test_nothing_goes_on_side_by_side_while_a_cleanup_runs(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    class ChargesAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            async def refused() -> None:
+                await ctx.run_typed("ask", log.step, name="ask", seconds=0.1)
+                raise Refused
+
+            async def charges() -> None:  # `asyncio.gather` leaves it to itself
+                await ctx.sleep(timedelta(seconds=0.3))
+                await ctx.run_typed("charge", log.step, name="charge")
+
+            async with cleanup(ctx) as undo:
+                undo.on_error("undo", log.step, "undo", 0.6)
+                await asyncio.gather(refused(), charges())
+            return "done"
+
+    agent = ChargesAgent()
+    await deploy(agent)
+    outcome = await Session(restate_env.client, agent, "one").ask("go")
+    assert outcome["status"] == "failed"
+    await asyncio.sleep(0.1)
+    assert [event[1] for event in log.of("begin")] == ["ask", "undo"]
+
+
+@normal_mode
+async def test_a_branch_that_awaits_what_the_error_of_an_inner_block_cut_off_goes_on_after_it(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    service, failing = restate.Service("InnerBlockFails"), Failing()
+
+    @service.handler()
+    async def work(ctx: Context) -> str:
+        async with cleanup(ctx):
+            branch = asyncio.create_task(
+                awaited(ctx.run_typed("long", log.step, name="long", seconds=0.3))
+            )
+            await ctx.run_typed("first", log.step, name="first")
+            with contextlib.suppress(Refused):
+                async with cleanup(ctx) as inner:
+                    inner.on_error("undo", log.step, "undo")
+                    refuse()
+            found: str = await branch
+            await ctx.run_typed("fail", failing.step)
+            return found
+
+    async def awaited(future: Any) -> Any:
+        return await future
+
+    await deploy(service)
+    answer = restate_env.client.service_call(work, None)
+    assert await asyncio.wait_for(answer, 10) == "long"
+    assert log.before(("end", "undo"), ("end", "long"))
