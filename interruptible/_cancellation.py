@@ -30,7 +30,7 @@ from contextvars import ContextVar, copy_context
 from typing import Any, Final, TypeVar, cast
 
 from restate import Context, TerminalError
-from restate.exceptions import RetryableError
+from restate.exceptions import RetryableError, SdkInternalBaseException
 from restate.extensions import current_context
 from restate.server_context import DisconnectedException, ServerInvocationContext
 from restate.vm import (
@@ -560,12 +560,14 @@ def terminal(error: BaseException, watch: Watch) -> TerminalError | None:
     return cause
 
 
-def is_own_cancellation(error: BaseException) -> bool:
-    """Whether it is of asyncio, and nobody cancelled the handler: code let out what it cancelled.
+def is_stray(error: BaseException) -> bool:
+    """Whether code let out what is no exception, and neither the SDK's nor for the worker.
 
-    The SDK takes it for the end of the worker, and an attempt that ends so tells Restate nothing.
+    The SDK does not tell Restate of it. A `CancelledError`, if nobody cancelled the handler, leaves
+    the server waiting; anything else breaks the worker's connection, and all that runs on it.
     """
-    return isinstance(error, asyncio.CancelledError) and not _is_of_the_worker(error)
+    known = isinstance(error, (Exception, SdkInternalBaseException))
+    return not known and not _is_of_the_worker(error)
 
 
 def _is_of_the_worker(error: BaseException) -> bool:

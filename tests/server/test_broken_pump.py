@@ -189,3 +189,38 @@ async def test_a_branch_that_awaits_what_the_error_of_an_inner_block_cut_off_goe
     answer = restate_env.client.service_call(work, None)
     assert await asyncio.wait_for(answer, 10) == "long"
     assert log.before(("end", "undo"), ("end", "long"))
+
+
+class Stray(BaseException):
+    """What frameworks raise to get out of everything."""
+
+
+@normal_mode
+@pytest.mark.parametrize("where", ["run", "on_interrupted"])
+async def test_what_is_no_exception_breaks_nobody_elses_connection(
+    restate_env: Restate, deploy: Deploy, log: Log, where: str
+) -> None:
+    class StrayAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            await ctx.run_typed("work", log.step, name=task.text, seconds=float(task.text))
+            if task.text == "0" and where == "run":
+                await log.add("attempt")
+                raise Stray
+            return "done"
+
+        async def on_interrupted(self, ctx: Context, task: Task) -> None:
+            if where == "on_interrupted":
+                async with asyncio.TaskGroup():
+                    raise Stray
+
+    agent = StrayAgent()
+    await deploy(agent)
+    other = Session(restate_env.client, agent, f"other {where}")
+    await other.send("1.5")
+    session = Session(restate_env.client, agent, f"stray {where}")
+    await session.send("0" if where == "run" else "60")
+    await (log.until("attempt", times=2) if where == "run" else log.until("begin", "60"))
+    assert (await session.ask("0.1"))["status"] == "completed"
+    assert (await session.attach(1))["status"] == "interrupted"
+    assert (await other.attach(1))["status"] == "completed"
+    assert log.of("begin").count(("begin", "1.5")) == 1
