@@ -24,13 +24,13 @@ import asyncio
 import base64
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any, Final, TypeVar, cast
 
 from restate import Context, TerminalError
-from restate.exceptions import RetryableError
+from restate.exceptions import RetryableError, SdkInternalBaseException
 from restate.extensions import current_context
 from restate.server_context import DisconnectedException, ServerInvocationContext
 from restate.vm import (
@@ -122,6 +122,7 @@ class Watch:
         self._union = FirstCompletedUnresolvedFuture([])
         self._pumping: asyncio.Task[None] | None = None
         self._polling = False
+        self._holds = 0
         self._steps: dict[asyncio.Task[Any], _Step] = {}
         self._aborted: dict[int, _Step] = {}
         self._cut: dict[int, _Step] = {}
@@ -144,8 +145,9 @@ class Watch:
     @property
     def done(self) -> bool:
         """Whether nothing is left that the context has to be watched for."""
-        left = self._parked or self._aborted or (self.cancelled and not self.raised)
-        return self.depth == 0 and not left
+        # A poll that goes on although nobody awaits takes from the inbox what others wait for.
+        left = bool(self._parked or self._aborted) or (self.cancelled and not self.raised)
+        return self.depth == 0 and not left and not self._polling
 
     @property
     def counts(self) -> bool:
@@ -178,6 +180,20 @@ class Watch:
         finally:
             del self._unwinding[end]
             end.set_result(None)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncGenerator[None, None]:
+        """Let nothing go on, while the block lasts, that is not shielded."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            if self._holds == 0 and self.gone is None:
+                for parked in self._parked:  # on a step that was cut off, for instance
+                    parked.context.run(self._rerun_aborted, parked.future)
+                if self._parked:
+                    await self._ask_for(*self._parked)
 
     def keep(self) -> None:
         """Note that a shielded await is over: what follows is about its result, and counts."""
@@ -303,24 +319,37 @@ class Watch:
                 self._told += 1
                 await self.abort()
                 raise Deaf if self._deaf > DEAF else Interrupted
-            self._rerun_aborted(unresolved_future)
-            await self._park(unresolved_future)
+            if not self._holds or _shielded.get():
+                self._rerun_aborted(unresolved_future)
+            if await self._park(unresolved_future):
+                self.check()
+                return
 
-    async def _park(self, unresolved_future: Any) -> None:
-        """Wait until the pump has something for this await."""
+    async def _park(self, unresolved_future: Any) -> bool:
+        """Wait until the pump has something for this await; returns whether it is what it awaits.
+
+        It may be looked for in vain afterwards, as another branch may await the same, and take it.
+        """
         parked = _Parked(unresolved_future)
         self._parked.append(parked)
+        if self._goes_on(parked):
+            await self._ask_for(parked)
+        try:
+            return await parked.woken
+        finally:
+            if parked in self._parked:
+                self._parked.remove(parked)
+
+    async def _ask_for(self, *parked: "_Parked") -> None:
         if self._polling:  # it looks at the children anew each time
-            self._union.children.append(unresolved_future)
+            self._union.children.extend(x.future for x in parked)
             await self._ctx.receive.enqueue_restate_event(cast("Any", _LOOK_AGAIN))
         elif self._pumping is None:
             self._pumping = asyncio.create_task(self._pump())
             cast("Any", self._ctx.tasks).add(self._pumping)
-        try:
-            await parked.woken
-        finally:
-            if parked in self._parked:
-                self._parked.remove(parked)
+
+    def _goes_on(self, parked: "_Parked") -> bool:
+        return not self._holds or parked.shielded or parked.task in self._unwinding.values()
 
     async def _pump(self) -> None:
         """Ask for all that is parked, and let go on what got something, one after the other."""
@@ -328,9 +357,10 @@ class Watch:
         try:
             while self.gone is None:
                 await _quiet()
-                if not self._parked:
+                asked = [parked.future for parked in self._parked if self._goes_on(parked)]
+                if not asked:
                     return
-                self._union.children[:] = [parked.future for parked in self._parked]
+                self._union.children[:] = asked
                 self._polling = True
                 try:
                     await self._sdk_poll(self._union)
@@ -347,7 +377,9 @@ class Watch:
                         raise RuntimeError(msg) from None
                 finally:
                     self._polling = False
-                self._wake(lambda x: self._is_ready(x.future) or (self._ends and not x.shielded))
+                for parked in filter(self._goes_on, self._parked):
+                    parked.look(self._is_ready)
+                self._wake(lambda x: x.ready or (self._ends and not x.shielded))
         except asyncio.CancelledError:
             self.gone = DisconnectedException()
         except BaseException as error:  # noqa: BLE001 - each of those that are parked raises it
@@ -359,10 +391,12 @@ class Watch:
             self.leave()
 
     def _wake(self, which: Callable[["_Parked"], bool]) -> None:
-        for parked in [parked for parked in self._parked if which(parked)]:
+        woken = [parked for parked in self._parked if which(parked)]
+        # Who only looks goes before who takes it.
+        for parked in sorted(woken, key=lambda x: isinstance(x.future, SingleUnresolvedFuture)):
             self._parked.remove(parked)
             if not parked.woken.done():
-                parked.woken.set_result(None)
+                parked.woken.set_result(parked.ready)
 
     def _is_ready(self, unresolved_future: Any) -> bool:
         children = getattr(unresolved_future, "children", None)
@@ -434,7 +468,16 @@ class _Parked:
         self.future = future
         self.shielded = _shielded.get()
         self.context = copy_context()
-        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.task = asyncio.current_task()
+        self.ready = False
+        self.woken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def look(self, is_ready: Callable[[Any], bool]) -> None:
+        """Note what has come: later on it may have been taken by another await."""
+        self.ready = is_ready(self.future)
+        if isinstance(self.future, AllCompletedUnresolvedFuture) and not self.ready:
+            children = [child for child in self.future.children if not is_ready(child)]
+            self.future = AllCompletedUnresolvedFuture(children)
 
 
 @contextmanager
@@ -543,6 +586,16 @@ def terminal(error: BaseException, watch: Watch) -> TerminalError | None:
     if watch.pending:
         return error if isinstance(error, Interrupted) else Interrupted()
     return cause
+
+
+def is_stray(error: BaseException) -> bool:
+    """Whether code let out what is no exception, and neither the SDK's nor for the worker.
+
+    The SDK does not tell Restate of it. A `CancelledError`, if nobody cancelled the handler, leaves
+    the server waiting; anything else breaks the worker's connection, and all that runs on it.
+    """
+    known = isinstance(error, (Exception, SdkInternalBaseException))
+    return not known and not _is_of_the_worker(error)
 
 
 def _is_of_the_worker(error: BaseException) -> bool:

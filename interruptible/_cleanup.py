@@ -142,9 +142,12 @@ class Cleanup:
                 end = terminal(error, self._watch)
                 if end is None:
                     return  # the attempt is over, not the task
-            if end is not None:
-                await self._watch.end()
-            failures = await self._run(_ends(end))
+            if end is None:
+                failures = await self._run(_ends(end))
+            else:
+                async with self._watch.alone():
+                    await self._watch.end()
+                    failures = await self._run(_ends(end))
             if self._watch.pending and not isinstance(end, Interrupted):
                 before, end = _ends(end), Interrupted()  # it arrived meanwhile
                 failures += await self._run(_ends(end) - before)

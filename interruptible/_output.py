@@ -147,7 +147,15 @@ def _each(value: Any) -> Sequence[Any]:
 
 def _all_messages(value: Any, role: str) -> list[Message]:
     # One by one, so that where a message is makes no difference to how deep it may be nested.
-    return [message for said in _each(value) for message in _messages(stored(closed(said)), role)]
+    try:
+        return [
+            message for said in _each(value) for message in _messages(stored(closed(said)), role)
+        ]
+    except WrongOutput:
+        raise
+    except Exception as error:  # of the object's own making, or it contains itself
+        reason = f"{type(error).__name__}: {error}"
+        raise WrongOutput(f"What was put out cannot be read: {brief(mended(reason))}") from error
 
 
 def _messages(value: Any, role: str) -> list[Message]:
@@ -270,7 +278,8 @@ def _sent_back(dumped: Any) -> Any:
             kept[name] = [_sent_back(x) for x in kept[name]]
     if isinstance(kept.get("citations"), list):
         for citation in kept["citations"]:
-            citation.pop("file_id", None)
+            if isinstance(citation, dict):
+                cast("Message", citation).pop("file_id", None)
     if isinstance(kept.get("function"), dict):
         kept["function"] = _sent_back(kept["function"])
     if isinstance(kept.get("audio"), dict) and "role" in kept:

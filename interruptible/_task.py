@@ -19,6 +19,7 @@ from interruptible._cancellation import (
     Watch,
     asks_for_a_retry,
     in_step,
+    is_stray,
     say,
     shield,
     terminal,
@@ -496,6 +497,12 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
             work.put(result)
         except BaseException as error:
             end = terminal(error, watch)
+            if end is None and is_stray(error):
+                msg = (
+                    f"`run` raised {error!r}, which is no Exception. If it is a CancelledError, "
+                    "catch it where you await what you have cancelled."
+                )
+                raise RuntimeError(msg) from error
             if end is None:
                 raise
             await watch.end()
@@ -709,9 +716,9 @@ def _give_up(body: Body, ctx: Context, job: Dispatch, turns: list[tuple[int, str
 async def _tell(work: _Work, task: Task, end: Interrupted) -> None:
     try:
         await shield(work.body.on_interrupted(work.ctx, task))
-    except Exception as error:
+    except BaseException as error:
         work.watch.check()
-        if asks_for_a_retry(error):
+        if asks_for_a_retry(error) or not (isinstance(error, Exception) or is_stray(error)):
             raise
         failure = terminal_cause(error)
         said = failure.message if failure is not None else repr(error)

@@ -337,8 +337,10 @@ CLASSES: list[tuple[Make, str]] = [
     ),
     (
         lambda: subclass(run=run_the_other_way_round),
-        "OddAgent.run takes (self, task, ctx); it has to take (self, ctx, task). "
-        "Put them in this order.",
+        (
+            "OddAgent.run takes (self, task, ctx); it has to take (self, ctx, task). "
+            "Put them in this order."
+        ),
     ),
     (
         lambda: subclass(run=run_with_nothing),
