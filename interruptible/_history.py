@@ -462,8 +462,8 @@ def finish(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Turn:
         ended["error"] = outcome["error"]
     if "partial" in outcome:
         ended["partial"] = outcome["partial"]
-    more: Any = {x: outcome[x] for x in ("cut_off", "not_begun", "never_began") if x in outcome}
-    ended.update(more)
+    told: Any = outcome
+    ended.update({x: told[x] for x in ("cut_off", "not_begun", "never_began") if x in told})
     return ended
 
 
