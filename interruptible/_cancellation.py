@@ -28,6 +28,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any, Final, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from restate import Context, TerminalError
 from restate.exceptions import RetryableError, SdkInternalBaseException
@@ -62,8 +63,11 @@ DEAF: Final = 1_000
 """How often code may swallow its interruption, until it is ended by an exception that
 `except Exception` lets pass."""
 ROUNDS: Final = 30
-"""How many rounds of a busy event loop code gets to come to its next await: what awaits may be many
-asyncio tasks deep."""
+"""How many rounds of the event loop code gets to come to its next await, where it cannot be seen
+whether it is there: what awaits may be many asyncio tasks deep."""
+BUSY_ROUNDS: Final = 100
+"""The same where it can be seen, and other code keeps the event loop busy."""
+_waits_for_quiet: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, int]] = WeakKeyDictionary()
 _shielded: ContextVar[bool] = ContextVar("interruptible_shielded", default=False)
 _kept: ContextVar[int] = ContextVar("interruptible_kept", default=-1)
 _running: ContextVar["_Step | None"] = ContextVar("interruptible_running", default=None)
@@ -613,10 +617,16 @@ async def unseal(ctx: Context, sealed: str) -> bytes:
 
 async def _quiet() -> None:
     """Let all code come to its next await: it is there when no callback is left to be called."""
-    callbacks: Any = getattr(asyncio.get_running_loop(), "_ready", True)  # uvloop has none
-    for _ in range(ROUNDS):
-        await asyncio.sleep(0)
-        if not callbacks:
+    loop = asyncio.get_running_loop()
+    callbacks: Any = getattr(loop, "_ready", None)  # uvloop has none
+    for _ in range(ROUNDS if callbacks is None else BUSY_ROUNDS):
+        _waits_for_quiet[loop] = _waits_for_quiet.get(loop, 0) + 1
+        try:
+            await asyncio.sleep(0)
+        finally:
+            _waits_for_quiet[loop] -= 1
+        # Others that wait for it have a callback each, and would keep each other waiting.
+        if callbacks is not None and len(callbacks) <= _waits_for_quiet[loop]:
             return
 
 
