@@ -27,7 +27,8 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar, copy_context
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from restate import Context, TerminalError
 from restate.exceptions import RetryableError, SdkInternalBaseException
@@ -62,8 +63,11 @@ DEAF: Final = 1_000
 """How often code may swallow its interruption, until it is ended by an exception that
 `except Exception` lets pass."""
 ROUNDS: Final = 30
-"""How many rounds of a busy event loop code gets to come to its next await: what awaits may be many
-asyncio tasks deep."""
+"""How many rounds of the event loop code gets to come to its next await, where it cannot be seen
+whether it is there: what awaits may be many asyncio tasks deep."""
+BUSY_ROUNDS: Final = 100
+"""The same where it can be seen, and other code keeps the event loop busy."""
+_waits_for_quiet: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, int]] = WeakKeyDictionary()
 _shielded: ContextVar[bool] = ContextVar("interruptible_shielded", default=False)
 _kept: ContextVar[int] = ContextVar("interruptible_kept", default=-1)
 _running: ContextVar["_Step | None"] = ContextVar("interruptible_running", default=None)
@@ -127,7 +131,7 @@ class Watch:
         self._aborted: dict[int, _Step] = {}
         self._cut: dict[int, _Step] = {}
         self._ending = 0
-        self._unwinding: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}
+        self._unwinding: dict[asyncio.Future[None], _Unwinding] = {}
         self._shields: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}
 
     @property
@@ -171,10 +175,10 @@ class Watch:
         return [(call, text) for call, text in said if text.strip()]
 
     @contextmanager
-    def unwinding(self) -> Generator[None, None, None]:
-        """Let `abort` wait for the end of this block, which ends by itself once cancelled."""
+    def unwinding(self, cut: Callable[[], None]) -> Generator[None, None, None]:
+        """Let `abort` wait for the end of this block, which `cut` brings about."""
         end = asyncio.get_running_loop().create_future()
-        self._unwinding[end] = asyncio.current_task()
+        self._unwinding[end] = _Unwinding(asyncio.current_task(), cut)
         try:
             yield
         finally:
@@ -252,7 +256,10 @@ class Watch:
                 self._aborted[step.handle] = step
                 task.cancel()
         # Who is to be waited for does not wait for others, or two would wait for each other.
-        ends = () if future or mine in self._unwinding.values() else tuple(self._unwinding)
+        alone = future is not None or any(x.task is mine for x in self._unwinding.values())
+        ends = {} if alone else dict(self._unwinding)
+        for unwinding in ends.values():
+            unwinding.cut()
         if steps or ends:
             await asyncio.wait([*steps, *ends])
 
@@ -349,7 +356,8 @@ class Watch:
             cast("Any", self._ctx.tasks).add(self._pumping)
 
     def _goes_on(self, parked: "_Parked") -> bool:
-        return not self._holds or parked.shielded or parked.task in self._unwinding.values()
+        unwinds = any(parked.task is x.task for x in self._unwinding.values())
+        return not self._holds or parked.shielded or unwinds
 
     async def _pump(self) -> None:
         """Ask for all that is parked, and let go on what got something, one after the other."""
@@ -441,6 +449,13 @@ class Watch:
                     await self._ctx.receive.enqueue_restate_event(cast("Any", _LOOK_AGAIN))
 
             cast("Any", self._ctx.tasks).add(asyncio.ensure_future(again()))
+
+
+class _Unwinding(NamedTuple):
+    """A block that takes its time to end."""
+
+    task: asyncio.Task[Any] | None
+    cut: Callable[[], None]
 
 
 class _Step:
@@ -641,10 +656,16 @@ async def unseal(ctx: Context, sealed: str) -> bytes:
 
 async def _quiet() -> None:
     """Let all code come to its next await: it is there when no callback is left to be called."""
-    callbacks: Any = getattr(asyncio.get_running_loop(), "_ready", True)  # uvloop has none
-    for _ in range(ROUNDS):
-        await asyncio.sleep(0)
-        if not callbacks:
+    loop = asyncio.get_running_loop()
+    callbacks: Any = getattr(loop, "_ready", None)  # uvloop has none
+    for _ in range(ROUNDS if callbacks is None else BUSY_ROUNDS):
+        _waits_for_quiet[loop] = _waits_for_quiet.get(loop, 0) + 1
+        try:
+            await asyncio.sleep(0)
+        finally:
+            _waits_for_quiet[loop] -= 1
+        # Others that wait for it have a callback each, and would keep each other waiting.
+        if callbacks is not None and len(callbacks) <= _waits_for_quiet[loop]:
             return
 
 

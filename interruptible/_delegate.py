@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any, Final, cast
 
@@ -88,7 +89,7 @@ async def relay(ctx: Context, job: Any) -> Receipt:
 
 
 async def follow(ctx: Context, watch: Watch, agent: str, session: str, receipt: Receipt) -> Outcome:
-    """Wait for a turn of another agent; if this invocation is cancelled, cancel it and still wait.
+    """Wait for a turn of another agent; if this one is interrupted or fails, cancel it and wait.
 
     Raises:
         Interrupted: This invocation was cancelled, and that turn has ended, its cleanup included.
@@ -96,15 +97,23 @@ async def follow(ctx: Context, watch: Watch, agent: str, session: str, receipt: 
     task: RestateDurableFuture[Any] = ctx.attach_invocation(receipt["task_id"], serde=JSON)
     turn = receipt["turn"]
     own = receipt["status"] in ("running", "waiting")  # not one that somebody else began
-    with watch.unwinding():
+    is_cut = False
+
+    def cut() -> None:
+        nonlocal is_cut
+        if not is_cut:
+            is_cut = True
+            did = "was interrupted" if watch.cancelled else "failed"
+            body = {"turn": turn, "reason": f"the agent that asked for it {did}"}
+            ctx.generic_send(agent, "cancel", json.dumps(body).encode(), key=session)
+
+    with watch.unwinding(cut) if own else nullcontext():
         try:
             await restate.wait_completed(task)
         except Interrupted:
-            if not own:
-                raise
-            body = {"turn": turn, "reason": "the agent that asked for it was interrupted"}
-            ctx.generic_send(agent, "cancel", json.dumps(body).encode(), key=session)
-            await shield(restate.wait_completed(task))
+            if own:
+                cut()
+                await shield(restate.wait_completed(task))
             raise
     end = await ending(ctx, turn, task)
     if not end.reported:

@@ -463,7 +463,8 @@ def finish(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Turn:
     if "partial" in outcome:
         ended["partial"] = outcome["partial"]
     told: Any = outcome
-    ended.update({x: told[x] for x in ("cut_off", "not_begun", "never_began") if x in told})
+    more: Any = {x: told[x] for x in ("cut_off", "not_begun", "never_began") if x in told}
+    ended.update(more)
     return ended
 
 

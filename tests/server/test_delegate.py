@@ -518,3 +518,29 @@ async def test_a_turn_is_refused_to_wait_for_what_waits_for_it(
     assert outcome["messages"] == [assistant(f"{refused}\n{refused}")]
     await eventually(lambda: is_idle(session))
     assert [m["content"] for m in await session.history()][-2:] == ["later", "done"]
+
+
+@normal_mode
+async def test_a_block_that_fails_cuts_off_a_delegate_beside_it(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    class LongChildAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            return await ctx.run_typed("work", log.step, name="child", seconds=3)
+
+    class FailsBesideAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            async def refused() -> None:
+                await ctx.run_typed("ask", log.step, name="ask", seconds=0.5)
+                raise TerminalError("refused", 418)
+
+            async with cleanup(ctx) as undo:
+                undo.on_error("undo", log.step, "undo")
+                await asyncio.gather(refused(), task.delegate(child, "one", "go"))
+            return "done"
+
+    child, parent = LongChildAgent(), FailsBesideAgent()
+    await deploy(child, parent)
+    outcome = await Session(restate_env.client, parent, "one").ask("go")
+    assert outcome["status"] == "failed"
+    assert log.of("abort", "end") == [("end", "ask"), ("abort", "child"), ("end", "undo")]

@@ -86,7 +86,7 @@ class ATask:
         self.work.began = True
         self.task = Task(self.work, [said("before"), said("now")], [said("now")])
 
-    def unwinding(self) -> Any:
+    def unwinding(self, cut: Any) -> Any:
         return self
 
     def __enter__(self) -> None: ...
@@ -570,6 +570,7 @@ def test_who_is_interrupted_cancels_that_turn_of_the_other_agent_and_waits_for_i
 ) -> None:
     left = wait_for(monkeypatch, raises=[Interrupted(), None])
     made = ATask(RECEIPT)
+    made.watch.cancelled = True
     with pytest.raises(Interrupted):
         asyncio.run(made.task.delegate(SEARCHER, "theirs", "Hi"))
     why = {"turn": 7, "reason": "the agent that asked for it was interrupted"}

@@ -224,3 +224,30 @@ async def test_what_is_no_exception_breaks_nobody_elses_connection(
     assert (await session.attach(1))["status"] == "interrupted"
     assert (await other.attach(1))["status"] == "completed"
     assert log.of("begin").count(("begin", "1.5")) == 1
+
+
+async def test_deep_branches_of_many_tasks_at_once_can_be_replayed(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    class FathomsAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            async def down(level: int, name: str) -> str:
+                if level == 0:
+                    return await step(ctx, name, 0)
+                return await asyncio.ensure_future(down(level - 1, name))
+
+            async def branch(level: int) -> None:
+                for number in range(3):
+                    await down(level, f"{level} {number}")
+
+            await asyncio.gather(branch(40), branch(0), branch(1))
+            await ctx.run_typed("fail", failing[task.session].step)
+            return "done"
+
+    agent = FathomsAgent()
+    await deploy(agent)
+    failing = {str(number): Failing() for number in range(6)}
+    sessions = [Session(restate_env.client, agent, number) for number in failing]
+    asked = asyncio.gather(*(session.ask("go") for session in sessions))
+    outcomes = await asyncio.wait_for(asked, 30)
+    assert [outcome["status"] for outcome in outcomes] == ["completed"] * 6
