@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _FIRST_PAUSE = 1.0  # seconds between two looks; a look costs the server 3 ms of processor time
 _LAST_PAUSE = 5.0  # seconds
 _TOLD = 2  # retries
+_BEHIND = 20  # milliseconds; what the server says of when something was invoked, at most
 
 
 class TooManyRetries(AssertionError):
@@ -105,7 +106,7 @@ class _Block:
     """The task that is in the block, to be cancelled there."""
 
     def __init__(self) -> None:
-        self.begun = time.time_ns() // 1_000_000
+        self.begun = time.time_ns() // 1_000_000 - _BEHIND
         self.failure: TooManyRetries | None = None
         self._task = asyncio.current_task()
         self._cancellations = 0

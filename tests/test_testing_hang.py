@@ -1,7 +1,9 @@
 """What `interruptible.testing` does about a test that hangs, on a real restate-server."""
 
 import asyncio
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -161,8 +163,10 @@ PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.dev
 
 TESTS = """
 import asyncio
+import contextlib
 from datetime import timedelta
 import os
+import re
 import pytest
 import restate
 from restate import InvocationRetryPolicy
@@ -369,3 +373,21 @@ def group_exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+async def test_what_is_invoked_as_the_block_begins_is_of_it_though_the_servers_time_is_behind() -> (
+    None
+):
+    asked: list[int] = []
+
+    async def query(sql: str) -> list[dict[str, Any]]:
+        since = re.search(r"to_timestamp_millis\((\d+)\)", sql)
+        assert since is not None
+        asked.append(int(since[1]))
+        return []
+
+    watch = _retries.RetryWatch(query, 4, contextlib.nullcontext)
+    with watch.ends_block():
+        begun = time.time_ns() // 1_000_000
+        await watch._look()
+    assert asked[0] <= begun - 10  # one has been seen
