@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _FIRST_PAUSE = 1.0  # seconds between two looks; a look costs the server 3 ms of processor time
 _LAST_PAUSE = 5.0  # seconds
 _TOLD = 2  # retries
-_BEHIND = 20  # milliseconds; what the server says of when something was invoked, at most
+_BEHIND = 20  # milliseconds by which the times in its tables may be behind this clock
 
 
 class TooManyRetries(AssertionError):
