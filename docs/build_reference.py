@@ -13,7 +13,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from interruptible import _schemas
+from interruptible._wire import schemas
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,10 +124,14 @@ Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Module:
-    """The definitions of one module, by name."""
+    """The definitions of one module, or of all in one room, by name."""
 
     def __init__(self, name: str) -> None:
-        self.tree = ast.parse((PACKAGE / f"{name}.py").read_text())
+        path = PACKAGE / name
+        paths = sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+        self.tree = ast.Module([], [])
+        for each in paths:
+            self.tree.body += ast.parse(each.read_text()).body
         self.nodes: dict[str, ast.AST] = {}
         self.docs: dict[str, str] = {}
         self.values: dict[str, ast.expr] = {}
@@ -149,9 +153,8 @@ class Module:
                 self.docs[before] = str(node.value.value)
 
 
-AGENT, CANCELLATION, CLEANUP = Module("_agent"), Module("_cancellation"), Module("_cleanup")
-OUTPUT, ALTERNATE, NATIVE = Module("_output"), Module("_alternate"), Module("_native")
-TASK, TYPES, CLIENT = Module("_task"), Module("_types"), Module("client")
+AGENT, TASK, CLIENT = Module("_agent"), Module("_task"), Module("client")
+CANCEL, WIRE_TYPES, FORMATS = Module("_cancel"), Module("_wire"), Module("formats")
 TESTING, RETRIES = Module("testing"), Module("_retries")
 
 
@@ -167,23 +170,23 @@ def reference() -> str:
         a_class(TASK, "Task", made=False),
         a_function(TASK, "current_task"),
         "## Cancellation and cleanup",
-        a_function(CLEANUP, "cleanup"),
-        *methods(CLEANUP, "Cleanup", owner="undo"),
-        a_class(CANCELLATION, "Interrupted", made=False),
-        a_function(CANCELLATION, "shield"),
+        a_function(CANCEL, "cleanup"),
+        *methods(CANCEL, "Cleanup", owner="undo"),
+        a_class(CANCEL, "Interrupted", made=False),
+        a_function(CANCEL, "shield"),
         "## Conversations",
         a_class(CLIENT, "Session"),
-        an_alias(TYPES, "Message"),
-        a_dict(TYPES, "Turn"),
+        an_alias(WIRE_TYPES, "Message"),
+        a_dict(WIRE_TYPES, "Turn"),
         "## `interruptible.client`",
         OF_THE_CLIENT,
-        *(a_dict(TYPES, name) for name in RETURNED),
-        *(an_alias(TYPES, name) for name in ("Policy", "TurnStatus")),
-        an_alias(OUTPUT, "Output"),
+        *(a_dict(WIRE_TYPES, name) for name in RETURNED),
+        *(an_alias(WIRE_TYPES, name) for name in ("Policy", "TurnStatus")),
+        an_alias(WIRE_TYPES, "Output"),
         "## `interruptible.formats`",
         "How providers write messages: [how to use it](how-to/keep-what-a-provider-gave.md).",
-        a_function(ALTERNATE, "alternating"),
-        *(a_function(NATIVE, name) for name in ("with_native", "native")),
+        a_function(FORMATS, "alternating"),
+        *(a_function(WIRE_TYPES, name) for name in ("with_native", "native")),
         *(
             a_function(Module(f"formats/{module}"), name, owner=module)
             for module in ("responses", "gemini")
@@ -206,22 +209,22 @@ def reference() -> str:
 RETURNED = ("Receipt", "Outcome", "Status", "LiveTurn", "Turns", "Rewound", "Cause", "Origin")
 
 SCHEMAS: dict[str, Any] = {
-    "`message` takes": _schemas.MESSAGE_IN,
-    "`message` and `regenerate` give": _schemas.RECEIPT,
-    "`cancel` takes": _schemas.CANCEL_IN,
-    "`cancel` and `reset` give": _schemas.CANCELLED,
-    "`regenerate` takes": _schemas.REGENERATE_IN,
-    "`rewind` takes": _schemas.REWIND_IN,
-    "`rewind` gives": _schemas.REWOUND,
-    "`reset` takes": _schemas.RESET_IN,
-    "`fork` takes": _schemas.FORK_IN,
-    "`fork` gives": _schemas.FORKED,
-    "`attach` takes": _schemas.ATTACH_IN,
-    "`attach` gives": _schemas.OUTCOME,
-    "`get_history` gives": _schemas.HISTORY,
-    "`get_turns` takes": _schemas.TURNS_IN,
-    "`get_turns` gives": _schemas.TURNS,
-    "`get_status` gives": _schemas.STATUS,
+    "`message` takes": schemas.MESSAGE_IN,
+    "`message` and `regenerate` give": schemas.RECEIPT,
+    "`cancel` takes": schemas.CANCEL_IN,
+    "`cancel` and `reset` give": schemas.CANCELLED,
+    "`regenerate` takes": schemas.REGENERATE_IN,
+    "`rewind` takes": schemas.REWIND_IN,
+    "`rewind` gives": schemas.REWOUND,
+    "`reset` takes": schemas.RESET_IN,
+    "`fork` takes": schemas.FORK_IN,
+    "`fork` gives": schemas.FORKED,
+    "`attach` takes": schemas.ATTACH_IN,
+    "`attach` gives": schemas.OUTCOME,
+    "`get_history` gives": schemas.HISTORY,
+    "`get_turns` takes": schemas.TURNS_IN,
+    "`get_turns` gives": schemas.TURNS,
+    "`get_status` gives": schemas.STATUS,
 }
 
 
@@ -382,7 +385,7 @@ def typed(annotation: ast.expr | None) -> str:
     shown = unparsed(annotation)
     for alias in SPELLED_OUT:
         if re.search(rf"\b{alias}\b", shown):
-            meaning = unparsed({**TYPES.values, **AGENT.values, **OUTPUT.values}[alias])
+            meaning = unparsed({**WIRE_TYPES.values, **AGENT.values, **WIRE_TYPES.values}[alias])
             shown = re.sub(rf"\b{alias}\b", meaning, shown)
     return re.sub(r"\w+", lambda word: STANDS_FOR.get(word[0], word[0]), shown)
 
@@ -395,9 +398,9 @@ def unparsed(expression: ast.expr) -> str:
 def default_value(module: Module, default: ast.expr) -> str:
     """Render a default; a constant of the package is shown as what it is, if that is short."""
     if isinstance(default, ast.Attribute) and ast.unparse(default.value) == "_types":
-        default = TYPES.values[default.attr]
+        default = WIRE_TYPES.values[default.attr]
     elif isinstance(default, ast.Name):
-        default = {**TYPES.values, **module.values}.get(default.id, default)
+        default = {**WIRE_TYPES.values, **module.values}.get(default.id, default)
     shown = unparsed(default)
     return shown if len(shown) < WIDTH // 2 else "…"
 

@@ -1,10 +1,10 @@
 """Interruptible agents on Restate."""
 
 from interruptible._agent import Agent, agent, handler
-from interruptible._cancellation import Interrupted, shield
-from interruptible._cleanup import cleanup
-from interruptible._task import Task, current_task
-from interruptible._types import Message, Turn
+from interruptible._cancel.cleanup import cleanup
+from interruptible._cancel.watch import Interrupted, shield
+from interruptible._task.task import Task, current_task
+from interruptible._wire.types import Message, Turn
 from interruptible.client import Session
 
 __all__ = [

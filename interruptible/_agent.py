@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict, Type
 from restate import Context, InvocationRetryPolicy, Service, TerminalError, VirtualObject
 from restate.serde import BytesSerde, Serde
 
-from interruptible import _added, _checks, _controls, _delegate, _history, _object, _schemas
-from interruptible._output import Output
-from interruptible._repair import call_note
-from interruptible._task import Task, work
-from interruptible._types import (
+from interruptible import _checks
+from interruptible._session import controls, handlers, history
+from interruptible._task import delegate
+from interruptible._task.repair import call_note
+from interruptible._task.task import Task, work
+from interruptible._wire import added as _added
+from interruptible._wire import schemas
+from interruptible._wire.output import Output
+from interruptible._wire.types import (
     MAX_CONTENT,
     POLICIES,
     Burst,
@@ -261,29 +265,29 @@ class Agent:
         Returns:
             By default all their messages, with the notes on those that were interrupted.
         """
-        return _history.conversation(turns, self.interruption_note)
+        return history.conversation(turns, self.interruption_note)
 
     def _add_handlers(self) -> None:
         # Kept as attributes, so that the SDK's typed clients can call them by reference.
-        add, s = self._handler, _schemas
-        self.message = add("message", _object.message, s.MESSAGE_IN, s.RECEIPT)
-        self.cancel = add("cancel", _object.cancel, s.CANCEL_IN, s.CANCELLED)
-        self.attach = add("attach", _object.attach, s.ATTACH_IN, s.OUTCOME, **_SHARED)
+        add, s = self._handler, schemas
+        self.message = add("message", handlers.message, s.MESSAGE_IN, s.RECEIPT)
+        self.cancel = add("cancel", handlers.cancel, s.CANCEL_IN, s.CANCELLED)
+        self.attach = add("attach", handlers.attach, s.ATTACH_IN, s.OUTCOME, **_SHARED)
         # With a schema, Restate would refuse an empty body: so what takes nothing has none.
-        self.get_history = add("get_history", _object.get_history, None, s.HISTORY, **_READS)
-        self.get_status = add("get_status", _object.get_status, None, s.STATUS, **_READS)
-        self.get_turns = add("get_turns", _controls.get_turns, s.TURNS_IN, s.TURNS, **_READS)
-        self.regenerate = add("regenerate", _controls.regenerate, s.REGENERATE_IN, s.RECEIPT)
-        self.rewind = add("rewind", _controls.rewind, s.REWIND_IN, s.REWOUND)
-        self.reset = add("reset", _controls.reset, s.RESET_IN, s.CANCELLED)
-        self.fork = add("fork", _controls.fork, s.FORK_IN, s.FORKED, **_SHARED)
-        add("settle", _object.settle_turn, **_PRIVATE)
-        add("take", _object.take, **_PRIVATE)
-        add("give_up", _object.give_up, **_PRIVATE)
-        add("adopt", _controls.adopt, **_PRIVATE)
-        add("recover", _object.recover, **_SHARED, **_PRIVATE)
-        add("get_cause", _object.get_cause, **_SHARED, **_PRIVATE)
-        add("load", _object.load, **_READS, **_PRIVATE, output_serde=BytesSerde())
+        self.get_history = add("get_history", handlers.get_history, None, s.HISTORY, **_READS)
+        self.get_status = add("get_status", handlers.get_status, None, s.STATUS, **_READS)
+        self.get_turns = add("get_turns", controls.get_turns, s.TURNS_IN, s.TURNS, **_READS)
+        self.regenerate = add("regenerate", controls.regenerate, s.REGENERATE_IN, s.RECEIPT)
+        self.rewind = add("rewind", controls.rewind, s.REWIND_IN, s.REWOUND)
+        self.reset = add("reset", controls.reset, s.RESET_IN, s.CANCELLED)
+        self.fork = add("fork", controls.fork, s.FORK_IN, s.FORKED, **_SHARED)
+        add("settle", handlers.settle_turn, **_PRIVATE)
+        add("take", handlers.take, **_PRIVATE)
+        add("give_up", handlers.give_up, **_PRIVATE)
+        add("adopt", controls.adopt, **_PRIVATE)
+        add("recover", handlers.recover, **_SHARED, **_PRIVATE)
+        add("get_cause", handlers.get_cause, **_SHARED, **_PRIVATE)
+        add("load", handlers.load, **_READS, **_PRIVATE, output_serde=BytesSerde())
         for name, method in self._handlers.items():
             options = dict(getattr(method, _HANDLER))
             exposed = options.pop("name") or name
@@ -298,11 +302,11 @@ class Agent:
         @self._service.handler(
             input_serde=_JSON,
             output_serde=_JSON,
-            invocation_retry_policy=_delegate.RETRY_POLICY,
+            invocation_retry_policy=delegate.RETRY_POLICY,
         )
         async def relay(ctx: Context, job: Any) -> Any:
             """Send a message to another agent."""
-            return await _delegate.relay(ctx, job)
+            return await delegate.relay(ctx, job)
 
         @self._service.handler(idempotency_retention=timedelta(0))
         async def mark(ctx: Context) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 from restate import InvocationRetryPolicy
 
-from interruptible._types import BURSTS, POLICIES
+from interruptible._wire.types import BURSTS, POLICIES
 
 _NAME: Final = r"[A-Za-z][A-Za-z0-9._-]*"
 _TAKEN: Final = {"restate", "openapi"}

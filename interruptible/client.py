@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 from restate import Context, HttpError, RestateClient, TerminalError
 
-from interruptible._added import added_to
 from interruptible._agent import Agent
-from interruptible._output import Output
-from interruptible._types import (
+from interruptible._wire.added import added_to
+from interruptible._wire.output import Output
+from interruptible._wire.types import (
     Cancelled,
     Cause,
     LiveTurn,

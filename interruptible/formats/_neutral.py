@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from interruptible._types import Message, brief
+from interruptible._wire.types import Message, brief
 
 
 class Call(NamedTuple):

@@ -20,8 +20,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
-from interruptible._native import native, with_native
-from interruptible._types import Message
+from interruptible._wire.native import native, with_native
+from interruptible._wire.types import Message
 from interruptible.formats import _neutral
 
 __all__ = ["from_messages", "to_messages"]

@@ -16,8 +16,8 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from interruptible._native import native, with_native
-from interruptible._types import Message
+from interruptible._wire.native import native, with_native
+from interruptible._wire.types import Message
 from interruptible.formats import _neutral
 
 __all__ = ["from_messages", "to_messages"]

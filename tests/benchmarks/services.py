@@ -18,7 +18,9 @@ import restate
 from restate import Context, ObjectContext, ObjectSharedContext, Service, TerminalError
 from restate import VirtualObject as Object
 
-from interruptible import Agent, Task, _effects, _task, cleanup, handler
+from interruptible import Agent, Task, cleanup, handler
+from interruptible._session import effects
+from interruptible._task import task
 from tests.reference import Append, Cleanup, Message, reference
 
 from .figures import LIBRARY, REFERENCE, WITHOUT
@@ -150,9 +152,9 @@ def strip(agent: Agent, things: Iterable[str]) -> None:
     if "times" in things:
 
         async def load_now(ctx: ObjectContext) -> Any:
-            return await _effects.load(ctx), 0
+            return await effects.load(ctx), 0
 
-        _effects.load_now = load_now
+        effects.load_now = load_now
     if "reads" in things:
         agent.services[0].enable_lazy_state = False
     if "reports" in things:
@@ -162,7 +164,7 @@ def strip(agent: Agent, things: Iterable[str]) -> None:
             body = json.dumps({"outcome": outcome, "ended": list(ended)}).encode()
             ctx.generic_send(name, "settle", body, key=session, send_delay=late)
 
-        _task.settle = settle
+        task.settle = settle
 
 
 def _by_hand(name: str, work: Work, steps: Cleanup) -> tuple[Object, Service]:

@@ -18,7 +18,8 @@ import pytest
 from restate import TerminalError
 
 import interruptible
-from interruptible import Agent, Session, _schemas, _types, client, formats, testing
+from interruptible import Agent, Session, client, formats, testing
+from interruptible._wire import schemas, types
 
 from .pages import LANGUAGES, PATHS, PATIENCE, ROOT, Page, Reader
 
@@ -815,12 +816,12 @@ def test_the_table_of_policies_has_them_all_and_the_options_with_their_defaults(
         re.findall(r"^\| `(\w+)` \| (.*?) \|", table, re.MULTILINE)
         for table in re.split(r"^\| --- .*$", page, flags=re.MULTILINE)[1:]
     )
-    assert [name for name, _ in policies] == list(_types.POLICIES)
-    assert [name for name, _ in receipts] == _schemas.RECEIPT["properties"]["status"]["enum"]
+    assert [name for name, _ in policies] == list(types.POLICIES)
+    assert [name for name, _ in receipts] == schemas.RECEIPT["properties"]["status"]["enum"]
     for option, shown in options:
-        meant = _types.POLICIES if shown == "all" else ast.literal_eval(shown.strip("`"))
+        meant = types.POLICIES if shown == "all" else ast.literal_eval(shown.strip("`"))
         assert getattr(Agent, option) == meant, option
-    assert f"at most {_types.MAX_REASON:,} bytes" in Page("docs/how-to/say-why.md").text
+    assert f"at most {types.MAX_REASON:,} bytes" in Page("docs/how-to/say-why.md").text
 
 
 def test_why_tells_all_faults() -> None:

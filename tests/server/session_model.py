@@ -1,9 +1,9 @@
 """What a script of commands leads to: a naive model of one session.
 
-It is written from the documentation, not from the rules in `interruptible._session`, and has none
-of their means: it keeps whole turns in one list, and thinks of nothing as under way. A script is
-played command by command, each when all that the one before led to has happened; so the model has
-one answer to everything that can be seen of a session.
+It is written from the documentation, not from the rules in `interruptible._session.rules`, and has
+none of their means: it keeps whole turns in one list, and thinks of nothing as under way. A script
+is played command by command, each when all that the one before led to has happened; so the model
+has one answer to everything that can be seen of a session.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 from restate import Context, TerminalError
 
 from interruptible import Agent, Session, Task
-from interruptible._repair import INTERRUPTED, NOT_BEGUN
+from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
 from interruptible.testing import Restate
 
 from .conftest import Deploy, Log

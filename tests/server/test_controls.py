@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from restate import ObjectContext, ObjectSharedContext, TerminalError
 
-from interruptible import Session, _history, handler
+from interruptible import Session, handler
+from interruptible._session import history as _history
 from interruptible.testing import Restate
 
 from .conftest import Deploy, Log, eventually, is_idle

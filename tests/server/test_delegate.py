@@ -7,7 +7,9 @@ import pytest
 from restate import Context, InvocationRetryPolicy, TerminalError
 from restate.extensions import current_context
 
-from interruptible import Agent, Interrupted, Session, Task, _delegate, _effects, cleanup, handler
+from interruptible import Agent, Interrupted, Session, Task, cleanup, handler
+from interruptible._session import effects
+from interruptible._task import delegate
 from interruptible.testing import Restate
 
 from .conftest import REPLAY, Deploy, Log, eventually, is_idle, normal_mode
@@ -240,7 +242,7 @@ async def test_a_cancel_between_asking_and_knowing_who_was_asked_still_takes_it_
     await deploy(parent, child)
     session = Session(restate_env.client, parent, "one")
     asked = Session(restate_env.client, child, "one")
-    real = _effects.shield
+    real = effects.shield
 
     async def hold(future: Any) -> Any:
         task_id = await real(future)
@@ -259,7 +261,7 @@ async def test_a_cancel_between_asking_and_knowing_who_was_asked_still_takes_it_
         receipt = await session.send("long")
         await eventually(messages)
     else:
-        monkeypatch.setattr(_effects, "shield", hold)
+        monkeypatch.setattr(effects, "shield", hold)
         receipt = await session.send("long")
         await log.until("begin", child.name, "long")
     await session.cancel()
@@ -448,7 +450,7 @@ async def test_asking_an_agent_that_there_is_not_is_refused_and_does_not_hold_th
     restate_env: Restate, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     twice = InvocationRetryPolicy(max_attempts=2, on_max_attempts="kill")
-    monkeypatch.setattr(_delegate, "RETRY_POLICY", twice)
+    monkeypatch.setattr(delegate, "RETRY_POLICY", twice)
 
     class LonelyAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
@@ -473,7 +475,7 @@ async def test_a_turn_that_waits_for_an_agent_that_there_is_not_can_be_interrupt
     restate_env: Restate, deploy: Deploy, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = InvocationRetryPolicy(max_attempts=8, on_max_attempts="kill")
-    monkeypatch.setattr(_delegate, "RETRY_POLICY", quick)
+    monkeypatch.setattr(delegate, "RETRY_POLICY", quick)
 
     class HopefulAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:

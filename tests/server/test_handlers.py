@@ -13,7 +13,8 @@ import pytest
 import restate
 from restate import Context, ObjectContext, ObjectSharedContext, TerminalError
 
-from interruptible import Agent, Session, Task, _effects, _history, _session, agent, handler
+from interruptible import Agent, Session, Task, agent, handler
+from interruptible._session import effects, history, rules
 from interruptible.testing import AdminError, Restate
 
 from .conftest import LONG, Deploy, Log, eventually, is_idle
@@ -338,7 +339,7 @@ async def test_a_report_that_goes_missing_is_made_up_for_by_the_next_turn(
     await deploy(worker)
     session = Session(restate_env.client, worker, "one")
     with monkeypatch.context() as patch:
-        patch.setattr("interruptible._task.settle", lambda *_, **__: None)
+        patch.setattr("interruptible._task.task.settle", lambda *_, **__: None)
         receipt = await session.send("first")
 
         async def over() -> bool:
@@ -373,14 +374,14 @@ async def test_a_message_whose_own_invocation_is_ended_leaves_no_task_that_nobod
     await deploy(worker)
     session = Session(restate_env.client, worker, "one")
     held = asyncio.Event()
-    real = _effects.shield
+    real = effects.shield
 
     async def hold(future: Any) -> Any:
         task_id = await real(future)
         await held.wait()
         return task_id
 
-    monkeypatch.setattr(_effects, "shield", hold)
+    monkeypatch.setattr(effects, "shield", hold)
     sending = asyncio.ensure_future(session.send("long"))
     await log.until("begin", 1)
     (row,) = await restate_env.invocations(
@@ -453,9 +454,9 @@ async def test_the_cost_of_a_message_is_the_same_after_10_turns_and_after_2000(
         @handler()
         async def grow_old(self, ctx: ObjectContext, turns: int) -> None:
             """Store a long past, as that many messages would have left it."""
-            record = _session.Record("past", next=turns + 1, paged=True)
+            record = rules.Record("past", next=turns + 1, paged=True)
             said, answer = [{"role": "user", "content": "y" * 100}], "x" * 100
-            for first in range(1, turns + 1, _history.TURNS_PER_PAGE):
+            for first in range(1, turns + 1, history.TURNS_PER_PAGE):
                 page = [
                     {
                         "turn": turn,
@@ -463,10 +464,10 @@ async def test_the_cost_of_a_message_is_the_same_after_10_turns_and_after_2000(
                         "input": said,
                         "messages": [{"role": "assistant", "content": answer}],
                     }
-                    for turn in range(first, min(first + _history.TURNS_PER_PAGE, turns + 1))
+                    for turn in range(first, min(first + history.TURNS_PER_PAGE, turns + 1))
                 ]
-                ctx.set(_history.page_key(first), page, serde=_history.PACKED)
-            ctx.set("session", _session.dump(record))
+                ctx.set(history.page_key(first), page, serde=history.PACKED)
+            ctx.set("session", rules.dump(record))
 
     cost = CostAgent()
     await deploy(cost)

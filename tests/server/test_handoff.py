@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from restate import Context
 
 from interruptible import Agent, Message, Session, Task, Turn
-from interruptible._repair import INTERRUPTED
+from interruptible._task.repair import INTERRUPTED
 from interruptible.testing import Restate
 from tests.unit import oracles
 

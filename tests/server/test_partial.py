@@ -10,7 +10,7 @@ import restate
 from restate import Context, RunOptions, TerminalError
 
 from interruptible import Agent, Session, Task
-from interruptible._repair import CUT_OFF, INTERRUPTED
+from interruptible._task.repair import CUT_OFF, INTERRUPTED
 from interruptible.testing import Restate
 
 from .conftest import Deploy, Log, eventually, normal_mode

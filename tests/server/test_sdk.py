@@ -16,7 +16,8 @@ from restate import Context, TerminalError
 from restate.server_context import ServerInvocationContext
 from restate.vm import FirstCompletedUnresolvedFuture, SingleUnresolvedFuture
 
-from interruptible import Agent, Interrupted, Session, Task, _cancellation, cleanup, shield
+from interruptible import Agent, Interrupted, Session, Task, cleanup, shield
+from interruptible._cancel import watch
 from interruptible.testing import Restate, restate_server, serve
 
 from .conftest import LONG, Deploy, Log, eventually
@@ -33,7 +34,7 @@ def test_the_sdk_has_the_methods_that_cancellation_replaces() -> None:
     assert 'raise TerminalError("cancelled", 409)' in source
     assert source.count("TerminalError(") == 1
     assert source.count("await self.receive()") == 1
-    assert {"sys_run", "sys_call", "sys_send"} <= set(_cancellation._COMMANDS)
+    assert {"sys_run", "sys_call", "sys_send"} <= set(watch._COMMANDS)
 
 
 async def test_what_has_come_is_handed_out_one_thing_at_a_time_in_its_order(
@@ -111,7 +112,7 @@ async def test_the_context_is_as_it_was_once_the_block_is_over(
             inside = vars(ctx).keys() - before.keys()
         await shield(ctx.run_typed("one", one))
         assert "create_poll_or_cancel_coroutine" in inside
-        assert not vars(vars(ctx)["vm"]).keys() & set(_cancellation._COMMANDS)
+        assert not vars(vars(ctx)["vm"]).keys() & set(watch._COMMANDS)
         return vars(ctx).keys() == before.keys() and vars(ctx)["receive"] is before["receive"]
 
     async def one() -> int:

@@ -11,7 +11,7 @@ import restate
 from restate import Context, RunOptions, TerminalError
 
 from interruptible import Agent, Interrupted, Session, Task, cleanup, shield
-from interruptible._cleanup import RETRY
+from interruptible._cancel.cleanup import RETRY
 from interruptible.testing import Restate
 
 from .conftest import LONG, REPLAY, Deploy, Log

@@ -19,7 +19,8 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from restate import Context
 
-from interruptible import Agent, Task, _effects, cleanup
+from interruptible import Agent, Task, cleanup
+from interruptible._session import effects
 
 FOLDER = Path(sys.argv[2]) if __name__ == "__main__" else Path()
 
@@ -99,7 +100,7 @@ class AskingAgent(Agent):
 
 def hold_message() -> None:
     """Make `message` a step of that name: the task is sent, and its id is not stored yet."""
-    real = _effects.shield
+    real = effects.shield
 
     async def shield(future: Any) -> Any:
         task_id = await real(future)
@@ -107,7 +108,7 @@ def hold_message() -> None:
             await step("message")
         return task_id
 
-    _effects.shield = shield  # type: ignore[assignment]
+    effects.shield = shield  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

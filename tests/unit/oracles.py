@@ -1,7 +1,7 @@
 """What each provider refuses, as a check: what it yields is why a conversation is refused.
 
-The rules have the names that they have in `interruptible/_dialects.py`, where their sources are.
-They are written here a second time, from the sources and not from the library.
+The rules have the names that they have in `interruptible/formats/_dialects.py`, where their sources
+are. They are written here a second time, from the sources and not from the library.
 """
 
 import json

@@ -13,7 +13,7 @@ from restate.endpoint import Endpoint
 from restate.serde import BytesSerde, Serde
 from typing_extensions import NotRequired, Required, TypedDict
 
-from interruptible import _added
+from interruptible._wire import added as _added
 
 from .test_types import accepts
 

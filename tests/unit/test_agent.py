@@ -14,7 +14,8 @@ from restate.endpoint import Endpoint
 from typing_extensions import TypedDict
 
 import interruptible
-from interruptible import Agent, Session, Task, _agent, _checks, _schemas, _types, agent, handler
+from interruptible import Agent, Session, Task, _agent, _checks, agent, handler
+from interruptible._wire import schemas, types
 
 
 async def run(self: Any, ctx: Any, task: Any) -> None:
@@ -525,11 +526,11 @@ OBJECTS: list[tuple[Make, str]] = [
     ),
     (
         lambda: subclass()(policy="shout"),
-        f"OddAgent: there is no policy 'shout'. Choose from {', '.join(_types.POLICIES)}.",
+        f"OddAgent: there is no policy 'shout'. Choose from {', '.join(types.POLICIES)}.",
     ),
     (
         lambda: an_agent(policy="shout")(function),
-        f"Function: there is no policy 'shout'. Choose from {', '.join(_types.POLICIES)}.",
+        f"Function: there is no policy 'shout'. Choose from {', '.join(types.POLICIES)}.",
     ),
     *(
         (
@@ -555,11 +556,11 @@ OBJECTS: list[tuple[Make, str]] = [
     ),
     (
         lambda: subclass()(policy="queue", allowed_policies=["queue", "shout"]),
-        f"OddAgent: there is no policy 'shout'. Choose from {', '.join(_types.POLICIES)}.",
+        f"OddAgent: there is no policy 'shout'. Choose from {', '.join(types.POLICIES)}.",
     ),
     (
         lambda: subclass()(allowed_policies=[None]),
-        f"OddAgent: there is no policy None. Choose from {', '.join(_types.POLICIES)}.",
+        f"OddAgent: there is no policy None. Choose from {', '.join(types.POLICIES)}.",
     ),
     *(
         (
@@ -642,7 +643,7 @@ OBJECTS: list[tuple[Make, str]] = [
     ),
     (
         subclass(policy="shout"),
-        f"OddAgent: there is no policy 'shout'. Choose from {', '.join(_types.POLICIES)}.",
+        f"OddAgent: there is no policy 'shout'. Choose from {', '.join(types.POLICIES)}.",
     ),
     (
         subclass(name=5),
@@ -687,8 +688,8 @@ def test_what_is_odd_but_works_is_accepted() -> None:
 def test_an_agent_interrupts_allows_every_policy_and_has_a_bound_unless_it_says_otherwise() -> None:
     made = subclass("PlainAgent")()
     assert (made.policy, made.max_pending) == ("interrupt", 32)
-    assert made.allowed_policies == _types.POLICIES
-    assert _types.POLICIES == ("interrupt", "rollback", "queue", "steer", "reject")
+    assert made.allowed_policies == types.POLICIES
+    assert types.POLICIES == ("interrupt", "rollback", "queue", "steer", "reject")
     allowed: list[Any] = ["queue", "reject"]
     made = subclass("QueueAgent")(policy="queue", allowed_policies=allowed, max_pending=1)
     assert (made.policy, made.max_pending) == ("queue", 1)
@@ -698,7 +699,7 @@ def test_an_agent_interrupts_allows_every_policy_and_has_a_bound_unless_it_says_
     assert (made.policy, made.allowed_policies, made.max_pending) == ("reject", ("reject",), 2)
 
 
-@pytest.mark.parametrize("policy", _types.POLICIES)
+@pytest.mark.parametrize("policy", types.POLICIES)
 def test_each_policy_can_be_that_of_an_agent(policy: Any) -> None:
     made = subclass("PolicyAgent")(policy=policy, allowed_policies=[policy])
     assert (made.policy, made.allowed_policies) == (policy, (policy,))
@@ -791,16 +792,16 @@ def test_the_public_handlers_have_schemas_of_what_they_take_and_give() -> None:
         for x in handlers
         if not x.get("ingressPrivate")
     } == {
-        "message": (_schemas.MESSAGE_IN, _schemas.RECEIPT),
-        "cancel": (_schemas.CANCEL_IN, _schemas.CANCELLED),
-        "attach": (_schemas.ATTACH_IN, _schemas.OUTCOME),
-        "get_history": (None, _schemas.HISTORY),
-        "get_status": (None, _schemas.STATUS),
-        "get_turns": (_schemas.TURNS_IN, _schemas.TURNS),
-        "regenerate": (_schemas.REGENERATE_IN, _schemas.RECEIPT),
-        "rewind": (_schemas.REWIND_IN, _schemas.REWOUND),
-        "reset": (_schemas.RESET_IN, _schemas.CANCELLED),
-        "fork": (_schemas.FORK_IN, _schemas.FORKED),
+        "message": (schemas.MESSAGE_IN, schemas.RECEIPT),
+        "cancel": (schemas.CANCEL_IN, schemas.CANCELLED),
+        "attach": (schemas.ATTACH_IN, schemas.OUTCOME),
+        "get_history": (None, schemas.HISTORY),
+        "get_status": (None, schemas.STATUS),
+        "get_turns": (schemas.TURNS_IN, schemas.TURNS),
+        "regenerate": (schemas.REGENERATE_IN, schemas.RECEIPT),
+        "rewind": (schemas.REWIND_IN, schemas.REWOUND),
+        "reset": (schemas.RESET_IN, schemas.CANCELLED),
+        "fork": (schemas.FORK_IN, schemas.FORKED),
     }
 
 

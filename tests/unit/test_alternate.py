@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interruptible import Message, _repair
-from interruptible._alternate import BETWEEN
+from interruptible import Message
+from interruptible._task import repair
 from interruptible.formats import alternating
+from interruptible.formats._alternate import BETWEEN
 
 from . import oracles
 from .turns import (
@@ -131,7 +132,7 @@ def test_any_conversation_alternates_and_is_accepted_and_says_the_same(
 ) -> None:
     messages: list[Message] = []
     for _ in range(data.draw(st.integers(1, 3))):
-        turn = _repair.repaired(data.draw(cut_turns(dialect))).messages
+        turn = repair.repaired(data.draw(cut_turns(dialect))).messages
         messages += [user("begin"), *turn, *([NOTE] if data.draw(st.booleans()) else [])]
     before = deepcopy(messages)
     done = alternating(messages)

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interruptible import Message
-from interruptible._native import closed, opened
-from interruptible._repair import INTERRUPTED, repaired
+from interruptible._task.repair import INTERRUPTED, repaired
+from interruptible._wire.native import closed, opened
 from interruptible.formats import native
 from interruptible.formats.gemini import UNSIGNED, from_messages, to_messages
 

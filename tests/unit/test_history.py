@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from restate.serde import BytesSerde, Serde
 
-from interruptible import Agent, Message, Turn, _history
-from interruptible._history import (
+from interruptible import Agent, Message, Turn
+from interruptible._session import history as _history
+from interruptible._session.history import (
     JSON,
     PACKED,
     TURNS_PER_PAGE,
@@ -21,8 +22,8 @@ from interruptible._history import (
     finish,
     with_joined,
 )
-from interruptible._session import Live, Record, Steered, dump
-from interruptible._types import TaskOutcome, TurnStatus
+from interruptible._session.rules import Live, Record, Steered, dump
+from interruptible._wire.types import TaskOutcome, TurnStatus
 
 T = TypeVar("T")
 Said = tuple[Steered, Message]

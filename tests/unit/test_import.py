@@ -14,81 +14,82 @@ import pytest
 import restate
 
 import interruptible
-from interruptible import (
-    _agent,
-    _cancellation,
-    _cleanup,
-    _session,
-    _task,
-    _types,
-    client,
-    formats,
-    testing,
-)
+from interruptible import _agent, client, formats, testing
+from interruptible._cancel import cleanup, watch
+from interruptible._session import rules
+from interruptible._task import task
+from interruptible._wire import types
 from interruptible.formats import gemini, responses
 
 PACKAGE = Path(interruptible.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+MODULES = sorted(name_of(path) for path in PACKAGE.rglob("*.py"))
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 LAYERS: list[set[str]] = [
-    {"_session", "_text", "_types", "_retries"},
-    {"_cancellation", "_native", "_told", "testing"},
-    {"_output", "_dialects"},
-    {"_added", "_checks", "_schemas", "_history", "_cleanup", "_repair", "_alternate", "_outcome"},
-    {"_delegate"},
-    {"_task"},
-    {"_effects"},
-    {"_object", "_controls"},
+    {"_wire.text", "_wire.types", "_session.rules", "_retries"},
+    {"_wire.native", "_wire.schemas", "_wire.told", "_wire.added", "_cancel.watch", "testing"},
+    {"_wire.output", "formats._dialects", "formats._neutral"},
+    {"_checks", "_cancel.cleanup", "_session.history", "_task.repair", "_task.outcome"},
+    {"formats._alternate", "formats.gemini", "formats.responses", "_task.delegate"},
+    {"_task.task", "formats.__init__"},
+    {"_session.effects"},
+    {"_session.handlers", "_session.controls"},
     {"_agent"},
     {"client"},
     {"__init__"},
+    {f"{room}.__init__" for room in ROOMS} - {"formats.__init__"},
 ]
-"""Each module imports from the layers above its own only."""
+"""Each module imports from the layers above its own only; a private room offers nothing itself."""
 
-LEAVES = {"_retries": {"testing"}, "testing": set[str](), "client": {"__init__"}}
+LEAVES = {
+    "_retries": {"testing"},
+    "testing": set[str](),
+    "client": {"__init__"},
+    "formats.gemini": set[str](),
+    "formats.responses": set[str](),
+}
 """What imports the modules that the core never imports."""
 
 OF_RESTATE = {
-    "_session": set[str](),
-    "_text": set[str](),
-    "_types": set[str](),
-    "_schemas": set[str](),
-    "_dialects": set[str](),
-    "_told": set[str](),
-    "_retries": set[str](),
-    "_repair": set[str](),
-    "_alternate": set[str](),
-    "_native": set[str](),
-    "_output": {"restate"},
-    "_added": {"restate", "restate.handler", "restate.serde"},
+    "_wire.output": {"restate"},
+    "_wire.added": {"restate", "restate.handler", "restate.serde"},
     "_checks": {"restate"},
-    "_history": {"restate", "restate.serde"},
-    "_cleanup": {"restate"},
-    "_outcome": {"restate"},
-    "_delegate": {"restate"},
-    "_task": {"restate"},
-    "_effects": {"restate"},
-    "_object": {"restate", "restate.serde"},
-    "_controls": {"restate"},
+    "_session.history": {"restate", "restate.serde"},
+    "_cancel.cleanup": {"restate"},
+    "_task.outcome": {"restate"},
+    "_task.delegate": {"restate"},
+    "_task.task": {"restate"},
+    "_session.effects": {"restate"},
+    "_session.handlers": {"restate", "restate.serde"},
+    "_session.controls": {"restate"},
     "_agent": {"restate", "restate.serde"},
     "client": {"restate"},
     "testing": {"restate", "restate.client", "restate.server_types"},
-    "__init__": set[str](),
 }
-"""What the modules import of the SDK; `_cancellation` alone knows its inside."""
+"""What the modules import of the SDK, if anything; `_cancel.watch` alone knows its inside."""
+
+
+def parsed(module: str) -> ast.Module:
+    return ast.parse(PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text())
 
 
 def imports(module: str) -> Iterator[str]:
     """The names of all modules that a module imports, wherever in it."""
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+    for node in ast.walk(parsed(module)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports relatively"
             assert node.module is not None
             yield node.module
-            if node.module == "interruptible":
-                yield from (f"interruptible.{alias.name}" for alias in node.names)
+            if node.module.startswith("interruptible"):
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def own_imports(module: str) -> set[str]:
@@ -102,8 +103,7 @@ def layer(module: str) -> int:
 
 
 def test_every_module_has_its_place() -> None:
-    assert sorted(set[str]().union(*LAYERS)) == MODULES
-    assert sorted({*OF_RESTATE, "_cancellation"}) == MODULES
+    assert sorted(name for modules in LAYERS for name in modules) == MODULES
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -112,20 +112,23 @@ def test_dependencies_point_one_way(module: str) -> None:
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
-def test_the_core_imports_neither_client_nor_testing(leaf: str) -> None:
+def test_the_core_imports_no_leaf(leaf: str) -> None:
     assert {module for module in MODULES if leaf in own_imports(module)} == LEAVES[leaf]
 
 
-def test_formats_know_messages_alone_and_the_core_knows_no_format() -> None:
-    known = {"_alternate", "_native", "_types"}
-    for path in (PACKAGE / "formats").glob("*.py"):
-        assert own_imports(f"formats/{path.stem}") <= known
-        assert not [x for x in imports(f"formats/{path.stem}") if x.startswith("restate")]
+@pytest.mark.parametrize(("room", "known"), [("_wire", ()), ("formats", ("_wire",))])
+def test_a_low_room_knows_those_below_it_alone(room: str, known: tuple[str, ...]) -> None:
     for module in MODULES:
-        assert not [x for x in imports(module) if x.startswith("interruptible.formats")]
+        if module.startswith(f"{room}."):
+            assert {x.split(".")[0] for x in own_imports(module)} <= {room, *known}
 
 
-@pytest.mark.parametrize("module", ["_session", "_types", "_retries"])
+def test_cancellation_knows_nothing_of_agents() -> None:
+    for module in ("_cancel.watch", "_cancel.cleanup"):
+        assert {x.split(".")[0] for x in own_imports(module)} <= {"_cancel", "_wire"}
+
+
+@pytest.mark.parametrize("module", ["_session.rules", "_wire.types", "_retries"])
 def test_what_knows_nobody_imports_nothing_of_the_package(module: str) -> None:
     assert own_imports(module) == set()
 
@@ -134,10 +137,10 @@ def test_testing_serves_any_app_and_knows_nothing_of_agents() -> None:
     assert own_imports("testing") == {"_retries"}
 
 
-@pytest.mark.parametrize("module", OF_RESTATE)
+@pytest.mark.parametrize("module", [x for x in MODULES if x != "_cancel.watch"])
 def test_of_the_sdk_a_module_imports_public_names_alone(module: str) -> None:
-    found = {name for name in imports(module) if name.split(".")[0] == "restate"}
-    assert found <= OF_RESTATE[module]
+    found = {x for x in imports(module) if x.split(".")[0] == "restate"}
+    assert found <= OF_RESTATE.get(module, set())
 
 
 def loaded(*statements: str) -> set[str]:
@@ -183,7 +186,7 @@ PUBLIC: list[tuple[ModuleType, list[str]]] = [
     (gemini, ["from_messages", "to_messages"]),
     (responses, ["from_messages", "to_messages"]),
     (testing, testing.__all__),
-    (_cleanup, ["Cleanup"]),
+    (cleanup, ["Cleanup"]),
 ]
 OBJECTS = {
     f"{module.__name__}.{name}": getattr(module, name)
@@ -213,7 +216,7 @@ def test_every_public_object_and_its_public_methods_have_a_docstring(path: str) 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_says_what_it_is_for(module: str) -> None:
-    assert ast.get_docstring(ast.parse((PACKAGE / f"{module}.py").read_text()))
+    assert ast.get_docstring(parsed(module))
 
 
 @pytest.mark.parametrize(
@@ -222,10 +225,10 @@ def test_every_module_says_what_it_is_for(module: str) -> None:
         _agent.Agent,
         _agent.agent,
         _agent.handler,
-        _cancellation.shield,
-        _cleanup.cleanup,
-        _task.Task.append,
-        _task.Task.delegate,
+        watch.shield,
+        cleanup.cleanup,
+        task.Task.append,
+        task.Task.delegate,
         formats.native,
         formats.with_native,
         gemini.from_messages,
@@ -258,6 +261,6 @@ def test_an_interruption_is_a_terminal_error_of_the_sdk() -> None:
 
 def test_the_rules_and_the_types_can_be_loaded_without_the_sdk() -> None:
     hidden = "import sys; sys.modules.update(restate=None)"
-    for module in (_session, _types):
+    for module in (rules, types):
         load = f"import runpy; runpy.run_path({module.__file__!r})"
         assert "restate.context" not in loaded(hidden, load)  # or it would have failed

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from interruptible import Message
-from interruptible._native import closed, neutral, opened, with_opened
-from interruptible._repair import repaired
+from interruptible._task.repair import repaired
+from interruptible._wire.native import closed, neutral, opened, with_opened
 from interruptible.formats import native, with_native
 
 PLAIN: Message = {"role": "assistant", "content": "Hi."}

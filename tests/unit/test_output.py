@@ -15,7 +15,7 @@ import pytest
 from openai.types.chat import ChatCompletionMessage, ParsedChatCompletionMessage
 from restate import TerminalError
 
-from interruptible._output import (
+from interruptible._wire.output import (
     MAX_NESTING,
     Conversation,
     WrongOutput,
@@ -25,7 +25,7 @@ from interruptible._output import (
     text_of,
     told,
 )
-from interruptible._text import mended
+from interruptible._wire.text import mended
 
 TEXT_PART = {"type": "text", "text": "Hello"}
 ASSISTANT = {"role": "assistant", "content": "Done."}

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interruptible import Message, _dialects
-from interruptible._repair import CUT_OFF, INTERRUPTED, NOTHING, STRAY
+from interruptible import Message
+from interruptible._task.repair import CUT_OFF, INTERRUPTED, NOTHING, STRAY
+from interruptible.formats import _dialects
 
 from . import oracles
 from .oracles import ORACLES

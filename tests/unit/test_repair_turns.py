@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interruptible import _repair
-from interruptible._repair import CUT_OFF, INTERRUPTED, NOT_BEGUN, STRAY
+from interruptible._task import repair
+from interruptible._task.repair import CUT_OFF, INTERRUPTED, NOT_BEGUN, STRAY
 
 from .turns import (
     MALFORMED,
@@ -69,7 +69,7 @@ def test_what_had_come_of_a_call_that_was_cut_off_is_its_result_and_it_is_named(
     data: Any, dialect: str, given_ones: list[tuple[str, str]]
 ) -> None:
     turn = data.draw(cut_turns(dialect))
-    done = _repair.repaired(turn, given_ones, begun=lambda _: False)
+    done = repair.repaired(turn, given_ones, begun=lambda _: False)
     cut = [call for call, content in results_in(done.messages) if content.endswith(CUT_OFF)]
     assert set(done.cut_off) == set(cut)
     never = [call for call, content in results_in(done.messages) if content == NOT_BEGUN]

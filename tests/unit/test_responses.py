@@ -16,8 +16,8 @@ from openai.types.responses import (
 from pydantic import TypeAdapter, ValidationError
 
 from interruptible import Message
-from interruptible._native import closed, opened
-from interruptible._repair import INTERRUPTED, repaired
+from interruptible._task.repair import INTERRUPTED, repaired
+from interruptible._wire.native import closed, opened
 from interruptible.formats import native
 from interruptible.formats.responses import from_messages, to_messages
 

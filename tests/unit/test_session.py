@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from interruptible import _session
-from interruptible._session import Live, Record, Settling, Steered, Step
+from interruptible._session import rules
+from interruptible._session.rules import Live, Record, Settling, Steered, Step
 
 from . import world
 from .walk import Walk, walk_through
@@ -217,10 +217,10 @@ def test_every_policy_and_control_comes_after_every_other(name: str) -> None:
 
 # -- That the walk finds what is wrong: rules with one mistake each. -------------------------------
 
-_message, _cancel, _settle = _session.message, _session.cancel, _session.settle
-_rewind, _regenerate, _take = _session.rewind, _session.regenerate, _session.take
-_give_up, _reset = _session.give_up, _session.reset
-_refusal, _host = _session.refusal, _session._host
+_message, _cancel, _settle = rules.message, rules.cancel, rules.settle
+_rewind, _regenerate, _take = rules.rewind, rules.regenerate, rules.take
+_give_up, _reset = rules.give_up, rules.reset
+_refusal, _host = rules.refusal, rules._host
 
 Refused = tuple[int, str] | None
 Taken = tuple[Record, tuple[Steered, ...]]
@@ -758,7 +758,7 @@ def the_lost_are_forgotten(record: Record) -> tuple[int, ...]:
 
 
 def dump_leaves_out(name: str, place: int) -> Any:
-    dump = _session.dump
+    dump = rules.dump
 
     def dump_without(record: Record) -> dict[str, Any]:
         stored = dump(record)
@@ -943,7 +943,7 @@ def test_a_mistake_in_the_rules_is_found(
 ) -> None:
     of_record = getattr(Record, rule.removeprefix("Record."), None)
     mistaken = property(mistake) if isinstance(of_record, property) else mistake
-    monkeypatch.setattr(f"interruptible._session.{rule}", mistaken)
+    monkeypatch.setattr(f"interruptible._session.rules.{rule}", mistaken)
     world.stored.cache_clear()
     what = broken.name if isinstance(broken, Fault) else broken
     walked = walk_through(budget, until=what)
@@ -958,15 +958,15 @@ def after_turns(number: int) -> Record:
     """A session in which so many turns ran and one was interrupted."""
     record = Record(epoch="0" * 8)
     for turn in range(1, number + 1):
-        record = _session.dispatched(_session.message(record).record, turn, f"inv-{turn:0>40}")
+        record = rules.dispatched(rules.message(record).record, turn, f"inv-{turn:0>40}")
         if turn > 1:
-            settled = _session.settle(record, turn - 1)
+            settled = rules.settle(record, turn - 1)
             record = settled.record if settled is not None else record
     return record
 
 
 def test_the_size_of_a_record_does_not_grow_with_the_number_of_turns() -> None:
-    sizes = [len(json.dumps(_session.dump(after_turns(number)))) for number in (1000, 9000)]
+    sizes = [len(json.dumps(rules.dump(after_turns(number)))) for number in (1000, 9000)]
     assert sizes[0] == sizes[1] < 250
 
 
@@ -993,24 +993,24 @@ def test_a_record_is_stored_in_this_form_for_as_long_as_its_version_stays() -> N
         "paged": True,
         "first": 2,
     }
-    assert _session.dump(record) == stored
-    assert _session.load(json.loads(json.dumps(stored))) == record
+    assert rules.dump(record) == stored
+    assert rules.load(json.loads(json.dumps(stored))) == record
     given_up = record._replace(live=(record.live[0]._replace(given_up=True),))
     stored_given_up = {**stored, "live": [[2, "inv-2", "interrupted by turn 3", False, True]]}
-    assert _session.dump(given_up) == stored_given_up
-    assert _session.load(json.loads(json.dumps(stored_given_up))) == given_up
+    assert rules.dump(given_up) == stored_given_up
+    assert rules.load(json.loads(json.dumps(stored_given_up))) == given_up
     fork, stored_fork = (
         record._replace(forked_from=("old", 1)),
         {**stored, "forked_from": ["old", 1]},
     )
-    assert _session.dump(fork) == stored_fork
-    assert _session.load(json.loads(json.dumps(stored_fork))) == fork
+    assert rules.dump(fork) == stored_fork
+    assert rules.load(json.loads(json.dumps(stored_fork))) == fork
 
 
 def test_a_record_of_a_newer_version_is_refused_with_the_remedy() -> None:
-    stored = {**_session.dump(Record("e")), "v": _session.VERSION + 1, "new": "field"}
+    stored = {**rules.dump(Record("e")), "v": rules.VERSION + 1, "new": "field"}
     with pytest.raises(ValueError, match=r"version 2 .*Deploy the version .* or a newer one\."):
-        _session.load(stored)
+        rules.load(stored)
 
 
 def test_a_message_says_why_it_cancels_and_what_to_dispatch_in_this_order() -> None:
@@ -1018,7 +1018,7 @@ def test_a_message_says_why_it_cancels_and_what_to_dispatch_in_this_order() -> N
     two = Live(2, "inv-2")
     record = Record("e", 3, (one, two))
     interrupted = two._replace(cancelled="interrupted by turn 3")
-    assert _session.message(record) == Step(
+    assert rules.message(record) == Step(
         Record("e", 4, (one, interrupted, Live(3))), cancel=(two,), dispatch=3
     )
 
@@ -1026,7 +1026,7 @@ def test_a_message_says_why_it_cancels_and_what_to_dispatch_in_this_order() -> N
 @pytest.mark.parametrize("policy", ["queue", "reject"])
 def test_a_message_that_interrupts_nothing_changes_only_what_comes_after(policy: str) -> None:
     live = (Live(1, "inv-1", "cancelled"), Live(2, "inv-2"))
-    assert _session.message(Record("e", 3, live), policy) == Step(
+    assert rules.message(Record("e", 3, live), policy) == Step(
         Record("e", 4, (*live, Live(3))), dispatch=3
     )
 
@@ -1093,7 +1093,7 @@ REFUSALS: list[tuple[Record, str, dict[str, Any], tuple[int, str]]] = [
 def test_a_message_is_refused_with_the_field_that_does_and_the_turn_that_is_live(
     record: Record, policy: str, wish: dict[str, Any], refused: tuple[int, str]
 ) -> None:
-    assert _session.refusal(record, policy, **wish) == refused
+    assert rules.refusal(record, policy, **wish) == refused
 
 
 @pytest.mark.parametrize(
@@ -1107,37 +1107,35 @@ def test_a_message_is_refused_with_the_field_that_does_and_the_turn_that_is_live
     ],
 )
 def test_any_other_message_is_taken_in(record: Record, policy: str, wish: dict[str, Any]) -> None:
-    assert _session.refusal(record, policy, **wish) is None
+    assert rules.refusal(record, policy, **wish) is None
 
 
 def test_the_id_of_a_task_is_stored_at_its_own_turn() -> None:
     record = Record("e", 4, (Live(2, open=True), Live(3, "inv-3", "cancelled")))
     known = Live(2, "inv-2", open=True)
-    assert _session.dispatched(record, 2, "inv-2") == record._replace(live=(known, record.live[1]))
-    assert _session.dispatched(record, 1, "inv-1") == record
+    assert rules.dispatched(record, 2, "inv-2") == record._replace(live=(known, record.live[1]))
+    assert rules.dispatched(record, 1, "inv-1") == record
 
 
 def test_a_reason_is_kept_with_what_a_cancel_takes_and_with_nothing_else() -> None:
     one, two, three = Live(1, "inv-1", "cancelled"), Live(2, "inv-2"), Live(3, "inv-3")
     record = Record("e", 4, (one, two, three))
     cancelled = two._replace(cancelled="cancelled: wrong file")
-    assert _session.cancel(record, 2, "wrong file") == Step(
+    assert rules.cancel(record, 2, "wrong file") == Step(
         Record("e", 4, (one, cancelled, three)), cancel=(two,)
     )
     # One that is cancelled already keeps the reason it has.
-    assert _session.cancel(record, 1, "wrong file") == Step(record)
+    assert rules.cancel(record, 1, "wrong file") == Step(record)
 
 
 def test_a_cancel_takes_all_that_is_live_or_one_and_leaves_what_is_over() -> None:
     one, two = Live(1, "inv-1"), Live(2, "inv-2")
     record = Record("e", 4, (one, two))
     all_cancelled = tuple(x._replace(cancelled="cancelled") for x in (one, two))
-    assert _session.cancel(record) == Step(Record("e", 4, all_cancelled), cancel=(one, two))
-    assert _session.cancel(record, 2) == Step(
-        Record("e", 4, (one, all_cancelled[1])), cancel=(two,)
-    )
-    assert _session.cancel(record, 3) == Step(record)
-    assert _session.cancel(Record("e", 4, all_cancelled)) == Step(Record("e", 4, all_cancelled))
+    assert rules.cancel(record) == Step(Record("e", 4, all_cancelled), cancel=(one, two))
+    assert rules.cancel(record, 2) == Step(Record("e", 4, (one, all_cancelled[1])), cancel=(two,))
+    assert rules.cancel(record, 3) == Step(record)
+    assert rules.cancel(Record("e", 4, all_cancelled)) == Step(Record("e", 4, all_cancelled))
 
 
 def test_a_record_knows_its_turns() -> None:
@@ -1156,22 +1154,22 @@ def test_the_oldest_turn_that_is_not_cancelled_is_at_work_or_else_the_newest_cle
 
 def test_a_steered_message_is_kept_for_the_turn_at_work_and_nothing_else_happens() -> None:
     earlier = Steered(4, 2, 3, taken=True)
-    step = _session.message(BUSY._replace(steered=(earlier,)), "steer")
+    step = rules.message(BUSY._replace(steered=(earlier,)), "steer")
     steered = Steered(5, 2, at=4)
     assert step == Step(BUSY._replace(steered=(earlier, steered)), steer=steered)
     # One that is known to be over takes nothing any more.
-    assert _session.message(BUSY, "steer", over={2}).steer == Steered(1, 3, at=4)
-    assert _session.message(BUSY, "steer", over={2, 3}).dispatch == 4
+    assert rules.message(BUSY, "steer", over={2}).steer == Steered(1, 3, at=4)
+    assert rules.message(BUSY, "steer", over={2, 3}).dispatch == 4
 
 
 def test_a_rollback_says_so_and_discards_what_it_cancels() -> None:
     one, two, three = BUSY.live
     why = "rolled back by turn 4"
     gone = (one, two._replace(cancelled=why), three._replace(cancelled=why))
-    assert _session.message(BUSY, "rollback") == Step(
+    assert rules.message(BUSY, "rollback") == Step(
         Record("e", 5, (*gone, Live(4))), cancel=(two, three), discard=(2, 3), dispatch=4
     )
-    assert _session.message(BUSY, "rollback", keep_queued=True) == Step(
+    assert rules.message(BUSY, "rollback", keep_queued=True) == Step(
         Record("e", 5, (*gone[:2], three, Live(4))), cancel=(two,), discard=(2,), dispatch=4
     )
 
@@ -1179,14 +1177,14 @@ def test_a_rollback_says_so_and_discards_what_it_cancels() -> None:
 def test_a_rewind_tells_all_that_it_takes_back_why_also_what_was_cancelled_before() -> None:
     one, two = Live(1, "inv-1", "cancelled"), Live(2, "inv-2")
     why = "rolled back: wrong file"
-    step = _session.rewind(Record("e", 3, (one, two)), 1, "wrong file")
+    step = rules.rewind(Record("e", 3, (one, two)), 1, "wrong file")
     live = (one._replace(cancelled=why), two._replace(cancelled=why))
     assert step == Step(Record("e", 3, live), cancel=(two,), discard=range(1, 3))
 
 
 def test_to_regenerate_takes_back_a_turn_and_interrupts_those_before() -> None:
     two, three = BUSY.live[1:]
-    step = _session.regenerate(BUSY._replace(live=(two, three)), 3, merge=True)
+    step = rules.regenerate(BUSY._replace(live=(two, three)), 3, merge=True)
     live = (
         two._replace(cancelled="interrupted by turn 4"),
         three._replace(cancelled="rolled back by turn 4"),
@@ -1200,8 +1198,8 @@ GAVE_UP = BUSY._replace(live=(STUCK._replace(given_up=True), *BUSY.live[1:]))
 
 
 def test_what_is_given_up_is_cancelled_and_live_and_nobody_waits_for_it() -> None:
-    assert _session.give_up(BUSY, {1, 2, 7}) == Step(GAVE_UP, give_up=(1,))
-    assert _session.give_up(GAVE_UP, {1}) == Step(GAVE_UP)
+    assert rules.give_up(BUSY, {1, 2, 7}) == Step(GAVE_UP, give_up=(1,))
+    assert rules.give_up(GAVE_UP, {1}) == Step(GAVE_UP)
     assert GAVE_UP.awaited == GAVE_UP.before(4) == BUSY.live[1:]
     assert GAVE_UP.find(1) == GAVE_UP.live[0]
 
@@ -1209,15 +1207,15 @@ def test_what_is_given_up_is_cancelled_and_live_and_nobody_waits_for_it() -> Non
 def test_a_session_in_which_all_was_given_up_is_idle() -> None:
     alone = Record("e", 2, GAVE_UP.live[:1])
     assert alone.at_work is None
-    assert _session.refusal(alone, "reject", if_idle=True, max_pending=1) is None
-    assert _session.message(alone, "steer").dispatch == 2
+    assert rules.refusal(alone, "reject", if_idle=True, max_pending=1) is None
+    assert rules.message(alone, "steer").dispatch == 2
 
 
 def test_what_was_steered_at_a_turn_that_is_given_up_stays_with_it() -> None:
     steered = (Steered(1, 1, 2), Steered(2, 1, 2, taken=True), Steered(3, 2, 3))
-    record = _session.give_up(BUSY._replace(steered=steered), {1}).record
+    record = rules.give_up(BUSY._replace(steered=steered), {1}).record
     assert record == GAVE_UP._replace(steered=steered)
-    settled = _session.settle(record, 1)
+    settled = rules.settle(record, 1)
     assert settled == Settling(
         record._replace(live=BUSY.live[1:], steered=steered[2:]), keep=steered[:2]
     )
@@ -1227,22 +1225,22 @@ def test_a_reset_forgets_what_was_given_up_and_what_was_steered_at_it() -> None:
     record = GAVE_UP._replace(steered=(Steered(1, 1, 2), Steered(2, 2, 3)))
     why = "rolled back: new topic"
     live = tuple(x._replace(cancelled=why) for x in BUSY.live[1:])
-    assert _session.reset(record, "new topic") == Step(
+    assert rules.reset(record, "new topic") == Step(
         record._replace(live=live, steered=record.steered[1:]),
         cancel=BUSY.live[1:],
         discard=range(1, 4),
     )
-    assert _session.settle(_session.reset(record).record, 1) is None
+    assert rules.settle(rules.reset(record).record, 1) is None
 
 
 def test_a_burst_within_the_quiet_window_is_one_turn() -> None:
-    record = _session.dispatched(_session.message(Record("e"), merge=True).record, 1, "inv-1")
+    record = rules.dispatched(rules.message(Record("e"), merge=True).record, 1, "inv-1")
     for policy in ("interrupt", "queue"):
-        record = _session.message(record, policy, merge=True).record
-    record, taken = _session.take(record, 1, waited=False)
+        record = rules.message(record, policy, merge=True).record
+    record, taken = rules.take(record, 1, waited=False)
     joined = (Steered(1, 1, 2, taken=True, joined=True), Steered(2, 1, 2, taken=True, joined=True))
     assert taken == record.steered == joined
-    assert _session.take(record, 1, waited=False) == (
+    assert rules.take(record, 1, waited=False) == (
         record._replace(live=(Live(1, "inv-1"),)),
         (),
     )
@@ -1251,11 +1249,11 @@ def test_a_burst_within_the_quiet_window_is_one_turn() -> None:
 def test_what_was_not_taken_becomes_a_turn_or_the_next_ones() -> None:
     taken, left = Steered(1, 1, 2, taken=True), Steered(2, 1, 2)
     alone = Record("e", 2, (Live(1, "inv-1"),), (taken, left))
-    assert _session.settle(alone, 1) == Settling(
+    assert rules.settle(alone, 1) == Settling(
         Record("e", 3, (Live(2),)), keep=(taken,), dispatch=2, begin=(left,)
     )
     followed = Record("e", 3, (*alone.live, Live(2, "inv-2")), (taken, left))
-    assert _session.settle(followed, 1) == Settling(
+    assert rules.settle(followed, 1) == Settling(
         Record("e", 3, (Live(2, "inv-2"),), (left._replace(turn=2),)), keep=(taken,), heir=2
     )
-    assert _session.settle(followed, 3) is None
+    assert rules.settle(followed, 3) is None

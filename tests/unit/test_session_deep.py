@@ -17,8 +17,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from interruptible import _session
-from interruptible._session import Record, Step
+from interruptible._session import rules
+from interruptible._session.rules import Record, Step
 
 from . import world
 from .world import CONTROLS, EVENTS, POLICIES, Budget, Happening, World
@@ -113,7 +113,7 @@ def test_a_long_and_eventful_session_keeps_all_its_promises() -> None:
 def test_a_mistake_that_takes_many_messages_to_show_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    message = _session.message
+    message = rules.message
 
     def numbers_are_counted(record: Record, policy: str, **options: Any) -> Step:
         # So two have the same when an older one is settled and a newer one is not.
@@ -124,6 +124,6 @@ def test_a_mistake_that_takes_many_messages_to_show_is_found(
         kept = step.record._replace(steered=(*record.steered, steered))
         return step._replace(record=kept, steer=steered)
 
-    monkeypatch.setattr("interruptible._session.message", numbers_are_counted)
+    monkeypatch.setattr("interruptible._session.rules.message", numbers_are_counted)
     with pytest.raises(AssertionError, match="NUMBER_USED_AGAIN"):
         run_state_machine_as_test(Conversation, settings=settings(LONG, phases=[Phase.generate]))

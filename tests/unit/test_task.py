@@ -12,20 +12,13 @@ import pytest
 import restate
 from restate import TerminalError
 
-from interruptible import (
-    Interrupted,
-    Task,
-    Turn,
-    _cancellation,
-    _delegate,
-    _history,
-    _repair,
-    _session,
-    _task,
-)
-from interruptible._outcome import Ending
-from interruptible._session import Live, Record, Steered
-from interruptible._types import Cause, Outcome
+from interruptible import Interrupted, Task, Turn
+from interruptible._cancel import watch
+from interruptible._session import history, rules
+from interruptible._session.rules import Live, Record, Steered
+from interruptible._task import delegate, repair, task
+from interruptible._task.outcome import Ending
+from interruptible._wire.types import Cause, Outcome
 
 from .given import Given
 
@@ -79,10 +72,10 @@ class ATask:
             "merges": False,
             "alternate_roles": False,
         }
-        self.body = SimpleNamespace(**{**idle, "call_note": _repair.call_note, **body})
+        self.body = SimpleNamespace(**{**idle, "call_note": repair.call_note, **body})
         job: Any = {"session": "key", "turn": 3, "input": [], "after": []}
         body_, ctx, watch = cast("Any", (self.body, self.ctx, self.watch))
-        self.work = _task._Work(body_, ctx, watch, job)
+        self.work = task._Work(body_, ctx, watch, job)
         self.work.began = True
         self.task = Task(self.work, [said("before"), said("now")], [said("now")])
 
@@ -99,8 +92,8 @@ def _without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     async def shield(future: Awaitable[Any]) -> Any:
         return await future
 
-    monkeypatch.setattr(_task, "shield", shield)
-    monkeypatch.setattr(_delegate, "shield", shield)
+    monkeypatch.setattr(task, "shield", shield)
+    monkeypatch.setattr(delegate, "shield", shield)
 
 
 def said(content: str) -> Any:
@@ -214,15 +207,15 @@ def test_what_takes_the_pieces_is_read_outside_a_step_and_called_in_one() -> Non
     assert str(caught.value) == (
         "`task.partial` was called outside of a step. Call it in what `ctx.run_typed` runs."
     )
-    step = _cancellation._Step(1, lambda: None, (), {})
-    token = _cancellation._running.set(step)
+    step = watch._Step(1, lambda: None, (), {})
+    token = watch._running.set(step)
     try:
         partial("Once")
         partial(" upon")
         with pytest.raises(RuntimeError) as caught:
             _ = made.task.partial
     finally:
-        _cancellation._running.reset(token)
+        watch._running.reset(token)
     assert step.said == {None: ["Once", " upon"]}
     assert str(caught.value) == (
         "`task.partial` was read inside a step. Do it outside, and give the step what you get."
@@ -251,7 +244,7 @@ def test_calls_behind_which_no_command_was_given_were_not_begun() -> None:
     made.task.append(calling("a", "b"))
     told = ends(made)
     assert (told["cut_off"], told["not_begun"]) == ([], ["a", "b"])
-    assert told["texts"] == [_repair.NOT_BEGUN] * 2
+    assert told["texts"] == [repair.NOT_BEGUN] * 2
 
 
 def test_when_a_command_was_given_after_them_all_calls_may_have_begun() -> None:
@@ -261,7 +254,7 @@ def test_when_a_command_was_given_after_them_all_calls_may_have_begun() -> None:
     made.task.append(result("a", "1"))
     told = ends(made)
     assert (told["cut_off"], told["not_begun"]) == (["b", "c"], [])
-    assert told["texts"] == ["1", _repair.INTERRUPTED, _repair.INTERRUPTED]
+    assert told["texts"] == ["1", repair.INTERRUPTED, repair.INTERRUPTED]
 
 
 def test_where_the_turn_says_which_calls_it_works_on_the_others_were_not_begun() -> None:
@@ -273,7 +266,7 @@ def test_where_the_turn_says_which_calls_it_works_on_the_others_were_not_begun()
     made.task.append(result("a", "1"))
     told = ends(made)
     assert (told["cut_off"], told["not_begun"]) == (["b"], ["c"])
-    assert told["texts"] == ["1", _repair.INTERRUPTED, _repair.NOT_BEGUN]
+    assert told["texts"] == ["1", repair.INTERRUPTED, repair.NOT_BEGUN]
 
 
 def test_a_call_whose_pieces_are_asked_for_has_begun_and_says_nothing_of_the_others() -> None:
@@ -329,9 +322,9 @@ def test_a_call_without_an_id_is_told_by_what_was_done_after_it() -> None:
     made.task.append(calling("another"))
     made.task.append({"role": "assistant", "content": "", "tool_calls": [call]})
     with made.task.call("another"):
-        assert ends(made)["texts"] == [_repair.INTERRUPTED, _repair.NOT_BEGUN]
+        assert ends(made)["texts"] == [repair.INTERRUPTED, repair.NOT_BEGUN]
     made.watch.commands += 1
-    assert ends(made)["texts"] == [_repair.INTERRUPTED, _repair.INTERRUPTED]
+    assert ends(made)["texts"] == [repair.INTERRUPTED, repair.INTERRUPTED]
     assert (ends(made)["cut_off"], ends(made)["not_begun"]) == (["another"], [])
 
 
@@ -349,8 +342,8 @@ def test_the_texts_are_the_agents() -> None:
     outcome = made.work.outcome("interrupted", outputs)
     assert [x["content"] for x in outcome["messages"][1:6]] == [
         "None True so far",
-        f"nothing to say\n{_repair.CUT_OFF}",
-        f"nothing\n{_repair.CUT_OFF}",
+        f"nothing to say\n{repair.CUT_OFF}",
+        f"nothing\n{repair.CUT_OFF}",
         "read True None",
         "None False None",
     ]
@@ -366,18 +359,18 @@ def test_the_pieces_of_a_result_go_to_the_call_that_is_worked_on() -> None:
     assert str(caught.value) == (
         "`task.partial_result` has no call. Name it, or do it within `task.call`."
     )
-    step = _cancellation._Step(1, lambda: None, (), {})
+    step = watch._Step(1, lambda: None, (), {})
 
     async def tool(call: str) -> None:
         with made.task.call(call):
             await asyncio.sleep(0)
             give = made.task.partial_result()
-            token = _cancellation._running.set(step)
+            token = watch._running.set(step)
             give(f"of {call}")
             told = pytest.raises(RuntimeError, match=r"`task\.call` was entered inside a step")
             with told, made.task.call("c"):
                 pass
-            _cancellation._running.reset(token)
+            watch._running.reset(token)
 
     async def tools() -> None:
         await asyncio.gather(tool("a"), tool("b"))
@@ -396,15 +389,15 @@ def test_what_takes_the_pieces_of_a_result_is_read_outside_a_step_and_called_in_
     assert str(caught.value) == (
         "`task.partial_result` was called outside of a step. Call it in what `ctx.run_typed` runs."
     )
-    step = _cancellation._Step(1, lambda: None, (), {})
-    token = _cancellation._running.set(step)
+    step = watch._Step(1, lambda: None, (), {})
+    token = watch._running.set(step)
     try:
         for give in (one, two, one):
             give("x")
         with pytest.raises(RuntimeError) as caught:
             made.task.partial_result("three")
     finally:
-        _cancellation._running.reset(token)
+        watch._running.reset(token)
     assert step.said == {"one": ["x", "x"], "two": ["x"]}
     assert str(caught.value) == (
         "`task.partial_result` was called inside a step. Do it outside, and give the step what you "
@@ -432,14 +425,14 @@ def test_what_was_cut_off_is_journaled_once_and_stands_last_whatever_is_put_out_
     made.watch.partials = partials
     calling = {"role": "assistant", "content": None, "tool_calls": [{"id": "call"}]}
     results = [
-        {"role": "tool", "tool_call_id": "call", "content": f"{text}\n{_repair.CUT_OFF}"}
+        {"role": "tool", "tool_call_id": "call", "content": f"{text}\n{repair.CUT_OFF}"}
         for call, text in partials
         if call is not None
     ]
     made.task.append("one", *([calling] if results else []))
     if streams:
         assert made.task.partial is not None
-    outcome = asyncio.run(_task._interrupted(made.work, made.task, Interrupted()))
+    outcome = asyncio.run(task._interrupted(made.work, made.task, Interrupted()))
     assert outcome == {
         "turn": 3,
         "status": "interrupted",
@@ -458,7 +451,7 @@ def test_what_was_cut_off_is_journaled_once_and_stands_last_whatever_is_put_out_
 def test_a_turn_that_was_interrupted_before_it_began_is_not_told() -> None:
     made = ATask()  # it has no `on_interrupted`
     made.work.began = False
-    outcome = asyncio.run(_task._interrupted(made.work, None, Interrupted()))
+    outcome = asyncio.run(task._interrupted(made.work, None, Interrupted()))
     assert outcome == {"turn": 3, "status": "interrupted", "messages": [], "never_began": True}
     assert made.ctx.done == []
 
@@ -551,7 +544,7 @@ def test_the_outcome_of_another_agent_is_what_a_caller_of_it_sees_and_the_killed
     async def ending(ctx: Any, turn: int, task: Any) -> Ending:
         return Ending(outcome, reported)
 
-    monkeypatch.setattr(_delegate, "ending", ending)
+    monkeypatch.setattr(delegate, "ending", ending)
     wait_for(monkeypatch, raises=[None])
     made = ATask(RECEIPT)
     answer: Outcome = asyncio.run(made.task.delegate(SEARCHER, "theirs", "Hi"))
@@ -591,7 +584,7 @@ def test_a_message_that_the_other_agent_refuses_is_the_callers_to_handle(
             raise TerminalError("policy: turn 1 is live, and the policy is reject.", 423)
         return "inv-sent"
 
-    monkeypatch.setattr(_delegate, "shield", shield)
+    monkeypatch.setattr(delegate, "shield", shield)
     made = ATask(None)
     with pytest.raises(TerminalError, match="policy is reject") as caught:
         asyncio.run(made.task.delegate(SEARCHER, "theirs", "Hi", policy="reject"))
@@ -622,8 +615,8 @@ def loaded(
     stored += [(Steered(9, 3, 4), said("waits"))] if waiting else []
     record = Record("epoch", 4, (*live, own), tuple(x for x, _ in stored), turns)
     messages = {f"steered/{x.number}": message for x, message in stored}
-    state = {"session": _session.dump(record), **messages}
-    return _history.Stored({x: json.dumps(state[x]).encode() for x in state}).pack()
+    state = {"session": rules.dump(record), **messages}
+    return history.Stored({x: json.dumps(state[x]).encode() for x in state}).pack()
 
 
 def all_that_was_said(turns: Sequence[Turn]) -> list[Any]:
@@ -655,8 +648,8 @@ def begin(
         outcome, reported = await task
         return Ending({"turn": turn, **outcome}, reported)
 
-    monkeypatch.setattr(_task, "_wait", wait)
-    monkeypatch.setattr(_task, "ending", ending)
+    monkeypatch.setattr(task, "_wait", wait)
+    monkeypatch.setattr(task, "ending", ending)
     predecessors = [
         {"turn": turn, "task_id": f"inv-{turn}", "cancelled": cancelled}
         for turn, cancelled in after
@@ -665,7 +658,7 @@ def begin(
     job: Any = {"session": "key", "turn": 3, "input": [said("now")], "after": predecessors}
     if turns is not None:
         job["turns"] = turns
-    return asyncio.run(_task._begin(made.work, job))
+    return asyncio.run(task._begin(made.work, job))
 
 
 LOAD = ("IdleAgent", "load", None, "key")

@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 import restate
 
-from interruptible import _told
-from interruptible._outcome import Ending, ending
-from interruptible._told import Copy, Taking
-from interruptible._types import Malformed, Origin, Refusal, parse
+from interruptible._task.outcome import Ending, ending
+from interruptible._wire import told as _told
+from interruptible._wire.told import Copy, Taking
+from interruptible._wire.types import Malformed, Origin, Refusal, parse
 
 from .given import Given
 

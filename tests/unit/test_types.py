@@ -8,8 +8,10 @@ from typing import Any, get_args, get_origin
 import pytest
 from typing_extensions import NotRequired, get_type_hints
 
-from interruptible import _schemas, _session, _types
-from interruptible._types import (
+from interruptible._session import rules
+from interruptible._wire import schemas
+from interruptible._wire import types as _types
+from interruptible._wire.types import (
     Cause,
     Malformed,
     Policy,
@@ -511,11 +513,11 @@ def fork(body: Any) -> Any:
 
 
 BODIES: list[tuple[Check, dict[str, Any], Sequence[Any], Sequence[tuple[Any, str]]]] = [
-    (rewind_in, _schemas.REWIND_IN, REWINDS, NO_REWIND),
-    (regenerate_in, _schemas.REGENERATE_IN, REGENERATES, NO_REGENERATE),
-    (reset_in, _schemas.RESET_IN, RESETS, NO_RESET),
-    (fork, _schemas.FORK_IN, FORKS, NO_FORK),
-    (turns_in, _schemas.TURNS_IN, PAGES, NO_PAGE),
+    (rewind_in, schemas.REWIND_IN, REWINDS, NO_REWIND),
+    (regenerate_in, schemas.REGENERATE_IN, REGENERATES, NO_REGENERATE),
+    (reset_in, schemas.RESET_IN, RESETS, NO_RESET),
+    (fork, schemas.FORK_IN, FORKS, NO_FORK),
+    (turns_in, schemas.TURNS_IN, PAGES, NO_PAGE),
 ]
 
 
@@ -632,17 +634,17 @@ def test_no_reason_of_a_caller_is_taken_for_another_cause(reason: str) -> None:
 
 @pytest.mark.parametrize("reason", [None, "", *HOSTILE_REASONS], ids=repr)
 def test_a_cause_is_read_as_the_rules_wrote_it(reason: str | None) -> None:
-    def cause(step: _session.Step) -> Cause:
+    def cause(step: rules.Step) -> Cause:
         why = step.record.live[0].cancelled
         assert why is not None
         return cause_of(why)
 
-    record = _session.Record("epoch", 2, (_session.Live(1, "inv-1"),))
-    assert cause(_session.message(record)) == Cause("interrupted", 2)
-    assert cause(_session.message(record, "rollback")) == Cause("rolled back", 2)
-    assert cause(_session.regenerate(record, 1)) == Cause("rolled back", 2)
-    assert cause(_session.cancel(record, 1, reason)) == Cause("cancelled", None, reason or None)
-    assert cause(_session.rewind(record, 1, reason)) == Cause("rolled back", None, reason or None)
+    record = rules.Record("epoch", 2, (rules.Live(1, "inv-1"),))
+    assert cause(rules.message(record)) == Cause("interrupted", 2)
+    assert cause(rules.message(record, "rollback")) == Cause("rolled back", 2)
+    assert cause(rules.regenerate(record, 1)) == Cause("rolled back", 2)
+    assert cause(rules.cancel(record, 1, reason)) == Cause("cancelled", None, reason or None)
+    assert cause(rules.rewind(record, 1, reason)) == Cause("rolled back", None, reason or None)
 
 
 def test_what_takes_nothing_takes_nothing() -> None:
@@ -716,14 +718,14 @@ def accepts(schema: Mapping[str, Any], value: Any) -> bool:
     ids=[json.dumps(body) for body in ACCEPTED + [body for body, _ in REFUSED]],
 )
 def test_the_schema_of_a_message_accepts_what_validation_accepts(body: Any, valid: bool) -> None:
-    assert accepts(_schemas.MESSAGE_IN, body) is valid
+    assert accepts(schemas.MESSAGE_IN, body) is valid
 
 
 def test_the_schema_of_a_cancel_accepts_what_validation_accepts() -> None:
     for body, _ in CANCELS:
-        assert accepts(_schemas.CANCEL_IN, body)
+        assert accepts(schemas.CANCEL_IN, body)
     for body, _ in NO_CANCEL:
-        assert not accepts(_schemas.CANCEL_IN, body)
+        assert not accepts(schemas.CANCEL_IN, body)
 
 
 @pytest.mark.parametrize(
@@ -741,29 +743,29 @@ def test_the_schema_of_a_control_accepts_what_validation_accepts(
 @pytest.mark.parametrize(
     "schema",
     [
-        _schemas.CANCEL_IN,
-        _schemas.ATTACH_IN,
-        _schemas.REGENERATE_IN,
-        _schemas.REWIND_IN,
-        _schemas.FORK_IN,
+        schemas.CANCEL_IN,
+        schemas.ATTACH_IN,
+        schemas.REGENERATE_IN,
+        schemas.REWIND_IN,
+        schemas.FORK_IN,
     ],
     ids=lambda x: x["title"],
 )
 def test_the_schema_of_what_names_a_turn_knows_no_turn_nought(schema: dict[str, Any]) -> None:
     # Validation leaves it to the handler's 404.
-    rest = {"session": "copy"} if schema is _schemas.FORK_IN else {}
+    rest = {"session": "copy"} if schema is schemas.FORK_IN else {}
     assert accepts(schema, {**rest, "turn": 1})
     assert not accepts(schema, {**rest, "turn": 0})
 
 
 def test_the_policies_of_the_schema_are_those_of_the_type() -> None:
-    assert _schemas.MESSAGE_IN["properties"]["policy"]["enum"] == list(get_args(Policy))
+    assert schemas.MESSAGE_IN["properties"]["policy"]["enum"] == list(get_args(Policy))
     assert list(get_args(Policy)) == list(_types.POLICIES)
 
 
 @pytest.mark.parametrize(
     "schema",
-    [_schemas.CANCEL_IN, _schemas.ATTACH_IN, _schemas.REGENERATE_IN],
+    [schemas.CANCEL_IN, schemas.ATTACH_IN, schemas.REGENERATE_IN],
     ids=lambda x: x["title"],
 )
 def test_the_schema_of_a_turn_accepts_what_validation_accepts(schema: dict[str, Any]) -> None:
@@ -777,10 +779,10 @@ def test_a_schema_says_which_turn_is_meant_when_none_is_named() -> None:
     meant = {
         schema["title"]: schema["properties"]["turn"]["description"]
         for schema in (
-            _schemas.CANCEL_IN,
-            _schemas.ATTACH_IN,
-            _schemas.REGENERATE_IN,
-            _schemas.FORK_IN,
+            schemas.CANCEL_IN,
+            schemas.ATTACH_IN,
+            schemas.REGENERATE_IN,
+            schemas.FORK_IN,
         )
     }
     assert meant == {
@@ -791,13 +793,13 @@ def test_a_schema_says_which_turn_is_meant_when_none_is_named() -> None:
     }
 
 
-@pytest.mark.parametrize("schema", [_schemas.MESSAGE_IN, _schemas.HISTORY, _schemas.OUTCOME])
+@pytest.mark.parametrize("schema", [schemas.MESSAGE_IN, schemas.HISTORY, schemas.OUTCOME])
 def test_parts_and_messages_are_open_for_what_else_a_model_takes(schema: dict[str, Any]) -> None:
     """A client made from the schema sends and reads more than what is named."""
     opened = json.dumps(schema).count('"additionalProperties": true')
     assert opened == 1
     assert '"default":' not in json.dumps(schema)  # or generators take it for always there
-    assert _schemas.MESSAGE_IN["required"] == ["content"]
+    assert schemas.MESSAGE_IN["required"] == ["content"]
 
 
 HELLO = {"role": "user", "content": "Hello"}
@@ -821,27 +823,27 @@ STATUS = {"status": "idle", "turn": None, "task_id": None, "live": [], "steered"
 LIVE = {"turn": 1, "task_id": "inv", "cancelled": None}
 
 ANSWERS: list[tuple[dict[str, Any], Any, dict[str, Any]]] = [
-    (_schemas.RECEIPT, RECEIPT, {"discarded": [1]}),
-    (_schemas.RECEIPT, {**RECEIPT, "status": "steered", "interrupted": []}, {}),
-    (_schemas.RECEIPT, {**RECEIPT, "status": "joined", "interrupted": []}, {}),
-    (_schemas.CANCELLED, {"cancelled": []}, {}),
-    (_schemas.REWOUND, {"cancelled": [2], "discarded": [1, 2]}, {}),
-    (_schemas.FORKED, {"session": "copy", "turn": 0}, {}),
+    (schemas.RECEIPT, RECEIPT, {"discarded": [1]}),
+    (schemas.RECEIPT, {**RECEIPT, "status": "steered", "interrupted": []}, {}),
+    (schemas.RECEIPT, {**RECEIPT, "status": "joined", "interrupted": []}, {}),
+    (schemas.CANCELLED, {"cancelled": []}, {}),
+    (schemas.REWOUND, {"cancelled": [2], "discarded": [1, 2]}, {}),
+    (schemas.FORKED, {"session": "copy", "turn": 0}, {}),
     (
-        _schemas.OUTCOME,
+        schemas.OUTCOME,
         OUTCOME,
         {"error": "no", "partial": 1, "cut_off": ["a"], "not_begun": ["b"]},
     ),
-    (_schemas.HISTORY, [HELLO, CALL, TOOL], {}),
-    (_schemas.STATUS, STATUS, {}),
+    (schemas.HISTORY, [HELLO, CALL, TOOL], {}),
+    (schemas.STATUS, STATUS, {}),
     (
-        _schemas.STATUS,
+        schemas.STATUS,
         {"status": "running", "turn": 1, "task_id": "inv", "live": [LIVE], "steered": 2},
         {},
     ),
-    (_schemas.TURN, TURN, {**MORE_OF_A_TURN, "reason": None, "task_id": None}),
-    (_schemas.TURNS, {"turns": [TURN, {**ENDED, **MORE_OF_A_TURN}], "before": 1}, {}),
-    (_schemas.TURNS, {"turns": [], "before": None}, {}),
+    (schemas.TURN, TURN, {**MORE_OF_A_TURN, "reason": None, "task_id": None}),
+    (schemas.TURNS, {"turns": [TURN, {**ENDED, **MORE_OF_A_TURN}], "before": 1}, {}),
+    (schemas.TURNS, {"turns": [], "before": None}, {}),
 ]
 
 
@@ -861,15 +863,15 @@ def test_the_schema_of_an_answer_accepts_it_and_nothing_less(
 
 
 TYPED: list[tuple[dict[str, Any], type[Any]]] = [
-    (_schemas.RECEIPT, _types.Receipt),
-    (_schemas.CANCELLED, _types.Cancelled),
-    (_schemas.REWOUND, _types.Rewound),
-    (_schemas.FORKED, _types.Forked),
-    (_schemas.OUTCOME, _types.Outcome),
-    (_schemas.STATUS, _types.Status),
-    (_schemas.STATUS["properties"]["live"]["items"], _types.LiveTurn),
-    (_schemas.TURN, _types.Turn),
-    (_schemas.TURNS, _types.Turns),
+    (schemas.RECEIPT, _types.Receipt),
+    (schemas.CANCELLED, _types.Cancelled),
+    (schemas.REWOUND, _types.Rewound),
+    (schemas.FORKED, _types.Forked),
+    (schemas.OUTCOME, _types.Outcome),
+    (schemas.STATUS, _types.Status),
+    (schemas.STATUS["properties"]["live"]["items"], _types.LiveTurn),
+    (schemas.TURN, _types.Turn),
+    (schemas.TURNS, _types.Turns),
 ]
 
 
@@ -887,10 +889,10 @@ def test_the_schema_of_an_answer_has_the_fields_of_its_type(
 @pytest.mark.parametrize(
     ("schema", "hint"),
     [
-        (_schemas.RECEIPT, _types.Receipt),
-        (_schemas.OUTCOME, _types.Outcome),
-        (_schemas.STATUS, _types.Status),
-        (_schemas.TURN, _types.Turn),
+        (schemas.RECEIPT, _types.Receipt),
+        (schemas.OUTCOME, _types.Outcome),
+        (schemas.STATUS, _types.Status),
+        (schemas.TURN, _types.Turn),
     ],
     ids=lambda x: getattr(x, "__name__", ""),
 )
@@ -904,8 +906,8 @@ def test_the_statuses_of_a_schema_are_those_of_its_type(
 
 
 def test_the_examples_of_a_schema_are_valid() -> None:
-    assert _schemas.MESSAGE_IN["examples"]
-    for example in _schemas.MESSAGE_IN["examples"]:
+    assert schemas.MESSAGE_IN["examples"]
+    for example in schemas.MESSAGE_IN["examples"]:
         assert message_in(example, max_content=_types.MAX_CONTENT)
 
 

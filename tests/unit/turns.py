@@ -7,8 +7,10 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from interruptible import Message, _dialects, _repair
-from interruptible._repair import INTERRUPTED
+from interruptible import Message
+from interruptible._task import repair
+from interruptible._task.repair import INTERRUPTED
+from interruptible.formats import _dialects
 
 from .oracles import ORACLES
 
@@ -18,7 +20,7 @@ often = settings(
 
 
 def repaired(turn: Sequence[Message], outputs: Sequence[tuple[str, str]] = ()) -> list[Message]:
-    return _repair.repaired(turn, outputs).messages
+    return repair.repaired(turn, outputs).messages
 
 
 def user(content: Any) -> Message:

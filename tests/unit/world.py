@@ -1,10 +1,10 @@
 """A small world around the rules of a session, to walk through every order of events.
 
-`interruptible._session` says what has to be done; here stands all that carries it out, and all that
-can happen to it, as plain values: clients, tasks, reports under way, operators who kill. An event
-is a function from a world to the worlds that may come of it, and an invariant is one from a world
-to what is wrong with it: to add one of either, write it and decorate it. What a world does not show
-any more, because it is wrong with the event itself, the event notes as a `Fault`.
+`interruptible._session.rules` says what has to be done; here stands all that carries it out, and
+all that can happen to it, as plain values: clients, tasks, reports under way, operators who kill.
+An event is a function from a world to the worlds that may come of it, and an invariant is one from
+a world to what is wrong with it: to add one of either, write it and decorate it. What a world does
+not show any more, because it is wrong with the event itself, the event notes as a `Fault`.
 
 Messages are known by their place in the order of acceptance. To fail by its own doing is the same
 as to complete here: the rules know no difference.
@@ -17,8 +17,8 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from interruptible import _session
-from interruptible._session import Live, Record, Step
+from interruptible._session import rules
+from interruptible._session.rules import Live, Record, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -254,7 +254,7 @@ def dispatch(world: World, turn: int) -> World:
 
 def stored_id(world: World, turn: int) -> World:
     """The invocation id of a turn's task became known."""
-    return world._replace(record=_session.dispatched(world.record, turn, f"inv-{turn}"))
+    return world._replace(record=rules.dispatched(world.record, turn, f"inv-{turn}"))
 
 
 def carry_out(world: World, step: Step, meant: Collection[int], taken_back: Iterable[int]) -> World:
@@ -331,7 +331,7 @@ def refusal(world: World, wish: Wish, ended: frozenset[int]) -> tuple[int | None
     """The status, and what was learned to have ended: only some messages ask for it."""
     plain = wish == Wish("interrupt") and not (world.budget.merge or world.budget.keep_queued)
     known = frozenset[int]() if plain else ended
-    refused = _session.refusal(
+    refused = rules.refusal(
         world.record._replace(live=tuple(x for x in world.record.live if x.turn not in known)),
         wish.policy,
         max_pending=world.budget.max_pending,
@@ -369,7 +369,7 @@ def joins(world: World, policy: str) -> int | None:
 def take_in(world: World, policy: str, known: frozenset[int]) -> Iterator[Happening]:
     """Take in a message whole, or be killed on either side of the dispatch."""
     before, budget, host = world.record, world.budget, joins(world, policy)
-    step = _session.message(
+    step = rules.message(
         before, policy, keep_queued=budget.keep_queued, merge=budget.merge, over=known
     )
     turn, new = before.next, world.accepted
@@ -419,7 +419,7 @@ def a_client_cancels(world: World) -> Iterator[Happening]:
     """All that is live, or one turn, which may be over."""
     for turn in (None, *turns_for(world, "cancel")) if may(world, "cancel") else ():
         found = act(world, "cancel")
-        step = _session.cancel(found.record, turn)
+        step = rules.cancel(found.record, turn)
         meant = [x.turn for x in found.record.live if turn in (None, x.turn)]
         yield Happening(f"cancel {turn or 'all'}", carry_out(found, step, meant, ()), "cancel")
 
@@ -434,7 +434,7 @@ def a_client_rewinds(world: World) -> Iterator[Happening]:
 
 def rewind(world: World, first: int) -> World:
     """Discard a turn and all after it."""
-    step = _session.rewind(world.record, first)
+    step = rules.rewind(world.record, first)
     meant = [x.turn for x in world.record.live if x.turn >= first]
     return carry_out(world, step, meant, range(first, world.record.next))
 
@@ -445,7 +445,7 @@ def a_client_resets(world: World) -> Iterator[Happening]:
     if may(world, "reset"):
         found = act(world, "reset")
         before = found.record
-        step = _session.reset(before)
+        step = rules.reset(before)
         after = remove_given_up(found, step)
         meant = [x.turn for x in before.live]
         after = carry_out(after, step, meant, range(1, before.next))
@@ -475,7 +475,7 @@ def a_client_regenerates(world: World) -> Iterator[Happening]:
             continue
         found = act(world, "regenerate")
         before, turn = found.record, found.record.next
-        step = _session.regenerate(before, first, merge=world.budget.merge)
+        step = rules.regenerate(before, first, merge=world.budget.merge)
         found = found.wrong(Fault.NUMBER_USED_AGAIN, when=step.dispatch != turn)
         # What was steered at the turn is among its messages, also while it is live.
         found = found.put_slot(turn, Slot(tuple(sorted(found.messages(first))), "regenerate"))
@@ -523,7 +523,7 @@ def settle(world: World, turn: int) -> World:
     """Record a turn's outcome, if the rules say so."""
     before, slot, task = world.record, world.slots[turn - 1], world.task(turn)
     outcome = task.outcome if task and task.outcome else Outcome("unknown")
-    settling = _session.settle(before, turn, merge=world.budget.merge)
+    settling = rules.settle(before, turn, merge=world.budget.merge)
     if settling is None:
         return world
     content = dict(world.contents)
@@ -557,9 +557,7 @@ def settle(world: World, turn: int) -> World:
     return world
 
 
-def judge_passing_on(
-    world: World, turn: int, settling: _session.Settling, kept: list[int]
-) -> World:
+def judge_passing_on(world: World, turn: int, settling: rules.Settling, kept: list[int]) -> World:
     """By what was handed out to the task, and whether somebody cancelled it."""
     task, stays = world.task(turn), told(world, turn)
     left = len([x for x in world.record.steered if x.turn == turn]) != len(kept)
@@ -579,7 +577,7 @@ def a_note_arrives(world: World) -> Iterator[Happening]:
     for turn in world.notes:
         found = find_lost(world._replace(notes=world.notes - {turn}))
         before = found.record
-        step = _session.give_up(before, {turn})
+        step = rules.give_up(before, {turn})
         flagged = [x._replace(given_up=x.given_up or x.turn == turn) for x in before.live]
         only = step._replace(give_up=()) == Step(before._replace(live=tuple(flagged)))
         found = found.wrong(Fault.GIVEN_UP_ONLY, when=not only)
@@ -651,7 +649,7 @@ def take(
 ) -> tuple[World, list[int]]:
     """Take what waits, and judge it by what was handed out before."""
     content, turn = dict(world.contents), task.turn
-    record, taken = _session.take(world.record, turn, waited=waited, begins=begins)
+    record, taken = rules.take(world.record, turn, waited=waited, begins=begins)
     took = [content[x.number] for x in taken]
     hosts = {x.turn for x in world.record.live if x.cancelled is None and x.turn <= turn}
     hosts = hosts if waited else hosts & {turn}
@@ -883,7 +881,7 @@ def the_record_can_be_stored(world: World) -> str | None:
 
 @cache
 def stored(record: Record) -> str | None:
-    again = _session.load(json.loads(json.dumps(_session.dump(record))))
+    again = rules.load(json.loads(json.dumps(rules.dump(record))))
     return None if again == record else f"{record} comes back as {again}"
 
 

@@ -13,9 +13,9 @@ from typing import Any, Final, Literal, ParamSpec
 import restate
 from restate import Context, RunOptions, TerminalError
 
-from interruptible._cancellation import Interrupted, Watch, shield, terminal, watching
-from interruptible._output import stored
-from interruptible._text import mended
+from interruptible._cancel.watch import Interrupted, Watch, shield, terminal, watching
+from interruptible._wire.output import stored
+from interruptible._wire.text import mended
 
 P = ParamSpec("P")
 End = Literal["exit", "error", "interrupt"]

@@ -19,13 +19,13 @@ from restate import (
     TerminalError,
 )
 
-from interruptible import _history, _session
-from interruptible._cancellation import shield
-from interruptible._history import JSON
-from interruptible._outcome import Ending, ending, plain
-from interruptible._session import Live, Record, Step
-from interruptible._task import Body, cancelled_signal, given_up_signal
-from interruptible._types import Dispatch, Message, Outcome, Policy, Refusal, Settlement, Turn
+from interruptible._cancel.watch import shield
+from interruptible._session import history, rules
+from interruptible._session.history import JSON
+from interruptible._session.rules import Live, Record, Step
+from interruptible._task.outcome import Ending, ending, plain
+from interruptible._task.task import Body, cancelled_signal, given_up_signal
+from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Refusal, Settlement, Turn
 
 T = TypeVar("T")
 AnyContext = ObjectContext | ObjectSharedContext
@@ -68,7 +68,7 @@ def removed(turn: int) -> TerminalError:
 async def load(ctx: AnyContext) -> Record | None:
     """The session's record."""
     stored = await ctx.get("session", serde=JSON)
-    return None if stored is None else _session.load(stored)
+    return None if stored is None else rules.load(stored)
 
 
 async def load_now(ctx: ObjectContext) -> tuple[Record | None, int]:
@@ -81,17 +81,17 @@ async def load_now(ctx: ObjectContext) -> tuple[Record | None, int]:
     now = ctx.run_typed("time", _time)
     await restate.gather(stored, now)
     record = await stored
-    return None if record is None else _session.load(record), await now
+    return None if record is None else rules.load(record), await now
 
 
 async def some(
     ctx: ObjectSharedContext, record: Record, numbers: range, most: int, *, discarded: bool = True
 ) -> tuple[list[Turn], bool]:
-    """`_history.some`, with each steered message in its place."""
-    turns, more = await _history.some(ctx, record, numbers, most, discarded=discarded)
+    """`history.some`, with each steered message in its place."""
+    turns, more = await history.some(ctx, record, numbers, most, discarded=discarded)
     while record.steered and (now := await load(ctx)) not in (None, record):
         record = now or record  # a steered message may have found its place meanwhile
-        turns, more = await _history.some(ctx, record, numbers, most, discarded=discarded)
+        turns, more = await history.some(ctx, record, numbers, most, discarded=discarded)
     return turns, more
 
 
@@ -112,14 +112,14 @@ def new_record(ctx: ObjectContext) -> Record:
 
 def store(ctx: ObjectContext, record: Record) -> None:
     """Store the session's record."""
-    ctx.set("session", _session.dump(record), serde=JSON)
+    ctx.set("session", rules.dump(record), serde=JSON)
 
 
 async def with_discarded(
     ctx: ObjectContext, step: Step
-) -> tuple[Step, dict[str, list[_history.Entry]]]:
+) -> tuple[Step, dict[str, list[history.Entry]]]:
     """A step with the turns marked that it discards, and the pages that this changes."""
-    record, pages = await _history.discard(ctx, step.record, step.discard)
+    record, pages = await history.discard(ctx, step.record, step.discard)
     return step._replace(record=record), pages
 
 
@@ -134,13 +134,13 @@ async def take_in(
     turn = step.dispatch
     assert turn is not None  # noqa: S101
     step, pages = await with_discarded(ctx, step)
-    record = _history.begin(ctx, step.record, turn, messages, accepted_at)
+    record = history.begin(ctx, step.record, turn, messages, accepted_at)
     carry_out(ctx, step._replace(record=record), pages)
     return await begin(agent, ctx, record, turn, messages)
 
 
 def carry_out(
-    ctx: ObjectContext, step: Step, pages: dict[str, list[_history.Entry]] | None = None
+    ctx: ObjectContext, step: Step, pages: dict[str, list[history.Entry]] | None = None
 ) -> None:
     """Cancel what a step says, and store its record and what else changed.
 
@@ -149,7 +149,7 @@ def carry_out(
     for x in step.cancel:
         if x.task_id is not None:
             ctx.cancel_invocation(x.task_id)
-    _history.write(ctx, pages or {})
+    history.write(ctx, pages or {})
     store(ctx, step.record)
     signals = [(x.turn, cancelled_signal(x.turn)) for x in step.cancel]
     signals += [(turn, given_up_signal(turn)) for turn in step.give_up]
@@ -168,10 +168,10 @@ async def begin(
 ) -> str:
     """Send the task of a new turn and store its id, which is returned."""
     queued = any(x.cancelled is None for x in record.before(turn))  # it loads when it begins
-    turns = None if queued else _history.at_hand(record, turn)
+    turns = None if queued else history.at_hand(record, turn)
     handle = _dispatch(agent, ctx, record, turn, messages, turns)
     task_id = await shield(handle.invocation_id())
-    store(ctx, _session.dispatched(record, turn, task_id))
+    store(ctx, rules.dispatched(record, turn, task_id))
     return task_id
 
 
@@ -180,7 +180,7 @@ async def find_lost(agent: Settings, ctx: ObjectContext, record: Record | None) 
     for turn in record.lost if record is not None else ():
         assert record is not None  # noqa: S101
         task_id = await _find(agent, ctx, record, turn)
-        record = _session.dispatched(record, turn, task_id)
+        record = rules.dispatched(record, turn, task_id)
     return record
 
 
@@ -230,7 +230,7 @@ async def outcome(agent: Settings, ctx: ObjectSharedContext, record: Record, tur
 
 async def recorded(ctx: ObjectSharedContext, record: Record | None, turn: int) -> Outcome:
     """The outcome of a settled turn."""
-    turns = await _history.read(ctx, record or Record(""), range(turn, turn + 1))
+    turns = await history.read(ctx, record or Record(""), range(turn, turn + 1))
     if not turns:
         raise removed(turn)
     return plain(turns[0])
@@ -247,7 +247,7 @@ async def _time() -> int:
 
 async def _find(agent: Settings, ctx: AnyContext, record: Record, turn: int) -> str:
     """Send a turn's task once more: Restate answers with the same invocation."""
-    messages = await _history.begun_with(ctx, record, turn)
+    messages = await history.begun_with(ctx, record, turn)
     return await _dispatch(agent, ctx, record, turn, messages).invocation_id()
 
 

@@ -9,10 +9,10 @@ from typing import Any, Final, cast
 import restate
 from restate import Context, InvocationRetryPolicy, RestateDurableFuture, SendHandle, TerminalError
 
-from interruptible._cancellation import Interrupted, Watch, shield
-from interruptible._history import JSON
-from interruptible._outcome import ending, plain, settle
-from interruptible._types import Outcome, Policy, Receipt
+from interruptible._cancel.watch import Interrupted, Watch, shield
+from interruptible._session.history import JSON
+from interruptible._task.outcome import ending, plain, settle
+from interruptible._wire.types import Outcome, Policy, Receipt
 
 RETRY_POLICY: Final = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=100),

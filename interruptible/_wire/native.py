@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar, cast
 
-from interruptible._types import Message
+from interruptible._wire.types import Message
 
 R = TypeVar("R", bound=Mapping[str, Any])
 

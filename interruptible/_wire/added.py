@@ -12,8 +12,8 @@ from restate.handler import Handler
 from restate.serde import DefaultSerde, Serde
 from typing_extensions import NotRequired, Required, get_type_hints, is_typeddict
 
-from interruptible._text import sayable
-from interruptible._types import Malformed, brief, parse
+from interruptible._wire.text import sayable
+from interruptible._wire.types import Malformed, brief, parse
 
 Method = Callable[..., Awaitable[Any]]
 

@@ -11,9 +11,8 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar, overload
 import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
-from interruptible import _delegate
-from interruptible._alternate import alternating
-from interruptible._cancellation import (
+from interruptible._cancel.cleanup import report
+from interruptible._cancel.watch import (
     Deaf,
     Interrupted,
     Watch,
@@ -26,12 +25,14 @@ from interruptible._cancellation import (
     terminal_cause,
     watching,
 )
-from interruptible._cleanup import report
-from interruptible._dialects import calls_of
-from interruptible._history import JSON, Said, Stored, finish, read, said, with_joined
-from interruptible._native import opened, with_opened
-from interruptible._outcome import attach_to, ending, not_ours, settle
-from interruptible._output import (
+from interruptible._session.history import JSON, Said, Stored, finish, read, said, with_joined
+from interruptible._session.rules import Steered
+from interruptible._session.rules import load as load_record
+from interruptible._task import delegate
+from interruptible._task.outcome import attach_to, ending, not_ours, settle
+from interruptible._task.repair import repaired
+from interruptible._wire.native import opened, with_opened
+from interruptible._wire.output import (
     Conversation,
     OutputMessage,
     WrongOutput,
@@ -40,11 +41,8 @@ from interruptible._output import (
     text_of,
     told,
 )
-from interruptible._repair import repaired
-from interruptible._session import Steered
-from interruptible._session import load as load_record
-from interruptible._text import mended, sayable
-from interruptible._types import (
+from interruptible._wire.text import mended, sayable
+from interruptible._wire.types import (
     MAX_OUTPUT,
     Cause,
     Dispatch,
@@ -59,6 +57,8 @@ from interruptible._types import (
     brief,
     cause_of,
 )
+from interruptible.formats._alternate import alternating
+from interruptible.formats._dialects import calls_of
 
 T = TypeVar("T")
 _call: Final[ContextVar[str | None]] = ContextVar("interruptible_call", default=None)
@@ -375,7 +375,7 @@ class Task:
         body = json.dumps({"turn": self.turn}).encode()
         send = functools.partial(work.ctx.generic_send, work.body.name, "get_cause", body)
         asked = work.own(lambda: send(key=self.session))
-        return cause_of(await _delegate.answer(work.ctx, asked))
+        return cause_of(await delegate.answer(work.ctx, asked))
 
     @overload
     async def delegate(
@@ -444,10 +444,10 @@ class Task:
         work.delegated += 1
         key = f"{self.id}/{work.delegated}"
         said, service = stored(content), work.body.task_name
-        receipt = await _delegate.send(work.ctx, service, name, session, said, policy, key)
+        receipt = await delegate.send(work.ctx, service, name, session, said, policy, key)
         if background:
             return receipt
-        return await _delegate.follow(work.ctx, work.watch, name, session, receipt)
+        return await delegate.follow(work.ctx, work.watch, name, session, receipt)
 
     def __repr__(self) -> str:
         return f"Task(session={self.session!r}, turn={self.turn}, id={self.id!r})"

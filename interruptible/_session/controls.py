@@ -5,11 +5,12 @@ from typing import Any
 
 from restate import ObjectContext, ObjectSharedContext, TerminalError
 
-from interruptible import _effects, _history, _session, _told
-from interruptible._effects import Settings, carry_out, checked, require
-from interruptible._native import neutral
-from interruptible._session import Record
-from interruptible._types import (
+from interruptible._session import effects, history, rules
+from interruptible._session.effects import Settings, carry_out, checked, require
+from interruptible._session.rules import Record
+from interruptible._wire import told as _told
+from interruptible._wire.native import neutral
+from interruptible._wire.types import (
     Cancelled,
     Forked,
     Receipt,
@@ -26,19 +27,19 @@ from interruptible._types import (
 async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     """Work on the messages of a turn again, by default the last: it and all after it go."""
     turn, if_last = checked(regenerate_in, body)
-    stored, now = await _effects.load_now(ctx)
-    record = await _effects.find_lost(agent, ctx, stored)
+    stored, now = await effects.load_now(ctx)
+    record = await effects.find_lost(agent, ctx, stored)
     if turn is None:
-        turn = (await _history.newest(ctx, record) if record is not None else None) or 1
+        turn = (await history.newest(ctx, record) if record is not None else None) or 1
     record = _only_if_last(require(record, turn), if_last)
-    discarded = await _history.standing(ctx, record, range(turn, record.next))
+    discarded = await history.standing(ctx, record, range(turn, record.next))
     if turn not in discarded:
         raise TerminalError(f"turn: {turn} is no part of the conversation any more.", 404)
-    (old,) = await _history.read(ctx, record, range(turn, turn + 1))
-    step = _session.regenerate(record, turn, merge=agent.merges)
+    (old,) = await history.read(ctx, record, range(turn, turn + 1))
+    step = rules.regenerate(record, turn, merge=agent.merges)
     return {
         "turn": record.next,
-        "task_id": await _effects.take_in(agent, ctx, step, _history.asked(old), now),
+        "task_id": await effects.take_in(agent, ctx, step, history.asked(old), now),
         "status": "waiting" if record.awaited else "running",
         "interrupted": [x.turn for x in step.cancel],
         "discarded": discarded,
@@ -48,12 +49,12 @@ async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
 async def rewind(agent: Settings, ctx: ObjectContext, body: Any) -> Rewound:
     """Take back a turn and all after it."""
     turn, reason, if_last = checked(rewind_in, body)
-    record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
+    record = await effects.find_lost(agent, ctx, await effects.load(ctx))
     record = _only_if_last(require(record, turn), if_last)
-    if not await _history.has(ctx, record, turn):
-        raise _effects.removed(turn)
-    discarded = await _history.standing(ctx, record, range(turn, record.next))
-    step, pages = await _effects.with_discarded(ctx, _session.rewind(record, turn, reason))
+    if not await history.has(ctx, record, turn):
+        raise effects.removed(turn)
+    discarded = await history.standing(ctx, record, range(turn, record.next))
+    step, pages = await effects.with_discarded(ctx, rules.rewind(record, turn, reason))
     carry_out(ctx, step, pages)
     return {
         "cancelled": [x.turn for x in step.cancel],
@@ -64,12 +65,12 @@ async def rewind(agent: Settings, ctx: ObjectContext, body: Any) -> Rewound:
 async def reset(agent: Settings, ctx: ObjectContext, body: Any) -> Cancelled:
     """Cancel what is live and empty the conversation; the numbers of the turns go on."""
     reason = checked(reset_in, body)
-    record = await _effects.find_lost(agent, ctx, await _effects.load(ctx))
+    record = await effects.find_lost(agent, ctx, await effects.load(ctx))
     if record is None:
         return {"cancelled": []}
-    step = _session.reset(record, reason)
-    stale = await _history.stale_keys(ctx, step.record)
-    record, _ = await _history.discard(ctx, _history.without_settled(step.record), step.discard)
+    step = rules.reset(record, reason)
+    stale = await history.stale_keys(ctx, step.record)
+    record, _ = await history.discard(ctx, history.without_settled(step.record), step.discard)
     carry_out(ctx, step._replace(record=record._replace(forked_from=None)))
     for key in stale:
         ctx.clear(key)
@@ -79,21 +80,21 @@ async def reset(agent: Settings, ctx: ObjectContext, body: Any) -> Cancelled:
 async def fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Forked:
     """Copy the conversation up to a turn, by default the last that has ended, to a new session."""
     session, last = checked(fork_in, body, ctx.key())
-    record = await _effects.load(ctx)
+    record = await effects.load(ctx)
     if last is None:
         record = record or Record("")
         last = min((x.turn for x in record.awaited), default=record.next) - 1
     else:
         record = require(record, last)
-        if not await _history.has(ctx, record, last):
-            raise _effects.removed(last)
+        if not await history.has(ctx, record, last):
+            raise effects.removed(last)
     if (live := next((x for x in record.awaited if x.turn <= last), None)) is not None:
         raise TerminalError(
             f"turn: turn {live.turn} is live. Wait for it, or fork at an earlier one.", 423
         )
     instead = "A fork copies all of them. Fork at an earlier turn."
-    read = await _effects.every(ctx, record, last, _history.MAX_COPIED, instead)
-    turns = [_history.without_end(x) if x["status"] == "running" else x for x in read]
+    read = await effects.every(ctx, record, last, history.MAX_COPIED, instead)
+    turns = [history.without_end(x) if x["status"] == "running" else x for x in read]
     last = turns[-1]["turn"] if turns else 0
     old = record.forked_from  # where the first of the turns were worked on
     origin = old[0] if old is not None and last <= old[1] else ctx.key()
@@ -105,21 +106,21 @@ async def fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Forked:
 async def adopt(_: Settings, ctx: ObjectContext, body: Any) -> None:
     """For `fork`: begin this session with the turns of another."""
     copy = checked(_told.copy, body)
-    if await _effects.load(ctx) is not None:
+    if await effects.load(ctx) is not None:
         raise TerminalError("session: there is one of this key already. Choose another.", 412)
-    record = _effects.new_record(ctx)._replace(next=copy.next, forked_from=copy.origin)
-    _effects.store(ctx, _history.adopt(ctx, record, copy.turns))
+    record = effects.new_record(ctx)._replace(next=copy.next, forked_from=copy.origin)
+    effects.store(ctx, history.adopt(ctx, record, copy.turns))
 
 
 async def get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> Turns:
     """The record of the turns, discarded ones too, a page at a time from the newest on."""
     before, limit = checked(turns_in, body)
-    record = await _effects.load(ctx)
+    record = await effects.load(ctx)
     if record is None:
         return {"turns": [], "before": None}
     stop = record.next if before is None else min(before, record.next)
     start = max(1, stop - limit)
-    turns, more = await _effects.some(ctx, record, range(start, stop), _history.MAX_ANSWER)
+    turns, more = await effects.some(ctx, record, range(start, stop), history.MAX_ANSWER)
     if more:
         start = turns[0]["turn"]
     return {"turns": [neutral(x) for x in turns], "before": start if start > 1 else None}

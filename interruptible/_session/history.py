@@ -28,10 +28,10 @@ from typing import Any, Final, Protocol, cast
 from restate import ObjectContext, ObjectSharedContext
 from restate.serde import BytesSerde, JsonSerde, Serde
 
-from interruptible._output import told
-from interruptible._session import Live, Record, Steered
-from interruptible._session import load as load_record
-from interruptible._types import Message, TaskOutcome, Turn
+from interruptible._session.rules import Live, Record, Steered
+from interruptible._session.rules import load as load_record
+from interruptible._wire.output import told
+from interruptible._wire.types import Message, TaskOutcome, Turn
 
 
 class _PackedSerde(Serde[Any]):

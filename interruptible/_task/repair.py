@@ -7,7 +7,8 @@ in it. What they ask for stands in `_dialects`.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from interruptible._dialects import (
+from interruptible._wire.types import Message
+from interruptible.formats._dialects import (
     Call,
     answered_by,
     as_json,
@@ -23,7 +24,6 @@ from interruptible._dialects import (
     text_in,
     type_of,
 )
-from interruptible._types import Message
 
 NOT_BEGUN: Final = "[Interrupted: this call was not begun. It has had no effect.]"
 """The result of a call that was not begun."""

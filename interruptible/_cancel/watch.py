@@ -44,7 +44,7 @@ from restate.vm import (
     VMWrapper,
 )
 
-from interruptible._text import with_sayable_errors
+from interruptible._wire.text import with_sayable_errors
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from math import isfinite
 from typing import Any, Final, NamedTuple, cast, get_args
 
-from interruptible._types import (
+from interruptible._wire.types import (
     MAX_NUMBER,
     Malformed,
     Origin,

@@ -11,11 +11,11 @@ from typing import Any, Final, NamedTuple, cast
 import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
-from interruptible import _told
-from interruptible._cancellation import seal, unseal
-from interruptible._native import neutral
-from interruptible._text import mend
-from interruptible._types import Outcome, Refusal, Settlement, TaskOutcome, Turn
+from interruptible._cancel.watch import seal, unseal
+from interruptible._wire import told as _told
+from interruptible._wire.native import neutral
+from interruptible._wire.text import mend
+from interruptible._wire.types import Outcome, Refusal, Settlement, TaskOutcome, Turn
 
 OUTCOME: Final = "outcome"
 """The key of the outcome in the metadata of the error that a task ends with."""

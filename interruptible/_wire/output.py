@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard, ca
 from restate import TerminalError
 from typing_extensions import Never
 
-from interruptible._native import closed
-from interruptible._text import mended
-from interruptible._types import MAX_DEPTH, Message, brief
+from interruptible._wire.native import closed
+from interruptible._wire.text import mended
+from interruptible._wire.types import MAX_DEPTH, Message, brief
 
 MAX_NESTING: Final = 2 * MAX_DEPTH
 """How deep a message that is put out may be nested: what came in fits, also within a result."""

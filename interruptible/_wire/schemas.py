@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from interruptible._types import MAX_TURNS, POLICIES
+from interruptible._wire.types import MAX_TURNS, POLICIES
 
 
 def _object(title: str, needed: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Cancellation and cleanup in any Restate handler; knows nothing of agents."""

@@ -1,0 +1,1 @@
+"""The virtual object: what a session keeps, and what its handlers do."""

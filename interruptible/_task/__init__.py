@@ -1,0 +1,1 @@
+"""One task's life: from its wait for earlier turns to its outcome."""

@@ -1,0 +1,1 @@
+"""What goes over the wire: its types, and what is refused."""
