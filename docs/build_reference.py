@@ -155,7 +155,7 @@ class Module:
 
 AGENT, TASK, CLIENT = Module("_agent"), Module("_task"), Module("client")
 CANCEL, WIRE_TYPES, FORMATS = Module("_cancel"), Module("_wire"), Module("formats")
-TESTING, RETRIES = Module("testing"), Module("_retries")
+TESTING, TESTING_PARTS = Module("testing"), Module("_testing")
 
 
 def reference() -> str:
@@ -194,12 +194,13 @@ def reference() -> str:
         ),
         "## `interruptible.testing`",
         document(ast.get_docstring(TESTING.tree) or ""),
-        *(a_function(TESTING, name) for name in ("fixture", "harness", "restate_server", "serve")),
+        *(a_function(TESTING, name) for name in ("fixture", "harness", "restate_server")),
+        a_function(TESTING_PARTS, "serve"),
         a_class(TESTING, "Restate", made=False),
-        a_function(TESTING, "find_server"),
+        a_function(TESTING_PARTS, "find_server"),
         a_class(TESTING, "AdminError", made=False),
-        a_class(TESTING, "ServerNotFound", made=False),
-        a_class(RETRIES, "TooManyRetries", made=False),
+        a_class(TESTING_PARTS, "ServerNotFound", made=False),
+        a_class(TESTING_PARTS, "TooManyRetries", made=False),
         WIRE,
         *(schema(title, value) for title, value in SCHEMAS.items()),
     ]

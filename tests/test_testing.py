@@ -16,6 +16,8 @@ import pytest
 import restate
 
 from interruptible import testing
+from interruptible._testing import serve as serving
+from interruptible._testing import server as process
 from interruptible.testing import (
     AdminError,
     Restate,
@@ -247,8 +249,8 @@ async def test_a_port_that_somebody_takes_first_is_given_up(
 ) -> None:
     async with restate_server() as first:
         taken = tuple(int(url.rpartition(":")[2]) for url in (first.ingress_url, first.admin_url))
-        choices = [(*taken, closed_port()), testing._free_ports()]
-        monkeypatch.setattr(testing, "_free_ports", lambda *_: choices.pop(0))
+        choices = [(*taken, closed_port()), process.free_ports()]
+        monkeypatch.setattr(process, "free_ports", lambda *_: choices.pop(0))
 
         async with restate_server() as second:
             assert not choices
@@ -330,7 +332,7 @@ async def test_serve_hangs_up_on_what_still_runs(kill: bool) -> None:
                 await server.kill(invocation)
                 await until(lambda: len(events) > 1)
             left = time.monotonic()
-        assert time.monotonic() - left < testing._HANG_UP_TIMEOUT / 4
+        assert time.monotonic() - left < serving._HANG_UP_TIMEOUT / 4
         await until(lambda: len(events) > 1)
         assert events == ["attempt", "DisconnectedException"]
 
@@ -349,7 +351,7 @@ async def test_serve_says_why_an_app_did_not_start() -> None:
 async def test_serve_cancels_an_app_that_ignores_the_lost_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(testing, "_HANG_UP_TIMEOUT", 0.2)
+    monkeypatch.setattr(serving, "_HANG_UP_TIMEOUT", 0.2)
     deaf = asyncio.Event()
 
     async def stubborn(scope: Any, receive: Any, send: Any) -> None:
@@ -465,10 +467,10 @@ def test_all_that_is_public_is_there() -> None:
     own = {
         name
         for name, it in vars(testing).items()
-        if getattr(it, "__module__", "") == testing.__name__
+        if getattr(it, "__module__", "").startswith(("interruptible.testing", "interruptible._te"))
     }
-    public = {name for name in own if not name.startswith("_")}
-    assert public | {"TooManyRetries"} == set(testing.__all__)
+    private = {"RetryWatch", "Server", "extra", "tail"}
+    assert {name for name in own - private if not name.startswith("_")} == set(testing.__all__)
 
 
 async def begin(server: Restate) -> str:
@@ -504,7 +506,7 @@ def group_exists(pid: int) -> bool:
 
 
 def closed_port() -> int:
-    return testing._free_ports()[0]
+    return process.free_ports()[0]
 
 
 def program(path: Path, text: str = "#!/bin/sh\n") -> Path:

@@ -17,7 +17,7 @@ import pytest
 import restate
 from restate import InvocationRetryPolicy
 
-from interruptible import _retries
+from interruptible._testing import retries
 from interruptible.testing import TooManyRetries, harness, restate_server, serve
 
 pytestmark = pytest.mark.anyio
@@ -58,8 +58,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_retries, "_FIRST_PAUSE", 0.03)
-    monkeypatch.setattr(_retries, "_LAST_PAUSE", 0.03)
+    monkeypatch.setattr(retries, "_FIRST_PAUSE", 0.03)
+    monkeypatch.setattr(retries, "_LAST_PAUSE", 0.03)
 
 
 def failing(times: int) -> restate.server_types.RestateAppT:
@@ -170,10 +170,10 @@ import re
 import pytest
 import restate
 from restate import InvocationRetryPolicy
-from interruptible import _retries
+from interruptible._testing import retries
 from interruptible.testing import fixture, harness
 
-_retries._FIRST_PAUSE = _retries._LAST_PAUSE = 0.03
+retries._FIRST_PAUSE = retries._LAST_PAUSE = 0.03
 pytestmark = pytest.mark.anyio
 quickly = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=100),
@@ -386,7 +386,7 @@ async def test_what_is_invoked_as_the_block_begins_is_of_it_though_the_servers_t
         asked.append(int(since[1]))
         return []
 
-    watch = _retries.RetryWatch(query, 4, contextlib.nullcontext)
+    watch = retries.RetryWatch(query, 4, contextlib.nullcontext)
     with watch.ends_block():
         begun = time.time_ns() // 1_000_000
         await watch._look()

@@ -14,7 +14,8 @@ from typing import Any
 
 import httpx
 
-from interruptible.testing import _free_ports, _Server, find_server
+from interruptible._testing.install import find_server
+from interruptible._testing.server import Server, free_ports
 
 from .disk import Disk
 from .network import Network
@@ -35,7 +36,7 @@ class System:
 
     def __init__(
         self,
-        nodes: list[_Server],
+        nodes: list[Server],
         http: httpx.AsyncClient,
         *,
         disk: Disk | None = None,
@@ -173,7 +174,7 @@ async def single(folder: Path, *, with_disk: bool = False) -> AsyncGenerator[Sys
     disk = _disk(folder / "disk") if with_disk else None
     binary = await asyncio.to_thread(find_server)
     async with httpx.AsyncClient(timeout=None, limits=LIMITS, trust_env=False) as http:  # noqa: S113
-        node = _Server(binary, _base(disk.path if disk else folder / "disk"), {}, http, (0, 0))
+        node = Server(binary, _base(disk.path if disk else folder / "disk"), {}, http, (0, 0))
         node._log = folder / "node.log"  # it is to be read although the disk is full
         try:
             await node.start()
@@ -193,7 +194,7 @@ def _disk(path: Path) -> Disk | None:
 
 
 def _base(folder: Path, cluster: str | None = None) -> Path:
-    # The name of the folder is that of the cluster: so `_Server` knows its own.
+    # The name of the folder is that of the cluster: so `Server` knows its own.
     base = folder / (cluster or f"chaos-{uuid.uuid4().hex[:8]}")
     base.mkdir(parents=True)
     return base
@@ -203,8 +204,8 @@ def _base(folder: Path, cluster: str | None = None) -> Path:
 async def cluster(folder: Path) -> AsyncGenerator[System]:
     """Three servers on loopback that replicate everything to two of them."""
     binary = await asyncio.to_thread(find_server)
-    fabric = _free_ports()
-    nodes: list[_Server] = []
+    fabric = free_ports()
+    nodes: list[Server] = []
     network = Network(fabric, lambda: [x._process.pid if x._process else None for x in nodes])
     name = f"chaos-{uuid.uuid4().hex[:8]}"
     async with (
@@ -223,7 +224,7 @@ async def cluster(folder: Path) -> AsyncGenerator[System]:
                 "RESTATE_NODE_NAME": f"node-{number}",
                 "RESTATE_ROLES": "[worker,admin,metadata-server,log-server,http-ingress]",
             }
-            nodes.append(_Server(binary, base, env, http, (0, 0)))
+            nodes.append(Server(binary, base, env, http, (0, 0)))
         try:
             await asyncio.gather(*(node.start() for node in nodes))
             yield System(nodes, http, network=network)

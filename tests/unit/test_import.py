@@ -31,8 +31,9 @@ def name_of(path: Path) -> str:
 MODULES = sorted(name_of(path) for path in PACKAGE.rglob("*.py"))
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
+TESTING = {f"_testing.{name}" for name in ("install", "retries", "serve", "server")}
 LAYERS: list[set[str]] = [
-    {"_wire.text", "_wire.types", "_session.rules", "_retries"},
+    {"_wire.text", "_wire.types", "_session.rules", *TESTING},
     {"_wire.native", "_wire.schemas", "_wire.told", "_wire.added", "_cancel.watch", "testing"},
     {"_wire.output", "formats._dialects", "formats._neutral"},
     {"_checks", "_cancel.cleanup", "_session.history", "_task.repair", "_task.outcome"},
@@ -48,7 +49,7 @@ LAYERS: list[set[str]] = [
 """Each module imports from the layers above its own only; a private room offers nothing itself."""
 
 LEAVES = {
-    "_retries": {"testing"},
+    **{name: {"testing"} for name in TESTING},
     "testing": set[str](),
     "client": {"__init__"},
     "formats.gemini": set[str](),
@@ -70,6 +71,7 @@ OF_RESTATE = {
     "_session.controls": {"restate"},
     "_agent": {"restate", "restate.serde"},
     "client": {"restate"},
+    "_testing.serve": {"restate.server_types"},
     "testing": {"restate", "restate.client", "restate.server_types"},
 }
 """What the modules import of the SDK, if anything; `_cancel.watch` alone knows its inside."""
@@ -128,13 +130,13 @@ def test_cancellation_knows_nothing_of_agents() -> None:
         assert {x.split(".")[0] for x in own_imports(module)} <= {"_cancel", "_wire"}
 
 
-@pytest.mark.parametrize("module", ["_session.rules", "_wire.types", "_retries"])
+@pytest.mark.parametrize("module", ["_session.rules", "_wire.types", *TESTING])
 def test_what_knows_nobody_imports_nothing_of_the_package(module: str) -> None:
     assert own_imports(module) == set()
 
 
 def test_testing_serves_any_app_and_knows_nothing_of_agents() -> None:
-    assert own_imports("testing") == {"_retries"}
+    assert own_imports("testing") == TESTING
 
 
 @pytest.mark.parametrize("module", [x for x in MODULES if x != "_cancel.watch"])

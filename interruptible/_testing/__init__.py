@@ -1,0 +1,1 @@
+"""What `interruptible.testing` is made of: the server, the app that it calls, retries."""

@@ -1,0 +1,133 @@
+"""Serves an app in this event loop, and hangs up on it at the end."""
+# ruff: noqa: PLC0415 - what the extra brings is imported on use, to name the extra if it lacks
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+import weakref
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+    from restate.server_types import RestateAppT
+
+_HANG_UP_TIMEOUT = 2.0  # seconds
+_POLL = 0.02  # seconds
+
+
+@asynccontextmanager
+async def serve(app: RestateAppT) -> AsyncGenerator[str]:
+    """Serve an app in this event loop, by HTTP/2 without TLS on a free port; yields its URL.
+
+    At the end it hangs up on what still runs: handlers see a lost connection. Those that go on for
+    a second all the same are cancelled. Signals do what they did before; the app handles none.
+
+    Args:
+        app: What to serve, from `restate.app`.
+    """
+    with extra():
+        import hypercorn.asyncio
+        from hypercorn.config import Config, Sockets
+
+    class Bound(Config):
+        def create_sockets(self) -> Sockets:
+            return Sockets([], [listener], [])
+
+    async def followed(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            request = cast("asyncio.Task[Any]", asyncio.current_task())
+            requests.add(request)
+            request.add_done_callback(requests.discard)
+        _in_app.set(True)  # for this task of hypercorn's, and those that it starts
+        await app(scope, receive, send)
+
+    requests: set[asyncio.Task[Any]] = set()
+    listener = _Listener()
+    config = Bound()
+    config.errorlog = logging.getLogger(f"{__name__}.serve")
+    config.errorlog.setLevel(logging.ERROR)
+    config.h2_max_concurrent_streams = 2**31 - 1
+    config.keep_alive_max_requests = 2**31 - 1
+    config.keep_alive_timeout = 3600.0
+
+    stop = asyncio.Event()
+    serving = asyncio.create_task(
+        hypercorn.asyncio.serve(  # pyright: ignore[reportUnknownMemberType]
+            followed, config, shutdown_trigger=stop.wait, mode="asgi"
+        )
+    )
+    serving.add_done_callback(lambda _: listener.close())
+    try:
+        with _no_signals_for_apps():
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        if serving.done():
+            await serving  # it failed, and this says why
+        stop.set()
+        begun = time.monotonic()
+        while not serving.done() and (passed := time.monotonic() - begun) < _HANG_UP_TIMEOUT:
+            listener.hang_up()
+            if passed > _HANG_UP_TIMEOUT / 2:  # hypercorn may wait for ever to send what is left
+                for request in requests:
+                    request.cancel()
+            await asyncio.wait({serving}, timeout=_POLL)
+        serving.cancel()
+
+
+_in_app: ContextVar[bool] = ContextVar("_in_app", default=False)
+
+
+@contextmanager
+def _no_signals_for_apps() -> Generator[None]:
+    """Refuse apps a handler of a signal: restate-sdk's keeps SIGTERM from ending the process."""
+    loop = cast("Any", asyncio.get_running_loop())
+    add = loop.add_signal_handler
+
+    def add_unless_in_app(*arguments: Any, **by_name: Any) -> None:
+        if _in_app.get():
+            raise RuntimeError("`interruptible.testing.serve` leaves signals to the process.")
+        add(*arguments, **by_name)
+
+    loop.add_signal_handler = add_unless_in_app
+    try:
+        yield
+    finally:
+        loop.add_signal_handler = add
+
+
+@contextmanager
+def extra() -> Generator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(
+            "interruptible.testing needs the extra: pip install 'restate-interruptible[testing]'"
+        ) from error
+
+
+class _Listener(socket.socket):
+    """A free port that knows its connections, because hypercorn does not hang up on busy ones."""
+
+    def __init__(self) -> None:
+        # With the protocol named, asyncio turns Nagle's algorithm off, which costs 40 ms a hop.
+        super().__init__(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self.bind(("127.0.0.1", 0))
+        self.listen(1024)
+        self._accepted = weakref.WeakSet[socket.socket]()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = super().accept()
+        self._accepted.add(connection)
+        return connection, address
+
+    def hang_up(self) -> None:
+        for connection in self._accepted:
+            with contextlib.suppress(OSError):  # it is closed
+                connection.shutdown(socket.SHUT_RDWR)
