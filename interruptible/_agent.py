@@ -57,6 +57,11 @@ up to 30 % to an interval. After the last attempt it pauses the task."""
 MIN_RETENTION: Final = timedelta(minutes=5)
 """How long the result of a task is kept at least, for its successor and for `attach`."""
 
+_LOOKS: Final = {**_READS, "idempotency_retention": MIN_RETENTION}
+"""Of a reader that attaches to tasks, and ends without having heard of them. Asked again with one
+idempotency key, as the ingress of a cluster does by itself, it must not begin anew: the server
+would take what comes of the first time for part of the second, and stop the whole partition."""
+
 INACTIVITY_TIMEOUT: Final = timedelta(hours=1)
 """A call that is silent for longer cannot be interrupted, for Restate has hung up. A task that
 waits keeps its connection that long."""
@@ -275,7 +280,7 @@ class Agent:
         self.attach = add("attach", handlers.attach, s.ATTACH_IN, s.OUTCOME, **_SHARED)
         # With a schema, Restate would refuse an empty body: so what takes nothing has none.
         self.get_history = add("get_history", handlers.get_history, None, s.HISTORY, **_READS)
-        self.get_status = add("get_status", handlers.get_status, None, s.STATUS, **_READS)
+        self.get_status = add("get_status", handlers.get_status, None, s.STATUS, **_LOOKS)
         self.get_turns = add("get_turns", controls.get_turns, s.TURNS_IN, s.TURNS, **_READS)
         self.regenerate = add("regenerate", controls.regenerate, s.REGENERATE_IN, s.RECEIPT)
         self.rewind = add("rewind", controls.rewind, s.REWIND_IN, s.REWOUND)

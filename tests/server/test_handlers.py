@@ -322,14 +322,50 @@ async def test_of_what_is_only_read_restate_keeps_no_journal(
 
     async def without_the_reads() -> bool:
         rows = await restate_env.invocations("target_service_name IN ('ReadAgent', 'ReadTask')")
-        return {x["target_handler_name"] for x in rows} == {
-            "message",
-            "run_task",
-            "settle",
-            "attach",
-        }
+        names = {x["target_handler_name"] for x in rows}
+        return names == {"message", "run_task", "settle", "attach", "get_status"}
 
     await eventually(without_the_reads)
+    (status,) = await restate_env.invocations(
+        "target_service_name = 'ReadAgent' AND target_handler_name = 'get_status'"
+    )
+    assert status["status"] == "completed"
+    entries = await restate_env.query(f"SELECT id FROM sys_journal WHERE id = '{status['id']}'")  # noqa: S608
+    assert entries == []
+
+
+async def test_a_status_that_is_asked_for_again_with_its_key_is_the_one_that_was_given(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    """The ingress of a cluster asks again with one key when a node dies.
+
+    Was it begun anew, the task's end, which the first one had attached to, would come to the second
+    one before that had attached; restate-server 1.7.12 then stops the partition for good.
+    """
+    worker = Worker(log, "TwiceAgent")
+    await deploy(worker)
+    session = Session(restate_env.client, worker, "one")
+
+    async def status(key: str) -> Any:
+        url = f"{restate_env.ingress_url}/TwiceAgent/one/get_status"
+        async with httpx.AsyncClient(timeout=30.0) as http:
+            return (await http.post(url, headers={"idempotency-key": key})).json()
+
+    receipt = await session.send("long")
+    await log.until("begin", 1)
+    first = await status("one")
+    assert (first["status"], first["turn"]) == ("running", 1)
+
+    await session.cancel()
+    await session.attach(1)
+    await eventually(lambda: is_idle(session))
+
+    assert await status("one") == first
+    assert await status("two") == await session.status() == IDLE
+    where = "target_service_name = 'TwiceAgent' AND target_handler_name = 'get_status'"
+    rows = await restate_env.invocations(f"{where} AND idempotency_key IN ('one', 'two')")
+    assert [row["idempotency_key"] for row in rows] == ["one", "two"]
+    assert receipt["task_id"] == first["task_id"]
 
 
 async def test_a_report_that_goes_missing_is_made_up_for_by_the_next_turn(
