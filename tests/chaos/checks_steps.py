@@ -7,8 +7,9 @@ from .records import Fault, Line, Op, token
 from .view import Attempt, SessionView, Violation, Work
 
 DEFAULT_TIMEOUT = 30.0
-PATIENCE = 2.0
-"""Seconds that an answer may take on a busy machine."""
+PATIENCE = 4.5
+"""Seconds that an answer may take on a busy machine: longer than any cleanup of the workload that
+does not wait for the answer. So where one decides, no machine is slow enough to be blamed."""
 RECOVERY = 3.0
 """Seconds after a fault in which answers may be slow because of it."""
 LEEWAY = 0.3

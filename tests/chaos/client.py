@@ -43,9 +43,8 @@ class Client:
         return op
 
     async def _ask(self, op: Op, deadline: float) -> tuple[int | None, Any]:
-        path, headers = f"/{op.agent}/{op.session}/{op.name}", {}
-        if op.name not in ("get_status", "get_history", "get_turns"):
-            headers["idempotency-key"] = uuid.uuid4().hex
+        path = f"/{op.agent}/{op.session}/{op.name}"
+        headers = {"idempotency-key": uuid.uuid4().hex}
         if op.body is None:
             headers["content-length"] = "0"
         broken = 0

@@ -18,7 +18,7 @@ from .records import Final as FinalState
 
 SESSION: Final = ("ByHandAgent", "s")
 GAP: Final = 0.7
-CLEANUP: Final = 4.0
+CLEANUP: Final = 6.5
 
 
 async def record_reference(folder: Path) -> Records:

@@ -90,6 +90,11 @@ async def what_waits(system: System, history: History) -> str:
         told += [_invocation(row, turns, tasks) for row in rows]
     health = await asyncio.gather(*(system.health(node) for node in range(len(system.nodes))))
     told += [f"Server {node}: {each}" for node, each in enumerate(health)]
+    told += [
+        f"Server {node} logged last: {errors[-1]}"
+        for node, each in enumerate(system.nodes)
+        if (errors := [line for line in each.logs().splitlines() if " ERROR " in line])
+    ]
     return "\n".join(told)
 
 

@@ -173,7 +173,7 @@ def began_superseded(records: Records) -> None:
 
 
 def in_flight(records: Records) -> None:
-    find(records, 1, "aborted", "step 1").at = 2.3
+    find(records, 1, "aborted", "step 1").at = -0.7
 
 
 def delegate_goes_on(records: Records) -> None:
@@ -401,12 +401,12 @@ def failed_with_what_was_cancelled(records: Records) -> None:
 
 
 def frozen_and_taken_over_by_one_that_was(records: Records) -> None:
-    records.faults.append(Fault("freeze worker", "2", 1.0, 1.5))
-    records.faults.append(Fault("freeze worker", "1", 1.8, 4.9))
+    records.faults.append(Fault("freeze worker", "2", -2.0, -1.5))
+    records.faults.append(Fault("freeze worker", "1", -1.2, 4.9))
     for x in records.lines:
-        if x.turn == 1 and x.at >= 2.2:
+        if x.turn == 1 and x.at >= -0.8:
             x.attempt, x.worker = "b1", 2
-    records.lines.append(line(2.15, 1, "start", attempt="b1", worker=2, seen=["a"]))
+    records.lines.append(line(-0.85, 1, "start", attempt="b1", worker=2, seen=["a"]))
     find(records, 1, "aborted", "step 1").at = 5.0
 
 
@@ -464,7 +464,7 @@ def test_what_is_allowed_is_not_held_against_the_library(
 def test_the_shortest_story_is_what_the_verdict_rests_on() -> None:
     records = good_fork()
     in_flight(records)
-    records.faults += [Fault("freeze worker", "1", 2.0, 2.4), Fault("kill worker", "1", 9.0, 9.5)]
+    records.faults += [Fault("freeze worker", "1", -1.0, -0.6), Fault("kill worker", "1", 9.0, 9.5)]
     (violation,) = check(records)
     part = shrink(records, violation)
     assert story(part, records) == [
@@ -474,7 +474,7 @@ def test_the_shortest_story_is_what_the_verdict_rests_on() -> None:
         "   1.200   turn 1 begin undo 1 interrupt [a1 on 1 v1]",
         "   1.300   turn 1 aborted step 1 [a1 on 1 v1]",
         "   1.400 ! freeze worker 1 is over",
-        "   5.200   turn 1 done undo 1 interrupt [a1 on 1 v1]",
+        "   8.200   turn 1 done undo 1 interrupt [a1 on 1 v1]",
     ]
     assert (part.ops, part.invocations, part.finals) == ([], [], [])
 

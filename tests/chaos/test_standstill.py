@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -20,7 +21,7 @@ class Known(System):
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         super().__init__([], httpx.AsyncClient())
-        self.nodes = [None]  # type: ignore[list-item]
+        self.nodes = [SimpleNamespace(logs=lambda: "x ERROR 1\ny ERROR 2\nz INFO")]  # type: ignore[list-item]
         self._rows = rows
 
     async def query(self, sql: str, *, tries: int = 1) -> list[dict[str, Any]]:
@@ -99,6 +100,7 @@ def test_a_run_that_stands_still_ends_and_tells(
         f"{failing_task}. It is turn 2 of ChaosAgent/s1; turn 1 is completed.",
         "ChaosTask/run_task (inv_3) is suspended, for ChaosAgent/s1/settle.",
         "Server 0: well",
+        "Server 0 logged last: y ERROR 2",
     ]
 
 
