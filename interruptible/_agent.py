@@ -57,7 +57,7 @@ up to 30 % to an interval. After the last attempt it pauses the task."""
 MIN_RETENTION: Final = timedelta(minutes=5)
 """How long the result of a task is kept at least, for its successor and for `attach`."""
 
-_LOOKS: Final = {**_READS, "idempotency_retention": MIN_RETENTION}
+_LOOKS: Final[dict[str, Any]] = {**_READS, "idempotency_retention": MIN_RETENTION}
 """Of a reader that attaches to tasks, and ends without having heard of them. Asked again with one
 idempotency key, as the ingress of a cluster does by itself, it must not begin anew: the server
 would take what comes of the first time for part of the second, and stop the whole partition."""
