@@ -10,8 +10,9 @@ tool's result (github.com/anomalyco/opencode/issues/7488). They take one system 
 from collections.abc import Iterable
 from typing import Any, Final
 
+from interruptible._wire.native import changed
 from interruptible._wire.types import Message
-from interruptible.formats._dialects import changed, items
+from interruptible.formats._values import items
 
 BETWEEN: Final = "[…]"
 """What stands in a message that only keeps the roles apart."""

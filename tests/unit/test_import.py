@@ -34,7 +34,9 @@ ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 LAYERS: list[set[str]] = [
     {"_wire.text", "_wire.types", "_session.rules", "_retries"},
     {"_wire.native", "_wire.schemas", "_wire.told", "_wire.added", "_cancel.watch", "testing"},
-    {"_wire.output", "formats._dialects", "formats._neutral"},
+    {"_wire.output", "formats._values"},
+    {"formats._calls", "formats._neutral"},
+    {"formats._dialects"},
     {"_checks", "_cancel.cleanup", "_session.history", "_task.repair", "_task.outcome"},
     {"formats._alternate", "formats.gemini", "formats.responses", "_task.delegate"},
     {"_task.task", "formats.__init__"},
