@@ -99,7 +99,8 @@ class _Entry:
         """What else stands in the user message with the results."""
 
     def said(self) -> Message | None:
-        return _dialects.said(self.message, self.results, self.lost)
+        calls = [call for call in self.calls if not call.half or call.place in self.results]
+        return _dialects.said(self.message, calls, self.lost)
 
     def messages(self) -> Iterator[Message]:
         message = self.said()
@@ -121,8 +122,8 @@ class _Turn:
         self.entries: list[_Entry] = []
         self.ends: dict[bool, dict[str, None]] = {True: {}, False: {}}
         """The ids of calls without a result, in order: of those that had begun, and of the rest."""
-        self._ids: set[str] = set()
-        """The ids of all calls."""
+        self._of_id: dict[str, list[_Entry]] = {}
+        """Those with a call of an id: it may be used again."""
         self._begun, self._note = begun, note
 
     def add(self, message: Message, lost: Collection[Place]) -> None:
@@ -135,7 +136,8 @@ class _Turn:
                     self.entries.append(_Entry({"role": "user", "content": stray}))
             case _:
                 entry = _Entry(message, lost)
-                self._ids.update(call.id for call in entry.calls if call.id)
+                for call in filter(None, (call.id for call in entry.calls)):
+                    self._of_id.setdefault(call, []).append(entry)
                 if entry.calls or entry.said() is not None:
                     self.entries.append(entry)
 
@@ -147,7 +149,7 @@ class _Turn:
             entry.cut_off.add(call.place)
             text = self._text(call.name, begun=True, output=output)
             entry.results[call.place] = _calls.result(call, text)
-        elif id_ not in self._ids:
+        elif id_ not in self._of_id:
             self.add({**given, "content": self._text("", begun=True, output=output)}, ())
 
     def finish(self, entry: _Entry) -> Iterator[Message]:
@@ -190,11 +192,12 @@ class _Turn:
             entry.results[call.place] = _calls.fit(given, NOTHING)
             entry.source = source or entry.source
             return True
-        return _calls.id_answered(given) in self._ids
+        return _calls.id_answered(given) in self._of_id
 
     def _waiting(self, given: Message) -> tuple[_Entry, Call] | None:
         """The call of a result: in the last message that has such, the first that has none yet."""
-        for entry in reversed(self.entries):
+        id_ = _calls.id_answered(given)
+        for entry in reversed(self._of_id.get(id_, []) if id_ else self.entries):
             for call in entry.calls:
                 if call.place not in entry.results and _calls.answers(given, call):
                     return entry, call

@@ -184,7 +184,9 @@ def _no_message(value: Any) -> WrongOutput:
 
 
 def _key(key: Any, at: tuple[str | int, ...]) -> str:
-    if isinstance(key, (str, int)) and not isinstance(key, bool):
+    if isinstance(key, str):
+        return mended(str.__str__(key))
+    if isinstance(key, int) and not isinstance(key, bool):
         return str(stored(key, at))
     raise _wrong(at, f"has a key {_named(key)}, which is no JSON. Make it text")
 

@@ -52,12 +52,12 @@ class Form(NamedTuple):
 
 
 _FORMS: Final = {
-    "tool_calls": Form("tool", ("function", "custom"), "id", "arguments", is_block=False),
-    "function_call": Form("function", (), "", "arguments", is_block=False),
-    "tool_use": Form("tool_result", (), "id", "input", is_block=True),
-    "toolUse": Form("toolResult", ("toolUse",), "toolUseId", "input", is_block=True),
+    ("tool_calls", ""): Form("tool", ("function", "custom"), "id", "arguments", is_block=False),
+    ("function_call", ""): Form("function", (), "", "arguments", is_block=False),
+    ("content", "tool_use"): Form("tool_result", (), "id", "input", is_block=True),
+    ("content", "toolUse"): Form("toolResult", ("toolUse",), "toolUseId", "input", is_block=True),
 }
-"""By the field of the message, or in its content by the type of the block."""
+"""By the field of the message, and in its content by the type of the block."""
 _SERVER_TOOLS: Final = ("server_tool_use", "mcp_tool_use")
 
 
@@ -75,8 +75,9 @@ def in_places(message: Message) -> Iterator[tuple[Place, Any, Form | None]]:
     for field in ("tool_calls", "content", "function_call"):
         value = message.get(field) if message.get("role") == "assistant" else None
         for index, item in enumerate([value] if field == "function_call" else items(value)):
-            is_block = field == "content" and server_use(item) is None
-            yield (field, index), item, _FORMS.get(type_of(item) if is_block else field)
+            form = _FORMS.get((field, type_of(item) if field == "content" else ""))
+            is_servers = form is not None and form.is_block and server_use(item) is not None
+            yield (field, index), item, None if is_servers else form
 
 
 def server_use(block: Any) -> str | None:

@@ -59,12 +59,12 @@ Bedrock's Converse:
   (docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ToolResultBlock.html).
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final
 
 from interruptible._wire.native import changed
 from interruptible._wire.types import Message
-from interruptible.formats._calls import Place, answered_by, calls_of, in_places, server_use
+from interruptible.formats._calls import Call, Place, answered_by, calls_of, in_places, server_use
 from interruptible.formats._values import (
     is_blank,
     is_blank_text,
@@ -82,22 +82,22 @@ _BESIDE_CONTENT: Final = (
 _THINKING: Final = ("thinking", "redacted_thinking", "reasoningContent")
 
 
-def said(message: Message, answered: Container[Place], lost: Container[Place]) -> Message | None:
+def said(message: Message, calls: Iterable[Call], lost: Container[Place]) -> Message | None:
     """A message without what providers refuse, or `None` if it says nothing.
 
     Args:
         message: If it does not change, or if it is not the assistant's, it is the same object.
-        answered: The places of calls that have a result; other calls that are half said go.
+        calls: Those of its calls that stay.
         lost: The places that `lost_blocks` found.
     """
     if message.get("role") != "assistant":
         return message
-    calls = {x.place: x for x in calls_of(message) if not x.half or x.place in answered}
+    whole = {call.place: call.whole for call in calls}
     kept: dict[str, list[Any]] = {"tool_calls": [], "content": [], "function_call": []}
     for place, item, form in in_places(message):
         field, _ = place
         if form is not None:
-            kept[field] += [calls[place].whole] if place in calls else []
+            kept[field] += [whole[place]] if place in whole else []
         elif not (place in lost or is_blank_text(item) or _is_unsigned(item)):
             kept[field].append(item)
     while kept["content"] and type_of(kept["content"][-1]) in _THINKING:
@@ -111,7 +111,7 @@ def said(message: Message, answered: Container[Place], lost: Container[Place]) -
         del new["function_call"]
     if isinstance(message.get("content"), (list, tuple)):
         new["content"] = kept["content"] or None
-    says = calls or not is_blank(new.get("content")) or any(map(new.get, _BESIDE_CONTENT))
+    says = whole or not is_blank(new.get("content")) or any(map(new.get, _BESIDE_CONTENT))
     return changed(message, new) if says else None
 
 

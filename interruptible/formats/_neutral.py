@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+from interruptible._wire.native import with_native
 from interruptible._wire.types import Message, brief
 from interruptible.formats._values import as_json, items, value_in
 
@@ -35,9 +36,17 @@ def plain(item: Any, **options: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", item.model_dump(mode="json", by_alias=True, **options))
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two values are the same JSON, with their keys in the same order."""
-    return json.dumps(one) == json.dumps(other)
+def kept(message: Message, format: str, own: Any, again: Any) -> Message:  # noqa: A002
+    """A message with what it was made of, if it needs that to come back as it was.
+
+    Args:
+        message: The message.
+        format: The format of what it was made of.
+        own: What it was made of.
+        again: What is made of the message: the same, perhaps, with its keys in the same order.
+    """
+    is_same = json.dumps(again) == json.dumps(own)
+    return message if is_same else with_native(message, format, own)
 
 
 def function(call: str, name: str, arguments: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
-from interruptible._wire.native import native, with_native
+from interruptible._wire.native import native
 from interruptible._wire.types import Message
 from interruptible.formats import _neutral
 from interruptible.formats._values import as_json, items
@@ -216,9 +216,7 @@ def _result(response: dict[str, Any]) -> str:
 
 
 def _kept(message: Message, content: Content, called: dict[str, _Called] | None = None) -> Message:
-    """A message with its content, if it needs that to come back as it was."""
-    again = _written(message, called or {})
-    return message if _neutral.same(again, content) else with_native(message, FORMAT, content)
+    return _neutral.kept(message, FORMAT, content, _written(message, called or {}))
 
 
 # -- To contents. ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from interruptible._wire.native import native, with_native
+from interruptible._wire.native import native
 from interruptible._wire.types import Message
 from interruptible.formats import _neutral
 from interruptible.formats._values import as_json, items
@@ -204,9 +204,7 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kept(message: Message, items: list[Item], called: dict[str, str] | None = None) -> Message:
-    """A message with its items, if it needs them to come back as they were."""
-    again = list(_written(message, called or {}))
-    return message if _neutral.same(again, items) else with_native(message, FORMAT, items)
+    return _neutral.kept(message, FORMAT, items, list(_written(message, called or {})))
 
 
 # -- To items. -------------------------------------------------------------------------------------
