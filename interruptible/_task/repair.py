@@ -98,12 +98,12 @@ class _Entry:
         self.rest: list[Any] = []
         """What else stands in the user message with the results."""
 
-    def said(self) -> Message | None:
+    def accepted(self) -> Message | None:
         calls = [call for call in self.calls if not call.half or call.place in self.results]
-        return _dialects.said(self.message, calls, self.lost)
+        return _dialects.accepted(self.message, calls, self.lost)
 
     def messages(self) -> Iterator[Message]:
-        message = self.said()
+        message = self.accepted()
         if message is not None:
             yield message
         results = list(self.results.values())
@@ -138,7 +138,7 @@ class _Turn:
                 entry = _Entry(message, lost)
                 for call in filter(None, (call.id for call in entry.calls)):
                     self._of_id.setdefault(call, []).append(entry)
-                if entry.calls or entry.said() is not None:
+                if entry.calls or entry.accepted() is not None:
                     self.entries.append(entry)
 
     def cut_off(self, id_: str, output: str) -> None:
@@ -148,7 +148,7 @@ class _Turn:
             entry, call = waiting
             entry.cut_off.add(call.place)
             text = self._text(call.name, begun=True, output=output)
-            entry.results[call.place] = _calls.result(call, text)
+            entry.results[call.place] = _calls.result_for(call, text)
         elif id_ not in self._of_id:
             self.add({**given, "content": self._text("", begun=True, output=output)}, ())
 
@@ -161,7 +161,7 @@ class _Turn:
                     continue
                 begun = self._begun(call.id)
                 text = self._text(call.name, begun=begun, output=None)
-                entry.results[call.place] = _calls.result(call, text)
+                entry.results[call.place] = _calls.result_for(call, text)
             if call.id:
                 self.ends[begun][call.id] = None
         return entry.messages()
@@ -170,7 +170,7 @@ class _Turn:
         content = message.get("content")
         rest: list[Any] = []
         for block in items(content):
-            if _calls.answered_by(block) is None:
+            if _calls.id_answered(block) is None:
                 rest += [] if is_blank_text(block) else [block]
             elif not self._answer(block, message):
                 stray = {"text": STRAY + as_json(block)}

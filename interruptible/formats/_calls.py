@@ -89,16 +89,13 @@ def server_use(block: Any) -> str | None:
     return text_in(use, key) if isinstance(value_in(use, "input"), dict) else ""
 
 
-def answered_by(block: Any) -> str | None:
-    """The id of the call that a block is the result of; `None` if it is no result."""
-    if type_of(block) == "tool_result":
-        return text_in(block, "tool_use_id")
-    return text_in(block["toolResult"], "toolUseId") if type_of(block) == "toolResult" else None
-
-
-def id_answered(given: Message) -> str:
-    """The id of the call that a result, message or block, is of; empty if it tells none."""
-    return text_in(given, "tool_call_id") if "role" in given else answered_by(given) or ""
+def id_answered(given: Any) -> str | None:
+    """The id of the call of a result, empty if it tells none; `None` if it is no result."""
+    if value_in(given, "role") in ("tool", "function"):
+        return text_in(given, "tool_call_id")
+    if type_of(given) == "tool_result":
+        return text_in(given, "tool_use_id")
+    return text_in(given["toolResult"], "toolUseId") if type_of(given) == "toolResult" else None
 
 
 def answers(given: Message, call: Call) -> bool:
@@ -109,7 +106,7 @@ def answers(given: Message, call: Call) -> bool:
     return given.get("role") == call.kind and (call.name == name if name else not call.id)
 
 
-def result(call: Call, content: str) -> Message:
+def result_for(call: Call, content: str) -> Message:
     """A result for a call that has none: a message, or a block."""
     match call.kind:
         case "tool":

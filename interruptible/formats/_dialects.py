@@ -64,7 +64,7 @@ from typing import Any, Final
 
 from interruptible._wire.native import changed
 from interruptible._wire.types import Message
-from interruptible.formats._calls import Call, Place, answered_by, calls_of, in_places, server_use
+from interruptible.formats._calls import Call, Place, calls_of, id_answered, in_places, server_use
 from interruptible.formats._values import (
     is_blank,
     is_blank_text,
@@ -82,7 +82,7 @@ _BESIDE_CONTENT: Final = (
 _THINKING: Final = ("thinking", "redacted_thinking", "reasoningContent")
 
 
-def said(message: Message, calls: Iterable[Call], lost: Container[Place]) -> Message | None:
+def accepted(message: Message, calls: Iterable[Call], lost: Container[Place]) -> Message | None:
     """A message without what providers refuse, or `None` if it says nothing.
 
     Args:
@@ -126,7 +126,7 @@ def lost_blocks(messages: Sequence[Message]) -> list[set[Place]]:
     asked: set[str] = set()
     for number, message in enumerate(messages):
         if message.get("role") != "assistant":
-            ids = [answered_by(block) for block in items(message.get("content"))]
+            ids = [id_answered(block) for block in items(message.get("content"))]
             if not ids or len(set(ids)) < len(ids) or not asked.issuperset(ids):
                 waiting = {}  # more than results of the calls beside them came in between
             asked.difference_update(ids)
@@ -148,7 +148,7 @@ def lost_blocks(messages: Sequence[Message]) -> list[set[Place]]:
 def _server_result(block: Any) -> str | None:
     """The id of the call that a block in a message of the assistant is the result of, or `None`."""
     is_its = type_of(block).endswith("_tool_result")
-    return text_in(block, "tool_use_id") if is_its else answered_by(block)
+    return text_in(block, "tool_use_id") if is_its else id_answered(block)
 
 
 def _is_unsigned(block: Any) -> bool:
