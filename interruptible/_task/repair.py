@@ -1,29 +1,17 @@
 """Makes what a turn put out fit to be sent to a model again, wherever the turn was cut off.
 
 Providers refuse a conversation in which a tool's call has no result, and so all that is ever said
-in it. What they ask for stands in `_dialects`.
+in it. What they ask for stands in `formats._dialects`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from interruptible._wire.native import without_native
 from interruptible._wire.types import Message
-from interruptible.formats._dialects import (
-    Call,
-    answered_by,
-    as_json,
-    calls_of,
-    changed,
-    fit,
-    is_blank,
-    is_blank_text,
-    items,
-    lost_blocks,
-    result,
-    said,
-    text_in,
-    type_of,
-)
+from interruptible.formats import _calls, _dialects
+from interruptible.formats._calls import Call, Place
+from interruptible.formats._values import as_json, is_blank, is_blank_text, items, with_items
 
 NOT_BEGUN: Final = "[Interrupted: this call was not begun. It has had no effect.]"
 """The result of a call that was not begun."""
@@ -86,163 +74,136 @@ def repaired(
         note: The result of a call that has none.
     """
     turn = _Turn(begun, note)
-    for message, lost in zip(messages, lost_blocks(messages), strict=True):
-        match message.get("role"):
-            case "assistant":
-                turn.assistant(message, lost)
-            case "tool" | "function":
-                turn.tool(message)
-            case "user":
-                turn.user(message)
-            case _:
-                turn.entries.append(_Entry(message))
+    for message, lost in zip(messages, _dialects.lost_blocks(messages), strict=True):
+        turn.add(message, lost)
     for call, output in outputs:
         turn.cut_off(call, output)
     done = [message for entry in turn.entries for message in turn.finish(entry)]
-    return Repaired(done, _once(turn.ends[True]), _once(turn.ends[False]))
+    return Repaired(done, list(turn.ends[True]), list(turn.ends[False]))
 
 
 class _Entry:
     """A message, and what belongs directly after it: the results of its calls."""
 
-    def __init__(self, message: Message, lost: set[int] | None = None) -> None:
+    def __init__(self, message: Message, lost: Collection[Place] = ()) -> None:
         self.message = message
-        self.lost = lost or set()
-        self.calls = {} if lost is None else calls_of(message)
-        self.is_said = lost is not None
-        """Whether the assistant said it."""
-        self.results: dict[str, Message] = {}
-        self.cut_off: set[str] = set()
+        self.lost = lost
+        """The places of its blocks that go."""
+        self.calls = _calls.calls_of(message)
+        self.results: dict[Place, Message] = {}
+        self.cut_off: set[Place] = set()
         """The calls of which some output is the result."""
         self.source: Message = {"role": "user"}
         """The user message that brought results."""
         self.rest: list[Any] = []
         """What else stands in the user message with the results."""
 
+    def accepted(self) -> Message | None:
+        calls = [call for call in self.calls if not call.half or call.place in self.results]
+        return _dialects.accepted(self.message, calls, self.lost)
+
     def messages(self) -> Iterator[Message]:
-        message = said(self.message, self.results, self.lost) if self.is_said else self.message
+        message = self.accepted()
         if message is not None:
             yield message
         results = list(self.results.values())
-        if not all(call.id for call in self.calls.values()):  # what has no id goes by its place
-            results = [self.results[key] for key in self.calls if key in self.results]
+        if not all(call.id for call in self.calls):  # what has no id goes by its place
+            results = [self.results[x.place] for x in self.calls if x.place in self.results]
         yield from (x for x in results if "role" in x)
         blocks = [x for x in results if "role" not in x]
         if blocks:
-            yield _with_items(self.source, blocks + self.rest)
+            yield with_items(self.source, blocks + self.rest)
 
 
 class _Turn:
-    """The messages so far, and who waits for the result of a call."""
+    """The messages so far, each with its results."""
 
     def __init__(self, begun: Callable[[str], bool], note: Note) -> None:
         self.entries: list[_Entry] = []
-        self.ends: dict[bool, list[str]] = {True: [], False: []}
-        """The ids of the calls that had begun, and of those that had not."""
+        self.ends: dict[bool, dict[str, None]] = {True: {}, False: {}}
+        """The ids of calls without a result, in order: of those that had begun, and of the rest."""
+        self._of_id: dict[str, list[_Entry]] = {}
+        """Those with a call of an id: it may be used again."""
         self._begun, self._note = begun, note
-        self._waiting: dict[tuple[int, str], tuple[_Entry, Call]] = {}
-        self._of_id: dict[str, list[tuple[int, str]]] = {}
-        """An id may be used again: the last one that waits is the nearest."""
 
-    def assistant(self, message: Message, lost: set[int]) -> None:
-        entry = _Entry(message, lost)
-        if not entry.calls and said(message, (), lost) is None:
-            return
-        self.entries.append(entry)
-        for key, call in entry.calls.items():
-            self._waiting[id(entry), key] = (entry, call)
-            self._of_id.setdefault(call.id, []).append((id(entry), key))
+    def add(self, message: Message, lost: Collection[Place]) -> None:
+        match message.get("role"):
+            case "user":
+                self._user(message)
+            case "tool" | "function":
+                if not self._answer(message):
+                    stray = STRAY + as_json(without_native(message))
+                    self.entries.append(_Entry({"role": "user", "content": stray}))
+            case _:
+                entry = _Entry(message, lost)
+                for call in filter(None, (call.id for call in entry.calls)):
+                    self._of_id.setdefault(call, []).append(entry)
+                if entry.calls or entry.accepted() is not None:
+                    self.entries.append(entry)
 
-    def tool(self, message: Message) -> None:
-        call = text_in(message, "tool_call_id")
-        name = text_in(message, "tool_name") or text_in(message, "name")
-        if message.get("role") == "function":
-            waiting = self._take(lambda x: x.kind == "function" and x.name == name)
-        elif call:
-            waiting = self._by_id(call)
-        else:
-            waiting = self._take(
-                lambda x: x.kind == "tool" and (x.name == name if name else not x.id)
-            )
-        if waiting is not None:
-            entry, found = waiting
-            entry.results[found.key] = fit(message, NOTHING)
-        elif not call or call not in self._of_id:
-            stray = {key: value for key, value in message.items() if key != "native"}
-            self.entries.append(_Entry({"role": "user", "content": STRAY + as_json(stray)}))
-
-    def cut_off(self, call: str, output: str) -> None:
-        waiting = self._by_id(call)
-        if waiting is not None:
-            entry, found = waiting
-            text = self._text(found.name, begun=True, output=output)
-            entry.results[found.key] = result(found, entry.message, text)
-            entry.cut_off.add(found.key)
-        elif call not in self._of_id:
-            text = self._text(None, begun=True, output=output)
-            self.tool({"role": "tool", "tool_call_id": call, "content": text})
-
-    def user(self, message: Message) -> None:
-        content = message.get("content")
-        rest: list[Any] = []
-        answered: list[_Entry] = []
-        for block in items(content):
-            call = answered_by(block)
-            if call is None:
-                rest += [] if is_blank_text(block) else [block]
-            elif waiting := self._by_id(call):
-                entry, found = waiting
-                answered.append(entry)
-                entry.results[found.key] = fit(block, NOTHING)
-                entry.source = message
-            elif not call or call not in self._of_id:
-                text = {"text": STRAY + as_json(block)}
-                rest.append(text if type_of(block) == "toolResult" else {"type": "text", **text})
-        if self.entries[-1:] and self.entries[-1] in answered:  # nothing was said in between
-            self.entries[-1].rest += rest
-        elif rest:
-            self.entries.append(_Entry(_with_items(message, rest)))
-        elif not items(content) and not is_blank(content):
-            self.entries.append(_Entry(message))
+    def cut_off(self, id_: str, output: str) -> None:
+        """Make what had come of a call its result, if it has none."""
+        given: Message = {"role": "tool", "tool_call_id": id_}
+        if waiting := self._waiting(given):
+            entry, call = waiting
+            entry.cut_off.add(call.place)
+            text = self._text(call.name, begun=True, output=output)
+            entry.results[call.place] = _calls.result_for(call, text)
+        elif id_ not in self._of_id:
+            self.add({**given, "content": self._text("", begun=True, output=output)}, ())
 
     def finish(self, entry: _Entry) -> Iterator[Message]:
         """The messages of an entry, with a result for each of its calls."""
-        for key, call in entry.calls.items():
+        for call in entry.calls:
             begun = True
-            if key not in entry.cut_off:
-                if call.half or key in entry.results:
+            if call.place not in entry.cut_off:
+                if call.half or call.place in entry.results:
                     continue
                 begun = self._begun(call.id)
                 text = self._text(call.name, begun=begun, output=None)
-                entry.results[key] = result(call, entry.message, text)
-            self.ends[begun] += [call.id] if call.id else []
+                entry.results[call.place] = _calls.result_for(call, text)
+            if call.id:
+                self.ends[begun][call.id] = None
         return entry.messages()
 
-    def _by_id(self, call: str) -> tuple[_Entry, Call] | None:
-        """The call that has this id, and waits."""
-        keys = self._of_id.get(call, []) if call else []
-        while keys:
-            if waiting := self._waiting.pop(keys.pop(), None):
-                return waiting
+    def _user(self, message: Message) -> None:
+        content = message.get("content")
+        rest: list[Any] = []
+        for block in items(content):
+            if _calls.id_answered(block) is None:
+                rest += [] if is_blank_text(block) else [block]
+            elif not self._answer(block, message):
+                stray = {"text": STRAY + as_json(block)}
+                rest.append({"type": "text", **stray} if "type" in block else stray)
+        if self.entries and self.entries[-1].source is message:  # nothing was said in between
+            self.entries[-1].rest += rest
+        elif rest:
+            self.entries.append(_Entry(with_items(message, rest)))
+        elif not items(content) and not is_blank(content):
+            self.entries.append(_Entry(message))
+
+    def _answer(self, given: Message, source: Message | None = None) -> bool:
+        """Give a call its result, message or block; `False` if there is no such call.
+
+        Of two results of one call the first is kept.
+        """
+        if waiting := self._waiting(given):
+            entry, call = waiting
+            entry.results[call.place] = _calls.fit(given, NOTHING)
+            entry.source = source or entry.source
+            return True
+        return _calls.id_answered(given) in self._of_id
+
+    def _waiting(self, given: Message) -> tuple[_Entry, Call] | None:
+        """The call of a result: in the last message that has such, the first that has none yet."""
+        id_ = _calls.id_answered(given)
+        for entry in reversed(self._of_id.get(id_, []) if id_ else self.entries):
+            for call in entry.calls:
+                if call.place not in entry.results and _calls.answers(given, call):
+                    return entry, call
         return None
 
-    def _take(self, wanted: Callable[[Call], bool]) -> tuple[_Entry, Call] | None:
-        """The call that is meant: in the last message that has such, the first that waits."""
-        found = [key for key, (_, call) in self._waiting.items() if wanted(call)]
-        mine = next((key for key in found if key[0] == found[-1][0]), None)
-        return self._waiting.pop(mine) if mine else None
-
-    def _text(self, name: str | None, *, begun: bool, output: str | None) -> str:
+    def _text(self, name: str, *, begun: bool, output: str | None) -> str:
         text = self._note(name or None, begun=begun, output=output)
         # Who forgot to return one is to get a result that the provider takes all the same.
         return text if (text or "").strip() else call_note(name, begun=begun, output=output)
-
-
-def _with_items(message: Message, blocks: list[Any]) -> Message:
-    if items(message.get("content")) == blocks:
-        return message
-    return changed(message, {**message, "content": blocks})
-
-
-def _once(ids: list[str]) -> list[str]:
-    return list(dict.fromkeys(ids))

@@ -38,7 +38,6 @@ from interruptible._wire.output import (
     WrongOutput,
     new_output,
     stored,
-    text_of,
     told,
 )
 from interruptible._wire.text import mended, sayable
@@ -58,7 +57,8 @@ from interruptible._wire.types import (
     cause_of,
 )
 from interruptible.formats._alternate import alternating
-from interruptible.formats._dialects import calls_of
+from interruptible.formats._calls import calls_of
+from interruptible.formats._neutral import text_of
 
 T = TypeVar("T")
 _call: Final[ContextVar[str | None]] = ContextVar("interruptible_call", default=None)
@@ -126,7 +126,7 @@ class _Work:
         self.size = size
         self.put_out += messages
         for message in messages:
-            for call in calls_of(message).values():
+            for call in calls_of(message):
                 self._commands[call.id] = self.watch.commands
                 self.begun.discard(call.id)
 

@@ -22,7 +22,7 @@ class _Native(dict[str, Any]):
 
     __slots__ = ("form", "print")
 
-    def __init__(self, message: Mapping[str, Any], form: tuple[str, Any]) -> None:
+    def __init__(self, message: Message, form: Message) -> None:
         super().__init__(message)
         self.form = form
         self.print = _print(self)
@@ -42,7 +42,7 @@ def with_native(message: Mapping[str, Any], format: str, value: Any) -> Message:
         The message, still a `dict`. A copy of it has no native form; nor has it any more once it is
         changed.
     """
-    return _Native(message, (format, value))
+    return _Native({**message}, {"format": format, "value": value})
 
 
 def native(message: Mapping[str, Any], format: str) -> Any:  # noqa: A002
@@ -52,26 +52,19 @@ def native(message: Mapping[str, Any], format: str) -> Any:  # noqa: A002
         message: One of `task.messages`, for example.
         format: The format's name.
     """
+    form = _form(message) or {}
+    return form.get("value") if form.get("format") == format else None
+
+
+def closed(message: Any) -> Any:
+    """A message that a body put out as it is stored; anything else is as it was."""
     form = _form(message)
-    return form[1] if form is not None and form[0] == format else None
-
-
-def closed(value: Any) -> Any:
-    """What a body put out, with each native form as a key of its message."""
-    if isinstance(value, (list, tuple)):
-        return [closed(item) for item in cast("list[Any]", value)]
-    if not isinstance(value, _Native):
-        return value
-    form = _form(value)
-    return dict(value) if form is None else {**value, KEY: {"format": form[0], "value": form[1]}}
+    return message if form is None else {**message, KEY: form}
 
 
 def opened(message: Message) -> Message:
     """A stored message as tasks have it."""
-    if not _has_native(message):
-        return message
-    form = message[KEY]
-    return _Native(_without(message), (form["format"], form["value"]))
+    return _Native(without_native(message), message[KEY]) if _has_native(message) else message
 
 
 def with_opened(record: R) -> R:
@@ -81,14 +74,24 @@ def with_opened(record: R) -> R:
 
 def neutral(record: R) -> R:
     """A turn's record, or an outcome, as everybody else has it: without native forms."""
-    messages = [_without(x) if _has_native(x) else x for x in record["messages"]]
+    messages = [without_native(x) if _has_native(x) else x for x in record["messages"]]
     return cast("R", {**record, "messages": messages})
 
 
-def _form(message: Mapping[str, Any]) -> tuple[str, Any] | None:
+def changed(old: Message, new: Message) -> Message:
+    """A stored message made of another: that one if it is equal, or else without its native."""
+    return old if new == old else without_native(new)
+
+
+def without_native(message: Message) -> Message:
+    """A stored message without its native form."""
+    return {key: value for key, value in message.items() if key != KEY}
+
+
+def _form(message: Any) -> Message | None:
     # One that was changed in place is another message, which its native form may not fit.
     is_whole = isinstance(message, _Native) and message.print == _print(message)
-    return message.form if is_whole and isinstance(message, _Native) else None
+    return message.form if is_whole else None
 
 
 def _print(message: Message) -> int:
@@ -97,8 +100,4 @@ def _print(message: Message) -> int:
 
 def _has_native(message: Message) -> bool:
     form: Any = message.get(KEY)
-    return isinstance(form, dict) and cast("dict[str, Any]", form).keys() == {"format", "value"}
-
-
-def _without(message: Message) -> Message:
-    return {key: value for key, value in message.items() if key != KEY}
+    return isinstance(form, dict) and cast("Message", form).keys() == {"format", "value"}

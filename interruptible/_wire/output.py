@@ -4,8 +4,8 @@ All that gets into the record otherwise than by `message` goes through here: it 
 JSON, or it is refused at the call.
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard, cast
 
 from restate import TerminalError
@@ -67,21 +67,30 @@ class Conversation(list[Message]):
         list[Message].extend(self, messages)
 
 
-def output(value: Any) -> list[Message]:
+def output(value: Any, role: str = "assistant", known: Iterable[Message] = ()) -> list[Message]:
     """What a body put out, as messages.
 
     Args:
         value: Nothing, text, a message, what an SDK hands out as one, or a list of these.
+        role: Whose message text stands for.
+        known: Messages of the record: they are what they have to be.
 
     Raises:
         WrongOutput: It is none of these, or no JSON.
     """
-    return _all_messages(value, "assistant")
+    try:
+        return _messages(value, role, {id(message) for message in known})
+    except WrongOutput:
+        raise
+    except Exception as error:  # of the object's own making, or it contains itself
+        reason = f"{type(error).__name__}: {error}"
+        raise WrongOutput(f"What was put out cannot be read: {brief(mended(reason))}") from error
 
 
 def new_output(value: Any, known: Sequence[Message]) -> list[Message]:
     """What a body put out, unless it is in the conversation already."""
-    if any(said is message for said in _each(value) for message in known):
+    given = value if _is_list(value) else (value,)
+    if any(said is message for said in given for message in known):
         raise WrongOutput(
             "A message that is put out is in the conversation already, and would be in it twice. "
             "Put out the new ones only."
@@ -92,84 +101,73 @@ def new_output(value: Any, known: Sequence[Message]) -> list[Message]:
 def told(
     hook: str, value: Any, role: str = "assistant", known: Iterable[Message] = ()
 ) -> list[Message]:
-    """What a method of the agent tells the model, as messages.
-
-    Args:
-        hook: The method.
-        value: What it returned.
-        role: Whose message text stands for.
-        known: Messages of the record: they are what they have to be.
-
-    Raises:
-        WrongOutput: It is none of what can be put out.
-    """
-    recorded = {id(message) for message in known}
+    """What a method of the agent, the hook, tells the model; all else as for `output`."""
     try:
-        return [
-            message
-            for said in _each(value)
-            for message in ([said] if id(said) in recorded else _all_messages([said], role))
-        ]
+        return output(value, role, known)
     except WrongOutput as error:
         msg = f"What `{hook}` returned cannot be told to the model. {error.message}"
         raise WrongOutput(msg) from None
 
 
-def stored(value: Any) -> Any:
+def stored(value: Any, at: tuple[str | int, ...] = ()) -> Any:
     """A value as UTF-8 JSON has it.
 
     Text is mended: two halves of a surrogate pair are joined, and what is half a pair becomes
     U+FFFD.
 
+    Args:
+        value: The value.
+        at: Where it is in what was put out, for the errors.
+
     Raises:
         WrongOutput: It has what is no JSON, or is nested too deep.
     """
-    return _stored(value, ())
-
-
-def text_of(messages: Iterable[Message]) -> str:
-    """What is text in messages, each a paragraph."""
-    texts = ["\n".join(_texts(message.get("content"))) for message in messages]
-    return "\n\n".join(text for text in texts if text)
-
-
-def _texts(content: Any) -> list[str]:
-    if isinstance(content, str):
-        return [content]
-    parts = [part for part in _each(content) if _is_mapping(part)]
-    texts = [part.get("text") for part in parts if part.get("type") in ("text", "input_text")]
-    return [text for text in texts if isinstance(text, str)]
-
-
-def _each(value: Any) -> Sequence[Any]:
-    return value if _is_list(value) else (value,)
-
-
-def _all_messages(value: Any, role: str) -> list[Message]:
-    # One by one, so that where a message is makes no difference to how deep it may be nested.
-    try:
-        return [
-            message for said in _each(value) for message in _messages(stored(closed(said)), role)
-        ]
-    except WrongOutput:
-        raise
-    except Exception as error:  # of the object's own making, or it contains itself
-        reason = f"{type(error).__name__}: {error}"
-        raise WrongOutput(f"What was put out cannot be read: {brief(mended(reason))}") from error
-
-
-def _messages(value: Any, role: str) -> list[Message]:
-    if value is None or value == "":
-        return []
+    if value is None or isinstance(value, bool):
+        return value
     if isinstance(value, str):
-        return [{"role": role, "content": value}]
-    if isinstance(value, list):
-        return [message for said in _each(value) for message in _messages(said, role)]
-    if not isinstance(value, dict):
+        return mended(str.__str__(value))
+    if isinstance(value, (int, float)):
+        if not abs(value) <= sys.float_info.max:  # JavaScript, for one, reads more as infinity
+            raise _wrong(at, "is a number that is not finite, or too large for JSON. Make it text")
+        return int(value) if isinstance(value, int) else float(value)
+    if len(at) >= MAX_NESTING:
+        raise _wrong(at[:1], f"is nested more than {MAX_NESTING} levels deep. Flatten it")
+    if _is_mapping(value):
+        return {_key(key, at): stored(x, (*at, str(key))) for key, x in value.items()}
+    if _is_list(value):
+        return [stored(x, (*at, index)) for index, x in enumerate(value)]
+    if hasattr(value, "model_dump") and not isinstance(value, type):
+        return stored(_sent_back(_dumped(value)), at)
+    if not at:
         raise _no_message(value)
-    message = cast("Message", value)
-    content = "content" in message or any(map(message.get, INSTEAD_OF_CONTENT))
-    if not isinstance(message.get("role"), str) or not content:
+    raise _wrong(
+        at, f"is {_named(value)}, which is no JSON. Make it text, a number, a list, a dict"
+    )
+
+
+# -- As messages. ----------------------------------------------------------------------------------
+
+INSTEAD_OF_CONTENT: Final = ("tool_calls", "function_call", "refusal", "audio")
+"""What OpenAI takes of an assistant that says nothing (`ChatCompletionAssistantMessageParam`)."""
+
+
+def _messages(value: Any, role: str, known: set[int]) -> list[Message]:
+    if id(value) in known:
+        return [value]
+    if _is_list(value):
+        return [message for said in value for message in _messages(said, role, known)]
+    given = stored(closed(value))
+    if given is None or given == "":
+        return []
+    if isinstance(given, str):
+        return [{"role": role, "content": given}]
+    if _is_list(given):  # what an SDK handed out
+        return _messages(given, role, known)
+    if not isinstance(given, dict):
+        raise _no_message(given)
+    message = cast("Message", given)
+    has_content = "content" in message or any(map(message.get, INSTEAD_OF_CONTENT))
+    if not isinstance(message.get("role"), str) or not has_content:
         msg = f"A message has a `role` and a `content`; this one is {brief(message)}."
         raise WrongOutput(msg)
     return [message]
@@ -182,53 +180,14 @@ def _no_message(value: Any) -> WrongOutput:
     )
 
 
-INSTEAD_OF_CONTENT: Final = ("tool_calls", "function_call", "refusal", "audio")
-"""What OpenAI takes of an assistant that says nothing (`ChatCompletionAssistantMessageParam`)."""
-
-
 # -- As JSON. --------------------------------------------------------------------------------------
 
-_Place: TypeAlias = tuple[str | int, ...]
 
-
-def _stored(value: Any, at: _Place) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return mended(str.__str__(value))
-    if isinstance(value, (int, float)):
-        return _number(value, at)
-    if len(at) >= MAX_NESTING:
-        raise _wrong(at[:1], f"is nested more than {MAX_NESTING} levels deep. Flatten it")
-    if _is_mapping(value):
-        return {_key(key, at): _stored(x, (*at, str(key))) for key, x in value.items()}
-    if _is_list(value):
-        return [_stored(x, (*at, index)) for index, x in enumerate(value)]
-    dump = getattr(value, "model_dump", None)
-    if dump is not None and not isinstance(value, type):
-        return _stored(_sent_back(_dumped(value, dump)), at)
-    if not at:
-        raise _no_message(value)
-    raise _wrong(
-        at, f"is {_named(value)}, which is no JSON. Make it text, a number, a list, a dict"
-    )
-
-
-def _number(value: float, at: _Place) -> float:
-    try:
-        finite = math.isfinite(value)
-    except OverflowError:  # JavaScript, for one, reads it as infinity
-        finite = False
-    if not finite:
-        raise _wrong(at, "is a number that is not finite, or too large for JSON. Make it text")
-    return int(value) if isinstance(value, int) else float(value)
-
-
-def _key(key: Any, at: _Place) -> str:
+def _key(key: Any, at: tuple[str | int, ...]) -> str:
     if isinstance(key, str):
         return mended(str.__str__(key))
     if isinstance(key, int) and not isinstance(key, bool):
-        return str(_number(key, at))
+        return str(stored(key, at))
     raise _wrong(at, f"has a key {_named(key)}, which is no JSON. Make it text")
 
 
@@ -236,7 +195,7 @@ def _named(value: Any) -> str:
     return f"of the type `{type(value).__name__}`"
 
 
-def _wrong(at: _Place, what: str) -> WrongOutput:
+def _wrong(at: tuple[str | int, ...], what: str) -> WrongOutput:
     place = "".join(f"[{x}]" if isinstance(x, int) else f".{x}" for x in at[-8:])
     where = f"`{brief(mended(place.removeprefix('.')))[1:-1]}`" if place else "it"
     return WrongOutput(f"What was put out cannot be stored: {where} {what}.")
@@ -254,36 +213,35 @@ def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
 
 # -- What SDKs hand out. ---------------------------------------------------------------------------
 
-_RESPONSE_ONLY: Final = {"annotations", "parsed", "parsed_arguments", "parsed_output"}
+_RESPONSE_ONLY: Final = ("annotations", "parsed", "parsed_arguments", "parsed_output")
 """What SDKs add to an answer for whoever reads it, and providers refuse in a request."""
+_PARTS: Final = ("content", "tool_calls", "citations")
+"""The fields with a list of what may have such, too."""
 
 
-def _dumped(value: Any, dump: Callable[..., Any]) -> Any:
+def _dumped(value: HasModelDump) -> Any:
     try:
-        return dump(mode="json", exclude_none=True)
+        return value.model_dump(mode="json", exclude_none=True)
     except Exception as error:
         raise WrongOutput(f"`{type(value).__name__}.model_dump` failed: {error}") from error
 
 
-def _sent_back(dumped: Any) -> Any:
+def _sent_back(dumped: Any, refused: Sequence[str] = _RESPONSE_ONLY) -> Any:
     """Of what an SDK handed out, that which may go back into a request."""
     if not isinstance(dumped, dict):
         return dumped
-    answer = cast("Message", dumped)
-    kept = {key: x for key, x in answer.items() if key not in _RESPONSE_ONLY}
+    kept = {key: x for key, x in cast("Message", dumped).items() if key not in refused}
     if kept.get("type") == "message":  # Anthropic's has its id, model, usage and more
         kept = {key: kept[key] for key in ("role", "content") if key in kept}
-    for name in ("content", "tool_calls"):
+    for name in _PARTS:
         if isinstance(kept.get(name), list):
-            kept[name] = [_sent_back(x) for x in kept[name]]
-    if isinstance(kept.get("citations"), list):
-        for citation in kept["citations"]:
-            if isinstance(citation, dict):
-                cast("Message", citation).pop("file_id", None)
+            inside = ("file_id",) if name == "citations" else _RESPONSE_ONLY
+            kept[name] = [_sent_back(x, inside) for x in kept[name]]
     if isinstance(kept.get("function"), dict):
         kept["function"] = _sent_back(kept["function"])
-    if isinstance(kept.get("audio"), dict) and "role" in kept:
-        kept["audio"] = {"id": kept["audio"].get("id")}  # all that OpenAI takes of it
-    if "role" in kept and not any(name in kept for name in ("content", *INSTEAD_OF_CONTENT)):
-        kept["content"] = ""  # it was null, which not every provider takes
+    if "role" in kept:
+        if isinstance(kept.get("audio"), dict):
+            kept["audio"] = {"id": kept["audio"].get("id")}  # all that OpenAI takes of it
+        if not any(name in kept for name in ("content", *INSTEAD_OF_CONTENT)):
+            kept["content"] = ""  # it was null, which not every provider takes
     return kept

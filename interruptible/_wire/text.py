@@ -42,15 +42,12 @@ def mend(error: Any) -> None:
 
 def with_sayable_errors(action: Callable[[], Any]) -> Callable[[], Any]:
     """A step's action, with the text of what it raises mended."""
-
-    @functools.wraps(action)
-    def blocks() -> Any:
-        with sayable():
-            return action()
+    if not inspect.iscoroutinefunction(action):
+        return sayable()(action)
 
     @functools.wraps(action)
     async def aborts() -> Any:
         with sayable():
             return await action()
 
-    return aborts if inspect.iscoroutinefunction(action) else blocks
+    return aborts

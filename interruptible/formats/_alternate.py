@@ -10,14 +10,15 @@ tool's result (github.com/anomalyco/opencode/issues/7488). They take one system 
 from collections.abc import Iterable
 from typing import Any, Final
 
+from interruptible._wire.native import changed
 from interruptible._wire.types import Message
-from interruptible.formats._dialects import changed, items
+from interruptible.formats._values import items
 
 BETWEEN: Final = "[…]"
 """What stands in a message that only keeps the roles apart."""
 
-_ANSWERS: Final = ("tool", "function")
-_SYSTEM: Final = ("system", "developer")
+_SPEAKERS: Final = {"developer": "system", "function": "tool"}
+"""The roles that templates take for another."""
 _JOINED: Final = ("content", "reasoning_content", "reasoning", "thinking")
 """Texts that are joined; of other fields that differ, the later one counts."""
 
@@ -33,24 +34,25 @@ def alternating(messages: Iterable[Message]) -> list[Message]:
         messages: The messages; one that does not change is the same object.
     """
     done: list[Message] = []
-    for message in messages:
-        role = message.get("role")
-        if role in _SYSTEM and any(x.get("role") not in _SYSTEM for x in done):
-            message = changed(message, {**message, "role": "user"})  # noqa: PLW2901
-            role = "user"
-        last = done[-1] if done else {}
-        before = last.get("role")
-        if role in ("user", "assistant", *_SYSTEM) and before in (
-            _SYSTEM if role in _SYSTEM else (role,)
-        ):
-            done[-1] = _joined(last, message)
+    for given in messages:
+        message, speaker = given, _speaker(given)
+        before = _speaker(done[-1]) if done else None
+        if speaker == "system" and any(_speaker(x) != "system" for x in done):
+            message, speaker = changed(given, {**given, "role": "user"}), "user"
+        if speaker == before and speaker in ("system", "user", "assistant"):
+            done[-1] = _joined(done[-1], message)
             continue
-        if role == "user" and before in _ANSWERS:
+        if speaker == "user" and before == "tool":
             done.append({"role": "assistant", "content": BETWEEN})
-        elif role == "assistant" and (before is None or before in _SYSTEM):
+        elif speaker == "assistant" and before in (None, "system"):
             done.append({"role": "user", "content": BETWEEN})
         done.append(message)
     return done
+
+
+def _speaker(message: Message) -> Any:
+    role: Any = message.get("role")
+    return _SPEAKERS.get(role, role)
 
 
 def _joined(one: Message, other: Message) -> Message:

@@ -1,10 +1,12 @@
 """Neutral messages, as the chat APIs have them, taken apart: OpenAI's shape and Anthropic's."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+from interruptible._wire.native import with_native
 from interruptible._wire.types import Message, brief
+from interruptible.formats._values import as_json, items, value_in
 
 
 class Call(NamedTuple):
@@ -34,9 +36,17 @@ def plain(item: Any, **options: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", item.model_dump(mode="json", by_alias=True, **options))
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two values are the same JSON, with their keys in the same order."""
-    return json.dumps(one) == json.dumps(other)
+def kept(message: Message, format: str, own: Any, again: Any) -> Message:  # noqa: A002
+    """A message with what it was made of, if it needs that to come back as it was.
+
+    Args:
+        message: The message.
+        format: The format of what it was made of.
+        own: What it was made of.
+        again: What is made of the message: the same, perhaps, with its keys in the same order.
+    """
+    is_same = json.dumps(again) == json.dumps(own)
+    return message if is_same else with_native(message, format, own)
 
 
 def function(call: str, name: str, arguments: str) -> dict[str, Any]:
@@ -63,10 +73,10 @@ def calls(message: Message) -> Iterator[Call]:
     for call in items(message.get("tool_calls")):
         tool: dict[str, Any] = call.get("custom") or call.get("function") or {}
         name, given = tool.get("name") or "", tool.get("input", tool.get("arguments"))
-        arguments = given if isinstance(given, str) else dumped(given or {})
+        arguments = given if isinstance(given, str) else as_json(given or {})
         yield Call(call.get("id") or name, name, arguments, "custom" in call)
     for block in _blocks(message, "tool_use"):
-        yield Call(block["id"], block["name"], dumped(block["input"]))
+        yield Call(block["id"], block["name"], as_json(block["input"]))
 
 
 def results(message: Message) -> Iterator[tuple[str, Any]]:
@@ -95,14 +105,17 @@ def parts(content: Any) -> list[dict[str, Any]]:
     return [part for block in items(content) for part in _part(block)]
 
 
-def items(value: Any) -> list[Any]:
-    """What is a list as such, and an empty list for all else."""
-    return list(cast("list[Any]", value)) if isinstance(value, (list, tuple)) else []
+def text_of(messages: Iterable[Message]) -> str:
+    """What is text in messages, each a paragraph."""
+    texts = ("\n".join(_texts(message.get("content"))) for message in messages)
+    return "\n\n".join(text for text in texts if text)
 
 
-def dumped(value: Any) -> str:
-    """A value as JSON."""
-    return json.dumps(value, ensure_ascii=False)
+def _texts(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    parts = [x for x in items(content) if value_in(x, "type") in ("text", "input_text")]
+    return [x["text"] for x in parts if isinstance(x.get("text"), str)]
 
 
 def _blocks(message: Message, kind: str) -> list[dict[str, Any]]:
@@ -124,4 +137,4 @@ def _part(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
     elif kind == "document" and source.get("type") == "text":
         yield {"type": "text", "text": source["data"]}
     elif kind not in ("tool_use", "tool_result", "thinking", "redacted_thinking"):
-        yield {"type": "text", "text": dumped(block)}
+        yield {"type": "text", "text": as_json(block)}

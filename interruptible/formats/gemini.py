@@ -20,9 +20,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
-from interruptible._wire.native import native, with_native
+from interruptible._wire.native import native
 from interruptible._wire.types import Message
 from interruptible.formats import _neutral
+from interruptible.formats._values import as_json, items
 
 __all__ = ["from_messages", "to_messages"]
 
@@ -136,7 +137,7 @@ class _Ids:
 
 def _said(content: Content, ids: _Ids) -> Iterator[Message]:
     ids.answered()
-    given = _neutral.items(content.get("parts"))
+    given = items(content.get("parts"))
     parts = [x for x in given if not _is_half_said(_get(x, "functionCall"))]
     calls = [x for x in (_get(part, "functionCall") for part in parts) if x]
     text = "".join(_words(x) for x in parts if not x.get("thought"))
@@ -144,8 +145,7 @@ def _said(content: Content, ids: _Ids) -> Iterator[Message]:
     if not (text.strip() or calls or others):
         return
     made = [
-        _neutral.function(ids.of_call(x), x["name"], _neutral.dumped(x.get("args") or {}))
-        for x in calls
+        _neutral.function(ids.of_call(x), x["name"], as_json(x.get("args") or {})) for x in calls
     ]
     yield _kept(_neutral.said(text, made, others), {**content, "parts": parts})
 
@@ -170,7 +170,7 @@ def _others(part: Part) -> list[str]:
 
 def _given(content: Content, ids: _Ids) -> Iterator[Message]:
     said: list[Part] = []
-    for part in _neutral.items(content.get("parts")):
+    for part in items(content.get("parts")):
         response = _get(part, "functionResponse")
         if response is None:
             said.append(part)
@@ -212,13 +212,11 @@ def _result(response: dict[str, Any]) -> str:
     output = response.get("output")
     if isinstance(output, str) and response.keys() == {"output"}:
         return output
-    return _neutral.dumped(response)
+    return as_json(response)
 
 
 def _kept(message: Message, content: Content, called: dict[str, _Called] | None = None) -> Message:
-    """A message with its content, if it needs that to come back as it was."""
-    again = _written(message, called or {})
-    return message if _neutral.same(again, content) else with_native(message, FORMAT, content)
+    return _neutral.kept(message, FORMAT, content, _written(message, called or {}))
 
 
 # -- To contents. ----------------------------------------------------------------------------------

@@ -16,9 +16,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from interruptible._wire.native import native, with_native
+from interruptible._wire.native import native
 from interruptible._wire.types import Message
 from interruptible.formats import _neutral
+from interruptible.formats._values import as_json, items
 
 __all__ = ["from_messages", "to_messages"]
 
@@ -164,7 +165,7 @@ def _call(item: Item) -> dict[str, Any]:
     if _type(item) == "custom_tool_call":
         return {"id": call, "type": "custom", "custom": {"name": name, "input": item["input"]}}
     rest = {k: v for k, v in item.items() if k not in ("type", "id", "call_id", "status")}
-    return _neutral.function(call, _type(item), _neutral.dumped(rest))
+    return _neutral.function(call, _type(item), as_json(rest))
 
 
 def _result(item: Item, call: str) -> Message:
@@ -172,14 +173,14 @@ def _result(item: Item, call: str) -> Message:
     if output is None:  # a patch without words
         output = f"[{item.get('status')}]"
     elif not isinstance(output, str):  # parts, what a shell printed, or a screenshot
-        parts = _neutral.items(output) if isinstance(output, list) else [output]
+        parts = items(output) if isinstance(output, list) else [output]
         output = "".join(map(_words, parts))
     message = {"role": "tool", "tool_call_id": call, "content": output}
     return _kept(message, [item], {call: _type(item).removesuffix("_output")})
 
 
 def _words(part: dict[str, Any]) -> str:
-    return part.get("text") or (f"[{part['type']}]" if "type" in part else _neutral.dumped(part))
+    return part.get("text") or (f"[{part['type']}]" if "type" in part else as_json(part))
 
 
 def _input(item: Item) -> Message:
@@ -203,9 +204,7 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kept(message: Message, items: list[Item], called: dict[str, str] | None = None) -> Message:
-    """A message with its items, if it needs them to come back as they were."""
-    again = list(_written(message, called or {}))
-    return message if _neutral.same(again, items) else with_native(message, FORMAT, items)
+    return _neutral.kept(message, FORMAT, items, list(_written(message, called or {})))
 
 
 # -- To items. -------------------------------------------------------------------------------------

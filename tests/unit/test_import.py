@@ -35,7 +35,9 @@ TESTING = {f"_testing.{name}" for name in ("install", "retries", "serve", "serve
 LAYERS: list[set[str]] = [
     {"_wire.text", "_wire.types", "_session.rules", *TESTING},
     {"_wire.native", "_wire.schemas", "_wire.told", "_wire.added", "_cancel.watch", "testing"},
-    {"_wire.output", "formats._dialects", "formats._neutral"},
+    {"_wire.output", "formats._values"},
+    {"formats._calls", "formats._neutral"},
+    {"formats._dialects"},
     {"_checks", "_cancel.cleanup", "_session.history", "_task.repair", "_task.outcome"},
     {"formats._alternate", "formats.gemini", "formats.responses", "_task.delegate"},
     {"_task.task", "formats.__init__"},

@@ -10,6 +10,7 @@ import pytest
 from interruptible import Message
 from interruptible._task.repair import repaired
 from interruptible._wire.native import closed, neutral, opened, with_opened
+from interruptible._wire.output import output
 from interruptible.formats import native, with_native
 
 PLAIN: Message = {"role": "assistant", "content": "Hi."}
@@ -34,7 +35,7 @@ def test_what_was_given_stays_as_it_is() -> None:
 def test_stored_it_is_a_key_and_comes_back_the_same() -> None:
     message = with_native(PLAIN, "x", GIVEN)
     assert json.dumps(closed(message)) == json.dumps(KEPT)
-    assert closed([PLAIN, [message, "text"], None]) == [PLAIN, [KEPT, "text"], None]
+    assert output([PLAIN, [message, "text"], None]) == [PLAIN, KEPT, {**PLAIN, "content": "text"}]
     again = opened(json.loads(json.dumps(closed(message))))
     assert again == PLAIN
     assert json.dumps(native(again, "x")) == json.dumps(GIVEN)
@@ -80,7 +81,6 @@ def test_repair_keeps_it_with_what_it_does_not_change_and_with_nothing_else() ->
         {"role": "assistant", "content": None, "tool_calls": [calling], **form},
         {"role": "tool", "tool_call_id": "a", "content": "42", **form},
     ]
-    result: Any = repaired(messages)
-    fit = getattr(result, "messages", result)
+    fit = repaired(messages).messages
     assert ["native" in message for message in fit] == [False, False, True, True]
     assert fit[2] is messages[1]

@@ -22,10 +22,10 @@ from interruptible._wire.output import (
     new_output,
     output,
     stored,
-    text_of,
     told,
 )
 from interruptible._wire.text import mended
+from interruptible.formats._neutral import text_of
 
 TEXT_PART = {"type": "text", "text": "Hello"}
 ASSISTANT = {"role": "assistant", "content": "Done."}

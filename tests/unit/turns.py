@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from interruptible import Message
 from interruptible._task import repair
 from interruptible._task.repair import INTERRUPTED
-from interruptible.formats import _dialects
+from interruptible.formats._values import type_of
 
 from .oracles import ORACLES
 
@@ -324,8 +324,8 @@ def said_by(role: str, messages: Sequence[Message]) -> list[Message]:
         for message in messages
         for block in blocks_of(message)
         if message["role"] == role
-        and _dialects.type_of(block) not in NO_WORDS
-        and (_dialects.type_of(block) != "text" or block["text"].strip())
+        and type_of(block) not in NO_WORDS
+        and (type_of(block) != "text" or block["text"].strip())
     ]
 
 
