@@ -38,10 +38,10 @@ serve: setup ## Keep server, UI and quickstart agent up until Ctrl-C, to try the
 PARTS := lint types unit server replay examples oldest docs web-test bench-short chaos-short \
   small-model wheel
 TOGETHER = $(MAKE) --no-print-directory $(if $(filter output-sync,$(.FEATURES)),-O)
-# In how many processes what mostly waits is run; what computes is in two.
-WORKERS ?= 4
 PYTEST := $(VENV)/bin/python -m pytest
-SIDE_BY_SIDE = -n $(WORKERS)
+# What mostly waits. Neighbours stay together, so that they share what their module has set up.
+WORKERS ?= 4
+SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
 
 test: ## Run every check: all from here to `chaos-short`
 	@$(MAKE) --no-print-directory -j1 setup $(VENV)/.web $(VENV)/.small-model $(OLDEST)/.installed
@@ -69,7 +69,7 @@ types: $(VENV)/.installed ## Check types (mypy, pyright), also as of the oldest 
 
 unit: $(VENV)/.installed ## Test the rules, without a server
 	@echo "unit: tests/unit"
-	@$(PYTEST) -n 2 tests/unit
+	@$(PYTEST) -n 2 --dist loadfile tests/unit
 
 server: setup ## Test against a real restate-server
 	@echo "server: tests/server"

@@ -16,9 +16,6 @@ import pytest
 if TYPE_CHECKING:
     from types import FrameType
 
-WHOLE = ("tests/unit/", "tests/server/test_compare.py")
-"""The files that one process runs alone: their tests share what takes long."""
-
 FIRST = ("test_compare", "test_scripts", "test_long")
 """The modules that take longest: begun last, each would keep all others waiting at the end."""
 
@@ -40,17 +37,6 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, _end)
     if hasattr(config, "workerinput"):  # a shell may have had it ignored: this is no job of its own
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - who runs one test needs none
-
-    class Scheduling(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return nodeid.partition("::")[0] if nodeid.startswith(WHOLE) else nodeid
-
-    return Scheduling(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)
