@@ -44,13 +44,13 @@ WORKERS ?= 4
 SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
 
 test: ## Run every check: all from here to `chaos-short`
-	@$(MAKE) --no-print-directory -j1 setup $(VENV)/.web $(VENV)/.small-model $(OLDEST)/.installed
+	@$(MAKE) -s --no-print-directory -j1 setup $(VENV)/.web $(VENV)/.small-model $(OLDEST)/.installed
 	@echo "make test: $(words $(PARTS)) parts, two at a time; each is shown when it is over"
 	@$(TOGETHER) -j2 WORKERS=3 $(PARTS)
 	@echo "make test: every check passed: $(PARTS)"
 
 quick: ## Run lint, types, unit and a tenth of server (a minute)
-	@$(MAKE) --no-print-directory -j1 setup
+	@$(MAKE) -s --no-print-directory -j1 setup
 	@$(TOGETHER) -j2 WORKERS=2 OLDEST_PYTHON= lint types unit server-tenth
 	@echo "make quick: passed"
 
