@@ -67,9 +67,11 @@ types: $(VENV)/.installed ## Check types (mypy, pyright), also as of the oldest 
 	@$(VENV)/bin/pyright
 	@$(if $(OLDEST_PYTHON),$(VENV)/bin/pyright --pythonversion $(OLDEST_PYTHON))
 
+# A file is one process's, since its tests share what takes long. A test that hangs ends that process, and
+# then all: pytest-xdist would begin it again and again.
 unit: $(VENV)/.installed ## Test the rules, without a server
 	@echo "unit: tests/unit"
-	@$(PYTEST) -n 2 --dist loadfile tests/unit
+	@$(PYTEST) -n 2 --dist loadfile --max-worker-restart 0 tests/unit
 
 server: setup ## Test against a real restate-server
 	@echo "server: tests/server"
