@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint types unit server replay oldest docs wheel bench-short bench compare clean
+.PHONY: help setup demo serve test quick server-tenth lint types unit server replay oldest docs wheel bench-short bench compare clean
 .PHONY: chaos chaos-short examples chat web web-test small-model
 
 help: ## Print this help
@@ -33,11 +33,26 @@ web: setup ## Show the coding agent on a web page of this machine, until Ctrl-C
 serve: setup ## Keep server, UI and quickstart agent up until Ctrl-C, to try them with curl
 	@$(VENV)/bin/python -m examples.quickstart.serve
 
-# One after the other, also under `make -j`: each has the machine to itself.
+# Two parts at once, and in each of those that wait more than they compute several tests: so two cores
+# are busy, and hardly more than that. What a part prints is shown when it is over.
+PARTS := lint types unit server replay examples oldest docs web-test bench-short chaos-short \
+  small-model wheel
+TOGETHER = $(MAKE) --no-print-directory $(if $(filter output-sync,$(.FEATURES)),-O)
+PYTEST := $(VENV)/bin/python -m pytest
+# What mostly waits. Neighbours stay together, so that they share what their module has set up.
+WORKERS ?= 4
+SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
+
 test: ## Run every check: all from here to `chaos-short`
-	@for part in lint types unit server replay oldest examples web-test small-model docs wheel \
-	  bench-short chaos-short; do $(MAKE) --no-print-directory $$part || exit 1; done
-	@echo "make test: every check passed"
+	@$(MAKE) -s --no-print-directory -j1 setup $(VENV)/.web $(VENV)/.small-model $(OLDEST)/.installed
+	@echo "make test: $(words $(PARTS)) parts, two at a time; each is shown when it is over"
+	@$(TOGETHER) -j2 WORKERS=3 $(PARTS)
+	@echo "make test: every check passed: $(PARTS)"
+
+quick: ## Run lint, types, unit and a tenth of server (a minute)
+	@$(MAKE) -s --no-print-directory -j1 setup
+	@$(TOGETHER) -j2 WORKERS=2 OLDEST_PYTHON= lint types unit server-tenth
+	@echo "make quick: passed"
 
 lint: $(VENV)/.installed ## Check style and format (ruff)
 	@echo "lint: ruff"
@@ -47,49 +62,56 @@ lint: $(VENV)/.installed ## Check style and format (ruff)
 types: $(VENV)/.installed ## Check types (mypy, pyright), also as of the oldest supported Python
 	@echo "types: mypy"
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/mypy --python-version $(OLDEST_PYTHON)
+	@$(if $(OLDEST_PYTHON),$(VENV)/bin/mypy --python-version $(OLDEST_PYTHON))
 	@echo "types: pyright"
 	@$(VENV)/bin/pyright
-	@$(VENV)/bin/pyright --pythonversion $(OLDEST_PYTHON)
+	@$(if $(OLDEST_PYTHON),$(VENV)/bin/pyright --pythonversion $(OLDEST_PYTHON))
 
+# A file is one process's, since its tests share what takes long. A test that hangs ends that process, and
+# then all: pytest-xdist would begin it again and again.
 unit: $(VENV)/.installed ## Test the rules, without a server
 	@echo "unit: tests/unit"
-	@$(VENV)/bin/python -m pytest tests/unit
+	@$(PYTEST) -n 2 --dist loadfile --max-worker-restart 0 tests/unit
 
 server: setup ## Test against a real restate-server
 	@echo "server: tests/server"
-	@$(VENV)/bin/python -m pytest tests/server $(wildcard tests/test_*.py)
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/server $(wildcard tests/test_*.py)
 
+server-tenth: setup
+	@echo "server: a tenth of tests/server"
+	@$(PYTEST) $(SIDE_BY_SIDE) --every 10 tests/server --ignore=tests/server/test_compare.py
+
+replay: export RESTATE_ALWAYS_REPLAY := 1
 replay: setup ## The same, on a server that replays at every await
 	@echo "replay: tests/server, replaying at every await"
-	@RESTATE_ALWAYS_REPLAY=1 $(VENV)/bin/python -m pytest tests/server
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/server
 
 # What depends on the SDK; the rest is the library's own, and the same on any.
 OF_SDK := sdk added interruption cleanup handlers crash partial delegate steering side_by_side endings undo calls
 
 oldest: setup $(OLDEST)/.installed ## Test what depends on the SDK, on the oldest supported restate-sdk
 	@echo "oldest: tests/server, on restate-sdk $(OLDEST_SDK)"
-	@$(OLDEST)/bin/python -m pytest $(OF_SDK:%=tests/server/test_%.py)
+	@$(OLDEST)/bin/python -m pytest $(SIDE_BY_SIDE) $(OF_SDK:%=tests/server/test_%.py)
 
 WEB := tests/examples/test_web.py tests/examples/test_web_crash.py
 SMALL := tests/examples/test_small_model.py
 
 examples: setup ## Test the coding agent
 	@echo "examples: tests/examples"
-	@$(VENV)/bin/python -m pytest tests/examples $(WEB:%=--ignore=%) --ignore=$(SMALL)
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/examples $(WEB:%=--ignore=%) --ignore=$(SMALL)
 
 web-test: setup $(VENV)/.web ## Test its web page in Chromium
 	@$(need_chromium)
 	@echo "web-test: $(WEB)"
-	@$(VENV)/bin/python -m pytest $(WEB)
+	@$(PYTEST) $(SIDE_BY_SIDE) $(WEB)
 
 small-model: setup $(VENV)/.small-model ## Test its client of models with a real, small one
 	@echo "small-model: $(SMALL)"
-	@$(VENV)/bin/python -m pytest $(SMALL)
+	@$(PYTEST) $(SMALL)
 
 docs: setup ## Test the examples in README and docs
 	@echo "docs: tests/docs"
-	@$(VENV)/bin/python -m pytest tests/docs
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/docs
 
 wheel: setup ## Build the wheel and try it in an empty environment
 	@echo "wheel: tests/wheel_check.py"
@@ -99,9 +121,10 @@ bench-short: setup ## Try every measurement of `bench`, small; no time is judged
 	@echo "bench-short: tests/benchmarks"
 	@$(VENV)/bin/python -m tests.benchmarks --short
 
+chaos-short: export CHAOS_STRIDE := 8
 chaos-short: setup ## Test under faults, for a minute: the checker, crash points, a small run of `chaos`
 	@echo "chaos-short: tests/chaos"
-	@CHAOS_STRIDE=8 $(VENV)/bin/python -m pytest tests/chaos
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/chaos
 	@$(VENV)/bin/python -m tests.chaos --seed 1 --turns 60 --faults 40 --pace 0.5
 
 # CLUSTER=1: three servers. More with CHAOS, as in: make chaos CHAOS="--seed 7 --turns 500"

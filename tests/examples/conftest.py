@@ -91,8 +91,15 @@ def is_there(pid: int) -> bool:
         return False
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def mentioned(token: str) -> list[int]:
-    """The processes whose command line has a token, this one left out."""
+    """The processes of this machine whose command line has a token, this one left out.
+
+    Other tests run beside this one: the token has to be its own.
+    """
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:

@@ -40,7 +40,11 @@ class Process:
 
     async def start(self) -> None:
         """Start it, and wait until it listens."""
-        self._process = await asyncio.create_subprocess_exec(*self._command)
+        self._process = await asyncio.create_subprocess_exec(
+            *("/bin/sh", "-c", _SUPERVISED, "supervised", *self._command),
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
 
         async def listens() -> bool:
             try:
@@ -57,6 +61,17 @@ class Process:
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGKILL)
         await self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     async def died(self) -> None:
         await asyncio.wait_for(self._process.wait(), 30)
+
+
+# Becomes the program. Its child reads from a pipe that only the test process holds open, so that
+# the program ends with the tests, however these end: where one hangs, nothing is torn down.
+_SUPERVISED = """
+exec 3<&0
+{ read -r end <&3; kill -9 $$; kill -9 -$$; } 2>/dev/null &
+exec "$@" 3<&- </dev/null
+"""
