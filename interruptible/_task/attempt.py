@@ -1,0 +1,205 @@
+"""One attempt at a turn: what it was sent, and what the turn has put out so far."""
+
+import functools
+import json
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import Any, Final, Protocol, cast
+
+from restate import Context, TerminalError
+
+from interruptible._cancel.watch import Deaf, Interrupted, Watch, in_step, say
+from interruptible._session.history import Said
+from interruptible._session.rules import Steered
+from interruptible._task.repair import repaired
+from interruptible._wire.output import WrongOutput
+from interruptible._wire.text import mended
+from interruptible._wire.types import (
+    MAX_OUTPUT,
+    Dispatch,
+    Message,
+    Policy,
+    TaskOutcome,
+    Turn,
+    TurnStatus,
+    brief,
+)
+from interruptible.formats._dialects import calls_of
+
+_call: Final[ContextVar[str | None]] = ContextVar("interruptible_call", default=None)
+"""The call that this code works on, in turns that say so."""
+
+
+class Body(Protocol):
+    """What a task needs of its agent. A `task` is a `Task`, whose module knows this one."""
+
+    name: str
+    task_name: str
+    policy: Policy
+    cleanup_timeout: timedelta
+    debounce: timedelta | None
+    alternate_roles: bool
+
+    @property
+    def merges(self) -> bool: ...
+    async def run(self, ctx: Context, task: Any) -> Any: ...
+    async def on_interrupted(self, ctx: Context, task: Any) -> None: ...
+    def interruption_note(self, turn: Turn) -> str | Message | None: ...
+    def call_note(self, name: str | None, *, begun: bool, output: str | None) -> str: ...
+    def conversation(self, turns: Sequence[Turn]) -> list[Message]: ...
+
+
+class Attempt:
+    """What a task works with, and what it has done.
+
+    Which calls have begun rests on what the code did, and not on what of it this attempt found done
+    already: so each attempt comes to the same answer.
+    """
+
+    def __init__(self, body: Body, ctx: Context, watch: Watch, job: Dispatch) -> None:
+        self.body, self.ctx, self.watch, self.job = body, ctx, watch, job
+        self.session, self.turn = job["session"], job["turn"]
+        self.ends: dict[int, TaskOutcome] = {}
+        """How turns before this one ended, of which it has seen the end."""
+        self.put_out: list[Message] = []
+        self.taken: dict[int, Message] = {}
+        """The steered messages among what was put out, by their numbers."""
+        self.streams = False
+        """Whether a step may have said something piece by piece."""
+        self.delegated = 0
+        self._size = 0
+        self._commands: dict[str, int] = {}
+        """How many commands had been given when a call was put out, by its id."""
+        self._begun: set[str] = set()
+        self._names_calls = False
+        """Whether `run` says which calls it works on."""
+
+    def ask(self, how: Callable[..., Any], handler: str, **body: Any) -> Any:
+        """Call a handler of the session, or send to it; it is done for no call of a tool."""
+        commands = self.watch.commands
+        asked = how(self.body.name, handler, json.dumps(body).encode(), key=self.session)
+        self.watch.commands = commands
+        return asked
+
+    async def take_steered(self, *, waited: bool, begins: bool) -> list[Said]:
+        """Take the steered messages that wait for this turn.
+
+        Args:
+            waited: Whether all turns before have ended: what they left is this one's, then.
+            begins: Whether this turn begins with them.
+        """
+        taking = self.ask(
+            self.ctx.generic_call, "take", turn=self.turn, waited=waited, begins=begins
+        )
+        return [(Steered(*x), message) for x, message in json.loads(await taking)]
+
+    def put(self, messages: list[Message]) -> None:
+        """Put out messages.
+
+        Raises:
+            TerminalError: 413; it is too much for one turn, and they were not put out.
+        """
+        size = self._size + sum(len(json.dumps(message)) for message in messages)
+        if size > MAX_OUTPUT:
+            raise TerminalError(
+                f"Turn {self.turn} puts out {size} bytes; a turn has {MAX_OUTPUT} at most. "
+                "Keep what is large elsewhere, and put out where it is.",
+                413,
+            )
+        self._size = size
+        self.put_out += messages
+        for call in (call for message in messages for call in calls_of(message).values()):
+            self._commands[call.id] = self.watch.commands
+            self._begun.discard(call.id)
+
+    @contextmanager
+    def working_on(self, call: str) -> Generator[None, None, None]:
+        """Let a call have begun, and be that which this block works on; see `Task.call`."""
+        _check_outside("`task.call` was entered")
+        if call not in self._commands:  # it would be told of as begun
+            known = ", ".join(self._commands) or "none yet"
+            raise WrongOutput(
+                f"task.call: there is no call {brief(call)} in what this turn has put out; its "
+                f"calls are: {known}. Put out the message with the call first, and give the call's "
+                "id."
+            )
+        self._names_calls = True
+        self._begin(call)
+        commands, token, begins = self.watch.commands, _call.set(call), True
+        try:
+            yield
+        except (Interrupted, Deaf):  # nothing was done, if it was told of that before
+            begins = self.watch.commands > commands
+            raise
+        finally:
+            _call.reset(token)
+            if begins:
+                self._begun.add(call)
+
+    def pieces(self) -> Callable[[str | None], None]:
+        """What takes the pieces that a step says; see `Task.partial`."""
+        _check_outside("`task.partial` was read")
+        self.streams = True
+        return functools.partial(_say, None)
+
+    def pieces_of_result(self, call: str | None) -> Callable[[str | None], None]:
+        """What takes the pieces that come of a call; see `Task.partial_result`."""
+        _check_outside("`task.partial_result` was called")
+        call = call or _call.get()
+        if call is None:
+            msg = "`task.partial_result` has no call. Name it, or do it within `task.call`."
+            raise RuntimeError(msg)
+        _check_text("partial_result", "the id of a call, not", call)
+        self.streams = True
+        self._begin(call)
+        return functools.partial(_say, mended(call))
+
+    def _begin(self, call: str) -> None:
+        if not self.watch.told:  # after the interruption, no call begins by itself
+            self._begun.add(call)
+
+    def has_begun(self, call: str) -> bool:
+        """Whether a call may have had an effect, as far as this turn's code has told."""
+        if call in self._begun or (self._names_calls and call):
+            return call in self._begun
+        return self.watch.commands > self._commands.get(call, 0)
+
+    def outcome(
+        self, status: TurnStatus, cut_off: Sequence[tuple[str, str]] = (), **more: Any
+    ) -> TaskOutcome:
+        """The outcome as things are: with messages that every provider accepts.
+
+        Args:
+            status: How the turn ends.
+            cut_off: The calls that were cut off, and what had come of each.
+            more: What else there is to tell; what is empty is left out.
+        """
+        messages, cut, not_begun = repaired(
+            self.put_out, cut_off, begun=self.has_begun, note=self.body.call_note
+        )
+        places = {id(message): place for place, message in enumerate(messages)}
+        taken = [(n, places[id(x)]) for n, x in self.taken.items() if id(x) in places]
+        more |= {"cut_off": cut, "not_begun": not_begun, "taken": taken}
+        outcome: Any = {"turn": self.turn, "status": status, "messages": messages}
+        outcome |= {key: value for key, value in more.items() if value not in (0, False, [])}
+        return cast("TaskOutcome", outcome)
+
+
+def _check_outside(what: str) -> None:
+    if in_step():
+        msg = f"{what} inside a step. Do it outside, and give the step what you get."
+        raise RuntimeError(msg)
+
+
+def _check_text(taker: str, takes: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise WrongOutput(f"`task.{taker}` takes {takes} {type(value).__name__}.")
+
+
+def _say(call: str | None, delta: str | None) -> None:
+    if delta is not None:
+        taker = "partial" if call is None else "partial_result"
+        _check_text(taker, "text, or nothing; not", delta)
+        say(delta, call)
