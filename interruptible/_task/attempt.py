@@ -5,50 +5,24 @@ import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import timedelta
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from restate import Context, TerminalError
 
 from interruptible._cancel.watch import Deaf, Interrupted, Watch, in_step, say
 from interruptible._session.history import Said
 from interruptible._session.rules import Steered
+from interruptible._task.body import Body
 from interruptible._task.repair import repaired
 from interruptible._wire.output import WrongOutput
 from interruptible._wire.text import mended
-from interruptible._wire.types import (
-    MAX_OUTPUT,
-    Dispatch,
-    Message,
-    Policy,
-    TaskOutcome,
-    Turn,
-    TurnStatus,
-    brief,
-)
+from interruptible._wire.types import MAX_OUTPUT, Dispatch, Message, TaskOutcome, TurnStatus, brief
 from interruptible.formats._dialects import calls_of
 
 _call: Final[ContextVar[str | None]] = ContextVar("interruptible_call", default=None)
 """The call that this code works on, in turns that say so."""
-
-
-class Body(Protocol):
-    """What a task needs of its agent. A `task` is a `Task`, whose module knows this one."""
-
-    name: str
-    task_name: str
-    policy: Policy
-    cleanup_timeout: timedelta
-    debounce: timedelta | None
-    alternate_roles: bool
-
-    @property
-    def merges(self) -> bool: ...
-    async def run(self, ctx: Context, task: Any) -> Any: ...
-    async def on_interrupted(self, ctx: Context, task: Any) -> None: ...
-    def interruption_note(self, turn: Turn) -> str | Message | None: ...
-    def call_note(self, name: str | None, *, begun: bool, output: str | None) -> str: ...
-    def conversation(self, turns: Sequence[Turn]) -> list[Message]: ...
+_BEGUN: Final = -1
+"""Fewer than any number of commands."""
 
 
 class Attempt:
@@ -70,9 +44,9 @@ class Attempt:
         """Whether a step may have said something piece by piece."""
         self.delegated = 0
         self._size = 0
-        self._commands: dict[str, int] = {}
-        """How many commands had been given when a call was put out, by its id."""
-        self._begun: set[str] = set()
+        self._calls: dict[str, int] = {}
+        """By a call's id, how many commands had been given when it was put out; `_BEGUN` once it is
+        known to have begun."""
         self._names_calls = False
         """Whether `run` says which calls it works on."""
 
@@ -111,32 +85,30 @@ class Attempt:
         self._size = size
         self.put_out += messages
         for call in (call for message in messages for call in calls_of(message).values()):
-            self._commands[call.id] = self.watch.commands
-            self._begun.discard(call.id)
+            self._calls[call.id] = self.watch.commands
 
     @contextmanager
     def working_on(self, call: str) -> Generator[None, None, None]:
         """Let a call have begun, and be that which this block works on; see `Task.call`."""
         _check_outside("`task.call` was entered")
-        if call not in self._commands:  # it would be told of as begun
-            known = ", ".join(self._commands) or "none yet"
+        if call not in self._calls:  # it would be told of as begun
+            known = ", ".join(self._calls) or "none yet"
             raise WrongOutput(
                 f"task.call: there is no call {brief(call)} in what this turn has put out; its "
                 f"calls are: {known}. Put out the message with the call first, and give the call's "
                 "id."
             )
-        self._names_calls = True
-        self._begin(call)
-        commands, token, begins = self.watch.commands, _call.set(call), True
+        self._names_calls, was_told = True, self.watch.told
+        put_out, commands, token = self._calls[call], self.watch.commands, _call.set(call)
+        self._calls[call] = _BEGUN
         try:
             yield
-        except (Interrupted, Deaf):  # nothing was done, if it was told of that before
-            begins = self.watch.commands > commands
+        except (Interrupted, Deaf):
+            if was_told and self.watch.commands == commands:  # nothing was done for it
+                self._calls[call] = put_out
             raise
         finally:
             _call.reset(token)
-            if begins:
-                self._begun.add(call)
 
     def pieces(self) -> Callable[[str | None], None]:
         """What takes the pieces that a step says; see `Task.partial`."""
@@ -153,18 +125,14 @@ class Attempt:
             raise RuntimeError(msg)
         _check_text("partial_result", "the id of a call, not", call)
         self.streams = True
-        self._begin(call)
-        return functools.partial(_say, mended(call))
-
-    def _begin(self, call: str) -> None:
         if not self.watch.told:  # after the interruption, no call begins by itself
-            self._begun.add(call)
+            self._calls[call] = _BEGUN
+        return functools.partial(_say, mended(call))
 
     def has_begun(self, call: str) -> bool:
         """Whether a call may have had an effect, as far as this turn's code has told."""
-        if call in self._begun or (self._names_calls and call):
-            return call in self._begun
-        return self.watch.commands > self._commands.get(call, 0)
+        given = self._calls.get(call, 0)
+        return given == _BEGUN if self._names_calls and call else self.watch.commands > given
 
     def outcome(
         self, status: TurnStatus, cut_off: Sequence[tuple[str, str]] = (), **more: Any

@@ -23,14 +23,9 @@ from interruptible._cancel.cleanup import report
 from interruptible._cancel.watch import Interrupted, Watch, shield, watching
 from interruptible._session.history import JSON, Said, Stored, finish, read, said, with_joined
 from interruptible._session.rules import load as load_record
-from interruptible._task.attempt import Attempt, Body
-from interruptible._task.outcome import (
-    attach_outcome,
-    failure_of,
-    not_ours,
-    report_outcome,
-    what_ends,
-)
+from interruptible._task.attempt import Attempt
+from interruptible._task.body import Body
+from interruptible._task.outcome import failure_of, report_outcome, what_ends, with_outcome
 from interruptible._task.task import CURRENT, Task
 from interruptible._task.waiting import wait_for_ends, wait_for_quiet
 from interruptible._wire.native import opened, with_opened
@@ -59,11 +54,9 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
             if isinstance(end, Interrupted):
                 outcome = await _interrupted(attempt, task, end)
             else:
-                end = not_ours(end)
                 outcome = attempt.outcome("failed", error=end.message)
             report_outcome(ctx, body.name, attempt.session, outcome, attempt.ends)
-            attach_outcome(end, ctx, outcome)
-            raise end from (None if end is error else error)
+            raise with_outcome(end, ctx, outcome) from (None if end is error else error)
         outcome = attempt.outcome("completed")
         report_outcome(ctx, body.name, attempt.session, outcome, attempt.ends)
         return outcome

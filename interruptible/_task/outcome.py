@@ -12,6 +12,7 @@ import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
 from interruptible._cancel.watch import (
+    Interrupted,
     Watch,
     asks_for_a_retry,
     is_stray,
@@ -69,7 +70,7 @@ async def ending(ctx: Context, turn: int, task: RestateDurableFuture[Any]) -> En
 
 
 def what_ends(error: BaseException, watch: Watch) -> TerminalError:
-    """What ends a task when this came out of `run`.
+    """What ends a task when this came out of `run`, as Restate can take it.
 
     Raises:
         BaseException: Nothing does: it ends the attempt.
@@ -82,7 +83,7 @@ def what_ends(error: BaseException, watch: Watch) -> TerminalError:
         ) from error
     if end is None:
         raise error
-    return end
+    return end if isinstance(end, Interrupted) else _not_ours(end)
 
 
 def failure_of(error: BaseException) -> str:
@@ -97,7 +98,7 @@ def failure_of(error: BaseException) -> str:
     return repr(error) if cause is None else cause.message
 
 
-def not_ours(error: TerminalError) -> TerminalError:
+def _not_ours(error: TerminalError) -> TerminalError:
     """The error that a task fails with, as Restate can take it.
 
     It is told apart from a cancellation of its own: Restate's tools show any invocation that ends
@@ -109,10 +110,11 @@ def not_ours(error: TerminalError) -> TerminalError:
     return TerminalError(f"What the task called was {error.message}.", 500, error.metadata)
 
 
-def attach_outcome(error: TerminalError, ctx: Context, outcome: TaskOutcome) -> None:
-    """Make the error that a task ends with carry its outcome."""
+def with_outcome(error: TerminalError, ctx: Context, outcome: TaskOutcome) -> TerminalError:
+    """The error that a task ends with, with its outcome."""
     sealed = seal(ctx, json.dumps(outcome).encode())
     error.metadata = {**(error.metadata or {}), OUTCOME: sealed}
+    return error
 
 
 async def outcome_of(

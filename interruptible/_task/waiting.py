@@ -40,37 +40,29 @@ async def wait_for_ends(attempt: Attempt, tasks: Mapping[int, RestateDurableFutu
     """Wait until all turns before have ended, and note how; or give them up."""
     ctx, body, after = attempt.ctx, attempt.body, attempt.job["after"]
     events = {task: ("ended", [turn]) for turn, task in tasks.items()}
-
-    def hear(event: str, turn: int, signal: str) -> None:
-        events[ctx.signal(signal, serde=JSON)] = (event, [turn])
-
-    def begin_timeout(turns: list[int]) -> None:
-        timer: RestateDurableFuture[Any] = ctx.sleep(body.cleanup_timeout, name="cleanup_timeout")
-        events[timer] = ("overdue", turns)
-
-    for before in after:
-        hear("given up", before["turn"], given_up_signal(before["turn"]))
-        if not before["cancelled"]:
-            hear("cancelled", before["turn"], cancelled_signal(before["turn"]))
-    if cancelled := [before["turn"] for before in after if before["cancelled"]]:
-        begin_timeout(cancelled)
+    for turn in tasks:
+        events[ctx.signal(given_up_signal(turn), serde=JSON)] = ("given up", [turn])
+    for turn in [x["turn"] for x in after if not x["cancelled"]]:
+        events[ctx.signal(cancelled_signal(turn), serde=JSON)] = ("cancelled", [turn])
+    cancelled: list[int] = [x["turn"] for x in after if x["cancelled"]]
     left = set(tasks)
     while left:
+        if cancelled:
+            timer: RestateDurableFuture[Any] = ctx.sleep(body.cleanup_timeout, "cleanup_timeout")
+            events[timer] = ("overdue", cancelled)
         done, _ = await restate.wait_completed(*events)
+        cancelled = []
         for event, turns in [events.pop(x) for x in done]:
             mine = sorted(left.intersection(turns))
-            if not mine:
-                continue
             if event == "cancelled":
-                begin_timeout(mine)
+                cancelled += mine
                 continue
             left.difference_update(mine)
-            if event == "overdue":
+            if event == "overdue" and mine:
                 _give_up(attempt, mine)
-            elif event == "ended":
-                (turn,) = mine
-                end = outcome_of(ctx, body.name, attempt.session, turn, tasks[turn])
-                attempt.ends[turn] = await end
+            elif event == "ended" and mine:
+                end = outcome_of(ctx, body.name, attempt.session, turns[0], tasks[turns[0]])
+                attempt.ends[turns[0]] = await end
 
 
 def _give_up(attempt: Attempt, turns: list[int]) -> None:

@@ -34,7 +34,7 @@ ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 LAYERS: list[set[str]] = [
     {"_wire.text", "_wire.types", "_session.rules", "_retries"},
     {"_wire.native", "_wire.schemas", "_wire.told", "_wire.added", "_cancel.watch", "testing"},
-    {"_wire.output", "formats._dialects", "formats._neutral"},
+    {"_wire.output", "formats._dialects", "formats._neutral", "_task.body"},
     {"_checks", "_cancel.cleanup", "_session.history", "_task.repair", "_task.outcome"},
     {"formats._alternate", "formats.gemini", "formats.responses", "_task.attempt"},
     {"_task.delegate", "_task.waiting", "formats.__init__"},
@@ -63,6 +63,7 @@ OF_RESTATE = {
     "_checks": {"restate"},
     "_session.history": {"restate", "restate.serde"},
     "_cancel.cleanup": {"restate"},
+    "_task.body": {"restate"},
     "_task.outcome": {"restate"},
     "_task.attempt": {"restate"},
     "_task.delegate": {"restate"},

@@ -396,7 +396,7 @@ def test_the_pieces_of_a_result_go_to_the_call_that_is_worked_on() -> None:
 
     asyncio.run(tools())
     assert step.said == {"a": ["of a"], "b": ["of b"]}
-    assert made.attempt._begun == {"a", "b"}
+    assert made.attempt._calls == {"a": -1, "b": -1}
 
 
 def test_what_takes_the_pieces_of_a_result_is_read_outside_a_step_and_called_in_one() -> None:
@@ -691,7 +691,7 @@ TIMEOUT = ("cleanup_timeout", PATIENCE)
 def waits(*turns: int, cancelled: bool, times: int = 1) -> list[Any]:
     """What a task asks for that waits for these turns, all of them cancelled or none."""
     told = ["given up"] if cancelled else ["given up", "cancelled"]
-    asked = [f"turn {turn} is {what}" for turn in turns for what in told]
+    asked = [f"turn {turn} is {what}" for what in told for turn in turns]
     return [*asked, *([TIMEOUT] if cancelled else []), *["wait"] * times]
 
 
