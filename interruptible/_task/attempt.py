@@ -45,12 +45,12 @@ class Attempt:
         self.delegated = 0
         self._size = 0
         self._calls: dict[str, int] = {}
-        """By a call's id, how many commands had been given when it was put out; `_BEGUN` once it is
+        """How many commands had been given when a call was put out, by its id; `_BEGUN` once it is
         known to have begun."""
         self._names_calls = False
         """Whether `run` says which calls it works on."""
 
-    def ask(self, how: Callable[..., Any], handler: str, **body: Any) -> Any:
+    def ask(self, how: Callable[..., Any], handler: str, body: Any) -> Any:
         """Call a handler of the session, or send to it; it is done for no call of a tool."""
         commands = self.watch.commands
         asked = how(self.body.name, handler, json.dumps(body).encode(), key=self.session)
@@ -64,10 +64,9 @@ class Attempt:
             waited: Whether all turns before have ended: what they left is this one's, then.
             begins: Whether this turn begins with them.
         """
-        taking = self.ask(
-            self.ctx.generic_call, "take", turn=self.turn, waited=waited, begins=begins
-        )
-        return [(Steered(*x), message) for x, message in json.loads(await taking)]
+        asked = {"turn": self.turn, "waited": waited, "begins": begins}
+        answer = await self.ask(self.ctx.generic_call, "take", asked)
+        return [(Steered(*x), message) for x, message in json.loads(answer)]
 
     def put(self, messages: list[Message]) -> None:
         """Put out messages.
@@ -144,9 +143,8 @@ class Attempt:
             cut_off: The calls that were cut off, and what had come of each.
             more: What else there is to tell; what is empty is left out.
         """
-        messages, cut, not_begun = repaired(
-            self.put_out, cut_off, begun=self.has_begun, note=self.body.call_note
-        )
+        begun, note = self.has_begun, self.body.call_note
+        messages, cut, not_begun = repaired(self.put_out, cut_off, begun=begun, note=note)
         places = {id(message): place for place, message in enumerate(messages)}
         taken = [(n, places[id(x)]) for n, x in self.taken.items() if id(x) in places]
         more |= {"cut_off": cut, "not_begun": not_begun, "taken": taken}

@@ -43,7 +43,7 @@ async def answer_to(ctx: Context, sent: SendHandle) -> Any:
     return await shield(ctx.attach_invocation(invocation_id, serde=JSON))
 
 
-async def send(
+async def send_message(
     attempt: Attempt, agent: str, session: str, content: Any, policy: Policy | None
 ) -> Receipt:
     """Have a message relayed, and learn what became of it although this turn is cancelled.
@@ -56,16 +56,15 @@ async def send(
     """
     if mended(session) != session:
         raise TerminalError("session: has half a surrogate pair, which is no text.", 400)
+    ctx, service = attempt.ctx, attempt.body.task_name
     attempt.delegated += 1
-    key = f"{attempt.ctx.request().id}/{attempt.delegated}"
+    key = f"{ctx.request().id}/{attempt.delegated}"
     message = {"content": stored(content), **({} if policy is None else {"policy": policy})}
     job = {"agent": agent, "session": session, "message": message, "key": key}
     # With a key, as the answer is to be kept until it is asked for.
-    sent = attempt.ctx.generic_send(
-        attempt.body.task_name, "relay", json.dumps(job).encode(), idempotency_key=key
-    )
+    sent = ctx.generic_send(service, "relay", json.dumps(job).encode(), idempotency_key=key)
     try:
-        receipt: Receipt = await answer_to(attempt.ctx, sent)
+        receipt: Receipt = await answer_to(ctx, sent)
     except TerminalError as error:
         if not (error.status_code == 500 and "was not found" in error.message):  # noqa: PLR2004
             raise
@@ -84,7 +83,7 @@ async def relay(ctx: Context, job: Any) -> Any:
     return json.loads(await ctx.generic_call(job["agent"], "message", arg, **to))
 
 
-async def follow(attempt: Attempt, agent: str, session: str, receipt: Receipt) -> Outcome:
+async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Receipt) -> Outcome:
     """Wait for a turn of another agent; if this one is interrupted or fails, cancel it and wait.
 
     Raises:

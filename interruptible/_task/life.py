@@ -41,7 +41,7 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
         attempt = Attempt(body, ctx, watch, job)
         task: Task | None = None
         try:
-            task = await _begin(attempt)
+            task = await _wait_and_begin(attempt)
             result = new_output(await body.run(ctx, task), task.messages)
             watch.check()
             if watch.pending:
@@ -62,7 +62,7 @@ async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
         return outcome
 
 
-async def _begin(attempt: Attempt) -> Task:
+async def _wait_and_begin(attempt: Attempt) -> Task:
     """Wait, and read the conversation; only then is it this turn's turn.
 
     A short conversation comes with the dispatch, which saves two hops. A longer one is loaded:
@@ -80,7 +80,7 @@ async def _begin(attempt: Attempt) -> Task:
     if sent is not None:
         before = _Before(sent)
     else:
-        before = await _loaded(await (loading or load()), turn)
+        before = await _read_loaded(await (loading or load()), turn)
     if before.cancelled:
         raise Interrupted  # Restate is about to tell
     if before.waiting and queued:
@@ -109,7 +109,7 @@ class _Before(NamedTuple):
     """Whether this turn is cancelled by now."""
 
 
-async def _loaded(answer: bytes, turn: int) -> _Before:
+async def _read_loaded(answer: bytes, turn: int) -> _Before:
     """What the object knows, as `load` answers it."""
     stored = Stored.unpack(answer)
     session = await stored.get("session", JSON)

@@ -170,7 +170,7 @@ class Task:
         if not attempt.watch.cancelled:
             msg = "task.cause() was called in a turn that is not cancelled. Catch `Interrupted`."
             raise RuntimeError(msg)
-        asked = attempt.ask(attempt.ctx.generic_send, "get_cause", turn=self.turn)
+        asked = attempt.ask(attempt.ctx.generic_send, "get_cause", {"turn": self.turn})
         return cause_of(await delegate.answer_to(attempt.ctx, asked))
 
     @overload
@@ -233,8 +233,10 @@ class Task:
                 f"{self.turn}. Send it to another session, or in the background.",
                 400,
             )
-        receipt = await delegate.send(attempt, name, session, content, policy)
-        return receipt if background else await delegate.follow(attempt, name, session, receipt)
+        receipt = await delegate.send_message(attempt, name, session, content, policy)
+        if background:
+            return receipt
+        return await delegate.await_outcome(attempt, name, session, receipt)
 
     def __repr__(self) -> str:
         return f"Task(session={self.session!r}, turn={self.turn}, id={self.id!r})"

@@ -60,9 +60,9 @@ async def wait_for_ends(attempt: Attempt, tasks: Mapping[int, RestateDurableFutu
             left.difference_update(mine)
             if event == "overdue" and mine:
                 _give_up(attempt, mine)
-            elif event == "ended" and mine:
-                end = outcome_of(ctx, body.name, attempt.session, turns[0], tasks[turns[0]])
-                attempt.ends[turns[0]] = await end
+            for turn in mine if event == "ended" else ():
+                end = outcome_of(ctx, body.name, attempt.session, turn, tasks[turn])
+                attempt.ends[turn] = await end
 
 
 def _give_up(attempt: Attempt, turns: list[int]) -> None:
@@ -70,7 +70,7 @@ def _give_up(attempt: Attempt, turns: list[int]) -> None:
     ids = {before["turn"]: before["task_id"] for before in attempt.job["after"]}
     for turn in turns:
         attempt.ctx.cancel_invocation(ids[turn])
-    attempt.ask(attempt.ctx.generic_send, "give_up", turns=turns)
+    attempt.ask(attempt.ctx.generic_send, "give_up", {"turns": turns})
 
 
 def cancelled_signal(turn: int) -> str:

@@ -824,7 +824,7 @@ def loaded_by(turn: int, record: Record | None, state: Mapping[str, Any]) -> Any
     """What a turn's task makes of what it loads."""
     answer, done = handle(handlers.load, None, record, state=state)
     assert done == []
-    return asyncio.run(life._loaded(answer, turn))
+    return asyncio.run(life._read_loaded(answer, turn))
 
 
 def test_a_task_is_given_all_that_is_stored_as_it_is_and_nothing_of_a_users_own() -> None:

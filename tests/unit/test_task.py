@@ -299,10 +299,11 @@ def test_a_call_whose_pieces_are_asked_for_has_begun_and_says_nothing_of_the_oth
 
 def test_a_call_begins_after_the_interruption_only_if_something_is_done_for_it() -> None:
     made = ATask()
-    made.task.append(calling("a", "b", "c", "d"))
+    made.task.append(calling("a", "b", "c", "d", "e"))
     with suppress(TerminalError), made.task.call("a"):
         made.watch.told = True
         raise Interrupted
+    made.task.partial_result("e")
     with suppress(TerminalError), made.task.call("b"):
         raise Interrupted
     with suppress(TerminalError), made.task.call("c"):
@@ -310,7 +311,7 @@ def test_a_call_begins_after_the_interruption_only_if_something_is_done_for_it()
         raise Interrupted
     with suppress(TerminalError), made.task.call("d"):
         raise TerminalError("what was shielded has failed")
-    assert (ends(made)["cut_off"], ends(made)["not_begun"]) == (["a", "c", "d"], ["b"])
+    assert (ends(made)["cut_off"], ends(made)["not_begun"]) == (["a", "c", "d"], ["b", "e"])
 
 
 def test_what_the_library_does_itself_is_done_for_no_call() -> None:
@@ -680,7 +681,7 @@ def begin(
     made.attempt.job["after"] = cast("Any", predecessors)
     if turns is not None:
         made.attempt.job["turns"] = list(turns)
-    begun = asyncio.run(life._begin(made.attempt))
+    begun = asyncio.run(life._wait_and_begin(made.attempt))
     assert list(left) == []
     return begun
 
