@@ -12,8 +12,9 @@ from restate.serde import BytesSerde, Serde
 from interruptible import _checks
 from interruptible._session import controls, handlers, history
 from interruptible._task import delegate
+from interruptible._task.life import work
 from interruptible._task.repair import call_note
-from interruptible._task.task import Task, work
+from interruptible._task.task import Task
 from interruptible._wire import added as _added
 from interruptible._wire import schemas
 from interruptible._wire.output import Output

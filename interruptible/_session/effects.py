@@ -23,8 +23,9 @@ from interruptible._cancel.watch import shield
 from interruptible._session import history, rules
 from interruptible._session.history import JSON
 from interruptible._session.rules import Live, Record, Step
+from interruptible._task.body import Body
 from interruptible._task.outcome import Ending, ending, plain
-from interruptible._task.task import Body, cancelled_signal, given_up_signal
+from interruptible._task.waiting import cancelled_signal, given_up_signal
 from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Refusal, Settlement, Turn
 
 T = TypeVar("T")

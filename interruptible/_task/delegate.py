@@ -1,17 +1,19 @@
 """One agent's task sends a message to another agent, and takes it along when it is interrupted."""
 
+import functools
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from datetime import timedelta
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol
 
 import restate
 from restate import Context, InvocationRetryPolicy, RestateDurableFuture, SendHandle, TerminalError
 
-from interruptible._cancel.watch import Interrupted, Watch, shield
+from interruptible._cancel.watch import Interrupted, shield
 from interruptible._session.history import JSON
-from interruptible._task.outcome import ending, plain, settle
+from interruptible._task.attempt import Attempt
+from interruptible._task.outcome import outcome_of, plain
+from interruptible._wire.output import stored
+from interruptible._wire.text import mended
 from interruptible._wire.types import Outcome, Policy, Receipt
 
 RETRY_POLICY: Final = InvocationRetryPolicy(
@@ -24,7 +26,14 @@ RETRY_POLICY: Final = InvocationRetryPolicy(
 """Of `relay`: about half a minute, in which the other agent may be registered."""
 
 
-async def answer(ctx: Context, sent: SendHandle) -> Any:
+class Named(Protocol):
+    """An agent, of which only the name is needed."""
+
+    @property
+    def name(self) -> str: ...
+
+
+async def answer_to(ctx: Context, sent: SendHandle) -> Any:
     """What a one-way send is answered, whatever cancellations arrive meanwhile.
 
     A cancellation would break off a *call*, shielded or not, with nobody knowing what it had done.
@@ -34,40 +43,28 @@ async def answer(ctx: Context, sent: SendHandle) -> Any:
     return await shield(ctx.attach_invocation(invocation_id, serde=JSON))
 
 
-async def send(
-    ctx: Context,
-    service: str,
-    agent: str,
-    session: str,
-    content: str | Sequence[Mapping[str, Any]],
-    policy: Policy | None,
-    key: str,
+async def send_message(
+    attempt: Attempt, agent: str, session: str, content: Any, policy: Policy | None
 ) -> Receipt:
-    """Send a message, and learn what became of it although this invocation is cancelled.
+    """Have a message relayed, and learn what became of it although this turn is cancelled.
 
     Restate refuses a command to an agent that it does not know, and the attempt with it: a task
     that sent it itself could be neither told nor cancelled.
 
-    Args:
-        ctx: The context of the handler that sends.
-        service: The service that relays it.
-        agent: The other agent's name.
-        session: Its session.
-        content: What to say.
-        policy: What that does to a turn that is live there.
-        key: The message's idempotency key.
-
     Raises:
         TerminalError: The other agent refuses it; 404 when there is no such agent.
     """
-    message: dict[str, Any] = {"content": content}
-    if policy is not None:
-        message["policy"] = policy
+    if mended(session) != session:
+        raise TerminalError("session: has half a surrogate pair, which is no text.", 400)
+    ctx, service = attempt.ctx, attempt.body.task_name
+    attempt.delegated += 1
+    key = f"{ctx.request().id}/{attempt.delegated}"
+    message = {"content": stored(content), **({} if policy is None else {"policy": policy})}
     job = {"agent": agent, "session": session, "message": message, "key": key}
     # With a key, as the answer is to be kept until it is asked for.
     sent = ctx.generic_send(service, "relay", json.dumps(job).encode(), idempotency_key=key)
     try:
-        return cast("Receipt", await answer(ctx, sent))
+        receipt: Receipt = await answer_to(ctx, sent)
     except TerminalError as error:
         if not (error.status_code == 500 and "was not found" in error.message):  # noqa: PLR2004
             raise
@@ -76,46 +73,37 @@ async def send(
             "or correct its name.",
             404,
         ) from None
+    return receipt
 
 
-async def relay(ctx: Context, job: Any) -> Receipt:
+async def relay(ctx: Context, job: Any) -> Any:
     """For a task: send a message to another agent, and answer what that answers."""
     arg = json.dumps(job["message"]).encode()
-    key, session = job["key"], job["session"]
-    answered = await ctx.generic_call(
-        job["agent"], "message", arg, key=session, idempotency_key=key
-    )
-    return cast("Receipt", json.loads(answered))
+    to = {"key": job["session"], "idempotency_key": job["key"]}
+    return json.loads(await ctx.generic_call(job["agent"], "message", arg, **to))
 
 
-async def follow(ctx: Context, watch: Watch, agent: str, session: str, receipt: Receipt) -> Outcome:
+async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Receipt) -> Outcome:
     """Wait for a turn of another agent; if this one is interrupted or fails, cancel it and wait.
 
     Raises:
         Interrupted: This invocation was cancelled, and that turn has ended, its cleanup included.
     """
+    ctx, watch, turn = attempt.ctx, attempt.watch, receipt["turn"]
     task: RestateDurableFuture[Any] = ctx.attach_invocation(receipt["task_id"], serde=JSON)
-    turn = receipt["turn"]
-    own = receipt["status"] in ("running", "waiting")  # not one that somebody else began
-    is_cut = False
 
+    @functools.cache  # it is cancelled once, whoever is the first to notice
     def cut() -> None:
-        nonlocal is_cut
-        if not is_cut:
-            is_cut = True
-            did = "was interrupted" if watch.cancelled else "failed"
-            body = {"turn": turn, "reason": f"the agent that asked for it {did}"}
-            ctx.generic_send(agent, "cancel", json.dumps(body).encode(), key=session)
+        did = "was interrupted" if watch.cancelled else "failed"
+        body = {"turn": turn, "reason": f"the agent that asked for it {did}"}
+        ctx.generic_send(agent, "cancel", json.dumps(body).encode(), key=session)
 
-    with watch.unwinding(cut) if own else nullcontext():
-        try:
-            await restate.wait_completed(task)
-        except Interrupted:
-            if own:
+    if receipt["status"] in ("running", "waiting"):  # not one that somebody else began
+        with watch.unwinding(cut):
+            try:
+                await restate.wait_completed(task)
+            except Interrupted:
                 cut()
                 await shield(restate.wait_completed(task))
-            raise
-    end = await ending(ctx, turn, task)
-    if not end.reported:
-        settle(ctx, agent, session, end.outcome)
-    return plain(end.outcome)
+                raise
+    return plain(await outcome_of(ctx, agent, session, turn, task))

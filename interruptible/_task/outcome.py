@@ -5,13 +5,22 @@ failure in the metadata of its error, and Restate hands both to whoever attaches
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, cast
 
 import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
-from interruptible._cancel.watch import seal, unseal
+from interruptible._cancel.watch import (
+    Interrupted,
+    Watch,
+    asks_for_a_retry,
+    is_stray,
+    seal,
+    terminal,
+    terminal_cause,
+    unseal,
+)
 from interruptible._wire import told as _told
 from interruptible._wire.native import neutral
 from interruptible._wire.text import mend
@@ -26,7 +35,7 @@ class Ending(NamedTuple):
 
     outcome: TaskOutcome
     reported: bool
-    """Whether the task said so itself; then it has sent `settle`, too."""
+    """Whether the task said so itself; then it has told the object, too."""
     gone: bool = False
     """Whether Restate knows the invocation no more."""
 
@@ -34,41 +43,62 @@ class Ending(NamedTuple):
 async def ending(ctx: Context, turn: int, task: RestateDurableFuture[Any]) -> Ending:
     """Wait until an attached task has ended, and read its outcome from its result.
 
+    One that it reports and the object cannot take has failed by that.
+
     Raises:
         TerminalError: The invocation that waits was cancelled.
     """
     await restate.wait_completed(task)
+    outcome: TaskOutcome = {"turn": turn, "status": "failed", "messages": []}
     try:
-        return _reported(turn, await task)
+        told = await task
     except TerminalError as error:
         sealed = (error.metadata or {}).get(OUTCOME)
-        if sealed is not None:
-            return _reported(turn, json.loads(await unseal(ctx, sealed)))
-        gone = error.status_code == 404  # noqa: PLR2004
-        if gone or (error.status_code, error.message) == (409, "killed"):
-            outcome: TaskOutcome = {"turn": turn, "status": "killed", "messages": []}
-        else:
-            outcome = {"turn": turn, "status": "failed", "messages": [], "error": error.message}
-        return Ending(outcome, reported=False, gone=gone)
-
-
-def _reported(turn: int, told: Any) -> Ending:
-    """What a task said itself; one that the object cannot take has failed by that."""
+        if sealed is None:
+            gone = error.status_code == 404  # noqa: PLR2004
+            if gone or (error.status_code, error.message) == (409, "killed"):
+                outcome["status"] = "killed"
+            else:
+                outcome["error"] = error.message
+            return Ending(outcome, reported=False, gone=gone)
+        told = json.loads(await unseal(ctx, sealed))
     try:
         return Ending(_told.outcome(told), reported=True)
     except Refusal as refusal:
-        why = f"What the task reported cannot be kept: {refusal.reason}"
-        outcome: TaskOutcome = {"turn": turn, "status": "failed", "messages": [], "error": why}
+        outcome["error"] = f"What the task reported cannot be kept: {refusal.reason}"
         return Ending(outcome, reported=False)
 
 
-def attach_to(error: TerminalError, ctx: Context, outcome: TaskOutcome) -> None:
-    """Make the error that a task ends with carry its outcome."""
-    sealed = seal(ctx, json.dumps(outcome).encode())
-    error.metadata = {**(error.metadata or {}), OUTCOME: sealed}
+def what_ends(error: BaseException, watch: Watch) -> TerminalError:
+    """What ends a task when this came out of `run`, as Restate can take it.
+
+    Raises:
+        BaseException: Nothing does: it ends the attempt.
+    """
+    end = terminal(error, watch)
+    if end is None and is_stray(error):
+        raise RuntimeError(
+            f"`run` raised {error!r}, which is no Exception. If it is a CancelledError, catch it "
+            "where you await what you have cancelled."
+        ) from error
+    if end is None:
+        raise error
+    return end if isinstance(end, Interrupted) else _not_ours(end)
 
 
-def not_ours(error: TerminalError) -> TerminalError:
+def failure_of(error: BaseException) -> str:
+    """Why `on_interrupted` failed, where this came out of it.
+
+    Raises:
+        BaseException: It did not fail for good: it ends the attempt.
+    """
+    if asks_for_a_retry(error) or not (isinstance(error, Exception) or is_stray(error)):
+        raise error
+    cause = terminal_cause(error)
+    return repr(error) if cause is None else cause.message
+
+
+def _not_ours(error: TerminalError) -> TerminalError:
     """The error that a task fails with, as Restate can take it.
 
     It is told apart from a cancellation of its own: Restate's tools show any invocation that ends
@@ -80,8 +110,25 @@ def not_ours(error: TerminalError) -> TerminalError:
     return TerminalError(f"What the task called was {error.message}.", 500, error.metadata)
 
 
-def settle(
-    ctx: Context, agent: str, session: str, outcome: TaskOutcome, ended: Sequence[int] = ()
+def with_outcome(error: TerminalError, ctx: Context, outcome: TaskOutcome) -> TerminalError:
+    """The error that a task ends with, with its outcome."""
+    sealed = seal(ctx, json.dumps(outcome).encode())
+    error.metadata = {**(error.metadata or {}), OUTCOME: sealed}
+    return error
+
+
+async def outcome_of(
+    ctx: Context, agent: str, session: str, turn: int, task: RestateDurableFuture[Any]
+) -> TaskOutcome:
+    """Wait until an attached task has ended; for one that could not report, report it."""
+    end = await ending(ctx, turn, task)
+    if not end.reported:
+        report_outcome(ctx, agent, session, end.outcome)
+    return end.outcome
+
+
+def report_outcome(
+    ctx: Context, agent: str, session: str, outcome: TaskOutcome, ended: Iterable[int] = ()
 ) -> None:
     """Tell the object a turn's outcome, one-way; `ended` are turns that were seen to end."""
     settlement: Settlement = {"outcome": outcome, "ended": list(ended)}

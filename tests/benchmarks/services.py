@@ -20,7 +20,7 @@ from restate import VirtualObject as Object
 
 from interruptible import Agent, Task, cleanup, handler
 from interruptible._session import effects
-from interruptible._task import task
+from interruptible._task import life
 from tests.reference import Append, Cleanup, Message, reference
 
 from .figures import LIBRARY, REFERENCE, WITHOUT
@@ -159,12 +159,14 @@ def strip(agent: Agent, things: Iterable[str]) -> None:
         agent.services[0].enable_lazy_state = False
     if "reports" in things:
 
-        def settle(ctx: Any, name: str, session: str, outcome: Any, ended: Any = ()) -> None:
+        def report_outcome(
+            ctx: Any, name: str, session: str, outcome: Any, ended: Any = ()
+        ) -> None:
             late = timedelta(milliseconds=50) if outcome["status"] == "interrupted" else None
             body = json.dumps({"outcome": outcome, "ended": list(ended)}).encode()
             ctx.generic_send(name, "settle", body, key=session, send_delay=late)
 
-        task.settle = settle
+        life.report_outcome = report_outcome
 
 
 def _by_hand(name: str, work: Work, steps: Cleanup) -> tuple[Object, Service]:

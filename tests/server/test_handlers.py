@@ -375,7 +375,7 @@ async def test_a_report_that_goes_missing_is_made_up_for_by_the_next_turn(
     await deploy(worker)
     session = Session(restate_env.client, worker, "one")
     with monkeypatch.context() as patch:
-        patch.setattr("interruptible._task.task.settle", lambda *_, **__: None)
+        patch.setattr("interruptible._task.life.report_outcome", lambda *_, **__: None)
         receipt = await session.send("first")
 
         async def over() -> bool:

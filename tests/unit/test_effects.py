@@ -19,7 +19,7 @@ from interruptible._cancel import watch as _watch
 from interruptible._cancel.watch import Interrupted, Watch
 from interruptible._session import controls, effects, handlers, history, rules
 from interruptible._session.rules import Live, Record, Steered, Step
-from interruptible._task import task
+from interruptible._task import life
 from interruptible._task.outcome import Ending
 
 from .given import Given
@@ -824,7 +824,7 @@ def loaded_by(turn: int, record: Record | None, state: Mapping[str, Any]) -> Any
     """What a turn's task makes of what it loads."""
     answer, done = handle(handlers.load, None, record, state=state)
     assert done == []
-    return asyncio.run(task._read(history.Stored.unpack(answer), turn))
+    return asyncio.run(life._read_loaded(answer, turn))
 
 
 def test_a_task_is_given_all_that_is_stored_as_it_is_and_nothing_of_a_users_own() -> None:

@@ -16,11 +16,22 @@ from interruptible import Interrupted, Task, Turn
 from interruptible._cancel import watch
 from interruptible._session import history, rules
 from interruptible._session.rules import Live, Record, Steered
-from interruptible._task import delegate, repair, task
+from interruptible._task import delegate, life, outcome, repair
+from interruptible._task.attempt import Attempt
 from interruptible._task.outcome import Ending
 from interruptible._wire.types import Cause, Outcome
 
 from .given import Given
+
+PATIENCE = timedelta(seconds=30)
+
+
+class Future(Given[Any]):
+    """What is there already, if nobody says otherwise; it is called by what it waits for."""
+
+    def __init__(self, value: Any, name: str) -> None:
+        super().__init__(value)
+        self.name = name
 
 
 class Working:
@@ -42,17 +53,25 @@ class Working:
         self.done.append((service, handler, json.loads(arg), options))
         return SimpleNamespace(invocation_id=lambda: Given("inv-sent"))
 
-    def attach_invocation(self, invocation_id: str, serde: Any) -> Given[Any]:
+    def attach_invocation(self, invocation_id: str, serde: Any) -> Future:
         self.done.append(f"attach {invocation_id}")
-        return Given(self.answers.pop(0) if self.answers else None)
+        return Future(self.answers.pop(0) if self.answers else None, f"attach {invocation_id}")
+
+    def cancel_invocation(self, invocation_id: str) -> None:
+        self.done.append(f"cancel {invocation_id}")
+
+    def signal(self, name: str, serde: Any) -> Future:
+        self.done.append(name)
+        return Future(name, name)
 
     def run_typed(self, name: str, action: Callable[..., Any], **kwargs: Any) -> Awaitable[Any]:
         self.done.append(name)
         done: Awaitable[Any] = action(**kwargs)
         return done
 
-    async def sleep(self, delta: timedelta, name: str) -> None:
+    def sleep(self, delta: timedelta, name: str) -> Future:
         self.done.append((name, delta))
+        return Future(None, name)
 
 
 class ATask:
@@ -68,16 +87,16 @@ class ATask:
             "name": "IdleAgent",
             "task_name": "IdleTask",
             "policy": "interrupt",
+            "cleanup_timeout": PATIENCE,
             "debounce": None,
             "merges": False,
             "alternate_roles": False,
         }
         self.body = SimpleNamespace(**{**idle, "call_note": repair.call_note, **body})
-        job: Any = {"session": "key", "turn": 3, "input": [], "after": []}
+        job: Any = {"session": "key", "turn": 3, "input": [said("now")], "after": []}
         body_, ctx, watch = cast("Any", (self.body, self.ctx, self.watch))
-        self.work = task._Work(body_, ctx, watch, job)
-        self.work.began = True
-        self.task = Task(self.work, [said("before"), said("now")], [said("now")])
+        self.attempt = Attempt(body_, ctx, watch, job)
+        self.task = Task(self.attempt, [said("before"), said("now")], [said("now")], ())
 
     def unwinding(self, cut: Any) -> Any:
         return self
@@ -92,7 +111,7 @@ def _without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     async def shield(future: Awaitable[Any]) -> Any:
         return await future
 
-    monkeypatch.setattr(task, "shield", shield)
+    monkeypatch.setattr(life, "shield", shield)
     monkeypatch.setattr(delegate, "shield", shield)
 
 
@@ -113,7 +132,7 @@ def test_what_is_put_out_is_in_the_conversation_and_in_the_outcome() -> None:
     made.task.append()
     assert made.task.messages == [said("before"), said("now"), put_out("one"), put_out("two")]
     assert made.task.input == [said("now")]
-    assert made.work.outcome("completed") == {
+    assert made.attempt.outcome("completed") == {
         "turn": 3,
         "status": "completed",
         "messages": [put_out("one"), put_out("two")],
@@ -137,7 +156,7 @@ def test_a_mistake_puts_out_nothing() -> None:
             made.task.append("zero", cast("Any", wrong))
         assert isinstance(caught.value, TerminalError)
     assert made.task.messages == [said("before"), said("now")]
-    assert made.work.put_out == []
+    assert made.attempt.put_out == []
 
 
 def test_a_steered_message_is_taken_where_the_task_asks_for_it() -> None:
@@ -156,7 +175,7 @@ def test_a_steered_message_is_taken_where_the_task_asks_for_it() -> None:
         said("faster"),
     ]
     assert made.task.messages == [said("before"), said("now"), *messages]
-    assert made.work.outcome("completed") == {
+    assert made.attempt.outcome("completed") == {
         "turn": 3,
         "status": "completed",
         "messages": messages,
@@ -174,7 +193,7 @@ def test_the_places_of_what_was_taken_are_those_among_the_messages_that_are_kept
     made.task.append({"role": "assistant", "content": " "}, calling)
     asyncio.run(made.task.steering())
     made.task.append(result)
-    assert made.work.outcome("interrupted") == {
+    assert made.attempt.outcome("interrupted") == {
         "turn": 3,
         "status": "interrupted",
         "messages": [calling, result, said("faster")],
@@ -186,7 +205,7 @@ def test_what_was_taken_and_is_unfit_for_a_model_has_no_place_and_so_stays_as_it
     blank = {"role": "user", "content": [{"type": "text", "text": " "}]}
     made = ATask([[[1, 3, 4, True, False], blank], [[2, 3, 4, True, False], said("faster")]])
     asyncio.run(made.task.steering())
-    assert made.work.outcome("completed") == {
+    assert made.attempt.outcome("completed") == {
         "turn": 3,
         "status": "completed",
         "messages": [said("faster")],
@@ -199,9 +218,9 @@ def test_what_was_taken_and_is_unfit_for_a_model_has_no_place_and_so_stays_as_it
 
 def test_what_takes_the_pieces_is_read_outside_a_step_and_called_in_one() -> None:
     made = ATask()
-    assert made.work.streams is False
+    assert made.attempt.streams is False
     partial = made.task.partial
-    assert made.work.streams is True
+    assert made.attempt.streams is True
     with pytest.raises(RuntimeError) as caught:
         partial("Once")
     assert str(caught.value) == (
@@ -233,7 +252,7 @@ def result(call: str, content: str) -> Any:
 
 def ends(made: ATask) -> dict[str, Any]:
     """Which calls are told as cut off and as not begun, and the texts."""
-    outcome: Any = made.work.outcome("interrupted")
+    outcome: Any = made.attempt.outcome("interrupted")
     texts = [x["content"] for x in outcome["messages"] if x["role"] == "tool"]
     return {"cut_off": [], "not_begun": [], **outcome, "texts": texts}
 
@@ -280,10 +299,11 @@ def test_a_call_whose_pieces_are_asked_for_has_begun_and_says_nothing_of_the_oth
 
 def test_a_call_begins_after_the_interruption_only_if_something_is_done_for_it() -> None:
     made = ATask()
-    made.task.append(calling("a", "b", "c", "d"))
+    made.task.append(calling("a", "b", "c", "d", "e"))
     with suppress(TerminalError), made.task.call("a"):
         made.watch.told = True
         raise Interrupted
+    made.task.partial_result("e")
     with suppress(TerminalError), made.task.call("b"):
         raise Interrupted
     with suppress(TerminalError), made.task.call("c"):
@@ -291,7 +311,7 @@ def test_a_call_begins_after_the_interruption_only_if_something_is_done_for_it()
         raise Interrupted
     with suppress(TerminalError), made.task.call("d"):
         raise TerminalError("what was shielded has failed")
-    assert (ends(made)["cut_off"], ends(made)["not_begun"]) == (["a", "c", "d"], ["b"])
+    assert (ends(made)["cut_off"], ends(made)["not_begun"]) == (["a", "c", "d"], ["b", "e"])
 
 
 def test_what_the_library_does_itself_is_done_for_no_call() -> None:
@@ -339,7 +359,7 @@ def test_the_texts_are_the_agents() -> None:
     made.task.append(calls)
     with made.task.call("a"):
         outputs = [("c", "so far"), ("d", "nothing to say"), ("f", "nothing"), ("e", "lost")]
-    outcome = made.work.outcome("interrupted", outputs)
+    outcome = made.attempt.outcome("interrupted", outputs)
     assert [x["content"] for x in outcome["messages"][1:6]] == [
         "None True so far",
         f"nothing to say\n{repair.CUT_OFF}",
@@ -377,13 +397,13 @@ def test_the_pieces_of_a_result_go_to_the_call_that_is_worked_on() -> None:
 
     asyncio.run(tools())
     assert step.said == {"a": ["of a"], "b": ["of b"]}
-    assert made.work.begun == {"a", "b"}
+    assert made.attempt._calls == {"a": -1, "b": -1}
 
 
 def test_what_takes_the_pieces_of_a_result_is_read_outside_a_step_and_called_in_one() -> None:
     made = ATask()
     one, two = made.task.partial_result("one"), made.task.partial_result("two")
-    assert made.work.streams is True
+    assert made.attempt.streams is True
     with pytest.raises(RuntimeError) as caught:
         one("1")
     assert str(caught.value) == (
@@ -432,7 +452,7 @@ def test_what_was_cut_off_is_journaled_once_and_stands_last_whatever_is_put_out_
     made.task.append("one", *([calling] if results else []))
     if streams:
         assert made.task.partial is not None
-    outcome = asyncio.run(task._interrupted(made.work, made.task, Interrupted()))
+    outcome = asyncio.run(life._interrupted(made.attempt, made.task, Interrupted()))
     assert outcome == {
         "turn": 3,
         "status": "interrupted",
@@ -450,8 +470,7 @@ def test_what_was_cut_off_is_journaled_once_and_stands_last_whatever_is_put_out_
 
 def test_a_turn_that_was_interrupted_before_it_began_is_not_told() -> None:
     made = ATask()  # it has no `on_interrupted`
-    made.work.began = False
-    outcome = asyncio.run(task._interrupted(made.work, None, Interrupted()))
+    outcome = asyncio.run(life._interrupted(made.attempt, None, Interrupted()))
     assert outcome == {"turn": 3, "status": "interrupted", "messages": [], "never_began": True}
     assert made.ctx.done == []
 
@@ -462,7 +481,7 @@ def test_what_a_turn_puts_out_once_it_was_told_of_its_interruption_does_not_coun
     made.watch.counts = False
     made.task.append("An error occurred. Please try again.")
     assert made.task.messages == [said("before"), said("now"), put_out("one")]
-    assert made.work.outcome("interrupted")["messages"] == [put_out("one")]
+    assert made.attempt.outcome("interrupted")["messages"] == [put_out("one")]
 
 
 # -- Why it was cancelled. -------------------------------------------------------------------------
@@ -539,17 +558,17 @@ def wait_for(
 def test_the_outcome_of_another_agent_is_what_a_caller_of_it_sees_and_the_killed_are_settled(
     monkeypatch: pytest.MonkeyPatch, reported: bool
 ) -> None:
-    outcome: Any = {"turn": 7, "status": "completed", "messages": [], "taken": [[1, 0]]}
+    told: Any = {"turn": 7, "status": "completed", "messages": [], "taken": [[1, 0]]}
 
     async def ending(ctx: Any, turn: int, task: Any) -> Ending:
-        return Ending(outcome, reported)
+        return Ending(told, reported)
 
-    monkeypatch.setattr(delegate, "ending", ending)
+    monkeypatch.setattr(outcome, "ending", ending)
     wait_for(monkeypatch, raises=[None])
     made = ATask(RECEIPT)
     answer: Outcome = asyncio.run(made.task.delegate(SEARCHER, "theirs", "Hi"))
     assert answer == {"turn": 7, "status": "completed", "messages": []}
-    settle = ("SearchAgent", "settle", {"outcome": outcome, "ended": []}, {"key": "theirs"})
+    settle = ("SearchAgent", "settle", {"outcome": told, "ended": []}, {"key": "theirs"})
     assert made.ctx.done == [
         *sent({"content": "Hi"}, 1),
         "attach inv-7",
@@ -627,7 +646,7 @@ def begin(
     made: ATask,
     monkeypatch: pytest.MonkeyPatch,
     *after: tuple[int, bool],
-    late: Sequence[int] = (),
+    happens: Sequence[str] = (),
     turns: Sequence[Any] | None = None,
 ) -> Task:
     """The task as it begins, once its predecessors have ended.
@@ -636,29 +655,45 @@ def begin(
         made: The task, with what it is answered.
         monkeypatch: For what needs a server.
         after: Its predecessors, and which of them were cancelled.
-        late: Those that it waits for no longer.
+        happens: What it waits for, in the order in which it comes; by default all ends at once.
         turns: The conversation that it was sent with.
     """
+    left = iter(happens)
 
-    async def wait(*_: Any) -> set[int]:
+    async def wait_completed(*futures: Future) -> Any:
         made.ctx.done.append("wait")
-        return set(late)
+        coming = [next(left)] if happens else [f"attach inv-{turn}" for turn, _ in after]
+        done = [x for x in futures if x.name in coming]
+        assert done, "it does not wait for that"
+        return done, [x for x in futures if x not in done]
 
     async def ending(ctx: Any, turn: int, task: Any) -> Ending:
-        outcome, reported = await task
-        return Ending({"turn": turn, **outcome}, reported)
+        ended, reported = await task
+        return Ending({"turn": turn, **ended}, reported)
 
-    monkeypatch.setattr(task, "_wait", wait)
-    monkeypatch.setattr(task, "ending", ending)
+    monkeypatch.setattr(restate, "wait_completed", wait_completed)
+    monkeypatch.setattr(outcome, "ending", ending)
     predecessors = [
         {"turn": turn, "task_id": f"inv-{turn}", "cancelled": cancelled}
         for turn, cancelled in after
     ]
     vars(made.body).setdefault("conversation", all_that_was_said)
-    job: Any = {"session": "key", "turn": 3, "input": [said("now")], "after": predecessors}
+    made.attempt.job["after"] = cast("Any", predecessors)
     if turns is not None:
-        job["turns"] = turns
-    return asyncio.run(task._begin(made.work, job))
+        made.attempt.job["turns"] = list(turns)
+    begun = asyncio.run(life._wait_and_begin(made.attempt))
+    assert list(left) == []
+    return begun
+
+
+TIMEOUT = ("cleanup_timeout", PATIENCE)
+
+
+def waits(*turns: int, cancelled: bool, times: int = 1) -> list[Any]:
+    """What a task asks for that waits for these turns, all of them cancelled or none."""
+    told = ["given up"] if cancelled else ["given up", "cancelled"]
+    asked = [f"turn {turn} is {what}" for what in told for turn in turns]
+    return [*asked, *([TIMEOUT] if cancelled else []), *["wait"] * times]
 
 
 LOAD = ("IdleAgent", "load", None, "key")
@@ -671,7 +706,7 @@ def test_a_task_that_interrupts_loads_while_it_waits(monkeypatch: pytest.MonkeyP
     running = a_turn(2, status="running", messages=[], reason="interrupted by turn 3")
     made = ATask((CUT_OFF, True), loaded(a_turn(1), running))
     task = begin(made, monkeypatch, (2, True))
-    assert made.ctx.done == ["attach inv-2", LOAD, "wait"]
+    assert made.ctx.done == ["attach inv-2", LOAD, *waits(2, cancelled=True)]
     assert task.messages == [
         said("message 1"),
         put_out("answer 1"),
@@ -680,7 +715,7 @@ def test_a_task_that_interrupts_loads_while_it_waits(monkeypatch: pytest.MonkeyP
         said("now"),
     ]
     assert task.input == [said("now")]
-    assert made.work.ended == [2]
+    assert list(made.attempt.ends) == [2]
 
 
 def test_a_task_that_was_sent_with_the_conversation_loads_nothing(
@@ -689,7 +724,7 @@ def test_a_task_that_was_sent_with_the_conversation_loads_nothing(
     running = a_turn(2, status="running", messages=[], reason="interrupted by turn 3")
     made = ATask((CUT_OFF, True))
     task = begin(made, monkeypatch, (2, True), turns=[a_turn(1), running])
-    assert made.ctx.done == ["attach inv-2", "wait"]
+    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=True)]
     assert task.messages == [
         said("message 1"),
         put_out("answer 1"),
@@ -697,20 +732,10 @@ def test_a_task_that_was_sent_with_the_conversation_loads_nothing(
         put_out("so far"),
         said("now"),
     ]
-    assert made.work.ended == [2]
+    assert list(made.attempt.ends) == [2]
     made = ATask()
     assert begin(made, monkeypatch, turns=[]).messages == [said("now")]
-    assert made.ctx.done == ["wait"]
-
-
-def test_a_queued_task_loads_also_when_it_was_sent_with_the_conversation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    running = a_turn(2, status="running", messages=[])
-    made = ATask((CUT_OFF, True), loaded(a_turn(1), a_turn(2)))
-    task = begin(made, monkeypatch, (2, False), turns=[a_turn(1), running])
-    assert made.ctx.done == ["attach inv-2", "wait", LOAD]
-    assert task.messages[-2:] == [put_out("answer 2"), said("now")]
+    assert made.ctx.done == []
 
 
 def test_a_task_that_learns_from_what_it_loads_that_it_is_cancelled_does_not_begin(
@@ -719,7 +744,7 @@ def test_a_task_that_learns_from_what_it_loads_that_it_is_cancelled_does_not_beg
     made = ATask((CUT_OFF, True), loaded(a_turn(1), a_turn(2), cancelled="cancelled"))
     with pytest.raises(Interrupted):
         begin(made, monkeypatch, (2, False))
-    assert made.ctx.done == ["attach inv-2", "wait", LOAD]
+    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), LOAD]
 
 
 def test_a_queued_task_loads_when_it_has_waited_and_takes_what_was_left_for_it(
@@ -740,7 +765,7 @@ def test_a_queued_task_loads_when_it_has_waited_and_takes_what_was_left_for_it(
         conversation=conversation,
     )
     task = begin(made, monkeypatch, (2, False))
-    assert made.ctx.done == ["attach inv-2", "wait", LOAD, TAKE_TO_BEGIN]
+    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), LOAD, TAKE_TO_BEGIN]
     assert task.input == [said("earlier"), said("now"), said("later")]
     assert task.messages == [said("in short"), *task.input]
     assert seen == [a_turn(1), a_turn(2)]  # what is settled is as the session has it
@@ -749,7 +774,7 @@ def test_a_queued_task_loads_when_it_has_waited_and_takes_what_was_left_for_it(
 def test_a_queued_task_takes_nothing_where_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     made = ATask((CUT_OFF, True), loaded(a_turn(1), a_turn(2)))
     task = begin(made, monkeypatch, (2, False))
-    assert made.ctx.done == ["attach inv-2", "wait", LOAD]
+    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), LOAD]
     assert task.input == [said("now")]
 
 
@@ -793,17 +818,50 @@ def test_a_predecessor_that_did_not_report_is_settled_and_one_that_takes_too_lon
     killed = {"status": "killed", "messages": []}
     turns = [a_turn(x, status="running", messages=[]) for x in (1, 2)]
     made = ATask((killed, False), (CUT_OFF, True), loaded(*turns))
-    task = begin(made, monkeypatch, (1, True), (2, True), late=[2])
+    happens = ["attach inv-1", "cleanup_timeout"]
+    task = begin(made, monkeypatch, (1, True), (2, True), happens=happens)
     settled = {"outcome": {"turn": 1, **killed}, "ended": []}
     assert made.ctx.done == [
         "attach inv-1",
         "attach inv-2",
         LOAD,
-        "wait",
+        *waits(1, 2, cancelled=True),
         ("IdleAgent", "settle", settled, {"key": "key"}),
+        "wait",
+        "cancel inv-2",
+        ("IdleAgent", "give_up", {"turns": [2]}, {"key": "key"}),
     ]
     assert task.messages == [said("message 1"), said("message 2"), said("now")]
-    assert made.work.ended == [1]
+    assert list(made.attempt.ends) == [1]
+
+
+def test_who_is_cancelled_while_others_wait_has_its_time_from_then_on_and_is_given_up_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = a_turn(2, status="running", messages=[])
+    made = ATask(None, loaded(a_turn(1), running))
+    happens = ["turn 2 is cancelled", "cleanup_timeout"]
+    task = begin(made, monkeypatch, (2, False), happens=happens)
+    assert made.ctx.done == [
+        "attach inv-2",
+        *waits(2, cancelled=False),
+        TIMEOUT,
+        "wait",
+        "cancel inv-2",
+        ("IdleAgent", "give_up", {"turns": [2]}, {"key": "key"}),
+        LOAD,
+    ]
+    assert task.turns[-1].get("given_up") is True
+    # Who is told that another has given it up says nothing.
+    made = ATask(None, loaded(a_turn(1), running))
+    begin(made, monkeypatch, (2, False), happens=["turn 2 is given up"])
+    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), LOAD]
+    # And of one that has ended, nothing else counts.
+    made = ATask((CUT_OFF, True), (CUT_OFF, True), loaded(a_turn(1), running))
+    happens = ["attach inv-2", "turn 2 is cancelled", "attach inv-1"]
+    begin(made, monkeypatch, (1, False), (2, False), happens=happens)
+    asked = ["attach inv-1", "attach inv-2", *waits(1, 2, cancelled=False, times=3), LOAD]
+    assert made.ctx.done == asked
 
 
 def test_a_turn_that_was_given_up_is_told_of_as_interrupted_and_not_waited_for(
@@ -814,13 +872,13 @@ def test_a_turn_that_was_given_up_is_told_of_as_interrupted_and_not_waited_for(
     given_up, told = {**stuck, "given_up": True}, {**stuck, "status": "interrupted"}
     made = ATask()
     task = begin(made, monkeypatch, turns=[given_up, a_turn(2)])
-    assert made.ctx.done == ["wait"]
+    assert made.ctx.done == []
     assert task.turns == [{**told, "given_up": True}, a_turn(2)]
     # Who loads, or has waited it out, is told the same.
     assert begin(ATask(loaded(given_up, a_turn(2))), monkeypatch).turns == task.turns
     made = ATask(None, loaded(stuck, a_turn(2)))
-    assert begin(made, monkeypatch, (1, True), late=[1]).turns == task.turns
-    assert made.work.ended == []
+    assert begin(made, monkeypatch, (1, True), happens=["cleanup_timeout"]).turns == task.turns
+    assert made.attempt.ends == {}
 
 
 def test_a_predecessor_that_is_discarded_is_waited_for_and_left_out(
@@ -829,7 +887,7 @@ def test_a_predecessor_that_is_discarded_is_waited_for_and_left_out(
     made = ATask((CUT_OFF, True), loaded(a_turn(1)))
     task = begin(made, monkeypatch, (2, True))
     assert task.messages == [said("message 1"), put_out("answer 1"), said("now")]
-    assert made.work.ended == [2]
+    assert list(made.attempt.ends) == [2]
 
 
 QUIET = timedelta(milliseconds=300)
@@ -858,5 +916,5 @@ def test_a_task_waits_until_it_is_quiet_and_begins_with_all_that_came(
     made = ATask(loaded(), *takes, debounce=QUIET, merges=merges)
     task = begin(made, monkeypatch)
     window = [("debounce", QUIET), *([TAKE_IN_WINDOW] if merges else [])]
-    assert made.ctx.done == [LOAD, *window * windows, "wait"]
+    assert made.ctx.done == [LOAD, *window * windows]
     assert task.input == expected

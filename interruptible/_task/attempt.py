@@ -1,0 +1,171 @@
+"""One attempt at a turn: what it was sent, and what the turn has put out so far."""
+
+import functools
+import json
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, cast
+
+from restate import Context, TerminalError
+
+from interruptible._cancel.watch import Deaf, Interrupted, Watch, in_step, say
+from interruptible._session.history import Said
+from interruptible._session.rules import Steered
+from interruptible._task.body import Body
+from interruptible._task.repair import repaired
+from interruptible._wire.output import WrongOutput
+from interruptible._wire.text import mended
+from interruptible._wire.types import MAX_OUTPUT, Dispatch, Message, TaskOutcome, TurnStatus, brief
+from interruptible.formats._calls import calls_of
+
+_call: Final[ContextVar[str | None]] = ContextVar("interruptible_call", default=None)
+"""The call that this code works on, in turns that say so."""
+_BEGUN: Final = -1
+"""Fewer than any number of commands."""
+
+
+class Attempt:
+    """What a task works with, and what it has done.
+
+    Which calls have begun rests on what the code did, and not on what of it this attempt found done
+    already: so each attempt comes to the same answer.
+    """
+
+    def __init__(self, body: Body, ctx: Context, watch: Watch, job: Dispatch) -> None:
+        self.body, self.ctx, self.watch, self.job = body, ctx, watch, job
+        self.session, self.turn = job["session"], job["turn"]
+        self.ends: dict[int, TaskOutcome] = {}
+        """How turns before this one ended, of which it has seen the end."""
+        self.put_out: list[Message] = []
+        self.taken: dict[int, Message] = {}
+        """The steered messages among what was put out, by their numbers."""
+        self.streams = False
+        """Whether a step may have said something piece by piece."""
+        self.delegated = 0
+        self._size = 0
+        self._calls: dict[str, int] = {}
+        """How many commands had been given when a call was put out, by its id; `_BEGUN` once it is
+        known to have begun."""
+        self._names_calls = False
+        """Whether `run` says which calls it works on."""
+
+    def ask(self, how: Callable[..., Any], handler: str, body: Any) -> Any:
+        """Call a handler of the session, or send to it; it is done for no call of a tool."""
+        commands = self.watch.commands
+        asked = how(self.body.name, handler, json.dumps(body).encode(), key=self.session)
+        self.watch.commands = commands
+        return asked
+
+    async def take_steered(self, *, waited: bool, begins: bool) -> list[Said]:
+        """Take the steered messages that wait for this turn.
+
+        Args:
+            waited: Whether all turns before have ended: what they left is this one's, then.
+            begins: Whether this turn begins with them.
+        """
+        asked = {"turn": self.turn, "waited": waited, "begins": begins}
+        answer = await self.ask(self.ctx.generic_call, "take", asked)
+        return [(Steered(*x), message) for x, message in json.loads(answer)]
+
+    def put(self, messages: list[Message]) -> None:
+        """Put out messages.
+
+        Raises:
+            TerminalError: 413; it is too much for one turn, and they were not put out.
+        """
+        size = self._size + sum(len(json.dumps(message)) for message in messages)
+        if size > MAX_OUTPUT:
+            raise TerminalError(
+                f"Turn {self.turn} puts out {size} bytes; a turn has {MAX_OUTPUT} at most. "
+                "Keep what is large elsewhere, and put out where it is.",
+                413,
+            )
+        self._size = size
+        self.put_out += messages
+        for call in (call for message in messages for call in calls_of(message)):
+            self._calls[call.id] = self.watch.commands
+
+    @contextmanager
+    def working_on(self, call: str) -> Generator[None, None, None]:
+        """Let a call have begun, and be that which this block works on; see `Task.call`."""
+        _check_outside("`task.call` was entered")
+        if call not in self._calls:  # it would be told of as begun
+            known = ", ".join(self._calls) or "none yet"
+            raise WrongOutput(
+                f"task.call: there is no call {brief(call)} in what this turn has put out; its "
+                f"calls are: {known}. Put out the message with the call first, and give the call's "
+                "id."
+            )
+        self._names_calls, was_told = True, self.watch.told
+        put_out, commands, token = self._calls[call], self.watch.commands, _call.set(call)
+        self._calls[call] = _BEGUN
+        try:
+            yield
+        except (Interrupted, Deaf):
+            if was_told and self.watch.commands == commands:  # nothing was done for it
+                self._calls[call] = put_out
+            raise
+        finally:
+            _call.reset(token)
+
+    def pieces(self) -> Callable[[str | None], None]:
+        """What takes the pieces that a step says; see `Task.partial`."""
+        _check_outside("`task.partial` was read")
+        self.streams = True
+        return functools.partial(_say, None)
+
+    def pieces_of_result(self, call: str | None) -> Callable[[str | None], None]:
+        """What takes the pieces that come of a call; see `Task.partial_result`."""
+        _check_outside("`task.partial_result` was called")
+        call = call or _call.get()
+        if call is None:
+            msg = "`task.partial_result` has no call. Name it, or do it within `task.call`."
+            raise RuntimeError(msg)
+        _check_text("partial_result", "the id of a call, not", call)
+        self.streams = True
+        if not self.watch.told:  # after the interruption, no call begins by itself
+            self._calls[call] = _BEGUN
+        return functools.partial(_say, mended(call))
+
+    def has_begun(self, call: str) -> bool:
+        """Whether a call may have had an effect, as far as this turn's code has told."""
+        given = self._calls.get(call, 0)
+        return given == _BEGUN if self._names_calls and call else self.watch.commands > given
+
+    def outcome(
+        self, status: TurnStatus, cut_off: Sequence[tuple[str, str]] = (), **more: Any
+    ) -> TaskOutcome:
+        """The outcome as things are: with messages that every provider accepts.
+
+        Args:
+            status: How the turn ends.
+            cut_off: The calls that were cut off, and what had come of each.
+            more: What else there is to tell; what is empty is left out.
+        """
+        begun, note = self.has_begun, self.body.call_note
+        messages, cut, not_begun = repaired(self.put_out, cut_off, begun=begun, note=note)
+        places = {id(message): place for place, message in enumerate(messages)}
+        taken = [(n, places[id(x)]) for n, x in self.taken.items() if id(x) in places]
+        more |= {"cut_off": cut, "not_begun": not_begun, "taken": taken}
+        outcome: Any = {"turn": self.turn, "status": status, "messages": messages}
+        outcome |= {key: value for key, value in more.items() if value not in (0, False, [])}
+        return cast("TaskOutcome", outcome)
+
+
+def _check_outside(what: str) -> None:
+    if in_step():
+        msg = f"{what} inside a step. Do it outside, and give the step what you get."
+        raise RuntimeError(msg)
+
+
+def _check_text(taker: str, takes: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise WrongOutput(f"`task.{taker}` takes {takes} {type(value).__name__}.")
+
+
+def _say(call: str | None, delta: str | None) -> None:
+    if delta is not None:
+        taker = "partial" if call is None else "partial_result"
+        _check_text(taker, "text, or nothing; not", delta)
+        say(delta, call)

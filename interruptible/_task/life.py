@@ -1,0 +1,160 @@
+"""A task's life, from the wait to the outcome.
+
+| state       | what it does                                                | what comes next      |
+| ----------- | ----------------------------------------------------------- | -------------------- |
+| quiet       | waits until no message has come for a while, if it is to    | waits                |
+| waits       | waits for the ends of the turns before                      | begins               |
+| begins      | reads the conversation, and makes the `Task` of it          | works                |
+| works       | `run`                                                       | ends: `completed`    |
+| interrupted | keeps what was cut off; tells the agent, if the turn worked | ends: `interrupted`  |
+| ends        | tells its outcome to the object, and to all who attached    |                      |
+
+A cancellation interrupts it in any of the first four, and a `TerminalError` ends it: `failed`. What
+ends an attempt alone changes nothing: the next attempt comes to the same state.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from restate import Context
+
+from interruptible._cancel.cleanup import report
+from interruptible._cancel.watch import Interrupted, Watch, shield, watching
+from interruptible._session.history import JSON, Said, Stored, finish, read, said, with_joined
+from interruptible._session.rules import load as load_record
+from interruptible._task.attempt import Attempt
+from interruptible._task.body import Body
+from interruptible._task.outcome import failure_of, report_outcome, what_ends, with_outcome
+from interruptible._task.task import CURRENT, Task
+from interruptible._task.waiting import wait_for_ends, wait_for_quiet
+from interruptible._wire.native import opened, with_opened
+from interruptible._wire.output import new_output, told
+from interruptible._wire.text import mended, sayable
+from interruptible._wire.types import Dispatch, TaskOutcome, Turn
+from interruptible.formats._alternate import alternating
+
+
+async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
+    """Work on one turn: its outcome is the outcome of this invocation."""
+    with watching(ctx) as watch, sayable():
+        attempt = Attempt(body, ctx, watch, job)
+        task: Task | None = None
+        try:
+            task = await _wait_and_begin(attempt)
+            result = new_output(await body.run(ctx, task), task.messages)
+            watch.check()
+            if watch.pending:
+                raise Interrupted  # noqa: TRY301
+            await watch.end()  # what `run` left in flight must not outlast its turn
+            attempt.put(result)
+        except BaseException as error:  # noqa: BLE001 - what ends no task is raised again
+            end = what_ends(error, watch)
+            await watch.end()
+            if isinstance(end, Interrupted):
+                outcome = await _interrupted(attempt, task, end)
+            else:
+                outcome = attempt.outcome("failed", error=end.message)
+            report_outcome(ctx, body.name, attempt.session, outcome, attempt.ends)
+            raise with_outcome(end, ctx, outcome) from (None if end is error else error)
+        outcome = attempt.outcome("completed")
+        report_outcome(ctx, body.name, attempt.session, outcome, attempt.ends)
+        return outcome
+
+
+async def _wait_and_begin(attempt: Attempt) -> Task:
+    """Wait, and read the conversation; only then is it this turn's turn.
+
+    A short conversation comes with the dispatch, which saves two hops. A longer one is loaded:
+    after an interrupt, where time counts, during the wait; but by a queued task after it, as what
+    becomes of the others, and why, comes to be meanwhile.
+    """
+    body, ctx, job, turn = attempt.body, attempt.ctx, attempt.job, attempt.turn
+    after = job["after"]
+    tasks = {x["turn"]: ctx.attach_invocation(x["task_id"], serde=JSON) for x in after}
+    load = functools.partial(ctx.generic_call, body.name, "load", b"", key=attempt.session)
+    sent, queued = job.get("turns"), not all(x["cancelled"] for x in after)
+    loading = load() if sent is None and not queued else None
+    joined = await wait_for_quiet(attempt)
+    await wait_for_ends(attempt, tasks)
+    if sent is not None:
+        before = _Before(sent)
+    else:
+        before = await _read_loaded(await (loading or load()), turn)
+    if before.cancelled:
+        raise Interrupted  # Restate is about to tell
+    if before.waiting and queued:
+        joined += await attempt.take_steered(waited=True, begins=True)
+    mine = {(x.number, x.at) for x, _ in joined}  # a number may be used again, later
+    left = [(x, message) for x, message in before.steered if (x.number, x.at) not in mine]
+    turns = [with_opened(_ended(x, left, attempt.ends)) for x in before.turns]
+    known = [message for x in turns for message in (*x["input"], *x["messages"])]
+    past = map(opened, told("conversation", body.conversation(turns), known=known))
+    begun = with_joined(turn, job["input"], joined)
+    messages = [*past, *begun]
+    task = Task(attempt, alternating(messages) if body.alternate_roles else messages, begun, turns)
+    CURRENT.set((task, attempt.watch))
+    return task
+
+
+class _Before(NamedTuple):
+    """What the object knows of the turns before: those in the conversation, live ones bare."""
+
+    turns: Sequence[Turn]
+    steered: Sequence[Said] = ()
+    """What was steered at them."""
+    waiting: bool = False
+    """Whether there are messages for this turn to take."""
+    cancelled: bool = False
+    """Whether this turn is cancelled by now."""
+
+
+async def _read_loaded(answer: bytes, turn: int) -> _Before:
+    """What the object knows, as `load` answers it."""
+    stored = Stored.unpack(answer)
+    session = await stored.get("session", JSON)
+    if session is None:
+        return _Before([])
+    record = load_record(session)
+    turns = await read(stored, record, range(stored.first, turn), bare=True)
+    return _Before(
+        [x for x in turns if not x.get("discarded")],
+        await said(stored, (x for x in record.steered if x.turn < turn)),
+        any(x.turn <= turn for x in record.waiting),
+        cancelled=record.find(turn) is not None and not record.goes_on(turn),
+    )
+
+
+def _ended(turn: Turn, steered: Sequence[Said], ends: Mapping[int, TaskOutcome]) -> Turn:
+    """A turn as later ones are told of it: one that was live has ended since, or was given up."""
+    number = turn["turn"]
+    if turn["status"] != "running":
+        return turn
+    unknown: TaskOutcome = {"turn": number, "status": "interrupted", "messages": []}
+    kept = [(x, message) for x, message in steered if x.turn == number]
+    ended = finish(turn, ends.get(number, unknown), kept)
+    if number not in ends:
+        ended["given_up"] = True
+    return ended
+
+
+async def _interrupted(attempt: Attempt, task: Task | None, end: Interrupted) -> TaskOutcome:
+    if task is None:
+        return attempt.outcome("interrupted", never_began=True)
+    partials: list[tuple[str | None, str]] = []
+    if attempt.streams:  # whether anything was said is known to this attempt alone
+        step = attempt.ctx.run_typed("partial answer", _partials, watch=attempt.watch)
+        partials = await shield(step)
+    try:
+        await shield(attempt.body.on_interrupted(attempt.ctx, task))
+    except BaseException as error:  # noqa: BLE001 - what is not a failure is raised again
+        attempt.watch.check()
+        report(end, [{"step": "on_interrupted", "error": failure_of(error)}])
+    words = [text for call, text in partials if call is None]
+    results = [(call, text) for call, text in partials if call is not None]
+    attempt.put_out += [{"role": "assistant", "content": text} for text in words]
+    return attempt.outcome("interrupted", results, partial=len(words))
+
+
+async def _partials(watch: Watch) -> list[tuple[str | None, str]]:
+    return [(call, mended(text)) for call, text in watch.partials]

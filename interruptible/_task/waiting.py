@@ -1,0 +1,83 @@
+"""How a task waits until it may begin: for quiet, and for the end of the turns before it.
+
+A turn before is at work, or it is cancelled. What happens to it is an event:
+
+| event       | what it is                                     | what the task does              |
+| ----------- | ---------------------------------------------- | ------------------------------- |
+| `ended`     | its task is over                               | it learns the outcome           |
+| `given up`  | a signal: another task has waited it out       | it waits for it no longer       |
+| `cancelled` | a signal: it was cancelled after this was sent | it gives it `cleanup_timeout`   |
+| `overdue`   | that time is over                              | it gives it up, and says so     |
+
+Of one that is not cancelled nobody can know how long its work takes: that wait has no bound.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import restate
+from restate import RestateDurableFuture
+
+from interruptible._session.history import JSON, Said
+from interruptible._task.attempt import Attempt
+from interruptible._task.outcome import outcome_of
+
+
+async def wait_for_quiet(attempt: Attempt) -> list[Said]:
+    """Wait until no message has come for a while; those that did belong to this turn."""
+    body = attempt.body
+    joined: list[Said] = []
+    while body.debounce is not None:
+        await attempt.ctx.sleep(body.debounce, name="debounce")
+        said = await attempt.take_steered(waited=False, begins=True) if body.merges else []
+        if not said:
+            break
+        joined += said
+    return joined
+
+
+async def wait_for_ends(attempt: Attempt, tasks: Mapping[int, RestateDurableFuture[Any]]) -> None:
+    """Wait until all turns before have ended, and note how; or give them up."""
+    ctx, body, after = attempt.ctx, attempt.body, attempt.job["after"]
+    events = {task: ("ended", [turn]) for turn, task in tasks.items()}
+    for turn in tasks:
+        events[ctx.signal(given_up_signal(turn), serde=JSON)] = ("given up", [turn])
+    for turn in [x["turn"] for x in after if not x["cancelled"]]:
+        events[ctx.signal(cancelled_signal(turn), serde=JSON)] = ("cancelled", [turn])
+    cancelled: list[int] = [x["turn"] for x in after if x["cancelled"]]
+    left = set(tasks)
+    while left:
+        if cancelled:
+            timer: RestateDurableFuture[Any] = ctx.sleep(body.cleanup_timeout, "cleanup_timeout")
+            events[timer] = ("overdue", cancelled)
+        done, _ = await restate.wait_completed(*events)
+        cancelled = []
+        for event, turns in [events.pop(x) for x in done]:
+            mine = sorted(left.intersection(turns))
+            if event == "cancelled":
+                cancelled += mine
+                continue
+            left.difference_update(mine)
+            if event == "overdue" and mine:
+                _give_up(attempt, mine)
+            for turn in mine if event == "ended" else ():
+                end = outcome_of(ctx, body.name, attempt.session, turn, tasks[turn])
+                attempt.ends[turn] = await end
+
+
+def _give_up(attempt: Attempt, turns: list[int]) -> None:
+    """Cancel these once more, and let nobody else wait for them: the object notes it."""
+    ids = {before["turn"]: before["task_id"] for before in attempt.job["after"]}
+    for turn in turns:
+        attempt.ctx.cancel_invocation(ids[turn])
+    attempt.ask(attempt.ctx.generic_send, "give_up", {"turns": turns})
+
+
+def cancelled_signal(turn: int) -> str:
+    """The signal that tells the tasks behind a turn that it was cancelled."""
+    return f"turn {turn} is cancelled"
+
+
+def given_up_signal(turn: int) -> str:
+    """The signal that tells the tasks behind a turn that another has waited it out."""
+    return f"turn {turn} is given up"
