@@ -4,10 +4,10 @@ import asyncio
 import inspect
 import json
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
-from types import TracebackType
+from functools import partial
 from typing import Any, Final, Literal, ParamSpec
 
 import restate
@@ -31,9 +31,10 @@ RETRY: Final[RunOptions[Any]] = RunOptions(
 """A step that fails each time is given up after about ten seconds: the next turn waits for it."""
 
 
-def cleanup(
+@asynccontextmanager
+async def cleanup(
     ctx: Context, *, timeout: timedelta | None = None, retry: RunOptions[Any] = RETRY
-) -> "Cleanup":
+) -> AsyncGenerator["Cleanup", None]:
     """Undo what a task did when it does not end well.
 
     Use it as `async with cleanup(ctx) as undo:`, in the `run` of an agent or in any other Restate
@@ -56,32 +57,54 @@ def cleanup(
         TypeError: `ctx` is not the context that Restate gave to a handler.
         RuntimeError: The block is entered in an asyncio task other than the handler's own.
     """
-    return Cleanup(ctx, timeout, retry)
+    with watching(ctx) as watch:
+        if asyncio.current_task() is not watch.owner:
+            raise RuntimeError(
+                "cleanup() was entered in an asyncio task of its own: steps that run side by side "
+                "cannot be replayed. Register them on a block around the tasks."
+            )
+        undo = Cleanup()
+        unwinding = _Unwinding(ctx, watch, undo.steps, timeout, retry)
+        try:
+            yield undo
+        except BaseException as error:
+            await unwinding.run(error)
+            raise
+        await unwinding.run(None)
 
 
 class CleanupStep:
     """A registered step."""
 
-    def __init__(self, end: End, name: str, action: Callable[[], Any]) -> None:
-        self.end, self.name, self.action = end, mended(name), action
-        self.dismissed = False
+    def __init__(self, end: End, name: str, action: Any, args: Any, kwargs: Any) -> None:
+        if not callable(action):
+            if inspect.iscoroutine(action):
+                action.close()  # it is told of here, and not by Python as never awaited
+            raise TypeError(
+                f"The action of cleanup step {name!r} is {type(action).__name__}, which cannot be "
+                "called. Pass the function itself, and its arguments after it."
+            )
+        self.end, self.name, self.dismissed = end, mended(name), False
+        self._action = partial(action, *args, **kwargs)
 
     def dismiss(self) -> None:
         """Do not run it: what it would undo is to stay, from here on."""
         self.dismissed = True
 
+    async def run(self) -> None:
+        """Do it. What the action returns is not kept: it need not be JSON."""
+        if inspect.iscoroutinefunction(self._action):
+            await self._action()
+        elif inspect.isawaitable(given := await asyncio.to_thread(self._action)):
+            await given
+
 
 class Cleanup:
     """The steps registered so far; see `cleanup`."""
 
-    def __init__(self, ctx: Context, timeout: timedelta | None, retry: RunOptions[Any]) -> None:
-        self._ctx = ctx
-        self._timeout = timeout
-        self._retry = retry
-        self._timer: restate.RestateDurableFuture[None] | None = None
-        self._late = False
-        self._steps: list[CleanupStep] = []
-        self._watching: AbstractContextManager[Watch] = watching(ctx)
+    def __init__(self) -> None:
+        self.steps: list[CleanupStep] = []
+        """The first that was registered comes first."""
 
     def on_exit(
         self, name: str, action: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
@@ -100,69 +123,68 @@ class Cleanup:
         Raises:
             TypeError: `action` is nothing that can be called.
         """
-        return self._add(CleanupStep("exit", name, _step(name, action, *args, **kwargs)))
+        return self._add("exit", name, action, args, kwargs)
 
     def on_error(
         self, name: str, action: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
     ) -> CleanupStep:
         """The same when the block fails for good, interruption included."""
-        return self._add(CleanupStep("error", name, _step(name, action, *args, **kwargs)))
+        return self._add("error", name, action, args, kwargs)
 
     def on_interrupt(
         self, name: str, action: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
     ) -> CleanupStep:
         """The same when this invocation was cancelled."""
-        return self._add(CleanupStep("interrupt", name, _step(name, action, *args, **kwargs)))
+        return self._add("interrupt", name, action, args, kwargs)
 
-    def _add(self, step: CleanupStep) -> CleanupStep:
-        self._steps.append(step)
+    def _add(self, end: End, name: str, action: Any, args: Any, kwargs: Any) -> CleanupStep:
+        step = CleanupStep(end, name, action, args, kwargs)
+        self.steps.append(step)
         return step
 
-    async def __aenter__(self) -> "Cleanup":  # noqa: PYI034
-        self._watch = self._watching.__enter__()
-        if asyncio.current_task() is not self._watch.owner:
-            self._watching.__exit__(None, None, None)
-            raise RuntimeError(
-                "cleanup() was entered in an asyncio task of its own: steps that run side by side "
-                "cannot be replayed. Register them on a block around the tasks."
-            )
-        return self
 
-    async def __aexit__(
+class _Unwinding:
+    """How a block ends."""
+
+    def __init__(
         self,
-        _: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        ctx: Context,
+        watch: Watch,
+        steps: list[CleanupStep],
+        timeout: timedelta | None,
+        retry: RunOptions[Any],
     ) -> None:
-        try:
-            if error is None:
-                self._watch.check()
-                end: TerminalError | None = Interrupted() if self._watch.pending else None
-            else:
-                end = terminal(error, self._watch)
-                if end is None:
-                    return  # the attempt is over, not the task
-            if end is None:
-                failures = await self._run(_ends(end))
-            else:
-                async with self._watch.alone():
-                    await self._watch.end()
-                    failures = await self._run(_ends(end))
-            if self._watch.pending and not isinstance(end, Interrupted):
-                before, end = _ends(end), Interrupted()  # it arrived meanwhile
-                failures += await self._run(_ends(end) - before)
-            if end is None and failures:
-                end = TerminalError(f"Cleanup failed: {failures[0]['error']}")
-            if end is None:
-                return
-            report(end, failures)
-            self._watch.raised |= isinstance(end, Interrupted)
-            if end is not error and (error is None or isinstance(end, Interrupted)):
-                raise end from error
-        finally:
-            self._watching.__exit__(None, None, None)
+        self._ctx, self._watch, self._steps = ctx, watch, steps
+        self._timeout, self._retry = timeout, retry
+        self._timer: restate.RestateDurableFuture[None] | None = None
+        self._late = False
 
-    async def _run(self, ends: set[End]) -> list[dict[str, str]]:
+    async def run(self, error: BaseException | None) -> None:
+        """Run the steps that `error`, or the end of the block, asks for.
+
+        Raises:
+            BaseException: What the block ends with, where that is not `error`.
+        """
+        watch = self._watch
+        end = terminal(error, watch)
+        if end is None and error is not None:
+            return  # the attempt is over, not the task
+        async with watch.alone() if end is not None else nullcontext():
+            failures = await self._run_steps(_ends(end))
+        if watch.pending and not isinstance(end, Interrupted):
+            before, end = _ends(end), Interrupted()  # it arrived meanwhile
+            failures += await self._run_steps(_ends(end) - before)
+        if end is None and failures:
+            end = TerminalError(f"Cleanup failed: {failures[0]['error']}")
+        if end is None:
+            return
+        report(end, failures)
+        if isinstance(end, Interrupted):
+            watch.tell()
+        if end is not error and (error is None or isinstance(end, Interrupted)):
+            raise end from error
+
+    async def _run_steps(self, ends: set[End]) -> list[dict[str, str]]:
         steps = [x for x in reversed(self._steps) if x.end in ends and not x.dismissed]
         failures: list[dict[str, str]] = []
         if self._timer is None and self._timeout is not None and steps:
@@ -171,7 +193,7 @@ class Cleanup:
             if self._late:
                 failures.append({"step": x.name, "error": "not run: the timeout was over"})
                 continue
-            step = self._ctx.run_typed(x.name, x.action, self._retry)
+            step = self._ctx.run_typed(x.name, x.run, self._retry)
             try:
                 if self._timer is not None:
                     done, _ = await shield(restate.wait_completed(step, self._timer))
@@ -200,24 +222,3 @@ def _ends(end: TerminalError | None) -> set[End]:
     if end is None:
         return {"exit"}
     return {"exit", "error", "interrupt"} if isinstance(end, Interrupted) else {"exit", "error"}
-
-
-def _step(
-    name: str, action: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
-) -> Callable[[], Any]:
-    if not callable(action):
-        if inspect.iscoroutine(action):
-            action.close()  # it is told of here, and not by Python as never awaited
-        raise TypeError(
-            f"The action of cleanup step {name!r} is {type(action).__name__}, which cannot be "
-            "called. Pass the function itself, and its arguments after it."
-        )
-
-    # What an action returns is not kept: it need not be JSON.
-    async def run() -> None:
-        if inspect.iscoroutinefunction(action):
-            await action(*args, **kwargs)
-        elif inspect.isawaitable(given := await asyncio.to_thread(action, *args, **kwargs)):
-            await given
-
-    return run

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
-from interruptible._cancel.watch import seal, unseal
+from interruptible._cancel.sdk import seal, unseal
 from interruptible._wire import told as _told
 from interruptible._wire.native import neutral
 from interruptible._wire.text import mend

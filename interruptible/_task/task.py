@@ -12,19 +12,9 @@ import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
 from interruptible._cancel.cleanup import report
-from interruptible._cancel.watch import (
-    Deaf,
-    Interrupted,
-    Watch,
-    asks_for_a_retry,
-    in_step,
-    is_stray,
-    say,
-    shield,
-    terminal,
-    terminal_cause,
-    watching,
-)
+from interruptible._cancel.sdk import asks_for_a_retry, is_stray, terminal_cause
+from interruptible._cancel.steps import in_step, say
+from interruptible._cancel.watch import Deaf, Interrupted, Watch, shield, terminal, watching
 from interruptible._session.history import JSON, Said, Stored, finish, read, said, with_joined
 from interruptible._session.rules import Steered
 from interruptible._session.rules import load as load_record

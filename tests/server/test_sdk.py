@@ -17,7 +17,7 @@ from restate.server_context import ServerInvocationContext
 from restate.vm import FirstCompletedUnresolvedFuture, SingleUnresolvedFuture
 
 from interruptible import Agent, Interrupted, Session, Task, cleanup, shield
-from interruptible._cancel import watch
+from interruptible._cancel import sdk
 from interruptible.testing import Restate, restate_server, serve
 
 from .conftest import LONG, Deploy, Log, eventually
@@ -34,7 +34,7 @@ def test_the_sdk_has_the_methods_that_cancellation_replaces() -> None:
     assert 'raise TerminalError("cancelled", 409)' in source
     assert source.count("TerminalError(") == 1
     assert source.count("await self.receive()") == 1
-    assert {"sys_run", "sys_call", "sys_send"} <= set(watch._COMMANDS)
+    assert {"sys_run", "sys_call", "sys_send"} <= set(sdk.COMMANDS)
 
 
 async def test_what_has_come_is_handed_out_one_thing_at_a_time_in_its_order(
@@ -100,26 +100,33 @@ async def test_a_cancellation_is_raised_once_outside_of_the_library(
     await log.until("end", "after")
 
 
-async def test_the_context_is_as_it_was_once_the_block_is_over(
+async def test_nothing_but_the_methods_that_are_named_is_replaced_on_a_context(
     restate_env: Restate, deploy: Deploy
 ) -> None:
     service = restate.Service("Tidy")
 
     @service.handler()
-    async def work(ctx: Context) -> bool:
-        before = dict(vars(ctx))
+    async def work(ctx: Context) -> list[list[str]]:
+        vm = vars(ctx)["vm"]
+        before = [dict(vars(ctx)), dict(vars(vm))]
         async with cleanup(ctx):
-            inside = vars(ctx).keys() - before.keys()
-        await shield(ctx.run_typed("one", one))
-        assert "create_poll_or_cancel_coroutine" in inside
-        assert not vars(vars(ctx)["vm"]).keys() & set(watch._COMMANDS)
-        return vars(ctx).keys() == before.keys() and vars(ctx)["receive"] is before["receive"]
+            await shield(ctx.run_typed("one", one))
+        return [
+            sorted(name for name in now if now[name] is not known.get(name))
+            for known, now in zip(before, (vars(ctx), vars(vm)), strict=True)
+        ]
 
     async def one() -> int:
         return 1
 
     await deploy(service)
-    assert await restate_env.client.service_call(work, None) is True
+    of_the_context, of_the_vm = await restate_env.client.service_call(work, None)
+    assert of_the_context == [
+        "_interruptible_watch",
+        "create_poll_or_cancel_coroutine",
+        "create_run_coroutine",
+    ]
+    assert of_the_vm == sorted(sdk.COMMANDS)
 
 
 async def test_a_cancelled_invocation_is_what_restate_shows_as_cancelled(
