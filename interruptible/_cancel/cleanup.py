@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Literal, ParamSpec
@@ -143,21 +144,18 @@ class Cleanup:
         return step
 
 
+@dataclass
 class _Unwinding:
     """How a block ends."""
 
-    def __init__(
-        self,
-        ctx: Context,
-        watch: Watch,
-        steps: list[CleanupStep],
-        timeout: timedelta | None,
-        retry: RunOptions[Any],
-    ) -> None:
-        self._ctx, self._watch, self._steps = ctx, watch, steps
-        self._timeout, self._retry = timeout, retry
-        self._timer: restate.RestateDurableFuture[None] | None = None
-        self._late = False
+    ctx: Context
+    watch: Watch
+    steps: list[CleanupStep]
+    timeout: timedelta | None
+    retry: RunOptions[Any]
+    timer: restate.RestateDurableFuture[None] | None = None
+    late: bool = False
+    failures: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
 
     async def run(self, error: BaseException | None) -> None:
         """Run the steps that `error`, or the end of the block, asks for.
@@ -165,47 +163,54 @@ class _Unwinding:
         Raises:
             BaseException: What the block ends with, where that is not `error`.
         """
-        watch = self._watch
+        watch = self.watch
         end = terminal(error, watch)
         if end is None and error is not None:
             return  # the attempt is over, not the task
         async with watch.alone() if end is not None else nullcontext():
-            failures = await self._run_steps(_ends(end))
+            await self._run_steps(end)
         if watch.pending and not isinstance(end, Interrupted):
-            before, end = _ends(end), Interrupted()  # it arrived meanwhile
-            failures += await self._run_steps(_ends(end) - before)
-        if end is None and failures:
-            end = TerminalError(f"Cleanup failed: {failures[0]['error']}")
+            end = Interrupted()  # it arrived meanwhile
+            await self._run_steps(end)
+        if end is None and self.failures:
+            end = TerminalError(f"Cleanup failed: {self.failures[0]['error']}")
         if end is None:
             return
-        report(end, failures)
+        report(end, self.failures)
         if isinstance(end, Interrupted):
             watch.tell()
         if end is not error and (error is None or isinstance(end, Interrupted)):
             raise end from error
 
-    async def _run_steps(self, ends: set[End]) -> list[dict[str, str]]:
-        steps = [x for x in reversed(self._steps) if x.end in ends and not x.dismissed]
-        failures: list[dict[str, str]] = []
-        if self._timer is None and self._timeout is not None and steps:
-            self._timer = self._ctx.sleep(self._timeout)
+    async def _run_steps(self, end: TerminalError | None) -> None:
+        ends: set[End] = {"exit"} if end is None else {"exit", "error"}
+        if isinstance(end, Interrupted):
+            ends.add("interrupt")
+        steps = [x for x in reversed(self.steps) if x.end in ends and not x.dismissed]
+        if self.timer is None and self.timeout is not None and steps:
+            self.timer = self.ctx.sleep(self.timeout)
         for x in steps:
-            if self._late:
-                failures.append({"step": x.name, "error": "not run: the timeout was over"})
-                continue
-            step = self._ctx.run_typed(x.name, x.run, self._retry)
-            try:
-                if self._timer is not None:
-                    done, _ = await shield(restate.wait_completed(step, self._timer))
-                    self._late = step not in done
-                if self._late:
-                    await self._watch.abort(step)
-                    failures.append({"step": x.name, "error": f"not done within {self._timeout}"})
-                else:
-                    await shield(step)
-            except TerminalError as failure:
-                failures.append({"step": x.name, "error": failure.message})
-        return failures
+            x.dismiss()  # it runs once
+            error = await self._error_of(x)
+            if error is not None:
+                self.failures.append({"step": x.name, "error": error})
+
+    async def _error_of(self, x: CleanupStep) -> str | None:
+        """Run a step, and learn why it failed."""
+        if self.late:
+            return "not run: the timeout was over"
+        step = self.ctx.run_typed(x.name, x.run, self.retry)
+        try:
+            if self.timer is not None:
+                done, _ = await shield(restate.wait_completed(step, self.timer))
+                self.late = step not in done
+            if self.late:
+                await self.watch.abort(step)
+                return f"not done within {self.timeout}"
+            await shield(step)
+        except TerminalError as failure:
+            return failure.message
+        return None
 
 
 def report(end: TerminalError, failures: list[dict[str, str]]) -> None:
@@ -216,9 +221,3 @@ def report(end: TerminalError, failures: list[dict[str, str]]) -> None:
     if failures:
         known = json.loads((end.metadata or {}).get("cleanup_failed", "[]"))
         end.metadata = {**(end.metadata or {}), "cleanup_failed": json.dumps(known + failures)}
-
-
-def _ends(end: TerminalError | None) -> set[End]:
-    if end is None:
-        return {"exit"}
-    return {"exit", "error", "interrupt"} if isinstance(end, Interrupted) else {"exit", "error"}

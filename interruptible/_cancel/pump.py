@@ -99,7 +99,7 @@ class Pump:
         except BaseException as error:  # noqa: BLE001 - each of those that are parked raises it
             self._attempt.on_end(error)
         self._stage = "idle"
-        self._wake()
+        self._hand_out()
 
     def _collect(self) -> bool:
         """Note what to ask for, and see to it that somebody works on it."""
@@ -110,15 +110,14 @@ class Pump:
         return bool(asked)
 
     def _hand_out(self) -> None:
+        """Wake those for whom something has come, and those who have to end."""
+        woken: list[Parked] = []
         for parked in self._parked:
-            if self._attempt.fate(parked.standing) != "waits":
-                parked.future = self._inside.left_of(parked.future)
-                parked.ready = self._inside.is_ready(parked.future)
-        self._wake()
-
-    def _wake(self) -> None:
-        fate = self._attempt.fate
-        woken = [x for x in self._parked if x.ready or fate(x.standing) == "ends"]
+            fate = self._attempt.fate(parked.standing)
+            parked.future = self._inside.left_of(parked.future)
+            parked.ready = fate != "waits" and self._inside.is_ready(parked.future)
+            if parked.ready or fate == "ends":
+                woken.append(parked)
         # Who only looks goes before who takes it.
         for parked in sorted(woken, key=lambda x: takes(x.future)):
             self._parked.remove(parked)

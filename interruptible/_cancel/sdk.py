@@ -6,10 +6,11 @@ The SDK offers no hook for a cancellation that stays. These are used of its insi
   future goes. It raises a `TerminalError` for the invocation's own cancellation, and for nothing
   else: the failure of what is awaited is raised when its result is taken.
 - `create_run_coroutine`, which runs a step's action, to know what is in flight. Both are replaced
-  on one context, for the rest of its attempt: a context lives no longer.
+  on one context, from the first block or `shield` on until its handler has ended.
 - `receive`, the inbox of the attempt: to make a poll look again, and to see whether the server can
   still be asked. `tasks`, which ends with the attempt.
 - `vm`, the state machine: to ask it what has come, and to count the commands that it is given.
+- `extension_data`, what is kept with a context.
 - `journal_codec`, as error metadata bypasses it; and what a future keeps that was awaited before.
 
 `tests/server/test_sdk.py` pins all of it.
@@ -60,20 +61,10 @@ for _method, _parameters in (
 
 
 class Inside:
-    """The inside of a handler's context.
+    """The inside of a handler's context."""
 
-    Raises:
-        TypeError: `ctx` is not the context that Restate gave to a handler.
-    """
-
-    def __init__(self, ctx: Context) -> None:
-        if not isinstance(ctx, ServerInvocationContext):
-            msg = (
-                f"This takes the context of a Restate handler, not {type(ctx).__name__}. "
-                "Pass the handler's `ctx`."
-            )
-            raise TypeError(msg)
-        self._ctx: Any = ctx
+    def __init__(self, ctx: Any) -> None:
+        self._ctx = ctx
         self.poll: Callable[[Any], Awaitable[None]] = ctx.create_poll_or_cancel_coroutine
         """The SDK's own: send what is left to send, and wait until something has come."""
         self.run: Callable[..., Awaitable[None]] = ctx.create_run_coroutine
@@ -90,6 +81,13 @@ class Inside:
         self._ctx.create_run_coroutine = run
         for name in COMMANDS:
             setattr(self._ctx.vm, name, partial(_counted, name, count, getattr(self._ctx.vm, name)))
+
+    def restore(self) -> None:
+        """Make the context what it was: as part of a circle it would outlast its attempt."""
+        del self._ctx.create_poll_or_cancel_coroutine
+        del self._ctx.create_run_coroutine
+        for name in COMMANDS:
+            delattr(self._ctx.vm, name)
 
     def is_ready(self, future: Any) -> bool:
         """Whether what an await waits for has come, and nobody has taken it yet."""
@@ -132,6 +130,21 @@ def _counted(
     return command(*args, **kwargs)
 
 
+def data_of(ctx: Context) -> dict[str, Any]:
+    """What is kept with a context. Of each, the SDK calls `__close__` when the handler has ended.
+
+    Raises:
+        TypeError: `ctx` is not the context that Restate gave to a handler.
+    """
+    if not isinstance(ctx, ServerInvocationContext):
+        msg = (
+            f"This takes the context of a Restate handler, not {type(ctx).__name__}. "
+            "Pass the handler's `ctx`."
+        )
+        raise TypeError(msg)
+    return ctx.extension_data
+
+
 def any_of(futures: list[Any]) -> Any:
     """What waits for any of these; its `children` can be changed."""
     return FirstCompletedUnresolvedFuture(futures)
@@ -147,12 +160,13 @@ def takes(future: Any) -> bool:
     return isinstance(future, SingleUnresolvedFuture)
 
 
-def here() -> Context | None:
-    """The context of the handler in which this is called."""
-    try:
-        return current_context()
-    except LookupError:
-        return None
+def here() -> Context:
+    """The context of the handler in which this is called.
+
+    Raises:
+        LookupError: There is none.
+    """
+    return cast("Context", current_context())
 
 
 def forget(future: Any, error: type[BaseException]) -> None:
@@ -191,13 +205,12 @@ def asks_for_a_retry(error: BaseException) -> bool:
     return isinstance(error, (DisconnectedException, RetryableError))
 
 
-def terminal_cause(error: BaseException) -> TerminalError | None:
+def terminal_cause(error: BaseException | None) -> TerminalError | None:
     """The `TerminalError` that the SDK would take `error` for: itself, or a cause of it."""
-    cause: BaseException | None = error
-    while isinstance(cause, Exception) and not asks_for_a_retry(cause):
-        if isinstance(cause, TerminalError):
-            return cause
-        cause = cause.__cause__
+    while isinstance(error, Exception) and not asks_for_a_retry(error):
+        if isinstance(error, TerminalError):
+            return error
+        error = error.__cause__
     return None
 
 

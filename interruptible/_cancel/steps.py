@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from interruptible._cancel.sdk import Inside
+from interruptible._cancel.state import Standing
 
 _running: Final[ContextVar["Step | None"]] = ContextVar("interruptible_running", default=None)
 
@@ -20,7 +21,7 @@ class Step:
     """The action, and what tells Restate of its result."""
     stoppable: bool
     """Whether it is `async`. What is not runs in a thread, which nothing can stop."""
-    shielded: bool = False
+    standing: Standing = "open"
     aborted: bool = False
     """Whether it was broken off, and the state machine waits for its end in vain."""
     said: dict[str | None, list[str]] = field(default_factory=dict[str | None, list[str]])
@@ -64,7 +65,8 @@ class Steps:
         chosen = {
             task: step
             for task, step in self._running.items()
-            if task is not mine and (not step.shielded if handle is None else step.handle == handle)
+            if task is not mine
+            and (step.standing != "shielded" if handle is None else step.handle == handle)
         }
         for task, step in chosen.items():
             self._cut[step.handle] = step
@@ -95,7 +97,7 @@ class Steps:
     @property
     def partials(self) -> list[tuple[str | None, str]]:
         """What those that were cut off had said by then, in their order, and for which call."""
-        cut = [step for _, step in sorted(self._cut.items()) if not step.shielded]
+        cut = [step for _, step in sorted(self._cut.items()) if step.standing != "shielded"]
         said = [(call, "".join(x)) for step in cut for call, x in step.said.items()]
         return [(call, text) for call, text in said if text.strip()]
 

@@ -23,7 +23,7 @@ from interruptible._cancel.steps import Step, Steps
 from interruptible._wire.text import with_sayable_errors
 
 T = TypeVar("T")
-_WATCH: Final = "_interruptible_watch"
+_WATCH: Final = "interruptible.watch"
 DEAF: Final = 1_000
 """How often code may swallow its interruption, until it is ended by an exception that
 `except Exception` lets pass."""
@@ -62,12 +62,16 @@ class Watch(Attempt):
     @classmethod
     def of(cls, ctx: Context) -> "Watch":
         """The watch of a context, which has one from the first time on that somebody asks."""
-        watch: Watch | None = vars(ctx).get(_WATCH)
-        if watch is None:
-            watch = cls(ctx)
-            watch._inside.replace(watch._poll, watch._run, watch._count)
-            setattr(ctx, _WATCH, watch)
+        data = sdk.data_of(ctx)
+        if _WATCH not in data:
+            made = data[_WATCH] = cls(ctx)
+            made._inside.replace(made._poll, made._run, made._count)
+        watch: Watch = data[_WATCH]
         return watch
+
+    def __close__(self) -> None:
+        """The handler has ended."""
+        self._inside.restore()
 
     @property
     def partials(self) -> list[tuple[str | None, str]]:
@@ -93,9 +97,9 @@ class Watch(Attempt):
             await self._steps.cut(future.handle)
             return
         await asyncio.sleep(0)  # what was handed to asyncio has begun by then, and can be cut off
-        ends = {end: cut for end, cut in self._unwinding.items() if cut is not None}
-        if standing.get() == "unwinding":  # or two that others wait for would wait for each other
-            ends = {}
+        # Who is to be waited for does not wait for others, or two would wait for each other.
+        others = self._unwinding.items() if standing.get() != "unwinding" else ()
+        ends = {end: cut for end, cut in others if cut is not None}
         for cut in ends.values():
             cut()
         await self._steps.cut()
@@ -108,11 +112,10 @@ class Watch(Attempt):
         That one goes on to its end, and says what came of it, before a cleanup step begins.
         """
         await self.abort()
-        while standing.get() != "shielded":
-            ends = [end for end, cut in self._unwinding.items() if cut is None]
-            if not ends:
-                break
-            await asyncio.wait(ends)
+        while standing.get() != "shielded" and (
+            shields := [end for end, cut in self._unwinding.items() if cut is None]
+        ):
+            await asyncio.wait(shields)
             await self._pump.quiet()
             self.check()
             await self.abort()  # what came after it
@@ -161,9 +164,9 @@ class Watch(Attempt):
     async def _run(self, handle: int, action: Callable[[], Any], *options: Any) -> None:
         context = self._pump.context_of(handle)
         run = partial(self._inside.run, handle, with_sayable_errors(action), *options)
-        is_shielded = context.get(standing) == "shielded"
-        step = Step(handle, run, inspect.iscoroutinefunction(action), is_shielded)
-        if self.fate(context.get(standing, "open")) == "goes on":
+        stoppable = inspect.iscoroutinefunction(action)
+        step = Step(handle, run, stoppable, context.get(standing, "open"))
+        if self.fate(step.standing) == "goes on":
             await self._steps.run(step, context)
         else:
             self._steps.refuse(step)
@@ -212,11 +215,11 @@ async def shield(future: Awaitable[T]) -> T:
             "shield() takes a durable future or a coroutine; what is in an asyncio task or "
             "`asyncio.gather` has begun without it. Use `restate.gather`, or shield inside."
         )
-    ctx = sdk.here()
-    if ctx is None:
+    try:
+        watch = Watch.of(sdk.here())
+    except LookupError:
         msg = "shield() was called outside of a Restate handler. Await the future as it is."
-        raise RuntimeError(msg)
-    watch = Watch.of(ctx)
+        raise RuntimeError(msg) from None
     with watch.unwinding():
         sdk.forget(future, Interrupted)
         try:
@@ -239,7 +242,7 @@ def terminal(error: BaseException | None, watch: Watch) -> TerminalError | None:
     watch.check()
     if error is not None and sdk.is_of_the_worker(error):
         return None
-    cause = None if error is None else sdk.terminal_cause(error)
+    cause = sdk.terminal_cause(error)
     if cause is None and error is not None:
         watch.ask()
     if watch.pending:

@@ -12,7 +12,7 @@ import pytest
 import restate
 from restate import TerminalError
 from restate.serde import BytesSerde
-from restate.server_context import DisconnectedException, ServerInvocationContext
+from restate.server_context import DisconnectedException
 from restate.vm import SingleUnresolvedFuture
 
 from interruptible import Agent, Session
@@ -1590,15 +1590,14 @@ def watch(poll: Callable[[], Any]) -> Watch:
 
     async def create_run_coroutine(handle: int, action: Any, serde: Any) -> None: ...
 
-    context = ServerInvocationContext.__new__(ServerInvocationContext)
-    vars(context).update(
+    context = SimpleNamespace(
         create_poll_or_cancel_coroutine=create_poll_or_cancel_coroutine,
         create_run_coroutine=create_run_coroutine,
         receive=None,
         tasks=set[Any](),
         vm=SimpleNamespace(is_completed=lambda handle: handle in over),
     )
-    return Watch(context)
+    return Watch(cast("Any", context))
 
 
 async def shielded(watched: Watch) -> None:
