@@ -15,8 +15,6 @@ from contextvars import Context, copy_context
 from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
-from restate import TerminalError
-
 from interruptible._cancel.sdk import Disconnected, Inside, any_of, handles_of, takes
 from interruptible._cancel.state import Attempt, Standing, standing
 from interruptible._cancel.steps import Steps
@@ -87,17 +85,15 @@ class Pump:
             await self.quiet()
             while self._collect():
                 self._stage = "asks"
-                try:
-                    await self._inside.poll(self._asked)
-                except TerminalError:
-                    self._attempt.state = "cancelled"
+                if await self._inside.poll(self._asked):
+                    self._attempt.cancel()
                 self._hand_out()
                 self._stage = "waits for quiet"
                 await self.quiet()
         except asyncio.CancelledError:
-            self._attempt.on_end(Disconnected())
+            self._attempt.finish(Disconnected())
         except BaseException as error:  # noqa: BLE001 - each of those that are parked raises it
-            self._attempt.on_end(error)
+            self._attempt.finish(error)
         self._stage = "idle"
         self._hand_out()
 

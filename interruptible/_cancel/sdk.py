@@ -45,12 +45,14 @@ COMMANDS: Final = [
 """What gives Restate a command that may have an effect elsewhere."""
 ONLY_IF_AWAITED: Final = ("sys_run", "sys_call")
 """Those of them that have none once the code was told of its cancellation."""
+MANY: Final = 10_000
+"""More cancellations than one attempt can receive, unless the SDK repeats itself."""
 
 for _method, _parameters in (
     ("create_poll_or_cancel_coroutine", "self, unresolved_future"),
     ("create_run_coroutine", "self, handle, action, serde"),
 ):
-    _found = getattr(ServerInvocationContext, _method, int)
+    _found = getattr(ServerInvocationContext, _method, lambda: None)
     if not ", ".join(inspect.signature(_found).parameters).startswith(_parameters):
         msg = (
             f"This restate-sdk has no ServerInvocationContext.{_method}({_parameters}), "
@@ -65,8 +67,8 @@ class Inside:
 
     def __init__(self, ctx: Any) -> None:
         self._ctx = ctx
-        self.poll: Callable[[Any], Awaitable[None]] = ctx.create_poll_or_cancel_coroutine
-        """The SDK's own: send what is left to send, and wait until something has come."""
+        self._poll: Callable[[Any], Awaitable[None]] = ctx.create_poll_or_cancel_coroutine
+        self._cancellations = 0
         self.run: Callable[..., Awaitable[None]] = ctx.create_run_coroutine
         """The SDK's own: run a step's action, and propose what came of it."""
 
@@ -89,10 +91,26 @@ class Inside:
         for name in COMMANDS:
             delattr(self._ctx.vm, name)
 
+    async def poll(self, future: Any) -> bool:
+        """Wait until something has come; returns whether it is a cancellation."""
+        try:
+            await self._poll(future)
+        except TerminalError:
+            self._cancellations += 1
+            if self._cancellations > MANY:
+                raise RuntimeError(
+                    "restate-sdk raises one cancellation for ever: no cleanup can run. "
+                    "Install restate-sdk 1.0.4 or newer."
+                ) from None
+            return True
+        return False
+
     def is_ready(self, future: Any) -> bool:
         """Whether what an await waits for has come, and nobody has taken it yet."""
+        if isinstance(future, SingleUnresolvedFuture):
+            return bool(self._ctx.vm.is_completed(future.handle))
         some = all if isinstance(future, AllCompletedUnresolvedFuture) else any
-        return some(self._ctx.vm.is_completed(handle) for handle in handles_of(future))
+        return some(self.is_ready(child) for child in future.children)
 
     def left_of(self, future: Any) -> Any:
         """An await less what has come for it; that may be taken by another one later on."""
@@ -152,7 +170,9 @@ def any_of(futures: list[Any]) -> Any:
 
 def handles_of(future: Any) -> list[int]:
     """What an await waits for."""
-    return [x.handle for x in getattr(future, "children", [future])]
+    if isinstance(future, SingleUnresolvedFuture):
+        return [future.handle]
+    return [handle for child in future.children for handle in handles_of(child)]
 
 
 def takes(future: Any) -> bool:

@@ -7,11 +7,18 @@
 | told          | an await or a block raised it | ends            | goes on        | goes on  |
 | over          | Restate ended the attempt     | ends            | ends           | ends     |
 
-To end is to raise at the next await: the interruption, or what ended the attempt. A cancellation
-that arrives makes it *cancelled* anew. So in a block each later await raises it. Outside of all
-blocks it is raised once, as in any Restate handler; one that nobody was told of stays in force
-after the block. Once an attempt is over, Restate has another do the same work, so code that
-swallows that must not go on either.
+To end is to raise at the next await: the interruption, or what ended the attempt. What has come
+already is handed out before.
+
+| event                         | not cancelled | cancelled | told      | over |
+| ----------------------------- | ------------- | --------- | --------- | ---- |
+| a cancellation arrives        | cancelled     | cancelled | cancelled |      |
+| an await or a block raises it |               | told      | told      |      |
+| Restate ends the attempt      | over          | over      | over      | over |
+
+So in a block each later await raises it. Outside of all blocks each is raised once, as in any
+Restate handler; one that nobody was told of stays in force after the block. Once an attempt is
+over, Restate has another do the same work: code that swallows that must not go on either.
 
 While the steps of a block that ends badly run, code that would go on waits, unless it is shielded
 or is what others wait for.
@@ -56,12 +63,16 @@ class Attempt:
             return "ends"
         return "waits" if self.held and of == "open" else "goes on"
 
+    def cancel(self) -> None:
+        """A cancellation has arrived."""
+        self.state = "cancelled"
+
     def tell(self, *, again: bool = False) -> None:
         """The interruption is raised; `again`, if it was there before this code came to it."""
         self.state = "told"
         self.raised += again or not self.told
 
-    def on_end(self, error: BaseException) -> None:
+    def finish(self, error: BaseException) -> None:
         """The attempt is over."""
         self.state, self.error = "over", error
 

@@ -85,7 +85,7 @@ class Watch(Attempt):
         would ever be told.
         """
         if self.state == "not cancelled" and self._inside.is_cancelled():
-            self.state = "cancelled"
+            self.cancel()
 
     async def abort(self, future: Any = None) -> None:
         """Cut off the steps in flight that are not shielded, and return when they have unwound.

@@ -16,6 +16,7 @@ from restate.server_context import DisconnectedException
 from restate.vm import SingleUnresolvedFuture
 
 from interruptible import Agent, Session
+from interruptible._cancel.sdk import MANY
 from interruptible._cancel.state import standing
 from interruptible._cancel.watch import Interrupted, Watch, terminal
 from interruptible._session import controls, effects, handlers, history, rules
@@ -1609,8 +1610,27 @@ async def shielded(watched: Watch) -> None:
         standing.reset(token)
 
 
+def test_a_cancellation_that_is_raised_for_ever_is_the_fault_of_the_sdk_and_is_called_so() -> None:
+    raised: list[None] = []
+
+    def cancelled() -> None:
+        raised.append(None)
+        raise TerminalError("cancelled", 409)
+
+    async def handle() -> None:
+        await shielded(watch(cancelled))
+
+    with pytest.raises(RuntimeError) as caught:
+        asyncio.run(handle())
+    assert str(caught.value) == (
+        "restate-sdk raises one cancellation for ever: no cleanup can run. "
+        "Install restate-sdk 1.0.4 or newer."
+    )
+    assert len(raised) == MANY + 1
+
+
 def test_many_cancellations_do_not_break_off_a_shielded_await_and_are_not_lost() -> None:
-    left = iter(range(10_000))
+    left = iter(range(MANY))
 
     def cancelled_often() -> None:
         if next(left, None) is not None:

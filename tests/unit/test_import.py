@@ -63,7 +63,6 @@ OF_RESTATE = {
     "_wire.added": {"restate", "restate.handler", "restate.serde"},
     "_checks": {"restate"},
     "_session.history": {"restate", "restate.serde"},
-    "_cancel.pump": {"restate"},
     "_cancel.watch": {"restate"},
     "_cancel.cleanup": {"restate"},
     "_task.outcome": {"restate"},
