@@ -76,13 +76,13 @@ class Inside:
         self,
         poll: Callable[[Any], Awaitable[None]],
         run: Callable[..., Awaitable[None]],
-        count: Callable[[str], None],
+        give: Callable[..., Any],
     ) -> None:
-        """Have all awaits and steps of the context go through these, and each command counted."""
+        """Have all awaits, steps and commands of the context go through these."""
         self._ctx.create_poll_or_cancel_coroutine = poll
         self._ctx.create_run_coroutine = run
         for name in COMMANDS:
-            setattr(self._ctx.vm, name, partial(_counted, name, count, getattr(self._ctx.vm, name)))
+            setattr(self._ctx.vm, name, partial(give, name, getattr(self._ctx.vm, name)))
 
     def restore(self) -> None:
         """Make the context what it was: as part of a circle it would outlast its attempt."""
@@ -139,13 +139,6 @@ class Inside:
     def start(self, work: Any) -> None:
         """Do something beside the handler; it is cancelled when the attempt ends."""
         self._ctx.tasks.add(asyncio.ensure_future(work))
-
-
-def _counted(
-    name: str, count: Callable[[str], None], command: Any, *args: Any, **kwargs: Any
-) -> Any:
-    count(name)
-    return command(*args, **kwargs)
 
 
 def data_of(ctx: Context) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Watch(Attempt):
         data = sdk.data_of(ctx)
         if _WATCH not in data:
             made = data[_WATCH] = cls(ctx)
-            made._inside.replace(made._poll, made._run, made._count)
+            made._inside.replace(made._poll, made._run, made._give)
         watch: Watch = data[_WATCH]
         return watch
 
@@ -171,8 +171,9 @@ class Watch(Attempt):
         else:
             self._steps.refuse(step)
 
-    def _count(self, command: str) -> None:
-        self.commands += not (self.told and command in sdk.ONLY_IF_AWAITED)
+    def _give(self, name: str, command: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.commands += not (self.told and name in sdk.ONLY_IF_AWAITED)
+        return command(*args, **kwargs)
 
 
 @contextmanager
