@@ -75,6 +75,11 @@ class Pump:
             self._stage = "waits for quiet"
             self._inside.start(self._run())
 
+    def stop(self, error: BaseException) -> None:
+        """The attempt is over: all that is parked raises this."""
+        self._attempt.finish(error)
+        self._hand_out()
+
     def context_of(self, handle: int) -> Context:
         """The context of who awaits this: the SDK begins a step in that of the pump."""
         waits = (x.context for x in self._parked if handle in handles_of(x.future))
@@ -91,11 +96,11 @@ class Pump:
                 self._stage = "waits for quiet"
                 await self.quiet()
         except asyncio.CancelledError:
-            self._attempt.finish(Disconnected())
+            self.stop(Disconnected())
         except BaseException as error:  # noqa: BLE001 - each of those that are parked raises it
-            self._attempt.finish(error)
-        self._stage = "idle"
-        self._hand_out()
+            self.stop(error)
+        finally:
+            self._stage = "idle"
 
     def _collect(self) -> bool:
         """Note what to ask for, and see to it that somebody works on it."""

@@ -20,8 +20,8 @@ So in a block each later await raises it. Outside of all blocks each is raised o
 Restate handler; one that nobody was told of stays in force after the block. Once an attempt is
 over, Restate has another do the same work: code that swallows that must not go on either.
 
-While the steps of a block that ends badly run, code that would go on waits, unless it is shielded
-or is what others wait for.
+While the steps of a block that ends badly run, and once a turn ends, code that would go on waits,
+unless it is shielded or is what others wait for.
 """
 
 from contextvars import ContextVar
@@ -52,7 +52,7 @@ class Attempt:
         self.depth = 0
         """How many blocks the code is in."""
         self.held = False
-        """Whether the steps of a block that ends badly run."""
+        """Whether the work has ended, and what is left of it waits."""
         self.raised = 0
         """How often code has come to an await that raised; side by side they are told as one."""
 

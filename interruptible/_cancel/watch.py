@@ -70,7 +70,8 @@ class Watch(Attempt):
         return watch
 
     def __close__(self) -> None:
-        """The handler has ended."""
+        """The handler has ended: what it left behind ends, too."""
+        self._pump.stop(sdk.Disconnected())
         self._inside.restore()
 
     @property
@@ -109,8 +110,10 @@ class Watch(Attempt):
     async def end(self) -> None:
         """Cut off what is in flight, and wait for what is shielded in another asyncio task.
 
-        That one goes on to its end, and says what came of it, before a cleanup step begins.
+        That one goes on to its end, and says what came of it, before a cleanup step begins. Nothing
+        else goes on from here.
         """
+        self.held = True
         await self.abort()
         while standing.get() != "shielded" and (
             shields := [end for end, cut in self._unwinding.items() if cut is None]
@@ -122,8 +125,7 @@ class Watch(Attempt):
 
     @asynccontextmanager
     async def alone(self) -> AsyncGenerator[None, None]:
-        """Stop the work, and let none of it go on during the block that is not shielded."""
-        self.held = True
+        """End the work; what of it has not ended by itself goes on after the block."""
         try:
             await self.end()
             yield
