@@ -4,10 +4,11 @@ import asyncio
 import inspect
 import json
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import timedelta
-from types import TracebackType
+from functools import partial
 from typing import Any, Final, Literal, ParamSpec
 
 import restate
@@ -31,9 +32,10 @@ RETRY: Final[RunOptions[Any]] = RunOptions(
 """A step that fails each time is given up after about ten seconds: the next turn waits for it."""
 
 
-def cleanup(
+@asynccontextmanager
+async def cleanup(
     ctx: Context, *, timeout: timedelta | None = None, retry: RunOptions[Any] = RETRY
-) -> "Cleanup":
+) -> AsyncGenerator["Cleanup", None]:
     """Undo what a task did when it does not end well.
 
     Use it as `async with cleanup(ctx) as undo:`, in the `run` of an agent or in any other Restate
@@ -56,32 +58,54 @@ def cleanup(
         TypeError: `ctx` is not the context that Restate gave to a handler.
         RuntimeError: The block is entered in an asyncio task other than the handler's own.
     """
-    return Cleanup(ctx, timeout, retry)
+    with watching(ctx) as watch:
+        if asyncio.current_task() is not watch.owner:
+            raise RuntimeError(
+                "cleanup() was entered in an asyncio task of its own: steps that run side by side "
+                "cannot be replayed. Register them on a block around the tasks."
+            )
+        undo = Cleanup()
+        unwinding = _Unwinding(ctx, watch, undo.steps, timeout, retry)
+        try:
+            yield undo
+        except BaseException as error:
+            await unwinding.run(error)
+            raise
+        await unwinding.run(None)
 
 
 class CleanupStep:
     """A registered step."""
 
-    def __init__(self, end: End, name: str, action: Callable[[], Any]) -> None:
-        self.end, self.name, self.action = end, mended(name), action
-        self.dismissed = False
+    def __init__(self, end: End, name: str, action: Any, args: Any, kwargs: Any) -> None:
+        if not callable(action):
+            if inspect.iscoroutine(action):
+                action.close()  # it is told of here, and not by Python as never awaited
+            raise TypeError(
+                f"The action of cleanup step {name!r} is {type(action).__name__}, which cannot be "
+                "called. Pass the function itself, and its arguments after it."
+            )
+        self.end, self.name, self.dismissed = end, mended(name), False
+        self._action = partial(action, *args, **kwargs)
 
     def dismiss(self) -> None:
         """Do not run it: what it would undo is to stay, from here on."""
         self.dismissed = True
 
+    async def run(self) -> None:
+        """Do it. What the action returns is not kept: it need not be JSON."""
+        if inspect.iscoroutinefunction(self._action):
+            await self._action()
+        elif inspect.isawaitable(given := await asyncio.to_thread(self._action)):
+            await given
+
 
 class Cleanup:
     """The steps registered so far; see `cleanup`."""
 
-    def __init__(self, ctx: Context, timeout: timedelta | None, retry: RunOptions[Any]) -> None:
-        self._ctx = ctx
-        self._timeout = timeout
-        self._retry = retry
-        self._timer: restate.RestateDurableFuture[None] | None = None
-        self._late = False
-        self._steps: list[CleanupStep] = []
-        self._watching: AbstractContextManager[Watch] = watching(ctx)
+    def __init__(self) -> None:
+        self.steps: list[CleanupStep] = []
+        """The first that was registered comes first."""
 
     def on_exit(
         self, name: str, action: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
@@ -100,90 +124,93 @@ class Cleanup:
         Raises:
             TypeError: `action` is nothing that can be called.
         """
-        return self._add(CleanupStep("exit", name, _step(name, action, *args, **kwargs)))
+        return self._add("exit", name, action, args, kwargs)
 
     def on_error(
         self, name: str, action: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
     ) -> CleanupStep:
         """The same when the block fails for good, interruption included."""
-        return self._add(CleanupStep("error", name, _step(name, action, *args, **kwargs)))
+        return self._add("error", name, action, args, kwargs)
 
     def on_interrupt(
         self, name: str, action: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
     ) -> CleanupStep:
         """The same when this invocation was cancelled."""
-        return self._add(CleanupStep("interrupt", name, _step(name, action, *args, **kwargs)))
+        return self._add("interrupt", name, action, args, kwargs)
 
-    def _add(self, step: CleanupStep) -> CleanupStep:
-        self._steps.append(step)
+    def _add(self, end: End, name: str, action: Any, args: Any, kwargs: Any) -> CleanupStep:
+        step = CleanupStep(end, name, action, args, kwargs)
+        self.steps.append(step)
         return step
 
-    async def __aenter__(self) -> "Cleanup":  # noqa: PYI034
-        self._watch = self._watching.__enter__()
-        if asyncio.current_task() is not self._watch.owner:
-            self._watching.__exit__(None, None, None)
-            raise RuntimeError(
-                "cleanup() was entered in an asyncio task of its own: steps that run side by side "
-                "cannot be replayed. Register them on a block around the tasks."
-            )
-        return self
 
-    async def __aexit__(
-        self,
-        _: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                self._watch.check()
-                end: TerminalError | None = Interrupted() if self._watch.pending else None
-            else:
-                end = terminal(error, self._watch)
-                if end is None:
-                    return  # the attempt is over, not the task
-            if end is None:
-                failures = await self._run(_ends(end))
-            else:
-                async with self._watch.alone():
-                    await self._watch.end()
-                    failures = await self._run(_ends(end))
-            if self._watch.pending and not isinstance(end, Interrupted):
-                before, end = _ends(end), Interrupted()  # it arrived meanwhile
-                failures += await self._run(_ends(end) - before)
-            if end is None and failures:
-                end = TerminalError(f"Cleanup failed: {failures[0]['error']}")
-            if end is None:
-                return
-            report(end, failures)
-            self._watch.raised |= isinstance(end, Interrupted)
-            if end is not error and (error is None or isinstance(end, Interrupted)):
-                raise end from error
-        finally:
-            self._watching.__exit__(None, None, None)
+@dataclass
+class _Unwinding:
+    """How a block ends."""
 
-    async def _run(self, ends: set[End]) -> list[dict[str, str]]:
-        steps = [x for x in reversed(self._steps) if x.end in ends and not x.dismissed]
-        failures: list[dict[str, str]] = []
-        if self._timer is None and self._timeout is not None and steps:
-            self._timer = self._ctx.sleep(self._timeout)
+    ctx: Context
+    watch: Watch
+    steps: list[CleanupStep]
+    timeout: timedelta | None
+    retry: RunOptions[Any]
+    timer: restate.RestateDurableFuture[None] | None = None
+    late: bool = False
+    failures: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
+
+    async def run(self, error: BaseException | None) -> None:
+        """Run the steps that `error`, or the end of the block, asks for.
+
+        Raises:
+            BaseException: What the block ends with, where that is not `error`.
+        """
+        watch = self.watch
+        end = terminal(error, watch)
+        if end is None and error is not None:
+            return  # the attempt is over, not the task
+        async with watch.alone() if end is not None else nullcontext():
+            await self._run_steps(end)
+        if watch.pending and not isinstance(end, Interrupted):
+            end = Interrupted()  # it arrived meanwhile
+            await self._run_steps(end)
+        if end is None and self.failures:
+            end = TerminalError(f"Cleanup failed: {self.failures[0]['error']}")
+        if end is None:
+            return
+        report(end, self.failures)
+        if isinstance(end, Interrupted):
+            watch.tell()
+        if end is not error and (error is None or isinstance(end, Interrupted)):
+            raise end from error
+
+    async def _run_steps(self, end: TerminalError | None) -> None:
+        ends: set[End] = {"exit"} if end is None else {"exit", "error"}
+        if isinstance(end, Interrupted):
+            ends.add("interrupt")
+        steps = [x for x in reversed(self.steps) if x.end in ends and not x.dismissed]
+        if self.timer is None and self.timeout is not None and steps:
+            self.timer = self.ctx.sleep(self.timeout)
         for x in steps:
-            if self._late:
-                failures.append({"step": x.name, "error": "not run: the timeout was over"})
-                continue
-            step = self._ctx.run_typed(x.name, x.action, self._retry)
-            try:
-                if self._timer is not None:
-                    done, _ = await shield(restate.wait_completed(step, self._timer))
-                    self._late = step not in done
-                if self._late:
-                    await self._watch.abort(step)
-                    failures.append({"step": x.name, "error": f"not done within {self._timeout}"})
-                else:
-                    await shield(step)
-            except TerminalError as failure:
-                failures.append({"step": x.name, "error": failure.message})
-        return failures
+            x.dismiss()  # it runs once
+            error = await self._error_of(x)
+            if error is not None:
+                self.failures.append({"step": x.name, "error": error})
+
+    async def _error_of(self, x: CleanupStep) -> str | None:
+        """Run a step, and learn why it failed."""
+        if self.late:
+            return "not run: the timeout was over"
+        step = self.ctx.run_typed(x.name, x.run, self.retry)
+        try:
+            if self.timer is not None:
+                done, _ = await shield(restate.wait_completed(step, self.timer))
+                self.late = step not in done
+            if self.late:
+                await self.watch.abort(step)
+                return f"not done within {self.timeout}"
+            await shield(step)
+        except TerminalError as failure:
+            return failure.message
+        return None
 
 
 def report(end: TerminalError, failures: list[dict[str, str]]) -> None:
@@ -194,30 +221,3 @@ def report(end: TerminalError, failures: list[dict[str, str]]) -> None:
     if failures:
         known = json.loads((end.metadata or {}).get("cleanup_failed", "[]"))
         end.metadata = {**(end.metadata or {}), "cleanup_failed": json.dumps(known + failures)}
-
-
-def _ends(end: TerminalError | None) -> set[End]:
-    if end is None:
-        return {"exit"}
-    return {"exit", "error", "interrupt"} if isinstance(end, Interrupted) else {"exit", "error"}
-
-
-def _step(
-    name: str, action: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
-) -> Callable[[], Any]:
-    if not callable(action):
-        if inspect.iscoroutine(action):
-            action.close()  # it is told of here, and not by Python as never awaited
-        raise TypeError(
-            f"The action of cleanup step {name!r} is {type(action).__name__}, which cannot be "
-            "called. Pass the function itself, and its arguments after it."
-        )
-
-    # What an action returns is not kept: it need not be JSON.
-    async def run() -> None:
-        if inspect.iscoroutinefunction(action):
-            await action(*args, **kwargs)
-        elif inspect.isawaitable(given := await asyncio.to_thread(action, *args, **kwargs)):
-            await given
-
-    return run

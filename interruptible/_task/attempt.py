@@ -9,7 +9,8 @@ from typing import Any, Final, cast
 
 from restate import Context, TerminalError
 
-from interruptible._cancel.watch import Deaf, Interrupted, Watch, in_step, say
+from interruptible._cancel.steps import in_step, say
+from interruptible._cancel.watch import Deaf, Interrupted, Watch
 from interruptible._session.history import Said
 from interruptible._session.rules import Steered
 from interruptible._task.body import Body

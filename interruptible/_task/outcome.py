@@ -11,16 +11,8 @@ from typing import Any, Final, NamedTuple, cast
 import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
-from interruptible._cancel.watch import (
-    Interrupted,
-    Watch,
-    asks_for_a_retry,
-    is_stray,
-    seal,
-    terminal,
-    terminal_cause,
-    unseal,
-)
+from interruptible._cancel.sdk import asks_for_a_retry, is_stray, seal, terminal_cause, unseal
+from interruptible._cancel.watch import Interrupted, Watch, terminal
 from interruptible._wire import told as _told
 from interruptible._wire.native import neutral
 from interruptible._wire.text import mend

@@ -7,7 +7,8 @@ from typing import Any, Final, Literal, overload
 
 from restate import TerminalError
 
-from interruptible._cancel.watch import Watch, in_step
+from interruptible._cancel.steps import in_step
+from interruptible._cancel.watch import Watch
 from interruptible._task import delegate
 from interruptible._task.attempt import Attempt
 from interruptible._task.delegate import Named

@@ -327,3 +327,36 @@ async def test_a_cleanup_that_follows_on_an_exception_can_be_replayed(
     await session.cancel()
     assert (await session.attach(1))["status"] == "interrupted"
     assert log.of("cleaning", "end") == [("end", "answer"), *[("cleaning",)] * 3, ("end", "last")]
+
+
+@normal_mode
+async def test_what_was_cut_off_as_a_turn_ended_does_not_begin_again_while_a_payment_ends(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    paying = asyncio.Event()
+
+    async def charge() -> None:
+        await log.add("charging")
+        await paying.wait()
+
+    class LeavesBehindAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> None:
+            async def pays() -> None:
+                await ctx.run_typed("charge", charge)
+                await tool(ctx, log, "note", 0.2)
+
+            work = (tool(ctx, log, "left"), shield(pays()))
+            for branch in [asyncio.ensure_future(x) for x in work]:
+                branch.add_done_callback(lambda done: done.exception())  # nobody awaits it
+            await log.until("begin", "left")
+            await log.until("charging")
+            raise TerminalError("leaves them behind")
+
+    agent = LeavesBehindAgent()
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    await session.send("go")
+    await log.until("abort", "left")
+    paying.set()
+    assert (await session.attach(1)).get("error") == "leaves them behind"
+    assert log.of("begin") == [("begin", "left"), ("begin", "note")]

@@ -13,10 +13,12 @@ import restate
 from restate import TerminalError
 from restate.serde import BytesSerde
 from restate.server_context import DisconnectedException
+from restate.vm import SingleUnresolvedFuture
 
 from interruptible import Agent, Session
-from interruptible._cancel import watch as _watch
-from interruptible._cancel.watch import Interrupted, Watch
+from interruptible._cancel.sdk import MANY
+from interruptible._cancel.state import standing
+from interruptible._cancel.watch import Interrupted, Watch, terminal
 from interruptible._session import controls, effects, handlers, history, rules
 from interruptible._session.rules import Live, Record, Steered, Step
 from interruptible._task import life
@@ -1575,8 +1577,8 @@ def test_a_fork_gives_the_new_session_of_the_same_agent_the_same_way(
 # -- A cancellation. -------------------------------------------------------------------------------
 
 
-FUTURE: Any = SimpleNamespace(handle=1)
-LATER: Any = SimpleNamespace(handle=2)
+FUTURE = SingleUnresolvedFuture(1)
+LATER = SingleUnresolvedFuture(2)
 
 
 def watch(poll: Callable[[], Any]) -> Watch:
@@ -1601,11 +1603,11 @@ def watch(poll: Callable[[], Any]) -> Watch:
 
 async def shielded(watched: Watch) -> None:
     """Await something, shielded."""
-    token = _watch._shielded.set(True)
+    token = standing.set("shielded")
     try:
         await watched._poll(FUTURE)
     finally:
-        _watch._shielded.reset(token)
+        standing.reset(token)
 
 
 def test_a_cancellation_that_is_raised_for_ever_is_the_fault_of_the_sdk_and_is_called_so() -> None:
@@ -1624,11 +1626,11 @@ def test_a_cancellation_that_is_raised_for_ever_is_the_fault_of_the_sdk_and_is_c
         "restate-sdk raises one cancellation for ever: no cleanup can run. "
         "Install restate-sdk 1.0.4 or newer."
     )
-    assert len(raised) == _watch.MANY + 1
+    assert len(raised) == MANY + 1
 
 
 def test_many_cancellations_do_not_break_off_a_shielded_await_and_are_not_lost() -> None:
-    left = iter(range(_watch.MANY))
+    left = iter(range(MANY))
 
     def cancelled_often() -> None:
         if next(left, None) is not None:
@@ -1659,6 +1661,6 @@ def test_a_lost_connection_that_a_body_swallowed_ends_the_attempt_and_nothing_el
         assert len(polled) == 1
         for error in (TerminalError("made of it"), ValueError("made of it")):
             with pytest.raises(DisconnectedException):
-                _watch.terminal(error, watched)
+                terminal(error, watched)
 
     asyncio.run(handle())

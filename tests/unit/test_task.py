@@ -13,7 +13,7 @@ import restate
 from restate import TerminalError
 
 from interruptible import Interrupted, Task, Turn
-from interruptible._cancel import watch
+from interruptible._cancel import steps
 from interruptible._session import history, rules
 from interruptible._session.rules import Live, Record, Steered
 from interruptible._task import delegate, life, outcome, repair
@@ -226,15 +226,15 @@ def test_what_takes_the_pieces_is_read_outside_a_step_and_called_in_one() -> Non
     assert str(caught.value) == (
         "`task.partial` was called outside of a step. Call it in what `ctx.run_typed` runs."
     )
-    step = watch._Step(1, lambda: None, (), {})
-    token = watch._running.set(step)
+    step = steps.Step(1, cast("Any", None), stoppable=False)
+    token = steps._running.set(step)
     try:
         partial("Once")
         partial(" upon")
         with pytest.raises(RuntimeError) as caught:
             _ = made.task.partial
     finally:
-        watch._running.reset(token)
+        steps._running.reset(token)
     assert step.said == {None: ["Once", " upon"]}
     assert str(caught.value) == (
         "`task.partial` was read inside a step. Do it outside, and give the step what you get."
@@ -379,18 +379,18 @@ def test_the_pieces_of_a_result_go_to_the_call_that_is_worked_on() -> None:
     assert str(caught.value) == (
         "`task.partial_result` has no call. Name it, or do it within `task.call`."
     )
-    step = watch._Step(1, lambda: None, (), {})
+    step = steps.Step(1, cast("Any", None), stoppable=False)
 
     async def tool(call: str) -> None:
         with made.task.call(call):
             await asyncio.sleep(0)
             give = made.task.partial_result()
-            token = watch._running.set(step)
+            token = steps._running.set(step)
             give(f"of {call}")
             told = pytest.raises(RuntimeError, match=r"`task\.call` was entered inside a step")
             with told, made.task.call("c"):
                 pass
-            watch._running.reset(token)
+            steps._running.reset(token)
 
     async def tools() -> None:
         await asyncio.gather(tool("a"), tool("b"))
@@ -409,15 +409,15 @@ def test_what_takes_the_pieces_of_a_result_is_read_outside_a_step_and_called_in_
     assert str(caught.value) == (
         "`task.partial_result` was called outside of a step. Call it in what `ctx.run_typed` runs."
     )
-    step = watch._Step(1, lambda: None, (), {})
-    token = watch._running.set(step)
+    step = steps.Step(1, cast("Any", None), stoppable=False)
+    token = steps._running.set(step)
     try:
         for give in (one, two, one):
             give("x")
         with pytest.raises(RuntimeError) as caught:
             made.task.partial_result("three")
     finally:
-        watch._running.reset(token)
+        steps._running.reset(token)
     assert step.said == {"one": ["x", "x"], "two": ["x"]}
     assert str(caught.value) == (
         "`task.partial_result` was called inside a step. Do it outside, and give the step what you "

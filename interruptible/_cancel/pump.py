@@ -1,0 +1,147 @@
+"""Awaits that run side by side replay.
+
+Restate's state machine hands out what has come one thing at a time, in the order of the journal,
+but only to an await that asks. If each asks for itself, asyncio decides who goes on first, and
+another attempt may decide otherwise. So all of them are parked here, and one pump asks for them:
+
+1. It waits until the event loop is quiet: whoever got something before has come to his next await.
+2. It asks for all that is parked and does not wait for others, as one; what is parked meanwhile is
+   added.
+3. It wakes those for whom something has come, and those who have to end.
+"""
+
+import asyncio
+from contextvars import Context, copy_context
+from typing import Any, Final, Literal
+from weakref import WeakKeyDictionary
+
+from interruptible._cancel.sdk import Disconnected, Inside, any_of, handles_of, takes
+from interruptible._cancel.state import Attempt, Standing, standing
+from interruptible._cancel.steps import Steps
+
+ROUNDS: Final = 20
+"""How many rounds of a busy event loop code gets to come to its next await. On one that is not busy
+it can be seen whether it is there; but uvloop does not show it."""
+ROUNDS_SIDE_BY_SIDE: Final = 100
+"""The same once awaits have run side by side: their code may be many asyncio tasks deep. For code
+that is alone that would be a long time, in a worker with much to do."""
+_looking: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, list[None]]] = WeakKeyDictionary()
+"""An entry for each that waits for quiet: others need not wait for its callback."""
+
+
+class Parked:
+    """An await that waits for the pump."""
+
+    def __init__(self, future: Any) -> None:
+        self.future = future
+        self.standing: Standing = standing.get()
+        self.context = copy_context()
+        self.ready = False
+        self.woken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+
+class Pump:
+    """Asks for all awaits of one attempt."""
+
+    def __init__(self, inside: Inside, attempt: Attempt, steps: Steps) -> None:
+        self._inside, self._attempt, self._steps = inside, attempt, steps
+        self._stage: Literal["idle", "waits for quiet", "asks"] = "idle"
+        self._parked: list[Parked] = []
+        self._asked = any_of([])
+        self._rounds = ROUNDS
+
+    async def wait(self, future: Any) -> bool:
+        """Wait until there is something for this await; returns whether it is what it awaits.
+
+        It may be looked for in vain afterwards, as another branch may await the same, and take it.
+        """
+        parked = Parked(future)
+        self._parked.append(parked)
+        if len(self._parked) > 1:
+            self._rounds = ROUNDS_SIDE_BY_SIDE
+        await self.ask()
+        try:
+            return await parked.woken
+        finally:
+            if parked in self._parked:
+                self._parked.remove(parked)
+
+    async def ask(self) -> None:
+        """Ask for all that is parked by now and is not to wait."""
+        if self._stage == "asks":
+            self._collect()
+            await self._inside.look_again()
+        elif self._stage == "idle" and self._parked:
+            self._stage = "waits for quiet"
+            self._inside.start(self._run())
+
+    def stop(self, error: BaseException) -> None:
+        """The attempt is over: all that is parked raises this."""
+        self._attempt.finish(error)
+        self._hand_out()
+
+    def context_of(self, handle: int) -> Context:
+        """The context of who awaits this: the SDK begins a step in that of the pump."""
+        waits = (x.context for x in self._parked if handle in handles_of(x.future))
+        return next(waits, None) or copy_context()
+
+    async def _run(self) -> None:
+        try:
+            await self.quiet()
+            while self._collect():
+                self._stage = "asks"
+                if await self._inside.poll(self._asked):
+                    self._attempt.cancel()
+                self._hand_out()
+                self._stage = "waits for quiet"
+                await self.quiet()
+        except asyncio.CancelledError:
+            self.stop(Disconnected())
+        except BaseException as error:  # noqa: BLE001 - each of those that are parked raises it
+            self.stop(error)
+        finally:
+            self._stage = "idle"
+
+    def _collect(self) -> bool:
+        """Note what to ask for, and see to it that somebody works on it."""
+        asked = [x for x in self._parked if self._attempt.fate(x.standing) != "waits"]
+        for parked in asked:
+            self._steps.rerun(handles_of(parked.future), parked.context)
+        self._asked.children[:] = [parked.future for parked in asked]
+        return bool(asked)
+
+    def _hand_out(self) -> None:
+        """Wake those for whom something has come, and those who have to end."""
+        woken: list[Parked] = []
+        for parked in self._parked:
+            fate = self._attempt.fate(parked.standing)
+            parked.future = self._inside.left_of(parked.future)
+            parked.ready = fate != "waits" and self._inside.is_ready(parked.future)
+            if parked.ready or fate == "ends":
+                woken.append(parked)
+        # Who only looks goes before who takes it.
+        for parked in sorted(woken, key=lambda x: takes(x.future)):
+            self._parked.remove(parked)
+            if not parked.woken.done():
+                parked.woken.set_result(parked.ready)
+
+    async def quiet(self) -> None:
+        """Let all code come to its next await: it has when no callback is left to be called."""
+        loop = asyncio.get_running_loop()
+        callbacks: Any = getattr(loop, "_ready", None)  # uvloop has none
+        looking = _looking.setdefault(loop, [])
+        over = loop.create_future()
+
+        def look(rounds: int) -> None:
+            looking.pop()
+            if rounds < self._rounds and (callbacks is None or len(callbacks) > len(looking)):
+                look_again(rounds + 1)
+            elif not over.done():
+                over.set_result(None)
+
+        def look_again(rounds: int) -> None:
+            looking.append(None)
+            loop.call_soon(look, rounds)  # a tenth of what it costs to switch to a task
+
+        look_again(1)
+        await over
