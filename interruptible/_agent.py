@@ -10,7 +10,8 @@ from restate import Context, InvocationRetryPolicy, Service, TerminalError, Virt
 from restate.serde import BytesSerde, Serde
 
 from interruptible import _checks
-from interruptible._session import history, private, public
+from interruptible._session import private, public
+from interruptible._session import turns as _turns
 from interruptible._task import delegate
 from interruptible._task.repair import call_note
 from interruptible._task.task import Task, work
@@ -265,7 +266,7 @@ class Agent:
         Returns:
             By default all their messages, with the notes on those that were interrupted.
         """
-        return history.conversation(turns, self.interruption_note)
+        return _turns.conversation(turns, self.interruption_note)
 
     def _add_handlers(self) -> None:
         # Kept as attributes, so that the SDK's typed clients can call them by reference.

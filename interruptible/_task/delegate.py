@@ -10,7 +10,7 @@ import restate
 from restate import Context, InvocationRetryPolicy, RestateDurableFuture, SendHandle, TerminalError
 
 from interruptible._cancel.watch import Interrupted, Watch, shield
-from interruptible._session.history import JSON
+from interruptible._session.storage import JSON
 from interruptible._task.outcome import ending, plain, settle
 from interruptible._wire.types import Outcome, Policy, Receipt
 

@@ -25,9 +25,10 @@ from interruptible._cancel.watch import (
     terminal_cause,
     watching,
 )
-from interruptible._session.history import JSON, Said, Stored, finish, read, said, with_joined
+from interruptible._session.reading import Moment, Stored, read_record, read_steered
 from interruptible._session.rules import Steered
-from interruptible._session.rules import load as load_record
+from interruptible._session.storage import JSON
+from interruptible._session.turns import Said, finish, with_joined
 from interruptible._task import delegate
 from interruptible._task.outcome import attach_to, ending, not_ours, settle
 from interruptible._task.repair import repaired
@@ -630,14 +631,11 @@ class _Loaded(NamedTuple):
 
 
 async def _read(stored: Stored, turn: int) -> _Loaded:
-    session = await stored.get("session", JSON)
-    if session is None:
-        return _Loaded([])
-    record = load_record(session)
-    turns = await read(stored, record, range(stored.first, turn), bare=True)
+    record = await read_record(stored)
+    turns, _ = await Moment(stored, record).turns(range(stored.first, turn), discarded=False)
     return _Loaded(
-        [x for x in turns if not x.get("discarded")],
-        await said(stored, (x for x in record.steered if x.turn < turn)),
+        turns,
+        await read_steered(stored, (x for x in record.steered if x.turn < turn)),
         any(x.turn <= turn for x in record.waiting),
         cancelled=record.find(turn) is not None and not record.goes_on(turn),
     )

@@ -17,7 +17,7 @@ from restate.server_context import DisconnectedException
 from interruptible import Agent, Session
 from interruptible._cancel import watch as _watch
 from interruptible._cancel.watch import Interrupted, Watch
-from interruptible._session import effects, history, private, public, rules
+from interruptible._session import effects, private, public, reading, storage
 from interruptible._session.rules import Live, Record, Steered, Step
 from interruptible._task import task
 from interruptible._task.outcome import Ending
@@ -30,8 +30,8 @@ LARGE, TAIL = 4096, 8192
 
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "LARGE", LARGE)
-    monkeypatch.setattr(history, "TAIL", TAIL)
+    monkeypatch.setattr(storage, "LARGE", LARGE)
+    monkeypatch.setattr(storage, "TAIL", TAIL)
 
 
 # -- A handler without a server. -------------------------------------------------------------------
@@ -44,7 +44,7 @@ def as_json(value: Any) -> Any:
 
 def as_stored(key: str, value: Any) -> bytes:
     """The bytes of a key's value."""
-    serde = history.PACKED if key.startswith(("page/", "turn/")) else history.JSON
+    serde = storage.PACKED if key.startswith(("page/", "turn/")) else storage.JSON
     return serde.serialize(value)
 
 
@@ -114,7 +114,7 @@ def _without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def look(agent: Any, ctx: Any, record: Record) -> list[Any]:
         ends = ctx.state.get("ends", {})
-        return [(x, x.task_id, ends.get(x.turn)) for x in record.live]
+        return [(x, ends.get(x.turn)) for x in record.live]
 
     async def gather(*futures: Any) -> None:
         assert all(isinstance(x, Given) for x in futures)
@@ -143,7 +143,7 @@ def handle(
         ends: How tasks are found to have ended.
         options: Those of the agent.
     """
-    stored_record = {} if record is None else {"session": rules.dump(record)}
+    stored_record = {} if record is None else {"session": storage.dump_record(record)}
     ctx = Handling({**stored_record, **(state or {}), "ends": ends or {}})
     agent = copy.copy(AGENT)
     assert vars(agent).keys() >= options.keys()
@@ -157,7 +157,7 @@ def handle(
 
 def stored(record: Record) -> Any:
     """The session's record is stored."""
-    return "session", as_json(rules.dump(record))
+    return "session", as_json(storage.dump_record(record))
 
 
 def begun(turn: int, *messages: Any) -> Any:
@@ -257,13 +257,14 @@ def test_cancels_are_sent_before_the_record_says_so_and_then_those_behind_are_to
         Live(5),
         Live(6, "inv-6"),
     )
-    step = Step(Record("epoch", 7, lives), cancel=(lives[1], lives[3]), discard=(2, 4))
-    ctx = Handling({})
-    effects.carry_out(cast("Any", ctx), step, {"page/1": [17, -18], "page/0": [settled(1)]})
+    record = Record("epoch", 19, lives, paged=True)
+    step = Step(record, cancel=(lives[1], lives[3]), discard=(2, 18))
+    ctx = Handling({"page/1": [17, 18], "page/0": [settled(1), settled(2)]})
+    asyncio.run(effects.carry_out(AGENT, cast("Any", ctx), step))
     assert ctx.done == [
         "cancel inv-2",
         "cancel inv-4",
-        ("page/0", [settled(1)]),
+        ("page/0", [settled(1), gone(settled(2))]),
         ("page/1", [17, -18]),
         stored(step.record),
         "tell inv-3: turn 2 is cancelled",
@@ -275,7 +276,7 @@ def test_cancels_are_sent_before_the_record_says_so_and_then_those_behind_are_to
 def test_a_task_that_is_not_known_is_not_cancelled() -> None:
     step = Step(Record("epoch", 2, (Live(1, None, "cancelled"),)), cancel=(Live(1),))
     ctx = Handling({})
-    effects.carry_out(cast("Any", ctx), step)
+    asyncio.run(effects.carry_out(AGENT, cast("Any", ctx), step))
     assert ctx.done == [stored(step.record)]
 
 
@@ -814,7 +815,7 @@ def test_the_record_and_the_time_are_asked_for_at_once(
 
     monkeypatch.setattr(restate, "gather", gather)
     handle(handler, body, BUSY)
-    assert asked == [[as_json(rules.dump(BUSY)), NOW]]
+    assert asked == [[as_json(storage.dump_record(BUSY)), NOW]]
 
 
 # -- What tasks ask for. ---------------------------------------------------------------------------
@@ -824,21 +825,24 @@ def loaded_by(turn: int, record: Record | None, state: Mapping[str, Any]) -> Any
     """What a turn's task makes of what it loads."""
     answer, done = handle(private.on_load, None, record, state=state)
     assert done == []
-    return asyncio.run(task._read(history.Stored.unpack(answer), turn))
+    return asyncio.run(task._read(reading.Stored.unpack(answer), turn))
 
 
 def test_a_task_is_given_all_that_is_stored_as_it_is_and_nothing_of_a_users_own() -> None:
-    state = {"page/0": [settled(1)], "turn/2": settled(2), **steered_state(1), "mine": "x", "a": 1}
-    record = BUSY._replace(paged=True, steered=(Steered(1, 2, 3),))
+    large = {"turn/2": settled(2), "turn/4": live(4)}
+    state = {"page/0": [settled(1), 2], **large, **steered_state(1), "mine": "x", "a": 1}
+    lives = (Live(3, "inv-3"), Live(4, "inv-4"))
+    record = Record("epoch", 5, lives, (Steered(1, 4, 5),), (live(3), 4), paged=True)
     answer, done = handle(private.on_load, None, record, state=state)
     expected = {
-        "session": rules.dump(record),
+        "session": storage.dump_record(record),
         "steered/1": said("steered 1"),
-        "page/0": [settled(1)],
+        "page/0": [settled(1), 2],
+        "turn/4": live(4),
         "turn/2": settled(2),
     }
     stored = {key: as_stored(key, value) for key, value in expected.items()}
-    assert answer == history.Stored(stored).pack()
+    assert answer == reading.Stored(stored).pack()
     assert done == []
     assert handle(private.on_load, None, None, state={"mine": "x"}) == (b"[]\n", [])
 
@@ -1463,7 +1467,7 @@ def test_the_turns_are_of_one_moment_when_a_steered_message_finds_its_place_mean
     class Changing(Handling):
         def get(self, name: str, serde: Any) -> Given[Any]:
             if name == "session":
-                self.state["session"] = rules.dump(moments.pop(0) if moments else one)
+                self.state["session"] = storage.dump_record(moments.pop(0) if moments else one)
             return super().get(name, serde)
 
     ctx: Any = Changing({})  # the message's own key is cleared by now
