@@ -17,7 +17,7 @@ async def on_load(_: Settings, ctx: ObjectSharedContext, __: Any) -> bytes:
     return (await Stored.copy(ctx)).pack()
 
 
-async def on_take(_: Settings, ctx: ObjectContext, body: Any) -> list[Said]:
+async def on_take(agent: Settings, ctx: ObjectContext, body: Any) -> list[Said]:
     """For a task: the steered messages that wait for it, each of them once."""
     turn, waited, begins = checked(_told.taking, body)
     record = await read_record(ctx)
@@ -25,6 +25,8 @@ async def on_take(_: Settings, ctx: ObjectContext, body: Any) -> list[Said]:
     said = await read_steered(ctx, taken)
     if after != record:
         storage.store_record(ctx, after)
+    if waited and taken and any(x.turn < turn for x in record.waiting):
+        effects.watch(agent, ctx, turn)  # as what inherits is watched, before more is steered at it
     return said
 
 

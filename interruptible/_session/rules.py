@@ -1,7 +1,6 @@
-"""The rules of one session: a pure state machine.
+"""The rules of one session: a pure state machine, so that every interleaving can be checked.
 
-Given a session's record and an event, a rule returns a `Step`: the new record, and what has to be
-done. Nothing here knows Restate, so every interleaving can be checked without a server.
+Given a session's record and an event, a rule returns a `Step`: the new record, and what to do.
 """
 
 from collections.abc import Collection, Sequence

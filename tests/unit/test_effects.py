@@ -910,7 +910,8 @@ def test_a_task_takes_what_waits_for_it_and_that_is_stored(
         for x in (1, 2, 3)
     }
     assert answer == [(now[x], said(f"steered {x}")) for x in taken]
-    assert done == [stored(record._replace(steered=tuple(now.values())))]
+    inherits = [watcher(2)] if 1 in taken and body["turn"] == 2 else []
+    assert done == [stored(record._replace(steered=tuple(now.values()))), *inherits]
 
 
 @pytest.mark.parametrize(

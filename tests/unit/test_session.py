@@ -175,6 +175,29 @@ def test_what_a_turn_did_not_take_passes_on_unless_the_turn_was_cancelled(walked
     assert story_of(walked, "what_is_steered_waits_at_a_live_turn") is None
 
 
+def test_a_turn_that_took_what_another_left_passes_on_the_rest_when_it_is_killed() -> None:
+    now = world.World(Budget(acts=4, can=("queue", "steer"), max_pending=4, task_kills=1))
+    for label in (
+        "message 1 (queue)",
+        "1 begins",
+        "message 2 (queue)",
+        "message (steer) joins 1",
+        "1 completes",
+        "2 takes [2] to begin with",
+        "2 begins",
+        "settle 1",
+        "message (steer) joins 2",
+        "2 is killed",
+        "2 is recovered",
+        "3 begins",
+        "3 completes",
+        "settle 3",
+    ):
+        [now] = [x.world for happens in world.EVENTS for x in happens(now) if x.label == label]
+        assert list(world.what_is_wrong(now)) == []
+    assert not now.record.live
+
+
 def test_what_was_taken_back_is_discarded_and_nothing_else(walked: Walk) -> None:
     assert story_of(walked, Fault.DISCARDED_OTHER) is None
     assert story_of(walked, "what_is_discarded_was_taken_back") is None

@@ -660,7 +660,9 @@ def take(
     late = any(x.joined != (not task.began) for x in taken)
     world = world.wrong(Fault.INPUT_OTHER, when=late)
     after = world.put(task._replace(took=(*task.took, *took)))
-    return after._replace(record=record), took
+    inherits = waited and taken and any(x.turn < turn for x in world.record.waiting)
+    watched = after.watched | ({turn} if inherits else set())
+    return after._replace(record=record, watched=watched), took
 
 
 def come_to_begin(world: World, task: Task) -> Iterator[Happening]:
