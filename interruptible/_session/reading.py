@@ -20,6 +20,7 @@ from interruptible._session.storage import (
     dump_record,
     first_of_page,
     page_key,
+    parse_page,
     parse_record,
     steered_key,
     tail_of,
@@ -118,8 +119,7 @@ class Moment(NamedTuple):
         for start in range(0, len(pages) + 1, AHEAD):
             batch = pages[start : start + AHEAD]
             read = await self._read([page_key(x) for x in batch])
-            stored = [Slot.decode(x) for page in read if page for x in PACKED.deserialize(page)]
-            found = {x.number: x for x in stored if x.number in numbers}
+            found = {x.number: x for page in read for x in parse_page(page) if x.number in numbers}
             # What is live may be older than what is settled, and in a page.
             lowest = batch[-1] if start + AHEAD <= len(pages) else 0
             found |= {number: x for number, x in tail.items() if lowest <= number < above}

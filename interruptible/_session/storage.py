@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from restate import ObjectContext
-from restate.serde import JsonSerde, Serde
+from restate.serde import BytesSerde, JsonSerde, Serde
 
 from interruptible._session.rules import Live, Record, Steered
 from interruptible._wire.types import Message, Turn
@@ -147,6 +147,11 @@ class Slot(NamedTuple):
         return {**self.turn, "discarded": True} if self.discarded else self.turn
 
 
+def parse_page(packed: bytes) -> list[Slot]:
+    """The places in a page, in the order in which they were settled; empty if there is none."""
+    return [Slot.decode(x) for x in PACKED.deserialize(packed) or ()] if packed else []
+
+
 def tail_of(record: Record) -> list[Slot]:
     """The places in the record's tail, in their order."""
     return [Slot.decode(x) for x in record.tail]
@@ -239,9 +244,9 @@ def _stored(ctx: ObjectContext, turn: Turn) -> Slot:
     return slot
 
 
-async def _read_pages(ctx: ObjectContext, keys: Iterable[str]) -> dict[str, list[Slot]]:
-    reading = {key: ctx.get(key, serde=PACKED) for key in sorted(set(keys))}
-    return {key: [Slot.decode(x) for x in await page or ()] for key, page in reading.items()}
+async def _read_pages(ctx: State, keys: Iterable[str]) -> dict[str, list[Slot]]:
+    reading = {key: ctx.get(key, BytesSerde()) for key in sorted(set(keys))}
+    return {key: parse_page(await page) for key, page in reading.items()}
 
 
 def _size(stored: Turn | int) -> int:
