@@ -10,7 +10,8 @@ from restate import Context, InvocationRetryPolicy, Service, TerminalError, Virt
 from restate.serde import BytesSerde, Serde
 
 from interruptible import _checks
-from interruptible._session import controls, handlers, history
+from interruptible._session import private, public
+from interruptible._session import turns as _turns
 from interruptible._task import delegate
 from interruptible._task.life import work
 from interruptible._task.repair import call_note
@@ -271,29 +272,29 @@ class Agent:
         Returns:
             By default all their messages, with the notes on those that were interrupted.
         """
-        return history.conversation(turns, self.interruption_note)
+        return _turns.conversation(turns, self.interruption_note)
 
     def _add_handlers(self) -> None:
         # Kept as attributes, so that the SDK's typed clients can call them by reference.
         add, s = self._handler, schemas
-        self.message = add("message", handlers.message, s.MESSAGE_IN, s.RECEIPT)
-        self.cancel = add("cancel", handlers.cancel, s.CANCEL_IN, s.CANCELLED)
-        self.attach = add("attach", handlers.attach, s.ATTACH_IN, s.OUTCOME, **_SHARED)
+        self.message = add("message", public.on_message, s.MESSAGE_IN, s.RECEIPT)
+        self.cancel = add("cancel", public.on_cancel, s.CANCEL_IN, s.CANCELLED)
+        self.attach = add("attach", public.on_attach, s.ATTACH_IN, s.OUTCOME, **_SHARED)
         # With a schema, Restate would refuse an empty body: so what takes nothing has none.
-        self.get_history = add("get_history", handlers.get_history, None, s.HISTORY, **_READS)
-        self.get_status = add("get_status", handlers.get_status, None, s.STATUS, **_LOOKS)
-        self.get_turns = add("get_turns", controls.get_turns, s.TURNS_IN, s.TURNS, **_READS)
-        self.regenerate = add("regenerate", controls.regenerate, s.REGENERATE_IN, s.RECEIPT)
-        self.rewind = add("rewind", controls.rewind, s.REWIND_IN, s.REWOUND)
-        self.reset = add("reset", controls.reset, s.RESET_IN, s.CANCELLED)
-        self.fork = add("fork", controls.fork, s.FORK_IN, s.FORKED, **_SHARED)
-        add("settle", handlers.settle_turn, **_PRIVATE)
-        add("take", handlers.take, **_PRIVATE)
-        add("give_up", handlers.give_up, **_PRIVATE)
-        add("adopt", controls.adopt, **_PRIVATE)
-        add("recover", handlers.recover, **_SHARED, **_PRIVATE)
-        add("get_cause", handlers.get_cause, **_SHARED, **_PRIVATE)
-        add("load", handlers.load, **_READS, **_PRIVATE, output_serde=BytesSerde())
+        self.get_history = add("get_history", public.on_get_history, None, s.HISTORY, **_READS)
+        self.get_status = add("get_status", public.on_get_status, None, s.STATUS, **_LOOKS)
+        self.get_turns = add("get_turns", public.on_get_turns, s.TURNS_IN, s.TURNS, **_READS)
+        self.regenerate = add("regenerate", public.on_regenerate, s.REGENERATE_IN, s.RECEIPT)
+        self.rewind = add("rewind", public.on_rewind, s.REWIND_IN, s.REWOUND)
+        self.reset = add("reset", public.on_reset, s.RESET_IN, s.CANCELLED)
+        self.fork = add("fork", public.on_fork, s.FORK_IN, s.FORKED, **_SHARED)
+        add("settle", private.on_settle, **_PRIVATE)
+        add("take", private.on_take, **_PRIVATE)
+        add("give_up", private.on_give_up, **_PRIVATE)
+        add("adopt", private.on_adopt, **_PRIVATE)
+        add("recover", private.on_recover, **_SHARED, **_PRIVATE)
+        add("get_cause", private.on_get_cause, **_SHARED, **_PRIVATE)
+        add("load", private.on_load, **_READS, **_PRIVATE, output_serde=BytesSerde())
         for name, method in self._handlers.items():
             options = dict(getattr(method, _HANDLER))
             exposed = options.pop("name") or name

@@ -1,4 +1,4 @@
-"""What the handlers of the object have in common: read the record, carry out what the rules say.
+"""What the handlers of the object have in common: know the session, carry out what the rules say.
 
 Reads come first, and between the first mutation and the last there is no await, but for the
 invocation id of a new task; that one is shielded, as state set before a failure stays set.
@@ -20,9 +20,10 @@ from restate import (
 )
 
 from interruptible._cancel.watch import shield
-from interruptible._session import history, rules
-from interruptible._session.history import JSON
+from interruptible._session import rules, storage
+from interruptible._session.reading import Moment, at_hand, read_record
 from interruptible._session.rules import Live, Record, Step
+from interruptible._session.storage import JSON
 from interruptible._task.body import Body
 from interruptible._task.outcome import Ending, ending, plain
 from interruptible._task.waiting import cancelled_signal, given_up_signal
@@ -52,13 +53,12 @@ def checked(check: Callable[..., T], body: Any, *args: Any, **options: Any) -> T
         raise TerminalError(refusal.reason, refusal.status) from None
 
 
-def require(record: Record | None, turn: int) -> Record:
+def require(record: Record, turn: int) -> None:
     """Refuse a turn that there never was."""
-    if record is None or not record.has(turn):
-        last = record.next - 1 if record is not None else 0
+    last = record.next - 1
+    if not 1 <= turn <= last:
         known = f"its turns are 1 to {last}" if last else "it has no turns yet"
         raise TerminalError(f"turn: there is no turn {turn} in this session; {known}.", 404)
-    return record
 
 
 def removed(turn: int) -> TerminalError:
@@ -66,14 +66,16 @@ def removed(turn: int) -> TerminalError:
     return TerminalError(f"turn: {turn} was removed from this session.", 404)
 
 
-async def load(ctx: AnyContext) -> Record | None:
-    """The session's record."""
-    stored = await ctx.get("session", serde=JSON)
-    return None if stored is None else rules.load(stored)
+# -- To know. --------------------------------------------------------------------------------------
 
 
-async def load_now(ctx: ObjectContext) -> tuple[Record | None, int]:
-    """The session's record, and the time, in milliseconds since 1970.
+async def known(agent: Settings, ctx: ObjectContext) -> Record:
+    """The session's record, with the task ids that a killed `message` left unknown."""
+    return await _with_ids(agent, ctx, await read_record(ctx))
+
+
+async def known_now(agent: Settings, ctx: ObjectContext) -> tuple[Record, int]:
+    """The same, and the time, in milliseconds since 1970.
 
     Both are asked for at once, as each is a way to Restate and back. (`ctx.time()` needs a thread,
     of which users' steps that block may have taken all.)
@@ -81,77 +83,103 @@ async def load_now(ctx: ObjectContext) -> tuple[Record | None, int]:
     stored = cast("RestateDurableFuture[Any]", ctx.get("session", serde=JSON))
     now = ctx.run_typed("time", _time)
     await restate.gather(stored, now)
-    record = await stored
-    return None if record is None else rules.load(record), await now
+    record = storage.parse_record(await stored)
+    return await _with_ids(agent, ctx, record), await now
 
 
-async def some(
-    ctx: ObjectSharedContext, record: Record, numbers: range, most: int, *, discarded: bool = True
-) -> tuple[list[Turn], bool]:
-    """`history.some`, with each steered message in its place."""
-    turns, more = await history.some(ctx, record, numbers, most, discarded=discarded)
-    while record.steered and (now := await load(ctx)) not in (None, record):
-        record = now or record  # a steered message may have found its place meanwhile
-        turns, more = await history.some(ctx, record, numbers, most, discarded=discarded)
-    return turns, more
+async def look(
+    agent: Settings, ctx: AnyContext, record: Record
+) -> list[tuple[Live, Ending | None]]:
+    """Ask for each live turn how its task ended, without waiting; `None` is: it did not.
+
+    A call with the task's own idempotency key goes to the same partition as the attach before it,
+    and is answered after it: if the attach has no answer by then, the task is not over.
+    """
+    asked: list[tuple[Live, RestateDurableFuture[Any], RestateDurableFuture[Any]]] = []
+    for x in record.live:
+        task_id = await _task_id(agent, ctx, record, x)
+        task: RestateDurableFuture[Any] = ctx.attach_invocation(task_id, serde=JSON)
+        key = _idempotency_key(ctx, record, x.turn)
+        mark: RestateDurableFuture[Any] = ctx.generic_call(
+            agent.task_name, "mark", b"", idempotency_key=key
+        )
+        asked.append((x._replace(task_id=task_id), task, mark))
+    looked: list[tuple[Live, Ending | None]] = []
+    for x, task, mark in asked:
+        done, _ = await restate.wait_completed(task, mark)
+        looked.append((x, await ending(ctx, x.turn, task) if task in done else None))
+    return looked
 
 
-async def every(
-    ctx: ObjectSharedContext, record: Record, last: int, most: int, instead: str
-) -> list[Turn]:
-    """All turns of the conversation up to one; or a refusal, which says what to do instead."""
-    turns, more = await some(ctx, record, range(1, last + 1), most, discarded=False)
-    if more:
-        raise TerminalError(f"The turns have more than {most // 1024**2} MiB. {instead}", 413)
-    return turns
+async def outcome(agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int) -> Outcome:
+    """Wait for a turn's outcome, and until the session has recorded it.
+
+    So whoever has the outcome finds it in the history, and a task that did not report is settled.
+    """
+    live = record.find(turn)
+    if live is not None:
+        task_id = await _task_id(agent, ctx, record, live)
+        end = await ending(ctx, turn, ctx.attach_invocation(task_id, serde=JSON))
+        if end.gone:
+            await ctx.sleep(GRACE)
+        record = await read_record(ctx)
+        if record.find(turn) is not None:
+            settlement: Settlement = {"outcome": end.outcome}
+            arg = json.dumps(settlement).encode()
+            await ctx.generic_call(agent.name, "settle", arg, key=ctx.key())
+            record = await read_record(ctx)
+    recorded = await Moment(ctx, record).turn(turn)
+    if recorded is None:
+        raise removed(turn)
+    return plain(recorded)
 
 
-def new_record(ctx: ObjectContext) -> Record:
-    """A session that has had no message."""
-    return Record(epoch=f"{ctx.random().getrandbits(32):08x}")
+# -- To carry out. ---------------------------------------------------------------------------------
 
 
-def store(ctx: ObjectContext, record: Record) -> None:
-    """Store the session's record."""
-    ctx.set("session", rules.dump(record), serde=JSON)
-
-
-async def with_discarded(
-    ctx: ObjectContext, step: Step
-) -> tuple[Step, dict[str, list[history.Entry]]]:
-    """A step with the turns marked that it discards, and the pages that this changes."""
-    record, pages = await history.discard(ctx, step.record, step.discard)
-    return step._replace(record=record), pages
-
-
-async def take_in(
+async def carry_out(
     agent: Settings,
     ctx: ObjectContext,
     step: Step,
-    messages: list[Message],
-    accepted_at: int,
-) -> str:
-    """Carry out a step that begins a turn with these messages; returns its task's id."""
-    turn = step.dispatch
-    assert turn is not None  # noqa: S101
-    step, pages = await with_discarded(ctx, step)
-    record = history.begin(ctx, step.record, turn, messages, accepted_at)
-    carry_out(ctx, step._replace(record=record), pages)
-    return await begin(agent, ctx, record, turn, messages)
-
-
-def carry_out(
-    ctx: ObjectContext, step: Step, pages: dict[str, list[history.Entry]] | None = None
-) -> None:
-    """Cancel what a step says, and store its record and what else changed.
+    messages: Sequence[Message] = (),
+    accepted_at: int = 0,
+) -> Record:
+    """Carry out a step with the messages that are accepted; returns the record as it is then.
 
     The cancels come first: killed in between, a session must not believe in one it never sent.
     """
+    turn = step.dispatch
+    record, pages = await storage.mark_discarded(ctx, step.record, step.discard)
+    if turn is not None:
+        record = storage.add_turn(ctx, record, turn, messages, accepted_at)
     for x in step.cancel:
         if x.task_id is not None:
             ctx.cancel_invocation(x.task_id)
-    history.write(ctx, pages or {})
-    store(ctx, step.record)
+    storage.write_pages(ctx, pages)
+    if step.steer is not None:
+        ctx.set(storage.steered_key(step.steer.number), messages[0], serde=JSON)
+    storage.store_record(ctx, record)
+    _tell_those_behind(ctx, step)
+    if step.watch is not None:
+        watch(agent, ctx, step.watch)
+    if turn is not None:
+        # A short conversation is sent along, which spares a task two hops to load it; one that is
+        # queued loads it when it has waited.
+        queued = any(x.cancelled is None for x in record.before(turn))
+        turns = None if queued else at_hand(record, turn)
+        handle = _dispatch(agent, ctx, record, turn, messages, turns)
+        record = rules.note_task_id(record, turn, await shield(handle.invocation_id()))
+        storage.store_record(ctx, record)
+    return record
+
+
+def watch(agent: Settings, ctx: AnyContext, turn: int) -> None:
+    """Have somebody settle a turn, should its task not report."""
+    body = json.dumps({"turn": turn}).encode()
+    ctx.generic_send(agent.name, "recover", body, key=ctx.key())
+
+
+def _tell_those_behind(ctx: ObjectContext, step: Step) -> None:
     signals = [(x.turn, cancelled_signal(x.turn)) for x in step.cancel]
     signals += [(turn, given_up_signal(turn)) for turn in step.give_up]
     for turn, signal in signals:
@@ -160,96 +188,27 @@ def carry_out(
                 ctx.resolve_signal(behind.task_id, signal, True, serde=JSON)  # noqa: FBT003
 
 
-async def begin(
-    agent: Settings,
-    ctx: ObjectContext,
-    record: Record,
-    turn: int,
-    messages: list[Message],
-) -> str:
-    """Send the task of a new turn and store its id, which is returned."""
-    queued = any(x.cancelled is None for x in record.before(turn))  # it loads when it begins
-    turns = None if queued else history.at_hand(record, turn)
-    handle = _dispatch(agent, ctx, record, turn, messages, turns)
-    task_id = await shield(handle.invocation_id())
-    store(ctx, rules.dispatched(record, turn, task_id))
-    return task_id
-
-
-async def find_lost(agent: Settings, ctx: ObjectContext, record: Record | None) -> Record | None:
-    """Learn the task ids that a killed `message` left unknown."""
-    for turn in record.lost if record is not None else ():
-        assert record is not None  # noqa: S101
-        task_id = await _find(agent, ctx, record, turn)
-        record = rules.dispatched(record, turn, task_id)
-    return record
-
-
-async def look(
-    agent: Settings, ctx: AnyContext, record: Record
-) -> list[tuple[Live, str, Ending | None]]:
-    """Ask for each live turn how its task ended, without waiting; `None` is: it did not.
-
-    A call with the task's own idempotency key goes to the same partition as the attach before it,
-    and is answered after it: if the attach has no answer by then, the task is not over.
-    """
-    asked: list[tuple[Live, str, RestateDurableFuture[Any], RestateDurableFuture[Any]]] = []
-    for x in record.live:
-        task_id = x.task_id or await _find(agent, ctx, record, x.turn)
-        task: RestateDurableFuture[Any] = ctx.attach_invocation(task_id, serde=JSON)
-        key = _idempotency_key(ctx, record, x.turn)
-        mark: RestateDurableFuture[Any] = ctx.generic_call(
-            agent.task_name, "mark", b"", idempotency_key=key
-        )
-        asked.append((x, task_id, task, mark))
-    looked: list[tuple[Live, str, Ending | None]] = []
-    for x, task_id, task, mark in asked:
-        done, _ = await restate.wait_completed(task, mark)
-        end = await ending(ctx, x.turn, task) if task in done else None
-        looked.append((x, task_id, end))
-    return looked
-
-
-async def outcome(agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int) -> Outcome:
-    """Wait for a live turn's outcome, and until the session has recorded it.
-
-    So whoever has the outcome finds it in the history, and a task that did not report is settled.
-    """
-    live = record.find(turn)
-    assert live is not None  # noqa: S101
-    task_id = live.task_id or await _find(agent, ctx, record, turn)
-    end = await ending(ctx, turn, ctx.attach_invocation(task_id, serde=JSON))
-    if end.gone:
-        await ctx.sleep(GRACE)
-    now = await load(ctx)
-    if now is not None and now.find(turn) is not None:
-        settlement: Settlement = {"outcome": end.outcome}
-        await ctx.generic_call(agent.name, "settle", json.dumps(settlement).encode(), key=ctx.key())
-        now = await load(ctx)
-    return await recorded(ctx, now, turn)
-
-
-async def recorded(ctx: ObjectSharedContext, record: Record | None, turn: int) -> Outcome:
-    """The outcome of a settled turn."""
-    turns = await history.read(ctx, record or Record(""), range(turn, turn + 1))
-    if not turns:
-        raise removed(turn)
-    return plain(turns[0])
-
-
-def send(ctx: AnyContext, agent: str, handler: str, body: Any) -> None:
-    """Tell a handler of this session something, one-way."""
-    ctx.generic_send(agent, handler, json.dumps(body).encode(), key=ctx.key())
-
-
 async def _time() -> int:
     return int(time.time() * 1000)
 
 
-async def _find(agent: Settings, ctx: AnyContext, record: Record, turn: int) -> str:
-    """Send a turn's task once more: Restate answers with the same invocation."""
-    messages = await history.begun_with(ctx, record, turn)
-    return await _dispatch(agent, ctx, record, turn, messages).invocation_id()
+async def _with_ids(agent: Settings, ctx: ObjectContext, record: Record) -> Record:
+    for live in record.lost:
+        task_id = await _task_id(agent, ctx, record, live)
+        record = rules.note_task_id(record, live.turn, task_id)
+    return record
+
+
+async def _task_id(agent: Settings, ctx: AnyContext, record: Record, live: Live) -> str:
+    """The id of a live turn's task.
+
+    Where it is unknown, the task is sent once more: Restate answers with the same invocation.
+    """
+    if live.task_id is not None:
+        return live.task_id
+    turn = await Moment(ctx, record).turn(live.turn)
+    assert turn is not None  # noqa: S101
+    return await _dispatch(agent, ctx, record, live.turn, turn["input"]).invocation_id()
 
 
 def _dispatch(
@@ -257,13 +216,13 @@ def _dispatch(
     ctx: AnyContext,
     record: Record,
     turn: int,
-    messages: list[Message],
+    messages: Sequence[Message],
     turns: list[Turn] | None = None,
 ) -> SendHandle:
     job: Dispatch = {
         "session": ctx.key(),
         "turn": turn,
-        "input": messages,
+        "input": list(messages),
         "after": [
             {"turn": x.turn, "task_id": x.task_id, "cancelled": x.cancelled is not None}
             for x in record.before(turn)

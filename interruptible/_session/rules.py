@@ -1,13 +1,10 @@
-"""The rules of one session: a pure state machine.
+"""The rules of one session: a pure state machine, so that every interleaving can be checked.
 
-Given the session's record and an event, each rule returns the new record and what has to be done
-about it. Nothing here knows Restate, so every interleaving can be checked without a server.
+Given a session's record and an event, a rule returns a `Step`: the new record, and what to do.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, NamedTuple
-
-VERSION: Final = 1
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 
 class Live(NamedTuple):
@@ -40,16 +37,16 @@ class Steered(NamedTuple):
 class Record(NamedTuple):
     """What a session knows about itself; its size does not grow with the history."""
 
-    epoch: str
-    """Sets this session apart from an earlier one of the same key whose state was removed."""
+    epoch: str = ""
+    """Sets it apart from an earlier session of the same key; empty while nothing is stored."""
     next: int = 1
     live: tuple[Live, ...] = ()
     steered: tuple[Steered, ...] = ()
     """Those of live turns, in the order in which they were accepted."""
     tail: tuple[Any, ...] = ()
-    """The latest turns, in their order. No rule looks at them; see `_history`."""
+    """The latest turns, in their order, as they are stored. No rule looks at them."""
     paged: bool = False
-    """Whether there are turns that the tail does not have."""
+    """Whether there are turns in pages."""
     first: int = 1
     """The first turn that may be on record; those before were removed."""
     forked_from: tuple[str, int] | None = None
@@ -59,18 +56,23 @@ class Record(NamedTuple):
         """The live turn of this number."""
         return next((live for live in self.live if live.turn == turn), None)
 
-    def has(self, turn: int) -> bool:
-        """Whether there has been a turn of this number."""
-        return 1 <= turn < self.next
-
     def before(self, turn: int) -> tuple[Live, ...]:
         """The live turns that `turn` waits for."""
         return tuple(live for live in self.awaited if live.turn < turn)
 
     def goes_on(self, turn: int) -> bool:
         """Whether a turn is live and not cancelled."""
-        live = self.find(turn)
-        return live is not None and live.cancelled is None
+        return any(x.turn == turn for x in self.going_on)
+
+    def changed(self, turns: Collection[int], **changes: Any) -> "Record":
+        """The record with something else about these live turns."""
+        live = (x._replace(**changes) if x.turn in turns else x for x in self.live)
+        return self._replace(live=tuple(live))
+
+    @property
+    def going_on(self) -> tuple[Live, ...]:
+        """The live turns that are not cancelled."""
+        return tuple(x for x in self.live if x.cancelled is None)
 
     @property
     def awaited(self) -> tuple[Live, ...]:
@@ -79,12 +81,9 @@ class Record(NamedTuple):
 
     @property
     def at_work(self) -> Live | None:
-        """The live turn whose turn it is: the oldest that is not cancelled, or else the newest.
-
-        One that was given up is not.
-        """
+        """The oldest live turn that is awaited and not cancelled, or else the newest awaited."""
         lives = self.awaited
-        return next((x for x in lives if x.cancelled is None), (*lives[-1:], None)[0])
+        return next((x for x in lives if x.cancelled is None), lives[-1] if lives else None)
 
     @property
     def waiting(self) -> tuple[Steered, ...]:
@@ -93,46 +92,35 @@ class Record(NamedTuple):
 
     @property
     def pending(self) -> int:
-        """How many turns and steered messages are at work or wait for it.
-
-        What is cancelled does neither.
-        """
-        return sum(x.cancelled is None for x in self.live) + len(self.waiting)
+        """How many turns and steered messages are at work or wait for it; no cancelled ones."""
+        return len(self.going_on) + len(self.waiting)
 
     @property
-    def lost(self) -> tuple[int, ...]:
+    def lost(self) -> tuple[Live, ...]:
         """Turns whose task may be running but whose id is unknown: their `message` was killed."""
-        return tuple(live.turn for live in self.live if live.task_id is None)
+        return tuple(live for live in self.live if live.task_id is None)
 
 
 class Step(NamedTuple):
     """What an event leads to: the new record, and the effects in the order to carry them out."""
 
     record: Record
+    keep: tuple[Steered, ...] = ()
+    """The steered messages that stay with the turn that has ended."""
+    begin: tuple[Steered, ...] = ()
+    """Those that it did not take, if the new turn is made of them."""
     cancel: tuple[Live, ...] = ()
     """Cancel the tasks of these."""
     discard: Sequence[int] = ()
     """Leave these turns out of the conversation."""
-    dispatch: int | None = None
-    """Send the task of this turn, after all that were live."""
     steer: Steered | None = None
     """Keep the message as this; it has no turn of its own."""
     give_up: tuple[int, ...] = ()
     """Let nobody wait for these turns any longer."""
-
-
-class Settling(NamedTuple):
-    """What an outcome leads to."""
-
-    record: Record
-    keep: tuple[Steered, ...] = ()
-    """The steered messages that stay with the turn."""
+    watch: int | None = None
+    """Have this turn settled should its task be killed: what was steered at it must pass on."""
     dispatch: int | None = None
-    """Send the task of this turn, as nobody else is there for what was not taken."""
-    begin: tuple[Steered, ...] = ()
-    """The messages that it is made of."""
-    heir: int | None = None
-    """The live turn that has what was not taken; should its task be killed, it must pass on."""
+    """Send the task of this turn, after all that were live."""
 
 
 def refusal(
@@ -146,13 +134,8 @@ def refusal(
 ) -> tuple[int, str] | None:
     """Why a message cannot be taken in as things are: the HTTP status, and the reason.
 
-    Args:
-        record: The session, without the live turns whose tasks are over already.
-        policy: What the message would do to a live turn.
-        max_pending: How many turns and steered messages may be at work or wait for it.
-        if_turn: Take the message only if this turn is at work.
-        if_idle: Take the message only if no turn is live.
-        merge: Whether it may join a turn that is open.
+    The record is without the live turns whose tasks are over already. `policy`, `if_turn` (only if
+    this turn is at work) and `if_idle` (only if none is live) are what the message asks for.
     """
     busy = record.at_work
     live = "no turn is live" if busy is None else f"turn {busy.turn} is live"
@@ -168,7 +151,7 @@ def refusal(
     return None
 
 
-def message(
+def message_step(
     record: Record,
     policy: str = "interrupt",
     *,
@@ -178,19 +161,17 @@ def message(
 ) -> Step:
     """A message was accepted: it becomes the next turn, or part of one that is there.
 
-    Args:
-        record: The session.
-        policy: What the message does to the live turns.
-        keep_queued: Whether it spares those that are queued.
-        merge: Whether it may join a turn that is open.
-        over: The live turns that are known to have ended.
+    With `keep_queued` it spares the turns that are queued, with `merge` it may join one that is
+    open; live turns that are `over` are known to have ended.
     """
     left = record._replace(live=tuple(x for x in record.live if x.turn not in over))
     host = _host(left, policy, merge=merge)
     if host is not None:
         number = max((x.number for x in record.steered), default=0) + 1
         steered = Steered(number, host.turn, record.next, joined=host.open)
-        return Step(record._replace(steered=(*record.steered, steered)), steer=steered)
+        is_watched = any(x.turn == host.turn for x in record.steered)
+        record = record._replace(steered=(*record.steered, steered))
+        return Step(record, steer=steered, watch=None if is_watched else host.turn)
     step = Step(record)
     if policy in ("interrupt", "rollback"):
         busy = left.at_work
@@ -199,64 +180,56 @@ def message(
         step = _cancel(record, chosen, f"{did} by turn {record.next}")
         if policy == "rollback":
             step = step._replace(discard=tuple(x.turn for x in step.cancel))
-    return _begin(step, open=merge)
+    return _begin(step, opens=merge)
 
 
-def cancel(record: Record, turn: int | None = None, reason: str | None = None) -> Step:
+def cancel_step(record: Record, turn: int | None = None, reason: str | None = None) -> Step:
     """Somebody cancels one live turn, or all. What is over or cancelled already stays as it is."""
     chosen = record.live if turn is None else tuple(x for x in record.live if x.turn == turn)
-    return _cancel(record, chosen, _because("cancelled", reason))
+    return _cancel(record, chosen, f"cancelled: {reason}" if reason else "cancelled")
 
 
-def rewind(record: Record, first: int, reason: str | None = None) -> Step:
+def rewind_step(record: Record, first: int, reason: str | None = None) -> Step:
     """Somebody takes back a turn and all after it; what is live of them is cancelled."""
-    return _rewind(record, first, _because("rolled back", reason))
+    return _rewind(record, first, f"rolled back: {reason}" if reason else "rolled back")
 
 
-def regenerate(record: Record, first: int, *, merge: bool = False) -> Step:
+def regenerate_step(record: Record, first: int, *, merge: bool = False) -> Step:
     """Somebody wants a turn's messages answered again, in its place and that of all after it."""
     step = _rewind(record, first, f"rolled back by turn {record.next}")
     rest = _cancel(step.record, step.record.live, f"interrupted by turn {record.next}")
     step = step._replace(record=rest.record, cancel=(*rest.cancel, *step.cancel))
-    return _begin(step, open=merge)
+    return _begin(step, opens=merge)
 
 
-def reset(record: Record, reason: str | None = None) -> Step:
+def reset_step(record: Record, reason: str | None = None) -> Step:
     """Somebody takes back everything; what was given up goes at once, as what is settled does."""
-    step = rewind(record, 1, reason)
+    step = rewind_step(record, 1, reason)
     stays = {x.turn for x in record.awaited}
     live = tuple(x for x in step.record.live if x.turn in stays)
     steered = tuple(x for x in record.steered if x.turn in stays)
     return step._replace(record=step.record._replace(live=live, steered=steered))
 
 
-def give_up(record: Record, turns: Collection[int]) -> Step:
-    """A task has waited out `cleanup_timeout` for these turns: once is enough.
-
-    What is over by now, or not cancelled, is left alone.
-    """
-    chosen = {x.turn for x in record.awaited if x.turn in turns and x.cancelled is not None}
-    live = (x._replace(given_up=True) if x.turn in chosen else x for x in record.live)
-    return Step(record._replace(live=tuple(live)), give_up=tuple(sorted(chosen)))
+def give_up_step(record: Record, turns: Collection[int]) -> Step:
+    """A task has waited out `cleanup_timeout` for those of these turns that are cancelled."""
+    chosen = [x.turn for x in record.awaited if x.turn in turns and x.cancelled is not None]
+    return Step(record.changed(chosen, given_up=True), give_up=tuple(chosen))
 
 
-def dispatched(record: Record, turn: int, task_id: str) -> Record:
+def note_task_id(record: Record, turn: int, task_id: str) -> Record:
     """The invocation id of a turn's task became known."""
-    live = (x._replace(task_id=task_id) if x.turn == turn else x for x in record.live)
-    return record._replace(live=tuple(live))
+    return record.changed({turn}, task_id=task_id)
 
 
-def take(
+def hand_out(
     record: Record, turn: int, *, waited: bool, begins: bool = False
 ) -> tuple[Record, tuple[Steered, ...]]:
     """A task takes the messages that wait for it; a turn that is cancelled gets none.
 
-    Args:
-        record: The session.
-        turn: The task's turn.
-        waited: Whether all before it have ended: what they left is the task's, then. Otherwise it
-            is in its quiet window, which ends when there is nothing to take.
-        begins: Whether it has not begun: what it takes is then among what it begins with.
+    If it has `waited`, all before it have ended, and what they left is the task's. Otherwise it is
+    in its quiet window, which ends when there is nothing to take. What it takes as it `begins` is
+    among what it begins with.
     """
     if not record.goes_on(turn):
         return record, ()
@@ -265,15 +238,14 @@ def take(
         for x in record.waiting
         if x.turn == turn or (waited and x.turn < turn)
     )
-    numbers = {x.number: x for x in taken}
-    record = record._replace(steered=tuple(numbers.get(x.number, x) for x in record.steered))
     if not waited and not taken:
-        live = (x._replace(open=False) if x.turn == turn else x for x in record.live)
-        record = record._replace(live=tuple(live))
-    return record, taken
+        return record.changed({turn}, open=False), ()
+    numbers = {x.number: x for x in taken}
+    steered = tuple(numbers.get(x.number, x) for x in record.steered)
+    return record._replace(steered=steered), taken
 
 
-def settle(record: Record, turn: int, *, merge: bool = False) -> Settling | None:
+def settle_step(record: Record, turn: int, *, merge: bool = False) -> Step | None:
     """A turn's outcome arrived: record it, or do nothing (`None`) as it is recorded already.
 
     What was steered at the turn and not taken passes on to the next, or becomes it; but it stays
@@ -282,69 +254,23 @@ def settle(record: Record, turn: int, *, merge: bool = False) -> Settling | None
     if record.find(turn) is None:
         return None
     stays = not record.goes_on(turn)
-    mine = tuple(x for x in record.steered if x.turn == turn)
+    mine = [x for x in record.steered if x.turn == turn]
     keep = tuple(x for x in mine if stays or x.taken)
     left = tuple(x for x in mine if x not in keep)
     live = tuple(x for x in record.live if x.turn != turn)
-    rest = record._replace(live=live, steered=tuple(x for x in record.steered if x not in mine))
-    heir = rest.at_work
-    if not left:
-        return Settling(rest, keep)
-    if heir is not None and heir.cancelled is None:
-        passed = (
-            x._replace(turn=heir.turn, joined=heir.open) if x in left else x for x in record.steered
-        )
-        steered = tuple(x for x in passed if x not in keep)
-        return Settling(rest._replace(steered=steered), keep, heir=heir.turn)
-    step = _begin(Step(rest), open=merge)
-    return Settling(step.record, keep, step.dispatch, left)
-
-
-def dump(record: Record) -> dict[str, Any]:
-    """The record as it is stored."""
-    forked = {} if record.forked_from is None else {"forked_from": list(record.forked_from)}
-    return {
-        "v": VERSION,
-        "epoch": record.epoch,
-        "next": record.next,
-        # As before there was the last field, where it says nothing: older versions read it, too.
-        "live": [list(x if x.given_up else x[:-1]) for x in record.live],
-        "steered": [list(x) for x in record.steered],
-        "tail": list(record.tail),
-        "paged": record.paged,
-        "first": record.first,
-        **forked,
-    }
-
-
-def load(stored: Mapping[str, Any]) -> Record:
-    """The record that was stored.
-
-    Raises:
-        ValueError: It was written by a newer version of this library.
-    """
-    if stored["v"] != VERSION:
-        msg = (
-            f"The session was written in version {stored['v']} of its format; this is version "
-            f"{VERSION}. Deploy the version of restate-interruptible that wrote it, or a newer one."
-        )
-        raise ValueError(msg)
-    forked_from = stored.get("forked_from")
-    return Record(
-        stored["epoch"],
-        stored["next"],
-        tuple(Live(*live) for live in stored["live"]),
-        tuple(Steered(*steered) for steered in stored["steered"]),
-        tuple(stored["tail"]),
-        stored["paged"],
-        stored["first"],
-        None if forked_from is None else (forked_from[0], forked_from[1]),
-    )
+    steered = tuple(x for x in record.steered if x not in mine)
+    step = Step(record._replace(live=live, steered=steered), keep)
+    heir = step.record.at_work
+    if left and heir is not None and heir.cancelled is None:
+        passed = (x._replace(turn=heir.turn, joined=heir.open) for x in left)
+        in_order = tuple(sorted((*steered, *passed)))
+        return step._replace(record=step.record._replace(steered=in_order), watch=heir.turn)
+    return _begin(step._replace(begin=left), opens=merge) if left else step
 
 
 def _host(record: Record, policy: str, *, merge: bool) -> Live | None:
     """The turn that a message becomes part of, if it does not become one itself."""
-    going_on = [x for x in record.live if x.cancelled is None]
+    going_on = record.going_on
     if not going_on:
         return None
     if policy == "steer":
@@ -353,9 +279,9 @@ def _host(record: Record, policy: str, *, merge: bool) -> Live | None:
     return going_on[-1] if merge and joins and going_on[-1].open else None
 
 
-def _begin(step: Step, *, open: bool) -> Step:  # noqa: A002
+def _begin(step: Step, *, opens: bool) -> Step:
     record = step.record
-    live = (*record.live, Live(record.next, open=open))
+    live = (*record.live, Live(record.next, open=opens))
     begun = record._replace(next=record.next + 1, live=live)
     return step._replace(record=begun, dispatch=record.next)
 
@@ -364,21 +290,11 @@ def _rewind(record: Record, first: int, why: str) -> Step:
     chosen = tuple(x for x in record.live if x.turn >= first)
     step = _cancel(record, chosen, why)
     # What was interrupted before is taken back now, too: its task may still ask why.
-    live = (
-        x._replace(cancelled=why)
-        if x.turn >= first and not (x.cancelled or "").startswith("rolled back")
-        else x
-        for x in step.record.live
-    )
-    step = step._replace(record=step.record._replace(live=tuple(live)))
-    return step._replace(discard=range(first, record.next))
+    told = [x.turn for x in chosen if not (x.cancelled or "").startswith("rolled back")]
+    taken_back = record.changed(told, cancelled=why)
+    return step._replace(record=taken_back, discard=range(first, record.next))
 
 
-def _cancel(record: Record, chosen: tuple[Live, ...], why: str) -> Step:
+def _cancel(record: Record, chosen: Collection[Live], why: str) -> Step:
     fresh = tuple(x for x in chosen if x.cancelled is None)
-    live = (x._replace(cancelled=why) if x in fresh else x for x in record.live)
-    return Step(record._replace(live=tuple(live)), cancel=fresh)
-
-
-def _because(did: str, reason: str | None) -> str:
-    return f"{did}: {reason}" if reason else did
+    return Step(record.changed({x.turn for x in fresh}, cancelled=why), cancel=fresh)

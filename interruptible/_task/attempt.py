@@ -11,8 +11,8 @@ from restate import Context, TerminalError
 
 from interruptible._cancel.steps import in_step, say
 from interruptible._cancel.watch import Deaf, Interrupted, Watch
-from interruptible._session.history import Said
 from interruptible._session.rules import Steered
+from interruptible._session.turns import Said
 from interruptible._task.body import Body
 from interruptible._task.repair import repaired
 from interruptible._wire.output import WrongOutput

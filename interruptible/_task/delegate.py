@@ -9,7 +9,7 @@ import restate
 from restate import Context, InvocationRetryPolicy, RestateDurableFuture, SendHandle, TerminalError
 
 from interruptible._cancel.watch import Interrupted, shield
-from interruptible._session.history import JSON
+from interruptible._session.storage import JSON
 from interruptible._task.attempt import Attempt
 from interruptible._task.outcome import outcome_of, plain
 from interruptible._wire.output import stored

@@ -21,8 +21,9 @@ from restate import Context
 
 from interruptible._cancel.cleanup import report
 from interruptible._cancel.watch import Interrupted, Watch, shield, watching
-from interruptible._session.history import JSON, Said, Stored, finish, read, said, with_joined
-from interruptible._session.rules import load as load_record
+from interruptible._session.reading import Moment, Stored, read_record, read_steered
+from interruptible._session.storage import JSON
+from interruptible._session.turns import Said, finish, with_joined
 from interruptible._task.attempt import Attempt
 from interruptible._task.body import Body
 from interruptible._task.outcome import failure_of, report_outcome, what_ends, with_outcome
@@ -112,14 +113,11 @@ class _Before(NamedTuple):
 async def _read_loaded(answer: bytes, turn: int) -> _Before:
     """What the object knows, as `load` answers it."""
     stored = Stored.unpack(answer)
-    session = await stored.get("session", JSON)
-    if session is None:
-        return _Before([])
-    record = load_record(session)
-    turns = await read(stored, record, range(stored.first, turn), bare=True)
+    record = await read_record(stored)
+    turns, _ = await Moment(stored, record).turns(range(stored.first, turn), discarded=False)
     return _Before(
-        [x for x in turns if not x.get("discarded")],
-        await said(stored, (x for x in record.steered if x.turn < turn)),
+        turns,
+        await read_steered(stored, (x for x in record.steered if x.turn < turn)),
         any(x.turn <= turn for x in record.waiting),
         cancelled=record.find(turn) is not None and not record.goes_on(turn),
     )

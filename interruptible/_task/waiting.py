@@ -18,7 +18,8 @@ from typing import Any
 import restate
 from restate import RestateDurableFuture
 
-from interruptible._session.history import JSON, Said
+from interruptible._session.storage import JSON
+from interruptible._session.turns import Said
 from interruptible._task.attempt import Attempt
 from interruptible._task.outcome import outcome_of
 

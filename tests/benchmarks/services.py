@@ -151,10 +151,10 @@ def strip(agent: Agent, things: Iterable[str]) -> None:
     """
     if "times" in things:
 
-        async def load_now(ctx: ObjectContext) -> Any:
-            return await effects.load(ctx), 0
+        async def known_now(agent: Any, ctx: ObjectContext) -> Any:
+            return await effects.known(agent, ctx), 0
 
-        effects.load_now = load_now
+        effects.known_now = known_now
     if "reads" in things:
         agent.services[0].enable_lazy_state = False
     if "reports" in things:

@@ -9,7 +9,7 @@ import pytest
 from restate import ObjectContext, ObjectSharedContext, TerminalError
 
 from interruptible import Session, handler
-from interruptible._session import history as _history
+from interruptible._session import storage
 from interruptible.testing import Restate
 
 from .conftest import Deploy, Log, eventually, is_idle
@@ -414,7 +414,7 @@ async def test_reset_leaves_nothing_of_a_long_conversation_behind(
         )
         values = {row["key"]: bytes.fromhex(row["value"]) for row in rows}
         pages = [x for x in values if x.startswith(("page/", "turn/"))]
-        unpacked = [json.dumps(_history.PACKED.deserialize(values.pop(x))) for x in pages]
+        unpacked = [json.dumps(storage.PACKED.deserialize(values.pop(x))) for x in pages]
         return "".join([*unpacked, *(value.decode() for value in values.values())])
 
     before = await kept()

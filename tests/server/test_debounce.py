@@ -11,7 +11,7 @@ import pytest
 from restate import TerminalError
 
 from interruptible import Session
-from interruptible._session import rules
+from interruptible._session import storage
 from interruptible.testing import Restate
 
 from .conftest import Deploy, Log, eventually, is_idle
@@ -111,7 +111,9 @@ async def test_a_burst_behind_another_turn_becomes_one_turn_until_its_window_is_
             "SELECT value_utf8 FROM state "
             "WHERE service_name = 'BehindBurstAgent' AND key = 'session'"
         )
-        return not any(live.open for live in rules.load(json.loads(row["value_utf8"])).live)
+        return not any(
+            live.open for live in storage.parse_record(json.loads(row["value_utf8"])).live
+        )
 
     await start(session, worker, "a")
     receipts = await burst(session, "b", "c")

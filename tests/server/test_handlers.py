@@ -14,7 +14,7 @@ import restate
 from restate import Context, ObjectContext, ObjectSharedContext, TerminalError
 
 from interruptible import Agent, Session, Task, agent, handler
-from interruptible._session import effects, history, rules
+from interruptible._session import effects, rules, storage
 from interruptible.testing import AdminError, Restate
 
 from .conftest import LONG, Deploy, Log, eventually, is_idle
@@ -492,7 +492,7 @@ async def test_the_cost_of_a_message_is_the_same_after_10_turns_and_after_2000(
             """Store a long past, as that many messages would have left it."""
             record = rules.Record("past", next=turns + 1, paged=True)
             said, answer = [{"role": "user", "content": "y" * 100}], "x" * 100
-            for first in range(1, turns + 1, history.TURNS_PER_PAGE):
+            for first in range(1, turns + 1, storage.TURNS_PER_PAGE):
                 page = [
                     {
                         "turn": turn,
@@ -500,10 +500,10 @@ async def test_the_cost_of_a_message_is_the_same_after_10_turns_and_after_2000(
                         "input": said,
                         "messages": [{"role": "assistant", "content": answer}],
                     }
-                    for turn in range(first, min(first + history.TURNS_PER_PAGE, turns + 1))
+                    for turn in range(first, min(first + storage.TURNS_PER_PAGE, turns + 1))
                 ]
-                ctx.set(history.page_key(first), page, serde=history.PACKED)
-            ctx.set("session", rules.dump(record))
+                ctx.set(storage.page_key(first), page, serde=storage.PACKED)
+            ctx.set("session", storage.dump_record(record))
 
     cost = CostAgent()
     await deploy(cost)

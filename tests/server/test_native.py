@@ -9,7 +9,7 @@ import pytest
 from restate import Context, TerminalError
 
 from interruptible import Agent, Message, Session, Task
-from interruptible._session.history import LARGE, TURNS_PER_PAGE
+from interruptible._session.storage import LARGE, TURNS_PER_PAGE
 from interruptible._task.repair import INTERRUPTED
 from interruptible.formats import native, responses, with_native
 from interruptible.testing import Restate

@@ -19,7 +19,7 @@ from interruptible import Agent, Session
 from interruptible._cancel.sdk import MANY
 from interruptible._cancel.state import standing
 from interruptible._cancel.watch import Interrupted, Watch, terminal
-from interruptible._session import controls, effects, handlers, history, rules
+from interruptible._session import effects, private, public, reading, storage
 from interruptible._session.rules import Live, Record, Steered, Step
 from interruptible._task import life
 from interruptible._task.outcome import Ending
@@ -32,8 +32,8 @@ LARGE, TAIL = 4096, 8192
 
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "LARGE", LARGE)
-    monkeypatch.setattr(history, "TAIL", TAIL)
+    monkeypatch.setattr(storage, "LARGE", LARGE)
+    monkeypatch.setattr(storage, "TAIL", TAIL)
 
 
 # -- A handler without a server. -------------------------------------------------------------------
@@ -46,7 +46,7 @@ def as_json(value: Any) -> Any:
 
 def as_stored(key: str, value: Any) -> bytes:
     """The bytes of a key's value."""
-    serde = history.PACKED if key.startswith(("page/", "turn/")) else history.JSON
+    serde = storage.PACKED if key.startswith(("page/", "turn/")) else storage.JSON
     return serde.serialize(value)
 
 
@@ -116,7 +116,7 @@ def _without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def look(agent: Any, ctx: Any, record: Record) -> list[Any]:
         ends = ctx.state.get("ends", {})
-        return [(x, x.task_id, ends.get(x.turn)) for x in record.live]
+        return [(x, ends.get(x.turn)) for x in record.live]
 
     async def gather(*futures: Any) -> None:
         assert all(isinstance(x, Given) for x in futures)
@@ -145,7 +145,7 @@ def handle(
         ends: How tasks are found to have ended.
         options: Those of the agent.
     """
-    stored_record = {} if record is None else {"session": rules.dump(record)}
+    stored_record = {} if record is None else {"session": storage.dump_record(record)}
     ctx = Handling({**stored_record, **(state or {}), "ends": ends or {}})
     agent = copy.copy(AGENT)
     assert vars(agent).keys() >= options.keys()
@@ -159,7 +159,7 @@ def handle(
 
 def stored(record: Record) -> Any:
     """The session's record is stored."""
-    return "session", as_json(rules.dump(record))
+    return "session", as_json(storage.dump_record(record))
 
 
 def begun(turn: int, *messages: Any) -> Any:
@@ -259,13 +259,14 @@ def test_cancels_are_sent_before_the_record_says_so_and_then_those_behind_are_to
         Live(5),
         Live(6, "inv-6"),
     )
-    step = Step(Record("epoch", 7, lives), cancel=(lives[1], lives[3]), discard=(2, 4))
-    ctx = Handling({})
-    effects.carry_out(cast("Any", ctx), step, {"page/1": [17, -18], "page/0": [settled(1)]})
+    record = Record("epoch", 19, lives, paged=True)
+    step = Step(record, cancel=(lives[1], lives[3]), discard=(2, 18))
+    ctx = Handling({"page/1": [17, 18], "page/0": [settled(1), settled(2)]})
+    asyncio.run(effects.carry_out(AGENT, cast("Any", ctx), step))
     assert ctx.done == [
         "cancel inv-2",
         "cancel inv-4",
-        ("page/0", [settled(1)]),
+        ("page/0", [settled(1), gone(settled(2))]),
         ("page/1", [17, -18]),
         stored(step.record),
         "tell inv-3: turn 2 is cancelled",
@@ -277,7 +278,7 @@ def test_cancels_are_sent_before_the_record_says_so_and_then_those_behind_are_to
 def test_a_task_that_is_not_known_is_not_cancelled() -> None:
     step = Step(Record("epoch", 2, (Live(1, None, "cancelled"),)), cancel=(Live(1),))
     ctx = Handling({})
-    effects.carry_out(cast("Any", ctx), step)
+    asyncio.run(effects.carry_out(AGENT, cast("Any", ctx), step))
     assert ctx.done == [stored(step.record)]
 
 
@@ -290,7 +291,7 @@ WITH_STUCK = BUSY._replace(live=(STUCK, TWO, Live(3, "inv-3", "cancelled"), Live
 
 def test_what_is_given_up_is_stored_and_then_those_that_wait_for_it_are_told() -> None:
     record = WITH_STUCK._replace(live=(STUCK, TWO, WITH_STUCK.live[2], Live(4, "inv-4")))
-    answer, done = handle(handlers.give_up, {"turns": [1, 2, 9]}, record)
+    answer, done = handle(private.on_give_up, {"turns": [1, 2, 9]}, record)
     assert done == [
         stored(record._replace(live=(GIVEN_UP, *record.live[1:]))),
         "tell inv-2: turn 1 is given up",
@@ -302,7 +303,7 @@ def test_what_is_given_up_is_stored_and_then_those_that_wait_for_it_are_told() -
 def test_a_task_whose_id_was_lost_is_told_too() -> None:
     state = {"turn/4": live(4)}
     record = WITH_STUCK._replace(tail=(*BUSY.tail, 4))
-    _, done = handle(handlers.give_up, {"turns": [1]}, record, state=state)
+    _, done = handle(private.on_give_up, {"turns": [1]}, record, state=state)
     assert done[0][:2] == ("IdleTask", "run_task")
     assert done[-1] == "tell inv-new: turn 1 is given up"
 
@@ -313,13 +314,13 @@ def test_a_task_whose_id_was_lost_is_told_too() -> None:
 def test_what_is_over_not_cancelled_or_given_up_already_is_not_given_up(
     record: Record | None,
 ) -> None:
-    assert handle(handlers.give_up, {"turns": [1]}, record) == (None, [])
+    assert handle(private.on_give_up, {"turns": [1]}, record) == (None, [])
 
 
 @pytest.mark.parametrize("asked", [{}, {"policy": "reject", "if_idle": True}, {"policy": "steer"}])
 def test_a_message_does_not_wait_for_what_was_given_up_nor_ask_for_it(asked: Any) -> None:
     record = BUSY._replace(live=(GIVEN_UP,), next=3, tail=BUSY.tail[:1])
-    answer, done = handle(handlers.message, {"content": "Hello", **asked}, record, max_pending=1)
+    answer, done = handle(public.on_message, {"content": "Hello", **asked}, record, max_pending=1)
     [job] = [x[2] for x in done if x[:2] == ("IdleTask", "run_task")]
     assert job["after"] == []
     assert job["turns"] == [{**shown(STUCK), "given_up": True}]
@@ -330,15 +331,15 @@ def test_the_status_shows_what_was_given_up_also_of_an_idle_session() -> None:
     shown_as = {"turn": 1, "task_id": "inv-1", "cancelled": STUCK.cancelled, "given_up": True}
     idle = {"status": "idle", "turn": None, "task_id": None, "live": [shown_as], "steered": 0}
     alone = BUSY._replace(live=(GIVEN_UP,), tail=BUSY.tail[:1])
-    assert handle(handlers.get_status, None, alone) == (idle, [])
-    answer, _ = handle(handlers.get_status, None, BUSY._replace(live=(GIVEN_UP, TWO)))
+    assert handle(public.on_get_status, None, alone) == (idle, [])
+    answer, _ = handle(public.on_get_status, None, BUSY._replace(live=(GIVEN_UP, TWO)))
     assert (answer["status"], answer["turn"]) == ("running", 2)
     assert answer["live"][0] == shown_as
 
 
 def test_the_late_end_of_what_was_given_up_fills_its_slot_which_still_says_so() -> None:
     record = BUSY._replace(live=(GIVEN_UP, TWO))
-    _, done = handle(handlers.settle_turn, {"outcome": an_outcome(1)}, record)
+    _, done = handle(private.on_settle, {"outcome": an_outcome(1)}, record)
     one = now_settled(1, given_up=True)
     assert done == [stored(record._replace(live=(TWO,), tail=(one, live(2))))]
 
@@ -350,7 +351,7 @@ def test_a_reset_removes_what_was_given_up_and_what_was_steered_at_it() -> None:
         tail=(1, live(2)),
     )
     state = {"turn/1": live(1), **steered_state(1, 2)}
-    answer, done = handle(controls.reset, None, record, state=state)
+    answer, done = handle(public.on_reset, None, record, state=state)
     after = record._replace(
         live=(TWO._replace(cancelled="rolled back"),),
         steered=record.steered[1:],
@@ -364,7 +365,7 @@ def test_a_reset_removes_what_was_given_up_and_what_was_steered_at_it() -> None:
 def test_a_fork_has_what_was_given_up_as_later_turns_are_told_of_it() -> None:
     record = Record("epoch", 3, (GIVEN_UP,), (Steered(1, 1, 2),), (live(1), settled(2)))
     body = {"session": "copy"}
-    answer, [(_, _, sent, _)] = handle(controls.fork, body, record, state=steered_state(1))
+    answer, [(_, _, sent, _)] = handle(public.on_fork, body, record, state=steered_state(1))
     one = {**shown(GIVEN_UP), "status": "interrupted", "given_up": True}
     assert sent["turns"][0] == {**one, "messages": [said("steered 1")], "steered": [0]}
     assert sent["turns"][1:] == [settled(2)]
@@ -405,7 +406,7 @@ def test_a_message_that_is_refused_changes_nothing(
         if name in asked
     }
     body = {"content": "Hello", **asked}
-    answer, done = handle(handlers.message, body, record, max_pending=2, **options)
+    answer, done = handle(public.on_message, body, record, max_pending=2, **options)
     assert answer[0] == status
     assert done == []
 
@@ -431,7 +432,7 @@ def test_a_message_that_is_taken_in_is_stored_cancels_and_dispatches_in_this_ord
 ) -> None:
     body = {"content": "Hello", **asked}
     ends = dict.fromkeys(ended, REPORTED)
-    answer, done = handle(handlers.message, body, BUSY, ends=ends, max_pending=2)
+    answer, done = handle(public.on_message, body, BUSY, ends=ends, max_pending=2)
     lives = cancel(BUSY, "interrupted by turn 3", *cancelled)
     after = after_message(lives, HELLO)
     assert done == [
@@ -449,7 +450,7 @@ def test_a_message_that_is_taken_in_is_stored_cancels_and_dispatches_in_this_ord
 
 
 def test_the_first_message_of_a_session_makes_its_record() -> None:
-    answer, done = handle(handlers.message, {"content": "Hello"})
+    answer, done = handle(public.on_message, {"content": "Hello"})
     epoch = f"{32:08x}"
     task = dispatched(1, HELLO, turns=[])
     record = Record(epoch, 2, (Live(1),), tail=(begun(1, HELLO),))
@@ -463,7 +464,7 @@ def test_the_first_message_of_a_session_makes_its_record() -> None:
 
 def test_a_message_that_is_large_is_stored_beside_the_record_and_first() -> None:
     large = said("x" * LARGE)
-    _, done = handle(handlers.message, {"content": "x" * LARGE}, Record("epoch", 1))
+    _, done = handle(public.on_message, {"content": "x" * LARGE}, Record("epoch", 1))
     record = Record("epoch", 2, (Live(1),), tail=(1,))
     assert done == [
         ("turn/1", begun(1, large)),
@@ -485,14 +486,14 @@ def test_a_message_that_is_large_is_stored_beside_the_record_and_first() -> None
 def test_a_task_is_sent_with_the_conversation_if_the_record_has_all_of_it(
     record: Record, turns: list[Any] | None
 ) -> None:
-    _, done = handle(handlers.message, {"content": "Hello"}, record)
+    _, done = handle(public.on_message, {"content": "Hello"}, record)
     assert done[1] == dispatched(3, HELLO, turns=turns)
 
 
 @pytest.mark.parametrize(("keep_queued", "cancelled"), [(False, [1, 2]), (True, [1])])
 def test_a_rollback_discards_what_it_cancels(keep_queued: bool, cancelled: list[int]) -> None:
     body = {"content": "Hello", "policy": "rollback"}
-    answer, done = handle(handlers.message, body, BUSY, keep_queued=keep_queued)
+    answer, done = handle(public.on_message, body, BUSY, keep_queued=keep_queued)
     lives = cancel(BUSY, "rolled back by turn 3", *cancelled)
     told = [] if lives[1].cancelled else ["tell inv-2: turn 1 is cancelled"]
     tail = [gone(live(x.turn)) if x.cancelled else live(x.turn) for x in lives]
@@ -516,7 +517,7 @@ def test_a_rollback_discards_what_it_cancels(keep_queued: bool, cancelled: list[
 def test_a_rollback_discards_nothing_that_was_cancelled_before() -> None:
     lives = (Live(4, "inv-4", "cancelled"), Live(5, "inv-5"))
     record = Record("epoch", 6, lives, tail=(gone(settled(3)), live(4), live(5)))
-    answer, done = handle(handlers.message, {"content": "Hello", "policy": "rollback"}, record)
+    answer, done = handle(public.on_message, {"content": "Hello", "policy": "rollback"}, record)
     tail = done[1][1]["tail"]
     assert tail == [gone(settled(3)), live(4), gone(live(5)), begun(6, HELLO)]
     assert (answer["interrupted"], answer["discarded"]) == ([5], [5])
@@ -525,7 +526,7 @@ def test_a_rollback_discards_nothing_that_was_cancelled_before() -> None:
 def test_an_interrupt_that_keeps_what_is_queued_tells_it_that_the_one_before_it_is_cancelled() -> (
     None
 ):
-    answer, done = handle(handlers.message, {"content": "Hello"}, BUSY, keep_queued=True)
+    answer, done = handle(public.on_message, {"content": "Hello"}, BUSY, keep_queued=True)
     lives = cancel(BUSY, "interrupted by turn 3", 1)
     after = after_message(lives, HELLO)
     assert done == [
@@ -574,7 +575,7 @@ def test_a_message_without_a_turn_of_its_own_is_stored_and_watched_and_dispatche
     record: Record, options: dict[str, Any], ended: Sequence[int], host: int, answered: str
 ) -> None:
     ends = dict.fromkeys(ended, REPORTED)
-    answer, done = handle(handlers.message, {"content": "Hello"}, record, ends=ends, **options)
+    answer, done = handle(public.on_message, {"content": "Hello"}, record, ends=ends, **options)
     steered = Steered(1, host, record.next, joined=answered == "joined")
     assert done == [
         ("steered/1", HELLO),
@@ -604,7 +605,7 @@ def test_only_the_first_message_that_is_steered_at_a_turn_sends_somebody_to_watc
 ) -> None:
     record = BUSY._replace(steered=tuple(before))
     body = {"content": "Hello", "policy": "steer"}
-    answer, done = handle(handlers.message, body, record)
+    answer, done = handle(public.on_message, body, record)
     after = record._replace(steered=(*record.steered, Steered(number, 1, 3)))
     watch = [watcher(1)] if watched else []
     assert done == [(f"steered/{number}", HELLO), stored(after), *watch]
@@ -612,18 +613,18 @@ def test_only_the_first_message_that_is_steered_at_a_turn_sends_somebody_to_watc
 
 
 def test_what_is_to_join_a_burst_begins_one_where_nothing_is_open() -> None:
-    _, done = handle(handlers.message, {"content": "Hello"}, None, debounce=QUIET)
+    _, done = handle(public.on_message, {"content": "Hello"}, None, debounce=QUIET)
     opened = Record(f"{32:08x}", 2, (Live(1, open=True),), tail=(begun(1, HELLO),))
     assert done[0] == stored(opened)
     superseding = {"debounce": QUIET, "burst": "supersede"}
-    answer, done = handle(handlers.message, {"content": "Hello"}, OPEN, **superseding)
+    answer, done = handle(public.on_message, {"content": "Hello"}, OPEN, **superseding)
     assert (answer["turn"], answer["interrupted"]) == (3, [1, 2])
     assert done[-1][1]["live"][-1] == [3, "inv-new", None, False]
 
 
 def test_a_task_whose_id_was_lost_is_sent_once_more_before_all_else_and_then_cancelled() -> None:
     record = BUSY._replace(live=(ONE, Live(2)))
-    _, done = handle(handlers.message, {"content": "Hello"}, record)
+    _, done = handle(public.on_message, {"content": "Hello"}, record)
     one, two = cancel(record, "interrupted by turn 3", 1, 2)
     lives = (one, two._replace(task_id="inv-new"))
     after = after_message(lives, HELLO)
@@ -652,7 +653,7 @@ def test_a_task_whose_id_was_lost_is_sent_once_more_before_all_else_and_then_can
 def test_a_cancel_is_stored_with_its_reason_and_those_behind_are_told(
     body: Any, why: str, cancelled: list[int], told: list[str]
 ) -> None:
-    answer, done = handle(handlers.cancel, body, BUSY)
+    answer, done = handle(public.on_cancel, body, BUSY)
     assert answer == {"cancelled": cancelled}
     assert done == [
         *(f"cancel inv-{turn}" for turn in cancelled),
@@ -691,7 +692,7 @@ OVER = BUSY._replace(live=(TWO._replace(cancelled="interrupted by turn 3"),))
 def test_a_cancel_of_what_is_over_or_never_was_changes_nothing(
     record: Record | None, body: Any, answer: Any
 ) -> None:
-    assert handle(handlers.cancel, body, record) == (answer, [])
+    assert handle(public.on_cancel, body, record) == (answer, [])
 
 
 @pytest.mark.parametrize(
@@ -706,7 +707,7 @@ def test_a_cancel_of_what_is_over_or_never_was_changes_nothing(
 def test_the_turn_of_the_status_is_the_one_at_work(
     live: tuple[Live, ...], turn: int | None
 ) -> None:
-    answer, done = handle(handlers.get_status, None, BUSY._replace(live=live))
+    answer, done = handle(public.on_get_status, None, BUSY._replace(live=live))
     assert answer == {
         "status": "running" if live else "idle",
         "turn": turn,
@@ -727,7 +728,7 @@ def test_the_status_leaves_out_what_was_killed_and_sends_somebody_to_settle_what
     )
     record = Record("epoch", 4, lives, steered)
     ends = {1: KILLED, 3: REPORTED}
-    answer, done = handle(handlers.get_status, None, record, ends=ends)
+    answer, done = handle(public.on_get_status, None, record, ends=ends)
     assert answer == {
         "status": "running",
         "turn": 2,
@@ -743,10 +744,10 @@ def test_the_status_leaves_out_what_was_killed_and_sends_somebody_to_settle_what
 
 def test_a_session_that_never_was_is_idle_and_has_nothing() -> None:
     idle = {"status": "idle", "turn": None, "task_id": None, "live": [], "steered": 0}
-    assert handle(handlers.get_status) == (idle, [])
-    assert handle(handlers.get_history) == ([], [])
-    assert handle(controls.get_turns) == ({"turns": [], "before": None}, [])
-    assert handle(controls.reset) == ({"cancelled": []}, [])
+    assert handle(public.on_get_status) == (idle, [])
+    assert handle(public.on_get_history) == ([], [])
+    assert handle(public.on_get_turns) == ({"turns": [], "before": None}, [])
+    assert handle(public.on_reset) == ({"cancelled": []}, [])
 
 
 def test_the_history_leaves_out_what_is_discarded_and_has_what_was_steered_at_a_live_turn() -> None:
@@ -754,7 +755,7 @@ def test_the_history_leaves_out_what_is_discarded_and_has_what_was_steered_at_a_
     record = Record(
         "epoch", 4, (Live(3, "inv-3"),), (Steered(1, 3, 4),), tail=(live(3),), paged=True
     )
-    answer, done = handle(handlers.get_history, None, record, state=state)
+    answer, done = handle(public.on_get_history, None, record, state=state)
     assert answer == [
         said("message 1"),
         put_out("answer 1"),
@@ -788,22 +789,22 @@ def test_who_attaches_to_a_turn_that_is_settled_has_its_outcome_at_once(
         settled(3, steered=[0]),
     ]
     record = Record("epoch", 4, tail=tuple(page))
-    assert handle(handlers.attach, body, record) == (answer, [])
+    assert handle(public.on_attach, body, record) == (answer, [])
     record = Record("epoch", 4, tail=(page[2],), paged=True)
-    assert handle(handlers.attach, body, record, state={"page/0": page[:2]}) == (answer, [])
+    assert handle(public.on_attach, body, record, state={"page/0": page[:2]}) == (answer, [])
 
 
 def test_who_attaches_to_a_turn_that_was_removed_is_told_so() -> None:
     refused = (404, "turn: 1 was removed from this session.")
-    assert handle(handlers.attach, {"turn": 1}, Record("epoch", 2)) == (refused, [])
+    assert handle(public.on_attach, {"turn": 1}, Record("epoch", 2)) == (refused, [])
 
 
 @pytest.mark.parametrize(
     ("handler", "body"),
     [
-        (handlers.message, {"content": "Hello"}),
-        (controls.regenerate, {"turn": 1}),
-        (handlers.settle_turn, {"outcome": {"turn": 1, "status": "completed", "messages": []}}),
+        (public.on_message, {"content": "Hello"}),
+        (public.on_regenerate, {"turn": 1}),
+        (private.on_settle, {"outcome": {"turn": 1, "status": "completed", "messages": []}}),
     ],
 )
 def test_the_record_and_the_time_are_asked_for_at_once(
@@ -816,7 +817,7 @@ def test_the_record_and_the_time_are_asked_for_at_once(
 
     monkeypatch.setattr(restate, "gather", gather)
     handle(handler, body, BUSY)
-    assert asked == [[as_json(rules.dump(BUSY)), NOW]]
+    assert asked == [[as_json(storage.dump_record(BUSY)), NOW]]
 
 
 # -- What tasks ask for. ---------------------------------------------------------------------------
@@ -824,25 +825,28 @@ def test_the_record_and_the_time_are_asked_for_at_once(
 
 def loaded_by(turn: int, record: Record | None, state: Mapping[str, Any]) -> Any:
     """What a turn's task makes of what it loads."""
-    answer, done = handle(handlers.load, None, record, state=state)
+    answer, done = handle(private.on_load, None, record, state=state)
     assert done == []
     return asyncio.run(life._read_loaded(answer, turn))
 
 
 def test_a_task_is_given_all_that_is_stored_as_it_is_and_nothing_of_a_users_own() -> None:
-    state = {"page/0": [settled(1)], "turn/2": settled(2), **steered_state(1), "mine": "x", "a": 1}
-    record = BUSY._replace(paged=True, steered=(Steered(1, 2, 3),))
-    answer, done = handle(handlers.load, None, record, state=state)
+    large = {"turn/2": settled(2), "turn/4": live(4)}
+    state = {"page/0": [settled(1), 2], **large, **steered_state(1), "mine": "x", "a": 1}
+    lives = (Live(3, "inv-3"), Live(4, "inv-4"))
+    record = Record("epoch", 5, lives, (Steered(1, 4, 5),), (live(3), 4), paged=True)
+    answer, done = handle(private.on_load, None, record, state=state)
     expected = {
-        "session": rules.dump(record),
+        "session": storage.dump_record(record),
         "steered/1": said("steered 1"),
-        "page/0": [settled(1)],
+        "page/0": [settled(1), 2],
+        "turn/4": live(4),
         "turn/2": settled(2),
     }
     stored = {key: as_stored(key, value) for key, value in expected.items()}
-    assert answer == history.Stored(stored).pack()
+    assert answer == reading.Stored(stored).pack()
     assert done == []
-    assert handle(handlers.load, None, None, state={"mine": "x"}) == (b"[]\n", [])
+    assert handle(private.on_load, None, None, state={"mine": "x"}) == (b"[]\n", [])
 
 
 def test_a_task_loads_the_turns_before_its_own_without_what_is_discarded_or_steered() -> None:
@@ -902,13 +906,14 @@ def test_a_task_takes_what_waits_for_it_and_that_is_stored(
 ) -> None:
     state = {f"steered/{x}": said(f"steered {x}") for x in (1, 2, 3)}
     record = BUSY._replace(steered=WAITING)
-    answer, done = handle(handlers.take, body, record, state=state)
+    answer, done = handle(private.on_take, body, record, state=state)
     now = {
         x: Steered(x, body["turn"], 3, taken=True, joined=joined) if x in taken else WAITING[x - 1]
         for x in (1, 2, 3)
     }
     assert answer == [(now[x], said(f"steered {x}")) for x in taken]
-    assert done == [stored(record._replace(steered=tuple(now.values())))]
+    inherits = [watcher(2)] if 1 in taken and body["turn"] == 2 else []
+    assert done == [stored(record._replace(steered=tuple(now.values()))), *inherits]
 
 
 @pytest.mark.parametrize(
@@ -927,12 +932,12 @@ def test_a_task_takes_what_waits_for_it_and_that_is_stored(
     ],
 )
 def test_a_task_that_takes_nothing_writes_nothing(record: Record | None, body: Any) -> None:
-    assert handle(handlers.take, body, record) == ([], [])
+    assert handle(private.on_take, body, record) == ([], [])
 
 
 def test_a_quiet_window_in_which_nothing_came_is_over_and_nothing_joins_any_more() -> None:
     body = {"turn": 2, "waited": False, "begins": True}
-    assert handle(handlers.take, body, OPEN) == ([], [stored(BUSY)])
+    assert handle(private.on_take, body, OPEN) == ([], [stored(BUSY)])
 
 
 @pytest.mark.parametrize(
@@ -945,7 +950,7 @@ def test_a_quiet_window_in_which_nothing_came_is_over_and_nothing_joins_any_more
     ],
 )
 def test_a_task_is_told_why_it_was_cancelled(record: Record | None, turn: int, why: str) -> None:
-    assert handle(handlers.get_cause, {"turn": turn}, record) == (why, [])
+    assert handle(private.on_get_cause, {"turn": turn}, record) == (why, [])
 
 
 # -- An outcome. -----------------------------------------------------------------------------------
@@ -975,7 +980,7 @@ def one_settled(one: Any, heir: Live = TWO, steered: Sequence[Steered] = ()) -> 
 def test_an_outcome_is_given_to_the_turn_in_the_tail_and_the_record_is_all_that_is_written() -> (
     None
 ):
-    answer, done = handle(handlers.settle_turn, {"outcome": an_outcome(1)}, BUSY)
+    answer, done = handle(private.on_settle, {"outcome": an_outcome(1)}, BUSY)
     assert done == [stored(one_settled(now_settled(1)))]
     assert answer is None
 
@@ -985,7 +990,7 @@ def test_what_the_tail_has_outgrown_moves_into_its_page_before_the_record_forget
     record = BUSY._replace(next=5, tail=(*BUSY.tail, *large), paged=True)
     outcome = an_outcome(1, messages=[put_out("x" * 3500)])
     state = {"page/0": [settled(9)]}
-    _, done = handle(handlers.settle_turn, {"outcome": outcome}, record, state=state)
+    _, done = handle(private.on_settle, {"outcome": outcome}, record, state=state)
     one = now_settled(1, messages=outcome["messages"])
     assert done == [
         ("page/0", [settled(9), one, *large]),
@@ -995,7 +1000,7 @@ def test_what_the_tail_has_outgrown_moves_into_its_page_before_the_record_forget
 
 def test_a_large_turn_gets_a_key_of_its_own() -> None:
     outcome = an_outcome(1, messages=[put_out("x" * LARGE)])
-    _, done = handle(handlers.settle_turn, {"outcome": outcome}, BUSY)
+    _, done = handle(private.on_settle, {"outcome": outcome}, BUSY)
     large = now_settled(1, messages=outcome["messages"])
     assert done == [("turn/1", large), stored(one_settled(1))]
 
@@ -1005,14 +1010,14 @@ def test_an_outcome_that_is_recorded_already_or_of_no_session_changes_nothing(
     record: Record | None,
 ) -> None:
     settlement = {"outcome": an_outcome(1), "ended": [3]}
-    assert handle(handlers.settle_turn, settlement, record) == (None, [])
+    assert handle(private.on_settle, settlement, record) == (None, [])
 
 
 def test_a_turn_that_was_seen_to_end_and_is_live_all_the_same_is_settled_by_somebody() -> None:
     lives = (*BUSY.live, Live(4, "inv-4"))
     record = Record("epoch", 5, lives, tail=(*BUSY.tail, live(4)))
     settlement = {"outcome": an_outcome(4), "ended": [1, 3, 2]}
-    _, done = handle(handlers.settle_turn, settlement, record)
+    _, done = handle(private.on_settle, settlement, record)
     assert done == [
         stored(BUSY._replace(next=5, tail=(*BUSY.tail, now_settled(4)))),
         watcher(1),
@@ -1022,7 +1027,7 @@ def test_a_turn_that_was_seen_to_end_and_is_live_all_the_same_is_settled_by_some
 
 def test_a_task_that_reports_before_its_id_is_stored_has_it_on_record() -> None:
     record = BUSY._replace(live=(Live(1), TWO))
-    _, done = handle(handlers.settle_turn, {"outcome": an_outcome(1)}, record)
+    _, done = handle(private.on_settle, {"outcome": an_outcome(1)}, record)
     one = now_settled(1, task_id="inv-new")
     assert done == [dispatched(1, said("message 1")), stored(one_settled(one))]
 
@@ -1037,7 +1042,7 @@ def test_what_a_turn_took_stays_with_it_and_its_keys_are_cleared() -> None:
     )
     taken = an_outcome(1, messages=[said("steered 1"), put_out("answer 1")], taken=[[1, 0]])
     state = steered_state(1, 2, 3)
-    _, done = handle(handlers.settle_turn, {"outcome": taken}, record, state=state)
+    _, done = handle(private.on_settle, {"outcome": taken}, record, state=state)
     ended = now_settled(
         1,
         input=[said("steered 2"), said("message 1")],
@@ -1061,7 +1066,7 @@ def test_what_a_turn_did_not_take_becomes_a_new_turn_with_all_of_it_where_nobody
     state = steered_state(1, 2, 3)
     outcome = an_outcome(1, messages=[said("steered 1")], taken=[[1, 0]])
     settlement = {"outcome": outcome, "ended": [2]}
-    _, done = handle(handlers.settle_turn, settlement, record, state=state, debounce=quiet)
+    _, done = handle(private.on_settle, settlement, record, state=state, debounce=quiet)
     left = [said("steered 2"), said("steered 3")]
     one = now_settled(1, messages=outcome["messages"], steered=[0])
     tail = (one, live(2), begun(3, *left))
@@ -1085,7 +1090,7 @@ def test_what_a_turn_did_not_take_passes_on_to_the_next_and_somebody_watches_tha
     record = Record("epoch", 3, (ONE, heir), steered, tail=BUSY.tail)
     state = steered_state(1, 2, 3)
     killed = an_outcome(1, status="killed", messages=[])
-    _, done = handle(handlers.settle_turn, {"outcome": killed}, record, state=state)
+    _, done = handle(private.on_settle, {"outcome": killed}, record, state=state)
     passed = (Steered(1, 2, 3, joined=heir.open), Steered(2, 2, 3))
     ended = now_settled(1, status="killed", messages=[said("steered 3")], steered=[0])
     assert done == [
@@ -1100,7 +1105,7 @@ def test_what_a_cancelled_turn_did_not_take_stays_with_it() -> None:
     record = BUSY._replace(live=lives, steered=(Steered(1, 1, 3), Steered(2, 1, 1, joined=True)))
     state = steered_state(1, 2)
     outcome = an_outcome(1, status="interrupted")
-    _, done = handle(handlers.settle_turn, {"outcome": outcome}, record, state=state)
+    _, done = handle(private.on_settle, {"outcome": outcome}, record, state=state)
     ended = now_settled(
         1,
         status="interrupted",
@@ -1127,7 +1132,7 @@ def test_a_rewind_cancels_and_discards_a_turn_and_all_after_it() -> None:
     tail = (settled(1), live(2), live(3), gone(live(4)))
     record = Record("epoch", 5, lives, tail=tail)
     body = {"turn": 2, "reason": "typo"}
-    answer, done = handle(controls.rewind, body, record)
+    answer, done = handle(public.on_rewind, body, record)
     why = "rolled back: typo"  # also of the one that was cancelled before
     assert done == [
         "cancel inv-3",
@@ -1143,7 +1148,7 @@ def test_a_rewind_cancels_and_discards_a_turn_and_all_after_it() -> None:
 
 
 def test_a_rewind_leaves_alone_what_is_live_before_it() -> None:
-    answer, done = handle(controls.rewind, {"turn": 2}, BUSY)
+    answer, done = handle(public.on_rewind, {"turn": 2}, BUSY)
     after = BUSY._replace(live=cancel(BUSY, "rolled back", 2), tail=(live(1), gone(live(2))))
     assert done == ["cancel inv-2", stored(after)]
     assert answer == {"cancelled": [2], "discarded": [2]}
@@ -1152,7 +1157,7 @@ def test_a_rewind_leaves_alone_what_is_live_before_it() -> None:
 def test_a_rewind_far_back_marks_the_turns_in_their_pages_before_the_record_says_so() -> None:
     record = Record("epoch", 19, tail=(settled(18),), paged=True)
     state = {"page/0": [settled(15), 16], "page/1": [settled(17)], "turn/16": settled(16)}
-    answer, done = handle(controls.rewind, {"turn": 16}, record, state=state)
+    answer, done = handle(public.on_rewind, {"turn": 16}, record, state=state)
     assert done == [
         ("page/0", [settled(15), -16]),
         ("page/1", [gone(settled(17))]),
@@ -1162,7 +1167,7 @@ def test_a_rewind_far_back_marks_the_turns_in_their_pages_before_the_record_says
     # What is discarded already is not written again.
     after = record._replace(tail=(gone(settled(18)),))
     state |= {"page/0": [settled(15), -16], "page/1": [gone(settled(17))]}
-    answer, done = handle(controls.rewind, {"turn": 16}, after, state=state)
+    answer, done = handle(public.on_rewind, {"turn": 16}, after, state=state)
     assert done == [stored(after)]
     assert answer == {"cancelled": [], "discarded": []}
 
@@ -1171,7 +1176,7 @@ def test_a_rewind_far_back_marks_the_turns_in_their_pages_before_the_record_says
     ("handler", "body", "record", "refused"),
     [
         (handler, {"turn": turn}, record, (404, f"turn: there is no turn {turn} in this {known}."))
-        for handler in (controls.rewind, controls.regenerate)
+        for handler in (public.on_rewind, public.on_regenerate)
         for turn, record, known in (
             (3, BUSY, "session; its turns are 1 to 2"),
             (0, BUSY, "session; its turns are 1 to 2"),
@@ -1209,7 +1214,7 @@ def test_the_messages_of_a_turn_are_answered_again_in_its_place(
     cut = 2 if paged else 0
     record = Record("epoch", 4, tail=tuple(had(*before)[cut:]), paged=paged)
     state = {"page/0": had(*before)[:2]} if paged else {}
-    answer, done = handle(controls.regenerate, body, record, state=state)
+    answer, done = handle(public.on_regenerate, body, record, state=state)
     pages = [("page/0", had(*after)[:2])] if paged and after != (3,) else []
     new = Record("epoch", 5, (Live(4),), tail=(*had(*after)[cut:], begun(4, *asked)), paged=paged)
     turns = [turn for turn in had(*after) if not turn.get("discarded")]
@@ -1235,7 +1240,7 @@ def test_what_is_live_is_cancelled_before_a_turn_is_answered_again(
     steered = (Steered(1, 2, 3), Steered(2, 2, 2, joined=True))
     record = BUSY._replace(steered=steered)
     state = steered_state(1, 2)
-    answer, done = handle(controls.regenerate, {"turn": 2}, record, state=state, debounce=quiet)
+    answer, done = handle(public.on_regenerate, {"turn": 2}, record, state=state, debounce=quiet)
     asked = [said("steered 2"), said("message 2"), said("steered 1")]
     lives = (
         ONE._replace(cancelled="interrupted by turn 3"),
@@ -1272,7 +1277,7 @@ def test_a_turn_that_is_in_the_conversation_no_more_is_not_answered_again(
     body: Any, record: Record, turn: int
 ) -> None:
     refused = (404, f"turn: {turn} is no part of the conversation any more.")
-    assert handle(controls.regenerate, body, record) == (refused, [])
+    assert handle(public.on_regenerate, body, record) == (refused, [])
 
 
 def test_a_reset_cancels_and_discards_everything_and_removes_what_is_settled() -> None:
@@ -1288,7 +1293,7 @@ def test_a_reset_cancels_and_discards_everything_and_removes_what_is_settled() -
         "mine": 5,
     }
     body = {"reason": "a new start"}
-    answer, done = handle(controls.reset, body, record, state=state)
+    answer, done = handle(public.on_reset, body, record, state=state)
     why = "rolled back: a new start"
     after = record._replace(
         live=tuple(x._replace(cancelled=why) for x in lives),
@@ -1301,7 +1306,7 @@ def test_a_reset_cancels_and_discards_everything_and_removes_what_is_settled() -
 
 
 def test_a_reset_of_what_is_idle_leaves_a_record_without_turns() -> None:
-    answer, done = handle(controls.reset, None, Record("epoch", 4, tail=tuple(TURNS)))
+    answer, done = handle(public.on_reset, None, Record("epoch", 4, tail=tuple(TURNS)))
     assert done == [stored(Record("epoch", 4, first=4))]
     assert answer == {"cancelled": []}
 
@@ -1326,7 +1331,7 @@ def test_a_fork_sends_the_conversation_up_to_a_turn_to_the_new_session_and_chang
     if record is not None:
         record = record._replace(tail=tuple(live(x.turn) for x in record.live), paged=True)
     state = {"page/0": had(2)}
-    answer, done = handle(controls.fork, {"session": "copy", **body}, record, state=state)
+    answer, done = handle(public.on_fork, {"session": "copy", **body}, record, state=state)
     [(service, handler, sent, options)] = done
     assert (service, handler, options) == ("IdleAgent", "adopt", {"key": "copy"})
     assert sent == {
@@ -1376,7 +1381,7 @@ def test_a_fork_sends_the_conversation_up_to_a_turn_to_the_new_session_and_chang
 def test_a_fork_at_what_is_live_or_never_was_is_refused(
     record: Record | None, body: dict[str, Any], refused: Any
 ) -> None:
-    assert handle(controls.fork, {"session": "copy", **body}, record) == (refused, [])
+    assert handle(public.on_fork, {"session": "copy", **body}, record) == (refused, [])
 
 
 def test_a_new_session_stores_the_turns_that_it_is_given_and_then_its_record() -> None:
@@ -1384,7 +1389,7 @@ def test_a_new_session_stores_the_turns_that_it_is_given_and_then_its_record() -
     more = [settled(turn, messages=[put_out("x" * 3500)]) for turn in (18, 19, 20)]
     turns = [settled(1), settled(16), large, *more]
     body = {"next": 22, "turns": turns, "from": ["other", 21]}
-    answer, done = handle(controls.adopt, body)
+    answer, done = handle(private.on_adopt, body)
     assert done == [
         ("turn/17", large),
         ("page/0", [settled(1), settled(16)]),
@@ -1393,7 +1398,7 @@ def test_a_new_session_stores_the_turns_that_it_is_given_and_then_its_record() -
     ]
     assert answer is None
     refused = (412, "session: there is one of this key already. Choose another.")
-    assert handle(controls.adopt, body, BUSY) == (refused, [])
+    assert handle(private.on_adopt, body, BUSY) == (refused, [])
 
 
 @pytest.mark.parametrize(
@@ -1404,21 +1409,21 @@ def test_the_fork_of_a_fork_comes_from_where_its_last_turn_was_worked_on(
 ) -> None:
     record = Record("epoch", 4, paged=True, forked_from=("old", 2))
     body = {"session": "copy", "turn": turn}
-    _, [(_, _, sent, _)] = handle(controls.fork, body, record, state={"page/0": had(2)})
+    _, [(_, _, sent, _)] = handle(public.on_fork, body, record, state={"page/0": had(2)})
     assert sent["from"] == list(origin)  # turn 2 is discarded
     record = record._replace(forked_from=("old", 3))
     _, [(_, _, sent, _)] = handle(
-        controls.fork, {"session": "copy"}, record, state={"page/0": TURNS}
+        public.on_fork, {"session": "copy"}, record, state={"page/0": TURNS}
     )
     assert sent["from"] == ["old", 3]
 
 
 def test_a_task_of_a_fork_is_told_where_it_comes_from_until_a_reset() -> None:
     record = Record("epoch", 2, forked_from=("old", 1))
-    _, done = handle(handlers.message, {"content": "message 2"}, record)
+    _, done = handle(public.on_message, {"content": "message 2"}, record)
     jobs = [x[2] for x in done if x[:2] == ("IdleTask", "run_task")]
     assert [x["forked_from"] for x in jobs] == [["old", 1]]
-    _, done = handle(controls.reset, None, record)
+    _, done = handle(public.on_reset, None, record)
     assert done == [stored(Record("epoch", 2, first=2))]
 
 
@@ -1444,16 +1449,16 @@ def test_the_record_of_the_turns_is_paged_from_the_newest_on(
     record = Record("epoch", 5, (four,), steered, (TURNS[2], live(4)), paged=True)
     state = {"page/0": had(2)[:2], **steered_state(1)}
     all_turns = [*had(2), {**shown(four), "messages": [said("steered 1")], "steered": [0]}]
-    answer, done = handle(controls.get_turns, body, record, state=state)
+    answer, done = handle(public.on_get_turns, body, record, state=state)
     assert answer == {"turns": [all_turns[turn - 1] for turn in turns], "before": before}
     assert done == []
 
 
 def test_a_turn_that_was_removed_is_not_among_those_of_a_page() -> None:
     record = Record("epoch", 4, tail=(settled(3),), first=3)
-    answer, _ = handle(controls.get_turns, {"limit": 2}, record)
+    answer, _ = handle(public.on_get_turns, {"limit": 2}, record)
     assert answer == {"turns": [settled(3)], "before": 2}
-    answer, _ = handle(controls.get_turns, {"before": 2}, record)
+    answer, _ = handle(public.on_get_turns, {"before": 2}, record)
     assert answer == {"turns": [], "before": None}
 
 
@@ -1465,18 +1470,18 @@ def test_the_turns_are_of_one_moment_when_a_steered_message_finds_its_place_mean
     class Changing(Handling):
         def get(self, name: str, serde: Any) -> Given[Any]:
             if name == "session":
-                self.state["session"] = rules.dump(moments.pop(0) if moments else one)
+                self.state["session"] = storage.dump_record(moments.pop(0) if moments else one)
             return super().get(name, serde)
 
     ctx: Any = Changing({})  # the message's own key is cleared by now
-    answer = asyncio.run(controls.get_turns(AGENT, ctx, None))
+    answer = asyncio.run(public.on_get_turns(AGENT, ctx, None))
     assert answer == {"turns": [ended], "before": None}
     assert moments == []
 
 
 def test_who_reads_what_is_steered_leaves_out_what_is_settled_meanwhile() -> None:
     record = Record("epoch", 2, (ONE,), (Steered(1, 1, 2), Steered(2, 1, 2)), (live(1),))
-    answer, _ = handle(handlers.get_history, None, record, state=steered_state(2))
+    answer, _ = handle(public.on_get_history, None, record, state=steered_state(2))
     assert answer == [said("message 1"), said("steered 2")]
 
 

@@ -11,18 +11,11 @@ from hypothesis import strategies as st
 from restate.serde import BytesSerde, Serde
 
 from interruptible import Agent, Message, Turn
-from interruptible._session import history as _history
-from interruptible._session.history import (
-    JSON,
-    PACKED,
-    TURNS_PER_PAGE,
-    Stored,
-    asked,
-    conversation,
-    finish,
-    with_joined,
-)
-from interruptible._session.rules import Live, Record, Steered, dump
+from interruptible._session import reading, storage
+from interruptible._session.reading import Moment, Stored, at_hand
+from interruptible._session.rules import Live, Record, Steered
+from interruptible._session.storage import JSON, PACKED, TURNS_PER_PAGE, dump_record
+from interruptible._session.turns import asked, conversation, finish, with_joined
 from interruptible._wire.types import TaskOutcome, TurnStatus
 
 T = TypeVar("T")
@@ -34,8 +27,8 @@ LARGE, TAIL = 4096, 8192
 
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_history, "LARGE", LARGE)
-    monkeypatch.setattr(_history, "TAIL", TAIL)
+    monkeypatch.setattr(storage, "LARGE", LARGE)
+    monkeypatch.setattr(storage, "TAIL", TAIL)
 
 
 NOTE = "You were interrupted."
@@ -165,14 +158,14 @@ def test_a_conversation_leaves_the_records_as_they_are() -> None:
 
 def test_sixteen_turns_share_a_page_and_a_large_one_has_a_key_of_its_own() -> None:
     assert TURNS_PER_PAGE == 16
-    assert [_history.page_key(turn) for turn in (1, 16, 17, 32, 33)] == [
+    assert [storage.page_key(turn) for turn in (1, 16, 17, 32, 33)] == [
         "page/0",
         "page/0",
         "page/1",
         "page/1",
         "page/2",
     ]
-    assert [_history.turn_key(turn) for turn in (1, 16, 17)] == ["turn/1", "turn/16", "turn/17"]
+    assert [storage.turn_key(turn) for turn in (1, 16, 17)] == ["turn/1", "turn/16", "turn/17"]
 
 
 class Value(Generic[T]):
@@ -259,12 +252,12 @@ class History:
         messages = [said("x" * size)] if size else a_turn(turn)["input"]
         live = Live(turn, f"inv-{turn}", cancelled)
         record = self.record._replace(next=turn + 1, live=(*self.record.live, live))
-        self.record = _history.begin(self.ctx, record, turn, messages, ACCEPTED_AT)
+        self.record = storage.add_turn(self.ctx, record, turn, messages, ACCEPTED_AT)
 
     def steer(self, number: int, turn: int, *, at: int = 0, joined: bool = False) -> Said:
         """Keep a message that has no turn of its own."""
         message = said(f"steered {number}")
-        self.state.set(_history.steered_key(number), message)
+        self.state.set(storage.steered_key(number), message)
         steered = Steered(number, turn, at or self.record.next, joined=joined)
         self.record = self.record._replace(steered=(*self.record.steered, steered))
         return steered, message
@@ -276,8 +269,10 @@ class History:
         assert live is not None
         left = tuple(x for x in self.record.live if x.turn != turn)
         steered = tuple(x for x in self.record.steered if x.turn != turn)
+        begun = run(Moment(self.ctx, self.record).turn(turn))
+        ended: Turn = {**finish(begun, outcome, kept), "ended_at": ENDED_AT}
         record = self.record._replace(live=left, steered=steered)
-        self.record = run(_history.settle(self.ctx, record, live, outcome, kept, ENDED_AT))
+        self.record = run(storage.put_turns(self.ctx, record, [ended]))
         return settled_turn(turn, messages=messages)
 
     def run_turn(self, turn: int, *, size: int = 0) -> Any:
@@ -286,8 +281,8 @@ class History:
 
     def discard(self, *turns: int) -> list[str]:
         """Discard turns; returns the pages that are written."""
-        self.record, pages = run(_history.discard(self.ctx, self.record, turns))
-        _history.write(self.ctx, pages)
+        self.record, pages = run(storage.mark_discarded(self.ctx, self.record, turns))
+        storage.write_pages(self.ctx, pages)
         return list(pages)
 
     def read(
@@ -301,13 +296,20 @@ class History:
         self.state.reads.clear()
         record = record or self.record
         numbers = range(first, before or record.next)
-        turns: list[Turn] = run(_history.read(self.ctx, record, numbers, bare=bare))
+        theirs = [x for x in record.steered if x.turn in numbers and not bare]
+        steered = run(reading.read_steered(self.ctx, theirs))
+        turns: list[Turn]
+        turns, _ = run(Moment(self.ctx, record, steered).turns(numbers))
         return turns
 
     def newest(self) -> int | None:
         self.state.reads.clear()
-        newest: int | None = run(_history.newest(self.ctx, self.record))
+        newest: int | None = run(self.now.newest())
         return newest
+
+    @property
+    def now(self) -> Moment:
+        return Moment(self.ctx, self.record)
 
     @property
     def tail(self) -> list[int]:
@@ -559,8 +561,8 @@ def test_what_a_live_turn_began_with_is_read_whether_it_is_large_or_not() -> Non
     history.begin(1)
     history.begin(2, size=LARGE)
     history.steer(1, 1, joined=True)
-    assert run(_history.begun_with(history.ctx, history.record, 1)) == [said("message 1")]
-    assert run(_history.begun_with(history.ctx, history.record, 2)) == [said("x" * LARGE)]
+    assert run(history.now.turn(1))["input"] == [said("message 1")]
+    assert run(history.now.turn(2))["input"] == [said("x" * LARGE)]
 
 
 # -- The conversation that a new task is sent with. ------------------------------------------------
@@ -592,9 +594,9 @@ def test_a_short_conversation_is_at_hand_as_it_would_be_read() -> None:
     kept = [turn for turn in history.read(before=4) if not turn.get("discarded")]
     assert [turn["turn"] for turn in kept] == [1, 3]
     history.state.reads.clear()
-    assert _history.at_hand(history.record, 4) == kept
-    assert _history.at_hand(history.record, 2) == kept[:1]
-    assert _history.at_hand(history.record, 1) == []
+    assert at_hand(history.record, 4) == kept
+    assert at_hand(history.record, 2) == kept[:1]
+    assert at_hand(history.record, 1) == []
     assert history.state.reads == []
 
 
@@ -602,16 +604,16 @@ def test_a_conversation_is_not_at_hand_when_some_of_it_has_to_be_read() -> None:
     history = History()
     history.run_turn(1)
     history.begin(2)
-    assert _history.at_hand(history.record, 2) is not None
-    assert _history.at_hand(history.record._replace(paged=True), 2) is None
+    assert at_hand(history.record, 2) is not None
+    assert at_hand(history.record._replace(paged=True), 2) is None
     steered = (Steered(1, 2, 3, taken=True),)
-    assert _history.at_hand(history.record._replace(steered=steered), 2) is None
+    assert at_hand(history.record._replace(steered=steered), 2) is None
     history.begin(3, size=LARGE)
     # Its own turn is not what it is to know of.
-    assert _history.at_hand(history.record, 3) is not None
-    assert _history.at_hand(history.record, 4) is None
+    assert at_hand(history.record, 3) is not None
+    assert at_hand(history.record, 4) is None
     history.discard(3)
-    assert _history.at_hand(history.record, 4) is not None
+    assert at_hand(history.record, 4) is not None
 
 
 # -- What is discarded. ----------------------------------------------------------------------------
@@ -726,15 +728,14 @@ def test_the_newest_turn_may_be_live() -> None:
 
 def long_history(monkeypatch: pytest.MonkeyPatch) -> History:
     """A hundred turns, every fifth of them large, and some discarded; one more is live."""
-    monkeypatch.setattr(_history, "AHEAD", 2)
-    monkeypatch.setattr(_history, "FEW_AHEAD", 2)
+    monkeypatch.setattr(reading, "AHEAD", 2)
     history = History()
     history.begin(1)
     for turn in range(2, 101):
         history.run_turn(turn, size=LARGE if turn % 5 == 0 else 0)
     history.discard(*range(71, 81))
     history.begin(101)
-    history.state.values["session"] = dump(history.record)
+    history.state.values["session"] = dump_record(history.record)
     history.state.reads.clear()
     return history
 
@@ -744,9 +745,9 @@ def test_who_stops_early_has_read_little(monkeypatch: pytest.MonkeyPatch) -> Non
 
     async def newest(count: int) -> list[int]:
         found: list[int] = []
-        async for turn, size in _history.newest_first(history.ctx, history.record, range(1, 102)):
-            assert abs(size - size_of(turn)) < size_of(turn) / 2
-            found.append(turn["turn"])
+        async for slot, packed in history.now.newest_first(range(1, 102)):
+            assert (slot.turn is None) == bool(packed)
+            found.append(slot.number)
             if len(found) == count:
                 break
         return found
@@ -755,7 +756,7 @@ def test_who_stops_early_has_read_little(monkeypatch: pytest.MonkeyPatch) -> Non
     assert history.state.reads == ["page/6", "page/5"]
     history.state.reads.clear()
     assert run(newest(7)) == [101, 100, 99, 98, 97, 96, 95]
-    assert history.state.reads == ["page/6", "page/5", "turn/100", "turn/95"]
+    assert history.state.reads == ["page/6", "page/5", "turn/100", "turn/95", "turn/90"]
     assert run(newest(200)) == list(range(101, 0, -1))
 
 
@@ -765,7 +766,7 @@ def test_an_answer_has_the_latest_turns_that_fit_and_at_least_one(
 ) -> None:
     history = long_history(monkeypatch)
     every = {turn["turn"]: turn for turn in history.read()}
-    turns, more = run(_history.some(history.ctx, history.record, range(1, 102), most))
+    turns, more = run(history.now.turns(range(1, 102), most))
     numbers = [turn["turn"] for turn in turns]
     assert numbers == list(range(numbers[0], 102))
     assert [every[number] for number in numbers] == turns
@@ -782,11 +783,11 @@ def test_an_answer_may_leave_out_what_is_discarded_and_then_has_room_for_others(
 ) -> None:
     history = long_history(monkeypatch)
     numbers, most = range(60, 81), 5_000
-    turns, more = run(_history.some(history.ctx, history.record, numbers, most, discarded=False))
+    turns, more = run(history.now.turns(numbers, most, discarded=False))
     assert [turn["turn"] for turn in turns][-2:] == [69, 70]
-    assert (len(turns), more) == (5, True)
+    assert (len(turns), more) == (4, True)
     assert "turn/75" not in history.state.reads
-    turns, more = run(_history.some(history.ctx, history.record, numbers, most))
+    turns, more = run(history.now.turns(numbers, most))
     assert turns[-1]["turn"] == 80
 
 
@@ -794,17 +795,19 @@ def test_what_stands_is_known_without_reading_what_is_large(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     history = long_history(monkeypatch)
-    standing = run(_history.standing(history.ctx, history.record, range(60, 102)))
-    assert standing == [*range(60, 71), *range(81, 102)]
+    slots = run(history.now.slots(range(60, 102)))
+    assert [x.number for x in slots] == list(range(60, 102))
+    assert [x.number for x in slots if not x.discarded] == [*range(60, 71), *range(81, 102)]
     assert history.state.reads == ["page/6", "page/5", "page/4", "page/3"]
-    assert run(_history.standing(history.ctx, history.record, range(50, 50))) == []
+    assert run(history.now.slots(range(50, 50))) == []
 
 
 def loaded(history: History) -> tuple[Stored, list[int]]:
     """What a task is sent, and the turns that it makes of it."""
-    stored = Stored.unpack(run(Stored.load(history.ctx)).pack())
+    stored = Stored.unpack(run(Stored.copy(history.ctx)).pack())
     numbers = range(stored.first, history.record.next)
-    turns: list[Turn] = run(_history.read(stored, history.record, numbers, bare=True))
+    turns: list[Turn]
+    turns, _ = run(Moment(stored, history.record).turns(numbers))
     assert turns == [x for x in history.read(bare=True) if x in turns]
     return stored, [turn["turn"] for turn in turns if not turn.get("discarded")]
 
@@ -820,7 +823,7 @@ def test_a_task_is_sent_all_of_a_conversation_that_is_not_too_long(
     stored, turns = loaded(history)
     assert (stored.first, turns) == (1, STANDING)
     history.state.reads.clear()
-    run(Stored.load(history.ctx))
+    run(Stored.copy(history.ctx))
     assert "my state" not in history.state.reads
     assert "turn/85" in history.state.reads
 
@@ -829,10 +832,10 @@ def test_a_task_is_sent_the_latest_turns_of_a_conversation_that_is_too_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     history = long_history(monkeypatch)
-    every = len(run(Stored.load(history.ctx)).pack())
+    every = len(run(Stored.copy(history.ctx)).pack())
     seen = set()
     for most in range(0, every + 200, 50):
-        monkeypatch.setattr(_history, "MAX_LOADED", most)
+        monkeypatch.setattr(reading, "MAX_LOADED", most)
         stored, turns = loaded(history)
         assert turns == [x for x in STANDING if x >= stored.first]
         assert turns[-2:] == [100, 101]
@@ -850,15 +853,15 @@ def test_large_turns_that_stand_in_the_tail_are_too_long_together(
     for turn in range(1, 11):
         history.run_turn(turn, size=LARGE)
     history.begin(11)
-    history.state.values["session"] = dump(history.record)
+    history.state.values["session"] = dump_record(history.record)
     assert history.tail == list(range(1, 12))
     assert not history.record.paged
-    monkeypatch.setattr(_history, "MAX_LOADED", 0)
+    monkeypatch.setattr(reading, "MAX_LOADED", 0)
     assert loaded(history)[1] == [10, 11]
     history.discard(10)
-    history.state.values["session"] = dump(history.record)
+    history.state.values["session"] = dump_record(history.record)
     assert loaded(history)[1] == [9, 11]
-    monkeypatch.setattr(_history, "MAX_LOADED", 10**6)
+    monkeypatch.setattr(reading, "MAX_LOADED", 10**6)
     assert loaded(history)[1] == [*range(1, 10), 11]
 
 
@@ -866,17 +869,17 @@ def test_what_is_large_and_discarded_is_not_sent_and_takes_no_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     history = long_history(monkeypatch)
-    kept = run(Stored.load(history.ctx))
+    kept = run(Stored.copy(history.ctx))
     history.discard(*range(2, 101))
-    history.state.values["session"] = dump(history.record)
+    history.state.values["session"] = dump_record(history.record)
     history.state.reads.clear()
-    gone = run(Stored.load(history.ctx))
+    gone = run(Stored.copy(history.ctx))
     read = [key for key in history.state.reads if key.startswith("turn/")]
     assert len(read) < 10  # of twenty: the others were known to be gone
     assert run(kept.get("turn/85", BytesSerde())) is not None
     for turn in range(5, 101, 5):
         assert run(gone.get(f"turn/{turn}", BytesSerde())) is None
-    monkeypatch.setattr(_history, "MAX_LOADED", len(gone.pack()))
+    monkeypatch.setattr(reading, "MAX_LOADED", len(gone.pack()))
     assert loaded(history)[1] == [1, 101]
 
 
@@ -885,21 +888,21 @@ def test_a_steered_message_is_sent_with_the_record_of_the_same_moment() -> None:
     history.run_turn(1)
     history.begin(2)
     steered, message = history.steer(1, 2)
-    history.state.values["session"] = dump(history.record)
+    history.state.values["session"] = dump_record(history.record)
     history.state.reads.clear()
 
     def end() -> None:
         history.settle(2, kept=[(steered, message)])
         history.state.clear("steered/1")
-        history.state.values["session"] = dump(history.record)
+        history.state.values["session"] = dump_record(history.record)
 
     history.state.meanwhile = {1: end}  # between the record and the message
-    stored = run(Stored.load(history.ctx))
+    stored = run(Stored.copy(history.ctx))
     record = run(stored.get("session", JSON))
-    assert history.state.reads == ["session", "steered/1", "session", "session"]
-    assert record == json.loads(json.dumps(dump(history.record)))
+    assert history.state.reads == ["session", "steered/1", "session"]
+    assert record == json.loads(json.dumps(dump_record(history.record)))
     assert history.record.steered == ()
-    assert run(Stored.load(State())).pack() == Stored({}).pack()  # type: ignore[arg-type]
+    assert run(Stored.copy(State())).pack() == Stored({}).pack()  # type: ignore[arg-type]
 
 
 # -- What a new session is given, and what is left when one is emptied. ----------------------------
@@ -911,7 +914,7 @@ def test_a_new_session_of_many_turns_has_them_in_pages() -> None:
     turns[1] = settled_turn(2, messages=[put_out("x" * LARGE)])
     turns[-1] = settled_turn(59, messages=[put_out("x" * LARGE)])
     empty = history.record._replace(next=60)
-    history.record = _history.adopt(history.ctx, empty, turns)
+    history.record = run(storage.put_turns(history.ctx, empty, turns))
     assert history.record._replace(tail=()) == empty._replace(paged=True)
     assert history.tail == []
     assert history.state.values["page/3"][-1] == 59
@@ -929,10 +932,10 @@ def test_a_new_session_of_many_turns_has_them_in_pages() -> None:
 def test_a_new_session_of_a_few_turns_has_no_pages() -> None:
     history = History()
     turns: list[Any] = [settled_turn(1), settled_turn(3)]
-    history.record = _history.adopt(history.ctx, history.record._replace(next=4), turns)
+    history.record = run(storage.put_turns(history.ctx, history.record._replace(next=4), turns))
     assert history.record == Record("e", 4, tail=tuple(turns))
     assert history.state.values == {}
-    assert _history.at_hand(history.record, 4) == turns
+    assert at_hand(history.record, 4) == turns
 
 
 def test_a_session_without_its_settled_turns_has_the_live_ones_and_no_page() -> None:
@@ -942,20 +945,20 @@ def test_a_session_without_its_settled_turns_has_the_live_ones_and_no_page() -> 
     history.begin(31)
     history.run_turn(32, size=LARGE)
     history.begin(33, size=LARGE)
-    after = _history.without_settled(history.record)
+    after = storage.without_settled(history.record)
     live = begun_turn(31)
     assert after == history.record._replace(tail=(live, 33), paged=False, first=31)
     history.record = after
     assert [turn["turn"] for turn in history.read()] == [31, 33]  # 32 is in a key that goes
     # What moves out of the tail later is in pages again, where nothing of the former is.
-    for key in run(_history.stale_keys(history.ctx, history.record)):
+    for key in run(storage.stale_keys(history.ctx, history.record)):
         history.state.clear(key)
     for turn in range(34, 40):
         history.run_turn(turn, size=BIG)
     assert history.record.paged
     assert [turn["turn"] for turn in history.read()] == [31, *range(33, 40)]
     assert "page/0" not in history.state.reads
-    idle = _history.without_settled(history.record._replace(live=()))
+    idle = storage.without_settled(history.record._replace(live=()))
     assert (idle.tail, idle.paged, idle.first) == ((), False, 40)
 
 
@@ -983,7 +986,7 @@ def test_the_keys_of_settled_turns_are_those_of_no_live_turn_and_of_nobody_else(
     for key in foreign:
         history.state.set(key, "x")
     settled = ["page/0", "page/1", "turn/3"]
-    assert sorted(run(_history.stale_keys(history.ctx, history.record))) == settled
+    assert sorted(run(storage.stale_keys(history.ctx, history.record))) == settled
     assert history.state.values.keys() == {*settled, *foreign, "turn/18", "steered/1"}
 
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from interruptible._session import rules
-from interruptible._session.rules import Live, Record, Settling, Steered, Step
+from interruptible._session import rules, storage
+from interruptible._session.rules import Live, Record, Steered, Step
 
 from . import world
 from .walk import Walk, walk_through
@@ -175,6 +175,29 @@ def test_what_a_turn_did_not_take_passes_on_unless_the_turn_was_cancelled(walked
     assert story_of(walked, "what_is_steered_waits_at_a_live_turn") is None
 
 
+def test_a_turn_that_took_what_another_left_passes_on_the_rest_when_it_is_killed() -> None:
+    now = world.World(Budget(acts=4, can=("queue", "steer"), max_pending=4, task_kills=1))
+    for label in (
+        "message 1 (queue)",
+        "1 begins",
+        "message 2 (queue)",
+        "message (steer) joins 1",
+        "1 completes",
+        "2 takes [2] to begin with",
+        "2 begins",
+        "settle 1",
+        "message (steer) joins 2",
+        "2 is killed",
+        "2 is recovered",
+        "3 begins",
+        "3 completes",
+        "settle 3",
+    ):
+        [now] = [x.world for happens in world.EVENTS for x in happens(now) if x.label == label]
+        assert list(world.what_is_wrong(now)) == []
+    assert not now.record.live
+
+
 def test_what_was_taken_back_is_discarded_and_nothing_else(walked: Walk) -> None:
     assert story_of(walked, Fault.DISCARDED_OTHER) is None
     assert story_of(walked, "what_is_discarded_was_taken_back") is None
@@ -217,9 +240,9 @@ def test_every_policy_and_control_comes_after_every_other(name: str) -> None:
 
 # -- That the walk finds what is wrong: rules with one mistake each. -------------------------------
 
-_message, _cancel, _settle = rules.message, rules.cancel, rules.settle
-_rewind, _regenerate, _take = rules.rewind, rules.regenerate, rules.take
-_give_up, _reset = rules.give_up, rules.reset
+_message, _cancel, _settle = rules.message_step, rules.cancel_step, rules.settle_step
+_rewind, _regenerate, _take = rules.rewind_step, rules.regenerate_step, rules.hand_out
+_give_up, _reset = rules.give_up_step, rules.reset_step
 _refusal, _host = rules.refusal, rules._host
 
 Refused = tuple[int, str] | None
@@ -231,58 +254,54 @@ def with_record(what: Any, **changes: Any) -> Any:
     return what and what._replace(record=what.record._replace(**changes))
 
 
-def settle_clears_everything(record: Record, turn: int, **options: Any) -> Settling | None:
+def settle_clears_everything(record: Record, turn: int, **options: Any) -> Step | None:
     return with_record(_settle(record, turn, **options), live=())
 
 
-def settle_clears_whatever_is_live(record: Record, turn: int, **options: Any) -> Settling | None:
+def settle_clears_whatever_is_live(record: Record, turn: int, **options: Any) -> Step | None:
     # The hand-written pattern: a report clears the one current task, whose ever it is.
-    return Settling(record._replace(live=())) if record.live else None
+    return Step(record._replace(live=())) if record.live else None
 
 
-def settle_forgets_to(record: Record, turn: int, **options: Any) -> Settling | None:
-    return Settling(record) if record.find(turn) else None
+def settle_forgets_to(record: Record, turn: int, **options: Any) -> Step | None:
+    return Step(record) if record.find(turn) else None
 
 
-def settle_does_not_take_the_cancelled(
-    record: Record, turn: int, **options: Any
-) -> Settling | None:
+def settle_does_not_take_the_cancelled(record: Record, turn: int, **options: Any) -> Step | None:
     return _settle(record, turn, **options) if record.goes_on(turn) else None
 
 
-def settle_takes_a_turn_every_time(record: Record, turn: int, **options: Any) -> Settling:
-    return _settle(record, turn, **options) or Settling(record)
+def settle_takes_a_turn_every_time(record: Record, turn: int, **options: Any) -> Step:
+    return _settle(record, turn, **options) or Step(record)
 
 
-def settle_clears_what_came_before(record: Record, turn: int, **options: Any) -> Settling | None:
+def settle_clears_what_came_before(record: Record, turn: int, **options: Any) -> Step | None:
     settled = _settle(record, turn, **options)
     later = tuple(x for x in record.live if x.turn > turn)
     return with_record(settled, live=later)
 
 
-def settle_loses_what_was_not_taken(record: Record, turn: int, **options: Any) -> Settling | None:
+def settle_loses_what_was_not_taken(record: Record, turn: int, **options: Any) -> Step | None:
     steered = tuple(x for x in record.steered if x.turn != turn or x.taken)
     return _settle(record._replace(steered=steered), turn, **options)
 
 
-def settle_keeps_what_was_not_taken(record: Record, turn: int, **options: Any) -> Settling | None:
+def settle_keeps_what_was_not_taken(record: Record, turn: int, **options: Any) -> Step | None:
     steered = tuple(x._replace(taken=x.taken or x.turn == turn) for x in record.steered)
     return _settle(record._replace(steered=steered), turn, **options)
 
 
-def settle_passes_on_what_was_taken(record: Record, turn: int, **options: Any) -> Settling | None:
+def settle_passes_on_what_was_taken(record: Record, turn: int, **options: Any) -> Step | None:
     steered = tuple(x._replace(taken=x.taken and x.turn != turn) for x in record.steered)
     return _settle(record._replace(steered=steered), turn, **options)
 
 
-def settle_passes_on_what_was_cancelled(
-    record: Record, turn: int, **options: Any
-) -> Settling | None:
+def settle_passes_on_what_was_cancelled(record: Record, turn: int, **options: Any) -> Step | None:
     live = (x._replace(cancelled=None) if x.turn == turn else x for x in record.live)
     return _settle(record._replace(live=tuple(live)), turn, **options)
 
 
-def settle_passes_on_to_the_newest(record: Record, turn: int, **options: Any) -> Settling | None:
+def settle_passes_on_to_the_newest(record: Record, turn: int, **options: Any) -> Step | None:
     # It may be cancelled.
     settled = _settle(record, turn, **options)
     if settled is None or settled.dispatch is None or len(settled.record.live) < 2:
@@ -291,41 +310,39 @@ def settle_passes_on_to_the_newest(record: Record, turn: int, **options: Any) ->
     steered = tuple(x._replace(turn=heir) for x in settled.begin)
     live = settled.record.live[:-1]
     rest = settled.record._replace(next=record.next, live=live, steered=steered)
-    return Settling(rest, settled.keep, heir=heir)
+    return Step(rest, settled.keep, watch=heir)
 
 
-def settle_passes_on_to_nobody(record: Record, turn: int, **options: Any) -> Settling | None:
+def settle_passes_on_to_nobody(record: Record, turn: int, **options: Any) -> Step | None:
     settled = _settle(record, turn, **options)
     if settled is None or settled.dispatch is None:
         return settled
     live = settled.record.live[:-1]
     rest = settled.record._replace(next=record.next, live=live, steered=settled.begin)
-    return Settling(rest, settled.keep)
+    return Step(rest, settled.keep)
 
 
-def settle_begins_a_turn_with_nothing(record: Record, turn: int, **options: Any) -> Settling | None:
+def settle_begins_a_turn_with_nothing(record: Record, turn: int, **options: Any) -> Step | None:
     settled = _settle(record, turn, **options)
     return settled and settled._replace(begin=())
 
 
-def settle_begins_a_turn_that_is_not_open(
-    record: Record, turn: int, *, merge: bool
-) -> Settling | None:
+def settle_begins_a_turn_that_is_not_open(record: Record, turn: int, *, merge: bool) -> Step | None:
     return _settle(record, turn, merge=False)
 
 
-def settle_does_not_name_the_heir(record: Record, turn: int, **options: Any) -> Settling | None:
+def settle_does_not_name_the_heir(record: Record, turn: int, **options: Any) -> Step | None:
     settled = _settle(record, turn, **options)
-    return settled and settled._replace(heir=None)
+    return settled and settled._replace(watch=None)
 
 
 def settle_forgets_what_joins_an_open_heir(
     record: Record, turn: int, **options: Any
-) -> Settling | None:
+) -> Step | None:
     # The window's own `take` would set it right, but for one that finds nothing.
     settled = _settle(record, turn, **options)
     live = settled and tuple(
-        x._replace(open=x.open and not settled.heir) for x in settled.record.live
+        x._replace(open=x.open and not settled.watch) for x in settled.record.live
     )
     return with_record(settled, live=live)
 
@@ -664,14 +681,12 @@ def reset_keeps_what_was_steered_at_what_it_removes(record: Record) -> Step:
 
 def settle_does_not_take_what_was_given_up(
     record: Record, turn: int, **options: Any
-) -> Settling | None:
+) -> Step | None:
     live = record.find(turn)
     return None if live and live.given_up else _settle(record, turn, **options)
 
 
-def settle_passes_on_what_was_given_up(
-    record: Record, turn: int, **options: Any
-) -> Settling | None:
+def settle_passes_on_what_was_given_up(record: Record, turn: int, **options: Any) -> Step | None:
     lives = tuple(x._replace(cancelled=None) if x.given_up else x for x in record.live)
     return _settle(record._replace(live=lives), turn, **options)
 
@@ -753,12 +768,12 @@ def after_has_no_cancelled(record: Record, turn: int) -> tuple[Live, ...]:
     return tuple(x for x in record.live if x.turn < turn and x.cancelled is None)
 
 
-def the_lost_are_forgotten(record: Record) -> tuple[int, ...]:
+def the_lost_are_forgotten(record: Record) -> tuple[Live, ...]:
     return ()
 
 
 def dump_leaves_out(name: str, place: int) -> Any:
-    dump = rules.dump
+    dump = storage.dump_record
 
     def dump_without(record: Record) -> dict[str, Any]:
         stored = dump(record)
@@ -791,59 +806,59 @@ GIVEN_UP = "what_was_given_up_was_waited_out_and_nothing_else"
 WAITS_AGAIN = "nobody_waits_for_what_was_given_up"
 GONE = "what_is_discarded_does_not_go_on"
 MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
-    (PLAIN, "settle", settle_clears_everything, Fault.SETTLED_OTHER),
-    (PLAIN, "settle", settle_clears_everything, SIDE_BY_SIDE),
-    (PLAIN, "settle", settle_clears_whatever_is_live, SIDE_BY_SIDE),
-    (PLAIN, "settle", settle_clears_what_came_before, Fault.SETTLED_OTHER),
-    (PLAIN, "settle", settle_forgets_to, "a_turns_outcome_is_its_tasks"),
-    (PLAIN, "settle", settle_does_not_take_the_cancelled, AT_REST),
-    (PLAIN, "settle", settle_takes_a_turn_every_time, Fault.SETTLED_AGAIN),
-    (STEERING, "settle", settle_loses_what_was_not_taken, WAITS),
-    (STEERING, "settle", settle_keeps_what_was_not_taken, Fault.NOT_PASSED_ON),
-    (STEERING, "settle", settle_passes_on_what_was_taken, ONCE),
-    (STEERING, "settle", settle_passes_on_what_was_cancelled, Fault.PASSED_ON),
-    (STEERING, "settle", settle_passes_on_to_the_newest, Fault.PASSED_ASTRAY),
-    (STEERING, "settle", settle_passes_on_to_the_newest, AT_REST),
-    (STEERING, "settle", settle_passes_on_to_nobody, WAITS),
-    (STEERING, "settle", settle_begins_a_turn_with_nothing, WAITS),
-    (STEERING, "settle", settle_does_not_name_the_heir, Fault.PASSED_ASTRAY),
+    (PLAIN, "settle_step", settle_clears_everything, Fault.SETTLED_OTHER),
+    (PLAIN, "settle_step", settle_clears_everything, SIDE_BY_SIDE),
+    (PLAIN, "settle_step", settle_clears_whatever_is_live, SIDE_BY_SIDE),
+    (PLAIN, "settle_step", settle_clears_what_came_before, Fault.SETTLED_OTHER),
+    (PLAIN, "settle_step", settle_forgets_to, "a_turns_outcome_is_its_tasks"),
+    (PLAIN, "settle_step", settle_does_not_take_the_cancelled, AT_REST),
+    (PLAIN, "settle_step", settle_takes_a_turn_every_time, Fault.SETTLED_AGAIN),
+    (STEERING, "settle_step", settle_loses_what_was_not_taken, WAITS),
+    (STEERING, "settle_step", settle_keeps_what_was_not_taken, Fault.NOT_PASSED_ON),
+    (STEERING, "settle_step", settle_passes_on_what_was_taken, ONCE),
+    (STEERING, "settle_step", settle_passes_on_what_was_cancelled, Fault.PASSED_ON),
+    (STEERING, "settle_step", settle_passes_on_to_the_newest, Fault.PASSED_ASTRAY),
+    (STEERING, "settle_step", settle_passes_on_to_the_newest, AT_REST),
+    (STEERING, "settle_step", settle_passes_on_to_nobody, WAITS),
+    (STEERING, "settle_step", settle_begins_a_turn_with_nothing, WAITS),
+    (STEERING, "settle_step", settle_does_not_name_the_heir, Fault.PASSED_ASTRAY),
     # Killed, the heir does not report, and nobody watches it.
-    (KILLING, "settle", settle_does_not_name_the_heir, AT_REST),
-    (BURST, "settle", settle_begins_a_turn_that_is_not_open, Fault.NOT_JOINED),
-    (BURST, "settle", settle_forgets_what_joins_an_open_heir, Fault.SETTLED_OTHER),
-    (PLAIN, "message", message_does_not_cancel, SUPERSEDED),
-    (PLAIN, "message", message_cancels_the_oldest_alone, SUPERSEDED),
-    (PLAIN, "message", message_does_not_cancel, Fault.SPARED),
-    (PLAIN, "message", message_always_cancels, Fault.CANCELLED_FOR_QUEUE),
-    (PLAIN, "message", message_cancels_unless_it_rejects, Fault.CANCELLED_FOR_QUEUE),
-    (PLAIN, "message", message_cancels_the_oldest_alone, Fault.SPARED),
-    (PLAIN, "message", message_cancels_the_queued_alone, Fault.SPARED),
-    (PLAIN, "message", message_cancels_silently, REASONS),
-    (PLAIN, "message", message_cancels_again, Fault.CANCELLED_AGAIN),
-    (PLAIN, "message", message_uses_a_number_again, Fault.NUMBER_USED_AGAIN),
-    (PLAIN, "message", message_uses_a_number_again, ONCE),
-    (PLAIN, "message", message_puts_the_new_turn_in_the_place_of_the_old, SIDE_BY_SIDE),
-    (PLAIN, "message", message_puts_the_new_turn_in_the_place_of_the_old, Fault.OUT_OF_ORDER),
+    (KILLING, "settle_step", settle_does_not_name_the_heir, AT_REST),
+    (BURST, "settle_step", settle_begins_a_turn_that_is_not_open, Fault.NOT_JOINED),
+    (BURST, "settle_step", settle_forgets_what_joins_an_open_heir, Fault.SETTLED_OTHER),
+    (PLAIN, "message_step", message_does_not_cancel, SUPERSEDED),
+    (PLAIN, "message_step", message_cancels_the_oldest_alone, SUPERSEDED),
+    (PLAIN, "message_step", message_does_not_cancel, Fault.SPARED),
+    (PLAIN, "message_step", message_always_cancels, Fault.CANCELLED_FOR_QUEUE),
+    (PLAIN, "message_step", message_cancels_unless_it_rejects, Fault.CANCELLED_FOR_QUEUE),
+    (PLAIN, "message_step", message_cancels_the_oldest_alone, Fault.SPARED),
+    (PLAIN, "message_step", message_cancels_the_queued_alone, Fault.SPARED),
+    (PLAIN, "message_step", message_cancels_silently, REASONS),
+    (PLAIN, "message_step", message_cancels_again, Fault.CANCELLED_AGAIN),
+    (PLAIN, "message_step", message_uses_a_number_again, Fault.NUMBER_USED_AGAIN),
+    (PLAIN, "message_step", message_uses_a_number_again, ONCE),
+    (PLAIN, "message_step", message_puts_the_new_turn_in_the_place_of_the_old, SIDE_BY_SIDE),
+    (PLAIN, "message_step", message_puts_the_new_turn_in_the_place_of_the_old, Fault.OUT_OF_ORDER),
     (
         PLAIN,
-        "message",
+        "message_step",
         message_puts_the_new_turn_before_the_queued,
         "what_is_live_stands_in_the_order_of_the_turns",
     ),
-    (BACK, "message", message_does_not_know_what_is_over, Fault.DISCARDED_OTHER),
-    (BURST, "message", message_does_not_know_what_is_over, Fault.JOINED),
-    (KEEPING, "message", message_does_not_know_what_is_over, Fault.SPARED),
-    (BACK, "message", rollback_does_not_discard, Fault.DISCARDED_OTHER),
-    (BACK, "message", rollback_does_not_discard, TAKEN_BACK),
-    (BACK, "message", rollback_does_not_cancel, Fault.SPARED),
-    (BACK, "message", rollback_does_not_cancel, GONE),
-    (BACK, "message", rollback_discards_what_was_cancelled_before, Fault.DISCARDED_OTHER),
-    (BACK, "message", interrupt_discards, Fault.DISCARDED_OTHER),
-    (KEEPING, "message", keep_queued_is_ignored, Fault.CANCELLED_OTHER),
-    (KEEPING, "message", keep_queued_spares_all, Fault.SPARED),
-    (STEERING, "message", a_number_is_free_once_its_message_is_taken, Fault.NUMBER_USED_AGAIN),
-    (STEERING, "message", steered_stands_where_its_turn_does, Fault.INPUT_OUT_OF_ORDER),
-    (BURST, "message", a_message_that_joins_closes_the_window, Fault.DISTURBED),
+    (BACK, "message_step", message_does_not_know_what_is_over, Fault.DISCARDED_OTHER),
+    (BURST, "message_step", message_does_not_know_what_is_over, Fault.JOINED),
+    (KEEPING, "message_step", message_does_not_know_what_is_over, Fault.SPARED),
+    (BACK, "message_step", rollback_does_not_discard, Fault.DISCARDED_OTHER),
+    (BACK, "message_step", rollback_does_not_discard, TAKEN_BACK),
+    (BACK, "message_step", rollback_does_not_cancel, Fault.SPARED),
+    (BACK, "message_step", rollback_does_not_cancel, GONE),
+    (BACK, "message_step", rollback_discards_what_was_cancelled_before, Fault.DISCARDED_OTHER),
+    (BACK, "message_step", interrupt_discards, Fault.DISCARDED_OTHER),
+    (KEEPING, "message_step", keep_queued_is_ignored, Fault.CANCELLED_OTHER),
+    (KEEPING, "message_step", keep_queued_spares_all, Fault.SPARED),
+    (STEERING, "message_step", a_number_is_free_once_its_message_is_taken, Fault.NUMBER_USED_AGAIN),
+    (STEERING, "message_step", steered_stands_where_its_turn_does, Fault.INPUT_OUT_OF_ORDER),
+    (BURST, "message_step", a_message_that_joins_closes_the_window, Fault.DISTURBED),
     (STEERING, "_host", steered_at_the_newest, Fault.JOINED),
     (STEERING, "_host", steered_at_the_cancelled, Fault.JOINED),
     (STEERING, "_host", steered_becomes_a_turn, Fault.NOT_JOINED),
@@ -873,34 +888,34 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (STEERING, "Record.pending", the_steered_are_not_pending, Fault.TAKEN_IN),
     (STEERING, "Record.pending", the_taken_are_pending, Fault.TURNED_AWAY),
     (STEERING, "Record.waiting", what_is_steered_at_the_cancelled_waits, Fault.TAKEN_OTHER),
-    (PLAIN, "cancel", cancel_takes_what_is_queued_behind_it, Fault.CANCELLED_OTHER),
-    (PLAIN, "cancel", cancel_removes_what_is_queued, "a_turns_outcome_is_its_tasks"),
-    (PLAIN, "cancel", cancel_forgets_that_it_did, REASONS),
-    (PLAIN, "cancel", cancel_takes_everything_every_time, Fault.CANCELLED_OTHER),
-    (PLAIN, "cancel", cancel_discards, Fault.DISCARDED_OTHER),
-    (BACK, "rewind", rewind_spares_the_first, Fault.DISCARDED_OTHER),
-    (BACK, "rewind", rewind_does_not_cancel_the_first, Fault.SPARED),
-    (BACK, "rewind", rewind_discards_what_is_live_alone, TAKEN_BACK),
-    (BACK, "rewind", rewind_discards_the_next_turn_too, GONE),
-    (BACK, "rewind", rewind_cancels_all, Fault.CANCELLED_OTHER),
-    (BACK, "rewind", rewind_does_not_cancel, GONE),
-    (BACK, "rewind", rewind_cancels_again, Fault.CANCELLED_AGAIN),
-    (BACK, "regenerate", regenerate_forgets_to_discard, "the_conversation_has_a_message_once"),
-    (BACK, "regenerate", regenerate_discards_the_one_turn, Fault.DISCARDED_OTHER),
-    (BACK, "regenerate", regenerate_discards_the_new_turn, GONE),
-    (BACK, "regenerate", regenerate_spares_what_is_at_work_before, Fault.SPARED),
-    (BACK, "regenerate", regenerate_uses_the_number_again, Fault.NUMBER_USED_AGAIN),
-    (PLAIN, "dispatched", dispatched_is_not_stored, Fault.CANCELLED_NOTHING),
-    (STEERING, "take", take_hands_out_what_was_taken, Fault.TAKEN_AGAIN),
-    (STEERING, "take", take_is_open_to_the_cancelled, Fault.TAKEN_OTHER),
-    (STEERING, "take", take_leaves_what_those_before_did_not_take, Fault.TAKEN_OTHER),
-    (STEERING, "take", take_takes_one_at_a_time, Fault.TAKEN_OTHER),
-    (STEERING, "take", take_does_not_know_that_a_turn_begins, Fault.INPUT_OTHER),
-    (STEERING, "take", take_is_always_to_begin_with, Fault.INPUT_OTHER),
-    (BURST, "take", take_takes_from_those_before_in_the_window, Fault.TAKEN_OTHER),
-    (BURST, "take", take_does_not_close_the_window, "what_is_open_is_in_its_quiet_window"),
-    (BURST, "take", take_does_not_close_the_window, Fault.JOINED),
-    (BURST, "take", take_closes_the_window_with_what_it_takes, Fault.NOT_JOINED),
+    (PLAIN, "cancel_step", cancel_takes_what_is_queued_behind_it, Fault.CANCELLED_OTHER),
+    (PLAIN, "cancel_step", cancel_removes_what_is_queued, "a_turns_outcome_is_its_tasks"),
+    (PLAIN, "cancel_step", cancel_forgets_that_it_did, REASONS),
+    (PLAIN, "cancel_step", cancel_takes_everything_every_time, Fault.CANCELLED_OTHER),
+    (PLAIN, "cancel_step", cancel_discards, Fault.DISCARDED_OTHER),
+    (BACK, "rewind_step", rewind_spares_the_first, Fault.DISCARDED_OTHER),
+    (BACK, "rewind_step", rewind_does_not_cancel_the_first, Fault.SPARED),
+    (BACK, "rewind_step", rewind_discards_what_is_live_alone, TAKEN_BACK),
+    (BACK, "rewind_step", rewind_discards_the_next_turn_too, GONE),
+    (BACK, "rewind_step", rewind_cancels_all, Fault.CANCELLED_OTHER),
+    (BACK, "rewind_step", rewind_does_not_cancel, GONE),
+    (BACK, "rewind_step", rewind_cancels_again, Fault.CANCELLED_AGAIN),
+    (BACK, "regenerate_step", regenerate_forgets_to_discard, "the_conversation_has_a_message_once"),
+    (BACK, "regenerate_step", regenerate_discards_the_one_turn, Fault.DISCARDED_OTHER),
+    (BACK, "regenerate_step", regenerate_discards_the_new_turn, GONE),
+    (BACK, "regenerate_step", regenerate_spares_what_is_at_work_before, Fault.SPARED),
+    (BACK, "regenerate_step", regenerate_uses_the_number_again, Fault.NUMBER_USED_AGAIN),
+    (PLAIN, "note_task_id", dispatched_is_not_stored, Fault.CANCELLED_NOTHING),
+    (STEERING, "hand_out", take_hands_out_what_was_taken, Fault.TAKEN_AGAIN),
+    (STEERING, "hand_out", take_is_open_to_the_cancelled, Fault.TAKEN_OTHER),
+    (STEERING, "hand_out", take_leaves_what_those_before_did_not_take, Fault.TAKEN_OTHER),
+    (STEERING, "hand_out", take_takes_one_at_a_time, Fault.TAKEN_OTHER),
+    (STEERING, "hand_out", take_does_not_know_that_a_turn_begins, Fault.INPUT_OTHER),
+    (STEERING, "hand_out", take_is_always_to_begin_with, Fault.INPUT_OTHER),
+    (BURST, "hand_out", take_takes_from_those_before_in_the_window, Fault.TAKEN_OTHER),
+    (BURST, "hand_out", take_does_not_close_the_window, "what_is_open_is_in_its_quiet_window"),
+    (BURST, "hand_out", take_does_not_close_the_window, Fault.JOINED),
+    (BURST, "hand_out", take_closes_the_window_with_what_it_takes, Fault.NOT_JOINED),
     (PLAIN, "Record.before", after_has(slice(-1, None)), SIDE_BY_SIDE),
     # What is queued in between is missed.
     (PLAIN, "Record.before", after_has(slice(0, 1)), SIDE_BY_SIDE),
@@ -913,21 +928,21 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (OVERDUE, "Record.awaited", what_was_given_up_is_awaited, Fault.TURNED_AWAY),
     (OVERDUE, "Record.awaited", what_is_cancelled_is_awaited_no_more, SIDE_BY_SIDE),
     (OVERDUE, "Record.at_work", what_was_given_up_is_at_work, Fault.TURNED_AWAY),
-    (OVERDUE, "give_up", give_up_forgets_that_it_did, GIVEN_UP),
-    (OVERDUE, "give_up", give_up_does_not_tell, WAITS_AGAIN),
-    (OVERDUE, "give_up", give_up_takes_all_that_is_cancelled, Fault.GIVEN_UP_ONLY),
-    (OVERDUE, "give_up", give_up_settles, "a_turns_outcome_is_its_tasks"),
-    (GIVING_UP, "give_up", give_up_passes_on_what_was_steered, Fault.GIVEN_UP_ONLY),
-    (OVERDUE, "settle", settle_does_not_take_what_was_given_up, AT_REST),
-    (GIVING_UP, "settle", settle_passes_on_what_was_given_up, Fault.PASSED_ON),
-    (OVERDUE, "reset", reset_keeps_what_was_given_up, Fault.RESET_KEPT),
-    (OVERDUE, "reset", reset_removes_what_cleans_up, Fault.RESET_KEPT),
-    (GIVING_UP, "reset", reset_keeps_what_was_steered_at_what_it_removes, WAITS),
+    (OVERDUE, "give_up_step", give_up_forgets_that_it_did, GIVEN_UP),
+    (OVERDUE, "give_up_step", give_up_does_not_tell, WAITS_AGAIN),
+    (OVERDUE, "give_up_step", give_up_takes_all_that_is_cancelled, Fault.GIVEN_UP_ONLY),
+    (OVERDUE, "give_up_step", give_up_settles, "a_turns_outcome_is_its_tasks"),
+    (GIVING_UP, "give_up_step", give_up_passes_on_what_was_steered, Fault.GIVEN_UP_ONLY),
+    (OVERDUE, "settle_step", settle_does_not_take_what_was_given_up, AT_REST),
+    (GIVING_UP, "settle_step", settle_passes_on_what_was_given_up, Fault.PASSED_ON),
+    (OVERDUE, "reset_step", reset_keeps_what_was_given_up, Fault.RESET_KEPT),
+    (OVERDUE, "reset_step", reset_removes_what_cleans_up, Fault.RESET_KEPT),
+    (GIVING_UP, "reset_step", reset_keeps_what_was_steered_at_what_it_removes, WAITS),
     (PLAIN, "Record.lost", the_lost_are_forgotten, AT_REST),
-    (PLAIN, "dump", dump_leaves_out("live", 2), STORED),
-    (BURST, "dump", dump_leaves_out("live", 3), STORED),
-    (OVERDUE, "dump", dump_leaves_out("live", 4), STORED),
-    (STEERING, "dump", dump_leaves_out("steered", 4), STORED),
+    (PLAIN, "dump_record", dump_leaves_out("live", 2), STORED),
+    (BURST, "dump_record", dump_leaves_out("live", 3), STORED),
+    (OVERDUE, "dump_record", dump_leaves_out("live", 4), STORED),
+    (STEERING, "dump_record", dump_leaves_out("steered", 4), STORED),
 ]
 
 
@@ -943,7 +958,8 @@ def test_a_mistake_in_the_rules_is_found(
 ) -> None:
     of_record = getattr(Record, rule.removeprefix("Record."), None)
     mistaken = property(mistake) if isinstance(of_record, property) else mistake
-    monkeypatch.setattr(f"interruptible._session.rules.{rule}", mistaken)
+    module = "storage" if rule == "dump_record" else "rules"
+    monkeypatch.setattr(f"interruptible._session.{module}.{rule}", mistaken)
     world.stored.cache_clear()
     what = broken.name if isinstance(broken, Fault) else broken
     walked = walk_through(budget, until=what)
@@ -958,16 +974,20 @@ def after_turns(number: int) -> Record:
     """A session in which so many turns ran and one was interrupted."""
     record = Record(epoch="0" * 8)
     for turn in range(1, number + 1):
-        record = rules.dispatched(rules.message(record).record, turn, f"inv-{turn:0>40}")
+        record = rules.note_task_id(rules.message_step(record).record, turn, f"inv-{turn:0>40}")
         if turn > 1:
-            settled = rules.settle(record, turn - 1)
+            settled = rules.settle_step(record, turn - 1)
             record = settled.record if settled is not None else record
     return record
 
 
 def test_the_size_of_a_record_does_not_grow_with_the_number_of_turns() -> None:
-    sizes = [len(json.dumps(rules.dump(after_turns(number)))) for number in (1000, 9000)]
+    sizes = [len(json.dumps(storage.dump_record(after_turns(number)))) for number in (1000, 9000)]
     assert sizes[0] == sizes[1] < 250
+
+
+def as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
 
 
 def test_a_record_is_stored_in_this_form_for_as_long_as_its_version_stays() -> None:
@@ -993,24 +1013,24 @@ def test_a_record_is_stored_in_this_form_for_as_long_as_its_version_stays() -> N
         "paged": True,
         "first": 2,
     }
-    assert rules.dump(record) == stored
-    assert rules.load(json.loads(json.dumps(stored))) == record
+    assert as_json(storage.dump_record(record)) == stored
+    assert storage.parse_record(json.loads(json.dumps(stored))) == record
     given_up = record._replace(live=(record.live[0]._replace(given_up=True),))
     stored_given_up = {**stored, "live": [[2, "inv-2", "interrupted by turn 3", False, True]]}
-    assert rules.dump(given_up) == stored_given_up
-    assert rules.load(json.loads(json.dumps(stored_given_up))) == given_up
+    assert as_json(storage.dump_record(given_up)) == stored_given_up
+    assert storage.parse_record(json.loads(json.dumps(stored_given_up))) == given_up
     fork, stored_fork = (
         record._replace(forked_from=("old", 1)),
         {**stored, "forked_from": ["old", 1]},
     )
-    assert rules.dump(fork) == stored_fork
-    assert rules.load(json.loads(json.dumps(stored_fork))) == fork
+    assert as_json(storage.dump_record(fork)) == stored_fork
+    assert storage.parse_record(json.loads(json.dumps(stored_fork))) == fork
 
 
 def test_a_record_of_a_newer_version_is_refused_with_the_remedy() -> None:
-    stored = {**rules.dump(Record("e")), "v": rules.VERSION + 1, "new": "field"}
+    stored = {**storage.dump_record(Record("e")), "v": storage.VERSION + 1, "new": "field"}
     with pytest.raises(ValueError, match=r"version 2 .*Deploy the version .* or a newer one\."):
-        rules.load(stored)
+        storage.parse_record(stored)
 
 
 def test_a_message_says_why_it_cancels_and_what_to_dispatch_in_this_order() -> None:
@@ -1018,7 +1038,7 @@ def test_a_message_says_why_it_cancels_and_what_to_dispatch_in_this_order() -> N
     two = Live(2, "inv-2")
     record = Record("e", 3, (one, two))
     interrupted = two._replace(cancelled="interrupted by turn 3")
-    assert rules.message(record) == Step(
+    assert rules.message_step(record) == Step(
         Record("e", 4, (one, interrupted, Live(3))), cancel=(two,), dispatch=3
     )
 
@@ -1026,7 +1046,7 @@ def test_a_message_says_why_it_cancels_and_what_to_dispatch_in_this_order() -> N
 @pytest.mark.parametrize("policy", ["queue", "reject"])
 def test_a_message_that_interrupts_nothing_changes_only_what_comes_after(policy: str) -> None:
     live = (Live(1, "inv-1", "cancelled"), Live(2, "inv-2"))
-    assert rules.message(Record("e", 3, live), policy) == Step(
+    assert rules.message_step(Record("e", 3, live), policy) == Step(
         Record("e", 4, (*live, Live(3))), dispatch=3
     )
 
@@ -1113,38 +1133,39 @@ def test_any_other_message_is_taken_in(record: Record, policy: str, wish: dict[s
 def test_the_id_of_a_task_is_stored_at_its_own_turn() -> None:
     record = Record("e", 4, (Live(2, open=True), Live(3, "inv-3", "cancelled")))
     known = Live(2, "inv-2", open=True)
-    assert rules.dispatched(record, 2, "inv-2") == record._replace(live=(known, record.live[1]))
-    assert rules.dispatched(record, 1, "inv-1") == record
+    assert rules.note_task_id(record, 2, "inv-2") == record._replace(live=(known, record.live[1]))
+    assert rules.note_task_id(record, 1, "inv-1") == record
 
 
 def test_a_reason_is_kept_with_what_a_cancel_takes_and_with_nothing_else() -> None:
     one, two, three = Live(1, "inv-1", "cancelled"), Live(2, "inv-2"), Live(3, "inv-3")
     record = Record("e", 4, (one, two, three))
     cancelled = two._replace(cancelled="cancelled: wrong file")
-    assert rules.cancel(record, 2, "wrong file") == Step(
+    assert rules.cancel_step(record, 2, "wrong file") == Step(
         Record("e", 4, (one, cancelled, three)), cancel=(two,)
     )
     # One that is cancelled already keeps the reason it has.
-    assert rules.cancel(record, 1, "wrong file") == Step(record)
+    assert rules.cancel_step(record, 1, "wrong file") == Step(record)
 
 
 def test_a_cancel_takes_all_that_is_live_or_one_and_leaves_what_is_over() -> None:
     one, two = Live(1, "inv-1"), Live(2, "inv-2")
     record = Record("e", 4, (one, two))
     all_cancelled = tuple(x._replace(cancelled="cancelled") for x in (one, two))
-    assert rules.cancel(record) == Step(Record("e", 4, all_cancelled), cancel=(one, two))
-    assert rules.cancel(record, 2) == Step(Record("e", 4, (one, all_cancelled[1])), cancel=(two,))
-    assert rules.cancel(record, 3) == Step(record)
-    assert rules.cancel(Record("e", 4, all_cancelled)) == Step(Record("e", 4, all_cancelled))
+    assert rules.cancel_step(record) == Step(Record("e", 4, all_cancelled), cancel=(one, two))
+    assert rules.cancel_step(record, 2) == Step(
+        Record("e", 4, (one, all_cancelled[1])), cancel=(two,)
+    )
+    assert rules.cancel_step(record, 3) == Step(record)
+    assert rules.cancel_step(Record("e", 4, all_cancelled)) == Step(Record("e", 4, all_cancelled))
 
 
 def test_a_record_knows_its_turns() -> None:
     record = Record("e", 4, (Live(2, "inv-2"), Live(3)))
-    assert [turn for turn in range(-1, 6) if record.has(turn)] == [1, 2, 3]
     assert record.find(1) is None
     assert record.find(2) == Live(2, "inv-2")
     assert record.before(3) == (Live(2, "inv-2"),)
-    assert record.lost == (3,)
+    assert record.lost == (Live(3),)
 
 
 def test_the_oldest_turn_that_is_not_cancelled_is_at_work_or_else_the_newest_cleans_up() -> None:
@@ -1154,22 +1175,22 @@ def test_the_oldest_turn_that_is_not_cancelled_is_at_work_or_else_the_newest_cle
 
 def test_a_steered_message_is_kept_for_the_turn_at_work_and_nothing_else_happens() -> None:
     earlier = Steered(4, 2, 3, taken=True)
-    step = rules.message(BUSY._replace(steered=(earlier,)), "steer")
+    step = rules.message_step(BUSY._replace(steered=(earlier,)), "steer")
     steered = Steered(5, 2, at=4)
     assert step == Step(BUSY._replace(steered=(earlier, steered)), steer=steered)
     # One that is known to be over takes nothing any more.
-    assert rules.message(BUSY, "steer", over={2}).steer == Steered(1, 3, at=4)
-    assert rules.message(BUSY, "steer", over={2, 3}).dispatch == 4
+    assert rules.message_step(BUSY, "steer", over={2}).steer == Steered(1, 3, at=4)
+    assert rules.message_step(BUSY, "steer", over={2, 3}).dispatch == 4
 
 
 def test_a_rollback_says_so_and_discards_what_it_cancels() -> None:
     one, two, three = BUSY.live
     why = "rolled back by turn 4"
     gone = (one, two._replace(cancelled=why), three._replace(cancelled=why))
-    assert rules.message(BUSY, "rollback") == Step(
+    assert rules.message_step(BUSY, "rollback") == Step(
         Record("e", 5, (*gone, Live(4))), cancel=(two, three), discard=(2, 3), dispatch=4
     )
-    assert rules.message(BUSY, "rollback", keep_queued=True) == Step(
+    assert rules.message_step(BUSY, "rollback", keep_queued=True) == Step(
         Record("e", 5, (*gone[:2], three, Live(4))), cancel=(two,), discard=(2,), dispatch=4
     )
 
@@ -1177,14 +1198,14 @@ def test_a_rollback_says_so_and_discards_what_it_cancels() -> None:
 def test_a_rewind_tells_all_that_it_takes_back_why_also_what_was_cancelled_before() -> None:
     one, two = Live(1, "inv-1", "cancelled"), Live(2, "inv-2")
     why = "rolled back: wrong file"
-    step = rules.rewind(Record("e", 3, (one, two)), 1, "wrong file")
+    step = rules.rewind_step(Record("e", 3, (one, two)), 1, "wrong file")
     live = (one._replace(cancelled=why), two._replace(cancelled=why))
     assert step == Step(Record("e", 3, live), cancel=(two,), discard=range(1, 3))
 
 
 def test_to_regenerate_takes_back_a_turn_and_interrupts_those_before() -> None:
     two, three = BUSY.live[1:]
-    step = rules.regenerate(BUSY._replace(live=(two, three)), 3, merge=True)
+    step = rules.regenerate_step(BUSY._replace(live=(two, three)), 3, merge=True)
     live = (
         two._replace(cancelled="interrupted by turn 4"),
         three._replace(cancelled="rolled back by turn 4"),
@@ -1198,8 +1219,8 @@ GAVE_UP = BUSY._replace(live=(STUCK._replace(given_up=True), *BUSY.live[1:]))
 
 
 def test_what_is_given_up_is_cancelled_and_live_and_nobody_waits_for_it() -> None:
-    assert rules.give_up(BUSY, {1, 2, 7}) == Step(GAVE_UP, give_up=(1,))
-    assert rules.give_up(GAVE_UP, {1}) == Step(GAVE_UP)
+    assert rules.give_up_step(BUSY, {1, 2, 7}) == Step(GAVE_UP, give_up=(1,))
+    assert rules.give_up_step(GAVE_UP, {1}) == Step(GAVE_UP)
     assert GAVE_UP.awaited == GAVE_UP.before(4) == BUSY.live[1:]
     assert GAVE_UP.find(1) == GAVE_UP.live[0]
 
@@ -1208,15 +1229,15 @@ def test_a_session_in_which_all_was_given_up_is_idle() -> None:
     alone = Record("e", 2, GAVE_UP.live[:1])
     assert alone.at_work is None
     assert rules.refusal(alone, "reject", if_idle=True, max_pending=1) is None
-    assert rules.message(alone, "steer").dispatch == 2
+    assert rules.message_step(alone, "steer").dispatch == 2
 
 
 def test_what_was_steered_at_a_turn_that_is_given_up_stays_with_it() -> None:
     steered = (Steered(1, 1, 2), Steered(2, 1, 2, taken=True), Steered(3, 2, 3))
-    record = rules.give_up(BUSY._replace(steered=steered), {1}).record
+    record = rules.give_up_step(BUSY._replace(steered=steered), {1}).record
     assert record == GAVE_UP._replace(steered=steered)
-    settled = rules.settle(record, 1)
-    assert settled == Settling(
+    settled = rules.settle_step(record, 1)
+    assert settled == Step(
         record._replace(live=BUSY.live[1:], steered=steered[2:]), keep=steered[:2]
     )
 
@@ -1225,22 +1246,22 @@ def test_a_reset_forgets_what_was_given_up_and_what_was_steered_at_it() -> None:
     record = GAVE_UP._replace(steered=(Steered(1, 1, 2), Steered(2, 2, 3)))
     why = "rolled back: new topic"
     live = tuple(x._replace(cancelled=why) for x in BUSY.live[1:])
-    assert rules.reset(record, "new topic") == Step(
+    assert rules.reset_step(record, "new topic") == Step(
         record._replace(live=live, steered=record.steered[1:]),
         cancel=BUSY.live[1:],
         discard=range(1, 4),
     )
-    assert rules.settle(rules.reset(record).record, 1) is None
+    assert rules.settle_step(rules.reset_step(record).record, 1) is None
 
 
 def test_a_burst_within_the_quiet_window_is_one_turn() -> None:
-    record = rules.dispatched(rules.message(Record("e"), merge=True).record, 1, "inv-1")
+    record = rules.note_task_id(rules.message_step(Record("e"), merge=True).record, 1, "inv-1")
     for policy in ("interrupt", "queue"):
-        record = rules.message(record, policy, merge=True).record
-    record, taken = rules.take(record, 1, waited=False)
+        record = rules.message_step(record, policy, merge=True).record
+    record, taken = rules.hand_out(record, 1, waited=False)
     joined = (Steered(1, 1, 2, taken=True, joined=True), Steered(2, 1, 2, taken=True, joined=True))
     assert taken == record.steered == joined
-    assert rules.take(record, 1, waited=False) == (
+    assert rules.hand_out(record, 1, waited=False) == (
         record._replace(live=(Live(1, "inv-1"),)),
         (),
     )
@@ -1249,11 +1270,11 @@ def test_a_burst_within_the_quiet_window_is_one_turn() -> None:
 def test_what_was_not_taken_becomes_a_turn_or_the_next_ones() -> None:
     taken, left = Steered(1, 1, 2, taken=True), Steered(2, 1, 2)
     alone = Record("e", 2, (Live(1, "inv-1"),), (taken, left))
-    assert rules.settle(alone, 1) == Settling(
+    assert rules.settle_step(alone, 1) == Step(
         Record("e", 3, (Live(2),)), keep=(taken,), dispatch=2, begin=(left,)
     )
     followed = Record("e", 3, (*alone.live, Live(2, "inv-2")), (taken, left))
-    assert rules.settle(followed, 1) == Settling(
-        Record("e", 3, (Live(2, "inv-2"),), (left._replace(turn=2),)), keep=(taken,), heir=2
+    assert rules.settle_step(followed, 1) == Step(
+        Record("e", 3, (Live(2, "inv-2"),), (left._replace(turn=2),)), keep=(taken,), watch=2
     )
-    assert rules.settle(followed, 3) is None
+    assert rules.settle_step(followed, 3) is None

@@ -113,7 +113,7 @@ def test_a_long_and_eventful_session_keeps_all_its_promises() -> None:
 def test_a_mistake_that_takes_many_messages_to_show_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    message = rules.message
+    message = rules.message_step
 
     def numbers_are_counted(record: Record, policy: str, **options: Any) -> Step:
         # So two have the same when an older one is settled and a newer one is not.
@@ -124,6 +124,6 @@ def test_a_mistake_that_takes_many_messages_to_show_is_found(
         kept = step.record._replace(steered=(*record.steered, steered))
         return step._replace(record=kept, steer=steered)
 
-    monkeypatch.setattr("interruptible._session.rules.message", numbers_are_counted)
+    monkeypatch.setattr("interruptible._session.rules.message_step", numbers_are_counted)
     with pytest.raises(AssertionError, match="NUMBER_USED_AGAIN"):
         run_state_machine_as_test(Conversation, settings=settings(LONG, phases=[Phase.generate]))

@@ -14,7 +14,7 @@ from restate import TerminalError
 
 from interruptible import Interrupted, Task, Turn
 from interruptible._cancel import steps
-from interruptible._session import history, rules
+from interruptible._session import reading, storage
 from interruptible._session.rules import Live, Record, Steered
 from interruptible._task import delegate, life, outcome, repair
 from interruptible._task.attempt import Attempt
@@ -634,8 +634,8 @@ def loaded(
     stored += [(Steered(9, 3, 4), said("waits"))] if waiting else []
     record = Record("epoch", 4, (*live, own), tuple(x for x, _ in stored), turns)
     messages = {f"steered/{x.number}": message for x, message in stored}
-    state = {"session": rules.dump(record), **messages}
-    return history.Stored({x: json.dumps(state[x]).encode() for x in state}).pack()
+    state = {"session": storage.dump_record(record), **messages}
+    return reading.Stored({x: json.dumps(state[x]).encode() for x in state}).pack()
 
 
 def all_that_was_said(turns: Sequence[Turn]) -> list[Any]:

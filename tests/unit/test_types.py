@@ -640,11 +640,11 @@ def test_a_cause_is_read_as_the_rules_wrote_it(reason: str | None) -> None:
         return cause_of(why)
 
     record = rules.Record("epoch", 2, (rules.Live(1, "inv-1"),))
-    assert cause(rules.message(record)) == Cause("interrupted", 2)
-    assert cause(rules.message(record, "rollback")) == Cause("rolled back", 2)
-    assert cause(rules.regenerate(record, 1)) == Cause("rolled back", 2)
-    assert cause(rules.cancel(record, 1, reason)) == Cause("cancelled", None, reason or None)
-    assert cause(rules.rewind(record, 1, reason)) == Cause("rolled back", None, reason or None)
+    assert cause(rules.message_step(record)) == Cause("interrupted", 2)
+    assert cause(rules.message_step(record, "rollback")) == Cause("rolled back", 2)
+    assert cause(rules.regenerate_step(record, 1)) == Cause("rolled back", 2)
+    assert cause(rules.cancel_step(record, 1, reason)) == Cause("cancelled", None, reason or None)
+    assert cause(rules.rewind_step(record, 1, reason)) == Cause("rolled back", None, reason or None)
 
 
 def test_what_takes_nothing_takes_nothing() -> None:

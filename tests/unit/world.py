@@ -17,7 +17,7 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from interruptible._session import rules
+from interruptible._session import rules, storage
 from interruptible._session.rules import Live, Record, Step
 
 if TYPE_CHECKING:
@@ -237,8 +237,8 @@ def invariant(function: Callable[[World], str | None]) -> Callable[[World], str 
 
 def find_lost(world: World) -> World:
     """Dispatch what has no task id once more; the same key leads to the same invocation."""
-    for turn in world.record.lost:
-        world = stored_id(dispatch(world, turn), turn)
+    for lost in world.record.lost:
+        world = stored_id(dispatch(world, lost.turn), lost.turn)
     return world
 
 
@@ -254,7 +254,7 @@ def dispatch(world: World, turn: int) -> World:
 
 def stored_id(world: World, turn: int) -> World:
     """The invocation id of a turn's task became known."""
-    return world._replace(record=rules.dispatched(world.record, turn, f"inv-{turn}"))
+    return world._replace(record=rules.note_task_id(world.record, turn, f"inv-{turn}"))
 
 
 def carry_out(world: World, step: Step, meant: Collection[int], taken_back: Iterable[int]) -> World:
@@ -369,7 +369,7 @@ def joins(world: World, policy: str) -> int | None:
 def take_in(world: World, policy: str, known: frozenset[int]) -> Iterator[Happening]:
     """Take in a message whole, or be killed on either side of the dispatch."""
     before, budget, host = world.record, world.budget, joins(world, policy)
-    step = rules.message(
+    step = rules.message_step(
         before, policy, keep_queued=budget.keep_queued, merge=budget.merge, over=known
     )
     turn, new = before.next, world.accepted
@@ -402,7 +402,7 @@ def join(world: World, step: Step, host: int | None) -> World:
     """Keep a message that became part of a turn, and watch the turn."""
     steered, before = step.steer, world.record
     assert steered is not None
-    alone = step._replace(record=before, steer=None) == Step(before)
+    alone = step._replace(record=before, steer=None, watch=None) == Step(before)
     same = step.record == before._replace(steered=(*before.steered, steered))
     world = world.wrong(Fault.JOINED, when=steered.turn != host)
     world = world.wrong(Fault.DISTURBED, when=not (alone and same))
@@ -410,7 +410,7 @@ def join(world: World, step: Step, host: int | None) -> World:
     return world.wrong(Fault.NUMBER_USED_AGAIN, when=used)._replace(
         record=step.record,
         contents=(*world.contents, (steered.number, world.accepted - 1)),
-        watched=world.watched | {steered.turn},
+        watched=world.watched | ({step.watch} - {None}),
     )
 
 
@@ -419,7 +419,7 @@ def a_client_cancels(world: World) -> Iterator[Happening]:
     """All that is live, or one turn, which may be over."""
     for turn in (None, *turns_for(world, "cancel")) if may(world, "cancel") else ():
         found = act(world, "cancel")
-        step = rules.cancel(found.record, turn)
+        step = rules.cancel_step(found.record, turn)
         meant = [x.turn for x in found.record.live if turn in (None, x.turn)]
         yield Happening(f"cancel {turn or 'all'}", carry_out(found, step, meant, ()), "cancel")
 
@@ -434,7 +434,7 @@ def a_client_rewinds(world: World) -> Iterator[Happening]:
 
 def rewind(world: World, first: int) -> World:
     """Discard a turn and all after it."""
-    step = rules.rewind(world.record, first)
+    step = rules.rewind_step(world.record, first)
     meant = [x.turn for x in world.record.live if x.turn >= first]
     return carry_out(world, step, meant, range(first, world.record.next))
 
@@ -445,7 +445,7 @@ def a_client_resets(world: World) -> Iterator[Happening]:
     if may(world, "reset"):
         found = act(world, "reset")
         before = found.record
-        step = rules.reset(before)
+        step = rules.reset_step(before)
         after = remove_given_up(found, step)
         meant = [x.turn for x in before.live]
         after = carry_out(after, step, meant, range(1, before.next))
@@ -475,7 +475,7 @@ def a_client_regenerates(world: World) -> Iterator[Happening]:
             continue
         found = act(world, "regenerate")
         before, turn = found.record, found.record.next
-        step = rules.regenerate(before, first, merge=world.budget.merge)
+        step = rules.regenerate_step(before, first, merge=world.budget.merge)
         found = found.wrong(Fault.NUMBER_USED_AGAIN, when=step.dispatch != turn)
         # What was steered at the turn is among its messages, also while it is live.
         found = found.put_slot(turn, Slot(tuple(sorted(found.messages(first))), "regenerate"))
@@ -523,7 +523,7 @@ def settle(world: World, turn: int) -> World:
     """Record a turn's outcome, if the rules say so."""
     before, slot, task = world.record, world.slots[turn - 1], world.task(turn)
     outcome = task.outcome if task and task.outcome else Outcome("unknown")
-    settling = rules.settle(before, turn, merge=world.budget.merge)
+    settling = rules.settle_step(before, turn, merge=world.budget.merge)
     if settling is None:
         return world
     content = dict(world.contents)
@@ -540,7 +540,7 @@ def settle(world: World, turn: int) -> World:
     others = {x for x in settling.record.live if x.turn not in new}
     world = world.wrong(Fault.SETTLED_OTHER, when=live != others)
     world = world.put_slot(turn, slot._replace(more=tuple(sorted(more)), outcome=outcome))
-    heir = set[int]() if settling.heir is None else {settling.heir}
+    heir = set[int]() if settling.watch is None else {settling.watch}
     world = world._replace(
         record=settling.record,
         contents=tuple(content.items()),
@@ -557,7 +557,7 @@ def settle(world: World, turn: int) -> World:
     return world
 
 
-def judge_passing_on(world: World, turn: int, settling: rules.Settling, kept: list[int]) -> World:
+def judge_passing_on(world: World, turn: int, settling: Step, kept: list[int]) -> World:
     """By what was handed out to the task, and whether somebody cancelled it."""
     task, stays = world.task(turn), told(world, turn)
     left = len([x for x in world.record.steered if x.turn == turn]) != len(kept)
@@ -566,7 +566,7 @@ def judge_passing_on(world: World, turn: int, settling: rules.Settling, kept: li
     world = world.wrong(Fault.PASSED_ON, when=stays and left)
     world = world.wrong(Fault.NOT_PASSED_ON, when=not stays and bool(untaken))
     going_on = {x.turn for x in world.record.live if x.turn != turn and not told(world, x.turn)}
-    astray = not heirs <= going_on or heirs != {settling.heir} - {None}
+    astray = not heirs <= going_on or heirs != {settling.watch} - {None}
     astray = astray or (settling.dispatch is not None and bool(going_on))
     return world.wrong(Fault.PASSED_ASTRAY, when=astray)
 
@@ -577,7 +577,7 @@ def a_note_arrives(world: World) -> Iterator[Happening]:
     for turn in world.notes:
         found = find_lost(world._replace(notes=world.notes - {turn}))
         before = found.record
-        step = rules.give_up(before, {turn})
+        step = rules.give_up_step(before, {turn})
         flagged = [x._replace(given_up=x.given_up or x.turn == turn) for x in before.live]
         only = step._replace(give_up=()) == Step(before._replace(live=tuple(flagged)))
         found = found.wrong(Fault.GIVEN_UP_ONLY, when=not only)
@@ -649,7 +649,7 @@ def take(
 ) -> tuple[World, list[int]]:
     """Take what waits, and judge it by what was handed out before."""
     content, turn = dict(world.contents), task.turn
-    record, taken = rules.take(world.record, turn, waited=waited, begins=begins)
+    record, taken = rules.hand_out(world.record, turn, waited=waited, begins=begins)
     took = [content[x.number] for x in taken]
     hosts = {x.turn for x in world.record.live if x.cancelled is None and x.turn <= turn}
     hosts = hosts if waited else hosts & {turn}
@@ -660,7 +660,9 @@ def take(
     late = any(x.joined != (not task.began) for x in taken)
     world = world.wrong(Fault.INPUT_OTHER, when=late)
     after = world.put(task._replace(took=(*task.took, *took)))
-    return after._replace(record=record), took
+    inherits = waited and taken and any(x.turn < turn for x in world.record.waiting)
+    watched = after.watched | ({turn} if inherits else set())
+    return after._replace(record=record, watched=watched), took
 
 
 def come_to_begin(world: World, task: Task) -> Iterator[Happening]:
@@ -784,7 +786,9 @@ def the_conversation_has_a_message_once(world: World) -> str | None:
 @invariant
 def what_is_discarded_was_taken_back(world: World) -> str | None:
     """And nothing else; no turn is marked before there is one."""
-    if world.discarded != world.taken_back or not all(map(world.record.has, world.discarded)):
+    if world.discarded != world.taken_back or not all(
+        0 < x < world.record.next for x in world.discarded
+    ):
         return f"{set(world.discarded)} are discarded, taken back were {set(world.taken_back)}"
     return None
 
@@ -881,7 +885,7 @@ def the_record_can_be_stored(world: World) -> str | None:
 
 @cache
 def stored(record: Record) -> str | None:
-    again = rules.load(json.loads(json.dumps(rules.dump(record))))
+    again = storage.parse_record(json.loads(json.dumps(storage.dump_record(record))))
     return None if again == record else f"{record} comes back as {again}"
 
 

@@ -1,0 +1,83 @@
+"""What only tasks, their reports and other sessions call: the private handlers of the object."""
+
+from typing import Any
+
+from restate import ObjectContext, ObjectSharedContext, TerminalError
+
+from interruptible._session import effects, rules, storage
+from interruptible._session.effects import Settings, carry_out, checked
+from interruptible._session.reading import Moment, Stored, read_record, read_steered
+from interruptible._session.turns import Said, finish
+from interruptible._wire import told as _told
+from interruptible._wire.types import Turn
+
+
+async def on_load(_: Settings, ctx: ObjectSharedContext, __: Any) -> bytes:
+    """For a task: what is stored of the session, as it is stored, to be read by the task."""
+    return (await Stored.copy(ctx)).pack()
+
+
+async def on_take(agent: Settings, ctx: ObjectContext, body: Any) -> list[Said]:
+    """For a task: the steered messages that wait for it, each of them once."""
+    turn, waited, begins = checked(_told.taking, body)
+    record = await read_record(ctx)
+    after, taken = rules.hand_out(record, turn, waited=waited, begins=begins)
+    said = await read_steered(ctx, taken)
+    if after != record:
+        storage.store_record(ctx, after)
+    if waited and taken and any(x.turn < turn for x in record.waiting):
+        effects.watch(agent, ctx, turn)  # as what inherits is watched, before more is steered at it
+    return said
+
+
+async def on_get_cause(_: Settings, ctx: ObjectSharedContext, body: Any) -> str:
+    """For a task: why its turn was cancelled."""
+    turn = checked(_told.turn, body)
+    live = (await read_record(ctx)).find(turn)
+    return (live.cancelled if live is not None else None) or "cancelled"
+
+
+async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
+    """For a task: record a turn's outcome, in its own slot and once."""
+    settlement = checked(_told.settlement, body)
+    outcome = settlement["outcome"]
+    record, now = await effects.known_now(agent, ctx)
+    step = rules.settle_step(record, outcome["turn"], merge=agent.merges)
+    if step is not None:
+        kept = await read_steered(ctx, step.keep)
+        begun = [message for _, message in await read_steered(ctx, step.begin)]
+        turn = await Moment(ctx, record).turn(outcome["turn"])
+        assert turn is not None  # noqa: S101
+        ended: Turn = {**finish(turn, outcome, kept), "ended_at": now}
+        record = await storage.put_turns(ctx, step.record, [ended])
+        for x in (*step.keep, *step.begin):
+            ctx.clear(storage.steered_key(x.number))
+        await carry_out(agent, ctx, step._replace(record=record), begun, now)
+    for number in settlement.get("ended", []):
+        if record.find(number) is not None:  # its own report went missing
+            effects.watch(agent, ctx, number)
+
+
+async def on_recover(agent: Settings, ctx: ObjectSharedContext, body: Any) -> None:
+    """For the object: settle a turn on behalf of a task that is over and did not report."""
+    turn = checked(_told.turn, body)
+    record = await read_record(ctx)
+    if record.find(turn) is not None:
+        await effects.outcome(agent, ctx, record, turn)
+
+
+async def on_give_up(agent: Settings, ctx: ObjectContext, body: Any) -> None:
+    """For a task: it has waited out `cleanup_timeout` for these turns; nobody else is to."""
+    turns = checked(_told.turns, body)
+    step = rules.give_up_step(await effects.known(agent, ctx), turns)
+    if step.give_up:
+        await carry_out(agent, ctx, step)
+
+
+async def on_adopt(_: Settings, ctx: ObjectContext, body: Any) -> None:
+    """For `fork`: begin this session with the turns of another."""
+    copy = checked(_told.copy, body)
+    if (await read_record(ctx)).epoch:
+        raise TerminalError("session: there is one of this key already. Choose another.", 412)
+    record = storage.new_record(ctx)._replace(next=copy.next, forked_from=copy.origin)
+    storage.store_record(ctx, await storage.put_turns(ctx, record, copy.turns))

@@ -1,0 +1,236 @@
+"""How a session is read, its turns from the newest on; and what a task is sent of it.
+
+There is one reader, `Moment.newest_first`. It reads as it is asked to go on: who stops early has
+read little. A turn that ends meanwhile has moved from the record into a page; it goes by the
+record, in which that turn is live.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, cast
+
+from restate.serde import BytesSerde, Serde
+
+from interruptible._session.rules import Record, Steered
+from interruptible._session.storage import (
+    JSON,
+    PACKED,
+    Slot,
+    State,
+    dump_record,
+    first_of_page,
+    page_key,
+    parse_page,
+    parse_record,
+    steered_key,
+    tail_of,
+    turn_key,
+)
+from interruptible._session.turns import Said, as_live
+from interruptible._wire.types import Message, Turn
+
+AHEAD: Final = 32
+"""How many keys are asked for at a time at most, for each time is a way to Restate and back."""
+MAX_AHEAD: Final = 4 * 1024 * 1024
+"""Bytes that come of one such time, if large turns are as large as those before."""
+MAX_LOADED: Final = 12 * 1024 * 1024
+"""Bytes, as stored, of the latest turns that a task is sent. Restate allows an invocation 32 MiB of
+memory by default (`worker.invoker.per-invocation-memory-limit`), and what else a task does needs
+some, too."""
+MAX_ANSWER: Final = 24 * 1024 * 1024
+"""Bytes of the turns that go into one answer, for the same reason."""
+MAX_COPIED: Final = 12 * 1024 * 1024
+"""Bytes of the turns that a fork copies: it has read them, and has them again in what it sends."""
+_FIRST: Final = "first"
+"""Where `Stored` has the first of its turns, if these are not all."""
+
+
+class Moment(NamedTuple):
+    """A session as it was when its record was read, and where to read its turns."""
+
+    ctx: State
+    record: Record
+    said: Sequence[Said] = ()
+    """What was steered at live turns, if they are to have it."""
+    notes: dict[str, bytes] | None = None
+    """Where to note each page and large turn that is read, as it is stored."""
+
+    async def turns(
+        self, numbers: range, most: int | None = None, *, discarded: bool = True
+    ) -> tuple[list[Turn], bool]:
+        """The latest of the turns with these numbers, in order, and whether there are more.
+
+        Args:
+            numbers: Which turns.
+            most: How many bytes they may have as JSON; but the last is there in any case.
+            discarded: With those that are no part of the conversation any more.
+        """
+        turns: list[Turn] = []
+        size = 0
+        async for slot, packed in self.newest_first(numbers, discarded=discarded):
+            turn = slot.turn or cast("Turn", PACKED.deserialize(packed))
+            size += len(json.dumps(turn)) if most is not None else 0
+            if size > (most or 0) and turns:
+                return turns[::-1], True
+            if slot.discarded:
+                turn["discarded"] = True
+            live = self.record.find(slot.number)
+            if live is not None and turn["status"] == "running":  # a large one may be settled
+                turn = as_live(turn, live, self.said)
+            turns.append(turn)
+        return turns[::-1], False
+
+    async def turn(self, number: int) -> Turn | None:
+        """One turn, unless it was removed."""
+        turns, _ = await self.turns(range(number, number + 1))
+        return turns[0] if turns else None
+
+    async def slots(self, numbers: range) -> list[Slot]:
+        """Where the turns with these numbers stand, in order; large ones are not read."""
+        return [slot async for chunk in self._chunks(numbers) for slot in chunk][::-1]
+
+    async def newest(self) -> int | None:
+        """The last turn that is in the conversation."""
+        async for chunk in self._chunks(range(1, self.record.next)):
+            for slot in chunk:
+                if not slot.discarded:
+                    return slot.number
+        return None
+
+    async def newest_first(
+        self, numbers: range, *, discarded: bool = True
+    ) -> AsyncGenerator[tuple[Slot, bytes], None]:
+        """Where the turns with these numbers stand, from the last on, and large ones as stored."""
+        async for chunk in self._chunks(numbers):
+            slots = [x for x in chunk if discarded or not x.discarded]
+            large = self._values([turn_key(x.number) for x in slots if x.turn is None])
+            for slot in slots:
+                packed = await anext(large) if slot.turn is None else b""
+                if slot.turn is not None or packed:  # else it was removed meanwhile
+                    yield slot, packed
+
+    async def _chunks(self, numbers: range) -> AsyncGenerator[list[Slot], None]:
+        """The same without large ones, as many as are read at a time."""
+        numbers = range(max(numbers.start, self.record.first), numbers.stop)
+        tail = {x.number: x for x in tail_of(self.record) if x.number in numbers}
+        elsewhere = [n for n in reversed(numbers) if n not in tail] if self.record.paged else []
+        pages = list(dict.fromkeys(map(first_of_page, elsewhere)))
+        above = numbers.stop
+        for start in range(0, len(pages) + 1, AHEAD):
+            batch = pages[start : start + AHEAD]
+            read = await self._read([page_key(x) for x in batch])
+            found = {x.number: x for page in read for x in parse_page(page) if x.number in numbers}
+            # What is live may be older than what is settled, and in a page.
+            lowest = batch[-1] if start + AHEAD <= len(pages) else 0
+            found |= {number: x for number, x in tail.items() if lowest <= number < above}
+            yield [found[number] for number in sorted(found, reverse=True)]
+            above = lowest
+
+    async def _values(self, keys: Sequence[str]) -> AsyncGenerator[bytes, None]:
+        """The values of keys, many at a time unless they are large."""
+        at_once = 1
+        while keys:
+            values = await self._read(keys[:at_once])
+            for value in values:
+                yield value
+            keys = keys[at_once:]
+            at_once = min(AHEAD, max(1, MAX_AHEAD // max(1, *map(len, values))))
+
+    async def _read(self, keys: Sequence[str]) -> list[bytes]:
+        reading = [self.ctx.get(key, BytesSerde()) for key in keys]
+        values: list[bytes] = [await value or b"" for value in reading]
+        if self.notes is not None:
+            self.notes.update(zip(keys, values, strict=True))
+        return values
+
+
+async def read_record(ctx: State) -> Record:
+    """The session's record; of a session that nothing is stored of, an empty one."""
+    return parse_record(await ctx.get("session", JSON))
+
+
+async def read_moment(ctx: State) -> Moment:
+    """The session, with what the steered messages of the same moment say."""
+    record = await read_record(ctx)
+    while record.steered:
+        said = await read_steered(ctx, record.steered)
+        again = await read_record(ctx)
+        if again == record:
+            return Moment(ctx, record, said)
+        record = again  # a turn has ended meanwhile, and they have found their place
+    return Moment(ctx, record)
+
+
+async def read_steered(ctx: State, steered: Iterable[Steered]) -> list[Said]:
+    """What steered messages say."""
+    reading = [(x, ctx.get(steered_key(x.number), JSON)) for x in steered]
+    texts = [(x, cast("Message | None", await message)) for x, message in reading]
+    return [(x, text) for x, text in texts if text is not None]  # it may be settled meanwhile
+
+
+def at_hand(record: Record, before: int) -> list[Turn] | None:
+    """The conversation before a turn, or `None` if some of it has to be read."""
+    slots = [x for x in tail_of(record) if x.number < before and not x.discarded]
+    turns = [x.turn for x in slots if x.turn is not None]
+    if record.paged or record.steered or len(turns) < len(slots):
+        return None
+    lives = {x.turn: x for x in record.live}
+    return [as_live(x, lives[x["turn"]]) if x["turn"] in lives else x for x in turns]
+
+
+# -- What a task is sent. --------------------------------------------------------------------------
+
+
+class Stored:
+    """The values of a session's keys, as they are stored: a task decodes them."""
+
+    def __init__(self, values: Mapping[str, bytes]) -> None:
+        self._values = values
+
+    @property
+    def first(self) -> int:
+        """The first turn that it has; of a very long conversation it has the latest only."""
+        return int(self._values.get(_FIRST, b"1"))
+
+    @classmethod
+    async def copy(cls, ctx: State) -> "Stored":
+        """What a task needs of a session, the latest first, until it is enough."""
+        read: dict[str, bytes] = {}
+        session = (await read_moment(ctx))._replace(notes=read)
+        record = session.record
+        if not record.epoch:
+            return cls({})
+        values = {"session": JSON.serialize(dump_record(record))}
+        values |= {steered_key(x.number): JSON.serialize(said) for x, said in session.said}
+        room, has_ended = MAX_LOADED - sum(map(len, values.values())), False
+        async for slot, _ in session.newest_first(range(1, record.next), discarded=False):
+            where = (page_key(slot.number), turn_key(slot.number))
+            more = {key: read[key] for key in where if read.get(key) and key not in values}
+            room -= sum(map(len, more.values()))
+            if more and room < 0 and has_ended:  # the newest that has ended is sent in any case
+                values[_FIRST] = str(slot.number + 1).encode()
+                break
+            values |= more
+            has_ended = has_ended or record.find(slot.number) is None
+        return cls(values)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> "Stored":
+        """The inverse of `pack`."""
+        header, _, rest = packed.partition(b"\n")
+        values: dict[str, bytes] = {}
+        start = 0
+        for key, size in json.loads(header):
+            values[key] = rest[start : start + size]
+            start += size
+        return cls(values)
+
+    def pack(self) -> bytes:
+        """All of it as bytes: first what there is of which length, then the values."""
+        header = json.dumps([[key, len(value)] for key, value in self._values.items()])
+        return b"\n".join((header.encode(), b"".join(self._values.values())))
+
+    async def get(self, name: str, serde: Serde[Any]) -> Any:
+        """The value of a key, or `None`."""
+        value = self._values.get(name)
+        return None if value is None else serde.deserialize(value)

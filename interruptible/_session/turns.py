@@ -1,0 +1,101 @@
+"""What turns make: the record of one that has ended, and the conversation. Only pure functions."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, cast
+
+from interruptible._session.rules import Live, Steered
+from interruptible._wire.output import told
+from interruptible._wire.types import Message, TaskOutcome, Turn
+
+Note = Callable[[Turn], "str | Message | None"]
+Said = tuple[Steered, Message]
+"""A steered message and what it says."""
+
+_AS_TOLD: Final = ("error", "partial", "cut_off", "not_begun", "never_began")
+"""What the record of a turn has of its outcome as the task told it, if it did."""
+
+
+def conversation(turns: Iterable[Turn], note: Note) -> list[Message]:
+    """The conversation that the turns make, in their order, with the notes on interrupted ones."""
+    messages: list[Message] = []
+    for turn in turns:
+        if turn.get("discarded"):
+            continue
+        messages += [*turn["input"], *turn["messages"]]
+        if turn["status"] == "interrupted":
+            messages += told("interruption_note", note(turn), "user")
+    return messages
+
+
+def asked(turn: Turn) -> list[Message]:
+    """All that the user said in a turn."""
+    steered = turn.get("steered", [])
+    return [*turn["input"], *(turn["messages"][place] for place in steered)]
+
+
+def finish(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Turn:
+    """The record of a turn that has ended.
+
+    Args:
+        turn: The record of the live turn, without what was steered at it.
+        outcome: How it ended.
+        kept: What was steered at it and stays with it, taken or not.
+    """
+    taken = dict(outcome.get("taken", []))
+    others = [(x._replace(taken=False), said) for x, said in kept if x.number not in taken]
+    joined, left = _split(turn["turn"], others)
+    said, cut = outcome["messages"], len(outcome["messages"]) - outcome.get("partial", 0)
+    ended: dict[str, Any] = {
+        **turn,
+        "status": outcome["status"],
+        "input": with_joined(turn["turn"], turn["input"], joined),
+        "messages": [*said[:cut], *left, *said[cut:]],
+        **{name: value for name, value in outcome.items() if name in _AS_TOLD},
+    }
+    if steered := [*taken.values(), *range(cut, cut + len(left))]:
+        ended["steered"] = steered
+    if outcome["status"] == "interrupted":
+        ended.setdefault("reason", "cancelled")
+    else:
+        ended.pop("reason", None)
+    return cast("Turn", ended)
+
+
+def as_live(turn: Turn, live: Live, steered: Sequence[Said] = ()) -> Turn:
+    """The record of a live turn, with what the session knows of it, and what was steered at it."""
+    shown: Turn = {**turn, "task_id": live.task_id}
+    if live.cancelled is not None:
+        shown["reason"] = live.cancelled
+    if live.given_up:
+        shown["given_up"] = True
+    joined, messages = _split(live.turn, [x for x in steered if x[0].turn == live.turn])
+    shown["input"] = with_joined(live.turn, turn["input"], joined)
+    if messages:
+        shown["messages"], shown["steered"] = messages, list(range(len(messages)))
+    return shown
+
+
+def without_end(turn: Turn) -> Turn:
+    """The record of a live turn that was given up, as later ones are told of it."""
+    return {**turn, "status": "interrupted"}
+
+
+def with_joined(turn: int, begun: Sequence[Message], joined: Iterable[Said]) -> list[Message]:
+    """All messages that a turn begins with, in the order in which they were accepted."""
+    joined = list(joined)
+    earlier = [message for x, message in joined if x.at <= turn]
+    return [*earlier, *begun, *(message for x, message in joined if x.at > turn)]
+
+
+def _split(turn: int, steered: Sequence[Said]) -> tuple[list[Said], list[Message]]:
+    """What belongs to the messages that a turn began with, and what came later.
+
+    What passed on from an earlier turn stands before this one's own message, in the order in which
+    they were accepted, unless the turn has taken it while it worked.
+    """
+
+    def is_first(x: Steered) -> bool:
+        return x.joined or (not x.taken and x.at <= turn)
+
+    joined = [(x, said) for x, said in steered if is_first(x)]
+    return joined, [said for x, said in steered if not is_first(x)]
