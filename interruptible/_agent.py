@@ -1,31 +1,30 @@
 """`Agent` and `@agent`: build the virtual object and the task service."""
 
 import inspect
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar, overload
 
-from restate import Context, InvocationRetryPolicy, Service, TerminalError, VirtualObject
-from restate.serde import BytesSerde, Serde
+from restate import Context, InvocationRetryPolicy, Service, VirtualObject
 
 from interruptible import _checks
-from interruptible._session import controls, handlers, history
-from interruptible._task import delegate
-from interruptible._task.repair import call_note
-from interruptible._task.task import Task, work
-from interruptible._wire import added as _added
-from interruptible._wire import schemas
-from interruptible._wire.output import Output
-from interruptible._wire.types import (
-    MAX_CONTENT,
-    POLICIES,
-    Burst,
-    Message,
-    Policy,
-    Turn,
-    parse,
+from interruptible._handlers import PUBLIC, add_handlers, add_task_handlers
+from interruptible._options import (
+    INACTIVITY_TIMEOUT,
+    MIN_RETENTION,
+    OPTIONS,
+    RETRY_POLICY,
+    NamedOptions,
+    Options,
+    check_known,
+    check_options,
 )
+from interruptible._session import history
+from interruptible._task.repair import call_note
+from interruptible._task.task import Task
+from interruptible._wire.added import add
+from interruptible._wire.output import Output
+from interruptible._wire.types import MAX_CONTENT, POLICIES, Burst, Message, Policy, Turn
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -34,50 +33,6 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 Run = Callable[[Context, Task], Awaitable[Output]]
 
 _HANDLER: Final = "_interruptible_handler"
-_SHARED: Final[dict[str, Any]] = {"kind": "shared"}
-# What these have read is not kept: it would be the whole history, once for each time. Not for what
-# is sent and attached to, as `get_cause` and `attach`: that has to be kept.
-_READS: Final[dict[str, Any]] = {
-    **_SHARED,
-    "journal_retention": timedelta(0),
-    "idempotency_retention": timedelta(0),
-}
-_PRIVATE: Final[dict[str, Any]] = {"ingress_private": True}
-
-RETRY_POLICY: Final = InvocationRetryPolicy(
-    initial_interval=timedelta(milliseconds=100),
-    exponentiation_factor=2.0,
-    max_interval=timedelta(seconds=1.5),
-    max_attempts=2000,
-    on_max_attempts="pause",
-)
-"""A step in retry back-off is interrupted at its next attempt: within two seconds, for Restate adds
-up to 30 % to an interval. After the last attempt it pauses the task."""
-
-MIN_RETENTION: Final = timedelta(minutes=5)
-"""How long the result of a task is kept at least, for its successor and for `attach`."""
-
-INACTIVITY_TIMEOUT: Final = timedelta(hours=1)
-"""A call that is silent for longer cannot be interrupted, for Restate has hung up. A task that
-waits keeps its connection that long."""
-
-
-class Options(TypedDict, total=False):
-    """The options of `Agent`."""
-
-    policy: Policy
-    allowed_policies: Sequence[Policy]
-    keep_queued: bool
-    debounce: timedelta | None
-    burst: Burst
-    max_pending: int
-    cleanup_timeout: timedelta
-    inactivity_timeout: timedelta | None
-    abort_timeout: timedelta | None
-    retry_policy: InvocationRetryPolicy | None
-    retention: timedelta | None
-    max_content: int
-    alternate_roles: bool
 
 
 class Agent:
@@ -149,9 +104,9 @@ class Agent:
                 "which works on one turn."
             )
             raise TypeError(msg)
-        _checks.check_known(cls, options, Options.__annotations__)
-        chosen = {option: getattr(self, option) for option in Options.__annotations__} | options
-        _checks.check_options(self.name, **chosen)
+        check_known(cls.__name__, options)
+        chosen = {option: getattr(self, option) for option in OPTIONS} | options
+        check_options(self.name, chosen)
         for option, value in chosen.items():
             setattr(self, option, value)
         self.allowed_policies = tuple(self.allowed_policies)
@@ -173,9 +128,26 @@ class Agent:
             invocation_retry_policy=self.retry_policy,
             ingress_private=True,
         )
-        self._add_handlers()
+        # Kept as attributes, so that the SDK's typed clients can call them by reference.
+        vars(self).update(add_handlers(self._object, self))
+        for method, marked in self._handlers.items():
+            exposed, kind_and_more = getattr(marked, _HANDLER)
+            added = add(self._object, exposed or method, getattr(self, method), kind_and_more)
+            setattr(self, method, added)
+        add_task_handlers(self._service, self)
 
-    if not TYPE_CHECKING:  # or every attribute would be right
+    if TYPE_CHECKING:
+        message: Any
+        cancel: Any
+        attach: Any
+        get_history: Any
+        get_status: Any
+        get_turns: Any
+        regenerate: Any
+        rewind: Any
+        reset: Any
+        fork: Any
+    else:  # or every attribute would be right
 
         def __getattr__(self, name: str) -> Any:
             # The `__init__` of a dataclass, and many a subclass's, does not call this one.
@@ -191,7 +163,7 @@ class Agent:
             for name, x in vars(parent).items()
             if hasattr(x, _HANDLER)
         }
-        _checks.check_class(cls, Agent, {x: getattr(own[x], _HANDLER)["name"] or x for x in own})
+        _checks.check_class(cls, Agent, {x: getattr(own[x], _HANDLER)[0] or x for x in own})
         cls._handlers = own
 
     @property
@@ -267,83 +239,6 @@ class Agent:
         """
         return history.conversation(turns, self.interruption_note)
 
-    def _add_handlers(self) -> None:
-        # Kept as attributes, so that the SDK's typed clients can call them by reference.
-        add, s = self._handler, schemas
-        self.message = add("message", handlers.message, s.MESSAGE_IN, s.RECEIPT)
-        self.cancel = add("cancel", handlers.cancel, s.CANCEL_IN, s.CANCELLED)
-        self.attach = add("attach", handlers.attach, s.ATTACH_IN, s.OUTCOME, **_SHARED)
-        # With a schema, Restate would refuse an empty body: so what takes nothing has none.
-        self.get_history = add("get_history", handlers.get_history, None, s.HISTORY, **_READS)
-        self.get_status = add("get_status", handlers.get_status, None, s.STATUS, **_READS)
-        self.get_turns = add("get_turns", controls.get_turns, s.TURNS_IN, s.TURNS, **_READS)
-        self.regenerate = add("regenerate", controls.regenerate, s.REGENERATE_IN, s.RECEIPT)
-        self.rewind = add("rewind", controls.rewind, s.REWIND_IN, s.REWOUND)
-        self.reset = add("reset", controls.reset, s.RESET_IN, s.CANCELLED)
-        self.fork = add("fork", controls.fork, s.FORK_IN, s.FORKED, **_SHARED)
-        add("settle", handlers.settle_turn, **_PRIVATE)
-        add("take", handlers.take, **_PRIVATE)
-        add("give_up", handlers.give_up, **_PRIVATE)
-        add("adopt", controls.adopt, **_PRIVATE)
-        add("recover", handlers.recover, **_SHARED, **_PRIVATE)
-        add("get_cause", handlers.get_cause, **_SHARED, **_PRIVATE)
-        add("load", handlers.load, **_READS, **_PRIVATE, output_serde=BytesSerde())
-        for name, method in self._handlers.items():
-            options = dict(getattr(method, _HANDLER))
-            exposed = options.pop("name") or name
-            setattr(self, name, _added.add(self._object, exposed, getattr(self, name), options))
-
-        @self._service.handler(input_serde=_OURS, output_serde=_JSON)
-        async def run_task(ctx: Context, job: Any) -> Any:
-            """Work on one turn of a session."""
-            _added.check(job, dict)
-            return await work(self, ctx, job)
-
-        @self._service.handler(
-            input_serde=_JSON,
-            output_serde=_JSON,
-            invocation_retry_policy=delegate.RETRY_POLICY,
-        )
-        async def relay(ctx: Context, job: Any) -> Any:
-            """Send a message to another agent."""
-            return await delegate.relay(ctx, job)
-
-        @self._service.handler(idempotency_retention=timedelta(0))
-        async def mark(ctx: Context) -> None:
-            """Answer at once."""
-
-    def _handler(
-        self,
-        name: str,
-        effect: Callable[..., Awaitable[Any]],
-        takes: dict[str, Any] | None = None,
-        gives: dict[str, Any] | None = None,
-        *,
-        kind: Literal["exclusive", "shared"] = "exclusive",
-        **options: Any,
-    ) -> Any:
-        options = {"input_serde": _JSON, "output_serde": _JSON, **options}
-        public = not options.get("ingress_private", False)
-        add = self._object.handler(name=name, kind=kind, **options)
-
-        async def handle(ctx: Any, body: Any) -> Any:
-            if public and not ctx.key():
-                raise TerminalError("session: the key is empty. Name the conversation.", 400)
-            return await effect(self, ctx, body)
-
-        handle.__doc__ = effect.__doc__
-        added = add(handle)
-        io = self._object.handlers[name].handler_io
-        _added.describe(io.input_type, takes)
-        _added.describe(io.output_type, gives)
-        return added
-
-
-class NamedOptions(Options, total=False):
-    """The options of `Agent`, for `@agent`."""
-
-    name: str | None
-
 
 @overload
 def agent(run: Run, /) -> Agent: ...
@@ -400,29 +295,13 @@ def handler(
         raise ValueError(msg)
 
     def decorate(method: F) -> F:
-        setattr(method, _HANDLER, {"name": name, "kind": kind, **options})
+        setattr(method, _HANDLER, (name, {"kind": kind, **options}))
         return method
 
     return decorate
 
 
-class _JsonSerde(Serde[Any]):
-    # An error raised while the SDK reads the input would become a 500; ours are to be a 400.
-    def __init__(self, *, ours: bool = False) -> None:
-        self._ours = ours
-
-    def deserialize(self, buf: bytes) -> Any:
-        return parse(buf, lenient=self._ours)
-
-    def serialize(self, obj: Any) -> bytes:
-        return json.dumps(obj).encode()
-
-
-_JSON: Final = _JsonSerde()
-_OURS: Final = _JsonSerde(ours=True)
-"""What our own tasks and handlers send: not all that an earlier version puts out is JSON."""
-
-_MADE: Final = {*_checks.PUBLIC, "name", "task_name", "_object", "_service"}
+_MADE: Final = {*PUBLIC, "name", "task_name", "_object", "_service"}
 """The attributes that `Agent.__init__` alone sets."""
 
 

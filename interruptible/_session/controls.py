@@ -10,28 +10,26 @@ from interruptible._session.effects import Settings, carry_out, checked, require
 from interruptible._session.rules import Record
 from interruptible._wire import told as _told
 from interruptible._wire.native import neutral
+from interruptible._wire.requests import FORK_IN, GET_TURNS_IN, REGENERATE_IN, RESET_IN, REWIND_IN
 from interruptible._wire.types import (
+    MAX_TURNS,
     Cancelled,
     Forked,
     Receipt,
     Rewound,
     Turns,
-    fork_in,
-    regenerate_in,
-    reset_in,
-    rewind_in,
-    turns_in,
 )
 
 
 async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
     """Work on the messages of a turn again, by default the last: it and all after it go."""
-    turn, if_last = checked(regenerate_in, body)
+    asked = checked(REGENERATE_IN, body)
+    turn = asked.get("turn")
     stored, now = await effects.load_now(ctx)
     record = await effects.find_lost(agent, ctx, stored)
     if turn is None:
         turn = (await history.newest(ctx, record) if record is not None else None) or 1
-    record = _only_if_last(require(record, turn), if_last)
+    record = _only_if_last(require(record, turn), asked.get("if_last"))
     discarded = await history.standing(ctx, record, range(turn, record.next))
     if turn not in discarded:
         raise TerminalError(f"turn: {turn} is no part of the conversation any more.", 404)
@@ -48,13 +46,14 @@ async def regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> Receipt:
 
 async def rewind(agent: Settings, ctx: ObjectContext, body: Any) -> Rewound:
     """Take back a turn and all after it."""
-    turn, reason, if_last = checked(rewind_in, body)
+    asked = checked(REWIND_IN, body)
+    turn = asked["turn"]
     record = await effects.find_lost(agent, ctx, await effects.load(ctx))
-    record = _only_if_last(require(record, turn), if_last)
+    record = _only_if_last(require(record, turn), asked.get("if_last"))
     if not await history.has(ctx, record, turn):
         raise effects.removed(turn)
     discarded = await history.standing(ctx, record, range(turn, record.next))
-    step, pages = await effects.with_discarded(ctx, rules.rewind(record, turn, reason))
+    step, pages = await effects.with_discarded(ctx, rules.rewind(record, turn, asked.get("reason")))
     carry_out(ctx, step, pages)
     return {
         "cancelled": [x.turn for x in step.cancel],
@@ -64,7 +63,7 @@ async def rewind(agent: Settings, ctx: ObjectContext, body: Any) -> Rewound:
 
 async def reset(agent: Settings, ctx: ObjectContext, body: Any) -> Cancelled:
     """Cancel what is live and empty the conversation; the numbers of the turns go on."""
-    reason = checked(reset_in, body)
+    reason = checked(RESET_IN, body).get("reason")
     record = await effects.find_lost(agent, ctx, await effects.load(ctx))
     if record is None:
         return {"cancelled": []}
@@ -79,7 +78,10 @@ async def reset(agent: Settings, ctx: ObjectContext, body: Any) -> Cancelled:
 
 async def fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Forked:
     """Copy the conversation up to a turn, by default the last that has ended, to a new session."""
-    session, last = checked(fork_in, body, ctx.key())
+    asked = checked(FORK_IN, body)
+    session, last = asked["session"], asked.get("turn")
+    if session == ctx.key():
+        raise TerminalError("session: is this session itself. Name a new one.", 400)
     record = await effects.load(ctx)
     if last is None:
         record = record or Record("")
@@ -106,15 +108,17 @@ async def fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Forked:
 async def adopt(_: Settings, ctx: ObjectContext, body: Any) -> None:
     """For `fork`: begin this session with the turns of another."""
     copy = checked(_told.copy, body)
+    session, last = copy["from"]
     if await effects.load(ctx) is not None:
         raise TerminalError("session: there is one of this key already. Choose another.", 412)
-    record = effects.new_record(ctx)._replace(next=copy.next, forked_from=copy.origin)
-    effects.store(ctx, history.adopt(ctx, record, copy.turns))
+    record = effects.new_record(ctx)._replace(next=copy["next"], forked_from=(session, last))
+    effects.store(ctx, history.adopt(ctx, record, copy["turns"]))
 
 
 async def get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> Turns:
     """The record of the turns, discarded ones too, a page at a time from the newest on."""
-    before, limit = checked(turns_in, body)
+    asked = checked(GET_TURNS_IN, body)
+    before, limit = asked.get("before"), asked.get("limit") or MAX_TURNS
     record = await effects.load(ctx)
     if record is None:
         return {"turns": [], "before": None}

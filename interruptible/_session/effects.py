@@ -25,7 +25,8 @@ from interruptible._session.history import JSON
 from interruptible._session.rules import Live, Record, Step
 from interruptible._task.outcome import Ending, ending, plain
 from interruptible._task.task import Body, cancelled_signal, given_up_signal
-from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Refusal, Settlement, Turn
+from interruptible._wire.checks import Refusal
+from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement, Turn
 
 T = TypeVar("T")
 AnyContext = ObjectContext | ObjectSharedContext

@@ -10,6 +10,7 @@ from interruptible._session.history import JSON
 from interruptible._session.rules import Live, Record
 from interruptible._wire import told as _told
 from interruptible._wire.native import neutral
+from interruptible._wire.requests import ATTACH_IN, CANCEL_IN, NOTHING_IN, message_in
 from interruptible._wire.types import (
     Cancelled,
     LiveTurn,
@@ -17,10 +18,6 @@ from interruptible._wire.types import (
     Outcome,
     Receipt,
     Status,
-    cancel_in,
-    message_in,
-    nothing_in,
-    turn_in,
 )
 
 
@@ -90,13 +87,14 @@ def _steer(agent: Settings, ctx: ObjectContext, step: rules.Step, said: Message)
 
 async def cancel(agent: Settings, ctx: ObjectContext, body: Any) -> Cancelled:
     """Cancel everything live, or one turn; what is over already is no error."""
-    turn, reason = checked(cancel_in, body)
+    asked = checked(CANCEL_IN, body)
+    turn = asked.get("turn")
     record = await effects.find_lost(agent, ctx, await effects.load(ctx))
     if turn is not None:
         require(record, turn)
     if record is None:
         return {"cancelled": []}
-    step = rules.cancel(record, turn, reason)
+    step = rules.cancel(record, turn, asked.get("reason"))
     if step.cancel:
         carry_out(ctx, step)
     return {"cancelled": [x.turn for x in step.cancel]}
@@ -104,7 +102,7 @@ async def cancel(agent: Settings, ctx: ObjectContext, body: Any) -> Cancelled:
 
 async def attach(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Outcome:
     """Wait for the outcome of a turn, by default the newest."""
-    turn = checked(turn_in, body)
+    turn = checked(ATTACH_IN, body).get("turn")
     record = await effects.load(ctx)
     if turn is None:
         turn = record.next - 1 if record is not None else 1
@@ -116,7 +114,7 @@ async def attach(agent: Settings, ctx: ObjectSharedContext, body: Any) -> Outcom
 
 async def get_history(agent: Settings, ctx: ObjectSharedContext, body: Any) -> list[Message]:
     """The conversation: what was said and put out, in the order of the turns."""
-    checked(nothing_in, body)
+    checked(NOTHING_IN, body)
     record = await effects.load(ctx)
     if record is None:
         return []
@@ -131,7 +129,7 @@ async def get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) -> St
 
     The record alone would call a turn live whose task was killed, so each task is asked for.
     """
-    checked(nothing_in, body)
+    checked(NOTHING_IN, body)
     record = await effects.load(ctx) or Record("")
     live: list[Live] = []
     for x, task_id, end in await effects.look(agent, ctx, record):
@@ -167,11 +165,11 @@ async def load(_: Settings, ctx: ObjectSharedContext, __: Any) -> bytes:
 
 async def take(_: Settings, ctx: ObjectContext, body: Any) -> list[history.Said]:
     """For a task: the steered messages that wait for it, each of them once."""
-    turn, waited, begins = checked(_told.taking, body)
+    asked = checked(_told.taking, body)
     record = await effects.load(ctx)
     if record is None:
         return []
-    after, taken = rules.take(record, turn, waited=waited, begins=begins)
+    after, taken = rules.take(record, asked["turn"], waited=asked["waited"], begins=asked["begins"])
     said = await history.said(ctx, taken)
     if after != record:
         effects.store(ctx, after)
@@ -180,7 +178,7 @@ async def take(_: Settings, ctx: ObjectContext, body: Any) -> list[history.Said]
 
 async def get_cause(_: Settings, ctx: ObjectSharedContext, body: Any) -> str:
     """For a task: why its turn was cancelled."""
-    turn = checked(_told.turn, body)
+    turn = checked(_told.turn, body)["turn"]
     record = await effects.load(ctx)
     live = record.find(turn) if record is not None else None
     return live.cancelled or "cancelled" if live is not None else "cancelled"
@@ -217,7 +215,7 @@ async def settle_turn(agent: Settings, ctx: ObjectContext, body: Any) -> None:
 
 async def give_up(agent: Settings, ctx: ObjectContext, body: Any) -> None:
     """For a task: it has waited out `cleanup_timeout` for these turns; nobody else is to."""
-    turns = checked(_told.turns, body)
+    turns = checked(_told.turns, body)["turns"]
     record = await effects.find_lost(agent, ctx, await effects.load(ctx))
     step = rules.give_up(record, turns) if record is not None else None
     if step is not None and step.give_up:
@@ -226,7 +224,7 @@ async def give_up(agent: Settings, ctx: ObjectContext, body: Any) -> None:
 
 async def recover(agent: Settings, ctx: ObjectSharedContext, body: Any) -> None:
     """For the object: settle a turn on behalf of a task that is over and did not report."""
-    turn = checked(_told.turn, body)
+    turn = checked(_told.turn, body)["turn"]
     record = await effects.load(ctx)
     if record is not None and record.find(turn) is not None:
         await effects.outcome(agent, ctx, record, turn)

@@ -13,9 +13,10 @@ from restate import Context, RestateDurableFuture, TerminalError
 
 from interruptible._cancel.watch import seal, unseal
 from interruptible._wire import told as _told
+from interruptible._wire.checks import Refusal
 from interruptible._wire.native import neutral
 from interruptible._wire.text import mend
-from interruptible._wire.types import Outcome, Refusal, Settlement, TaskOutcome, Turn
+from interruptible._wire.types import Outcome, Settlement, TaskOutcome, Turn
 
 OUTCOME: Final = "outcome"
 """The key of the outcome in the metadata of the error that a task ends with."""

@@ -41,7 +41,7 @@ from interruptible._wire.output import (
     text_of,
     told,
 )
-from interruptible._wire.text import mended, sayable
+from interruptible._wire.text import brief, mended, sayable
 from interruptible._wire.types import (
     MAX_OUTPUT,
     Cause,
@@ -54,7 +54,6 @@ from interruptible._wire.types import (
     TaskOutcome,
     Turn,
     TurnStatus,
-    brief,
     cause_of,
 )
 from interruptible.formats._alternate import alternating

@@ -63,7 +63,8 @@ import json
 from collections.abc import Container, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
-from interruptible._wire.types import Message, parse
+from interruptible._wire.checks import parse
+from interruptible._wire.types import Message
 
 Kind: TypeAlias = Literal["tool", "function", "tool_result", "toolResult"]
 """What answers a call: a message of this role, or a block of this type."""

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from interruptible._wire.types import Message, brief
+from interruptible._wire.text import brief
+from interruptible._wire.types import Message
 
 
 class Call(NamedTuple):

@@ -33,13 +33,16 @@ ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 LAYERS: list[set[str]] = [
     {"_wire.text", "_wire.types", "_session.rules", "_retries"},
-    {"_wire.native", "_wire.schemas", "_wire.told", "_wire.added", "_cancel.watch", "testing"},
-    {"_wire.output", "formats._dialects", "formats._neutral"},
-    {"_checks", "_cancel.cleanup", "_session.history", "_task.repair", "_task.outcome"},
+    {"_wire.native", "_wire.shapes", "_cancel.watch", "testing", "_options"},
+    {"_wire.checks", "_wire.output", "formats._neutral"},
+    {"_wire.told", "_wire.requests", "_wire.added", "formats._dialects"},
+    {"_cancel.cleanup", "_session.history", "_task.repair", "_task.outcome"},
     {"formats._alternate", "formats.gemini", "formats.responses", "_task.delegate"},
     {"_task.task", "formats.__init__"},
     {"_session.effects"},
     {"_session.handlers", "_session.controls"},
+    {"_handlers"},
+    {"_checks"},
     {"_agent"},
     {"client"},
     {"__init__"},
@@ -59,7 +62,7 @@ LEAVES = {
 OF_RESTATE = {
     "_wire.output": {"restate"},
     "_wire.added": {"restate", "restate.handler", "restate.serde"},
-    "_checks": {"restate"},
+    "_options": {"restate"},
     "_session.history": {"restate", "restate.serde"},
     "_cancel.cleanup": {"restate"},
     "_task.outcome": {"restate"},
@@ -68,7 +71,8 @@ OF_RESTATE = {
     "_session.effects": {"restate"},
     "_session.handlers": {"restate", "restate.serde"},
     "_session.controls": {"restate"},
-    "_agent": {"restate", "restate.serde"},
+    "_handlers": {"restate", "restate.serde"},
+    "_agent": {"restate"},
     "client": {"restate"},
     "testing": {"restate", "restate.client", "restate.server_types"},
 }
