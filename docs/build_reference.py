@@ -175,7 +175,7 @@ def reference() -> str:
         "## Agents",
         a_class(AGENT, "Agent", constants=("inactivity_timeout", "abort_timeout", "retry_policy")),
         a_function(AGENT, "agent"),
-        a_function(AGENT, "handler"),
+        a_function(WIRE_TYPES, "handler"),
         a_class(TASK, "Task", made=False),
         a_function(TASK, "current_task"),
         "## Cancellation and cleanup",

@@ -3,36 +3,26 @@
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, overload
 
 from restate import Context, InvocationRetryPolicy, Service, VirtualObject
 
-from interruptible import _checks
+from interruptible import _checks, _options
 from interruptible._handlers import PUBLIC, add_handlers, add_task_handlers
-from interruptible._options import (
-    INACTIVITY_TIMEOUT,
-    MIN_RETENTION,
-    OPTIONS,
-    RETRY_POLICY,
-    NamedOptions,
-    Options,
-    check_known,
-    check_options,
-)
+from interruptible._options import INACTIVITY_TIMEOUT, RETRY_POLICY, NamedOptions, Options
 from interruptible._session import history
 from interruptible._task.repair import call_note
 from interruptible._task.task import Task
-from interruptible._wire.added import add
+from interruptible._wire.added import add, handler, marked
 from interruptible._wire.output import Output
 from interruptible._wire.types import MAX_CONTENT, POLICIES, Burst, Message, Policy, Turn
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-Run = Callable[[Context, Task], Awaitable[Output]]
+__all__ = ["Agent", "agent", "handler"]
 
-_HANDLER: Final = "_interruptible_handler"
+Run = Callable[[Context, Task], Awaitable[Output]]
 
 
 class Agent:
@@ -93,7 +83,7 @@ class Agent:
     max_content: int = MAX_CONTENT
     alternate_roles: bool = False
 
-    _handlers: ClassVar[dict[str, Any]] = {}
+    _handlers: ClassVar[dict[str, tuple[str, dict[str, Any]]]] = {}
 
     def __init__(self, name: str | None = None, **options: "Unpack[Options]") -> None:
         cls = type(self)
@@ -104,9 +94,8 @@ class Agent:
                 "which works on one turn."
             )
             raise TypeError(msg)
-        check_known(cls.__name__, options)
-        chosen = {option: getattr(self, option) for option in OPTIONS} | options
-        check_options(self.name, chosen)
+        chosen = {x: getattr(self, x) for x in _options.OPTIONS} | options
+        _options.check_options(cls.__name__, self.name, chosen)
         for option, value in chosen.items():
             setattr(self, option, value)
         self.allowed_policies = tuple(self.allowed_policies)
@@ -124,16 +113,14 @@ class Agent:
             inactivity_timeout=self.inactivity_timeout,
             abort_timeout=self.abort_timeout,
             journal_retention=kept,
-            idempotency_retention=None if kept is None else max(kept, MIN_RETENTION),
+            idempotency_retention=None if kept is None else max(kept, _options.MIN_RETENTION),
             invocation_retry_policy=self.retry_policy,
             ingress_private=True,
         )
         # Kept as attributes, so that the SDK's typed clients can call them by reference.
         vars(self).update(add_handlers(self._object, self))
-        for method, marked in self._handlers.items():
-            exposed, kind_and_more = getattr(marked, _HANDLER)
-            added = add(self._object, exposed or method, getattr(self, method), kind_and_more)
-            setattr(self, method, added)
+        for method, (exposed, chosen) in self._handlers.items():
+            setattr(self, method, add(self._object, exposed, getattr(self, method), chosen))
         add_task_handlers(self._service, self)
 
     if TYPE_CHECKING:
@@ -157,14 +144,8 @@ class Agent:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        own = {
-            name: x
-            for parent in reversed(cls.__mro__)
-            for name, x in vars(parent).items()
-            if hasattr(x, _HANDLER)
-        }
-        _checks.check_class(cls, Agent, {x: getattr(own[x], _HANDLER)[0] or x for x in own})
-        cls._handlers = own
+        cls._handlers = marked(cls)
+        _checks.check_class(cls, Agent, {x: exposed for x, (exposed, _) in cls._handlers.items()})
 
     @property
     def merges(self) -> bool:
@@ -263,42 +244,6 @@ def agent(
     if run is None:
         return lambda function: _from_function(function, **options)
     return _from_function(run, **options)
-
-
-def handler(
-    name: str | None = None,
-    *,
-    kind: Literal["exclusive", "shared"] = "exclusive",
-    **options: Any,
-) -> Callable[[F], F]:
-    """Add a method of an `Agent` to its object as one more Restate handler.
-
-    A body that is no JSON, or not of the type that the method says it takes, is refused with a 400,
-    unless there is an `input_serde`. An exclusive handler that keeps failing is killed after about
-    ten seconds, so that it does not hold the session's lock for ever; `invocation_retry_policy`
-    sets it otherwise.
-
-    Args:
-        name: The handler's name; by default the method's.
-        kind: Exclusive handlers of a session run one at a time, shared ones side by side.
-        options: Those of `restate.VirtualObject.handler`.
-
-    Raises:
-        TypeError: It was written without brackets.
-        ValueError: There is no such kind.
-    """
-    if callable(name):
-        msg = "`@handler` was written without brackets. Write `@handler()`."
-        raise TypeError(msg)
-    if kind not in ("exclusive", "shared"):
-        msg = f'There is no kind {kind!r} of handler. Choose "exclusive" or "shared".'
-        raise ValueError(msg)
-
-    def decorate(method: F) -> F:
-        setattr(method, _HANDLER, (name, {"kind": kind, **options}))
-        return method
-
-    return decorate
 
 
 _MADE: Final = {*PUBLIC, "name", "task_name", "_object", "_service"}

@@ -62,7 +62,7 @@ PUBLIC: Final = [name for name, handler in HANDLERS.items() if handler.takes is 
 
 def add_handlers(to: VirtualObject, agent: Settings) -> dict[str, Any]:
     """Add them to an agent's object; returns the public ones, for the SDK's typed clients."""
-    added = {name: _add(to, agent, name, *handler) for name, handler in HANDLERS.items()}
+    added = {name: _add(to, agent, name, handler) for name, handler in HANDLERS.items()}
     return {name: added[name] for name in PUBLIC}
 
 
@@ -90,22 +90,16 @@ def add_task_handlers(to: Service, agent: TaskBody) -> None:
         """Answer at once."""
 
 
-def _add(
-    to: VirtualObject,
-    agent: Settings,
-    name: str,
-    does: Callable[..., Awaitable[Any]],
-    takes: Body[Any] | None,
-    gives: Any,
-    options: Mapping[str, Any],
-) -> Any:
+def _add(to: VirtualObject, agent: Settings, name: str, handler: Handler) -> Any:
+    takes, gives = handler.takes, handler.gives
+
     async def handle(ctx: Any, body: Any) -> Any:
         if takes is not None and not ctx.key():
             raise TerminalError("session: the key is empty. Name the conversation.", 400)
-        return await does(agent, ctx, body)
+        return await handler.does(agent, ctx, body)
 
-    handle.__doc__ = does.__doc__
-    chosen: dict[str, Any] = {"input_serde": _JSON, "output_serde": _JSON, **options}
+    handle.__doc__ = handler.does.__doc__
+    chosen: dict[str, Any] = {"input_serde": _JSON, "output_serde": _JSON, **handler.options}
     added = to.handler(name, ingress_private=takes is None or None, **chosen)(handle)
     io = to.handlers[name].handler_io
     describe(io.input_type, takes.schema if takes is not None else None)

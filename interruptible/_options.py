@@ -63,15 +63,18 @@ _NAME: Final = r"[A-Za-z][A-Za-z0-9._-]*"
 _TAKEN: Final = {"restate", "openapi"}
 
 
-def check_known(made_of: str, options: Mapping[str, Any]) -> None:
-    """Refuse options that there are not."""
+def check_options(made_of: str, name: Any, options: Mapping[str, Any]) -> None:
+    """Refuse options that there are not, or that make no sense, alone or together.
+
+    Args:
+        made_of: The class of the agent.
+        name: The name of the agent.
+        options: All of them.
+    """
     for option in options.keys() - OPTIONS.keys():
-        known = ", ".join(OPTIONS)
-        raise TypeError(f"{made_of} has no option {option!r}. Choose from name, {known}.")
-
-
-def check_options(name: Any, options: Mapping[str, Any]) -> None:
-    """Refuse options that make no sense, alone or together."""
+        raise TypeError(
+            f"{made_of} has no option {option!r}. Choose from name, {', '.join(OPTIONS)}."
+        )
     if not isinstance(name, str):
         raise TypeError(f"The name of an agent is {name!r}. Write it as text.")
     if not re.fullmatch(_NAME, name) or name.lower() in _TAKEN:

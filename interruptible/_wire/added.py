@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeVar
 
 from restate import InvocationRetryPolicy, TerminalError, VirtualObject
 from restate.handler import Handler
@@ -14,8 +14,12 @@ from interruptible._wire.checks import Malformed, parse
 from interruptible._wire.shapes import Shape, shape
 from interruptible._wire.text import sayable
 
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 Method = Callable[..., Awaitable[Any]]
 MakeSchema = Callable[[], Any]
+
+_MARK: Final = "_interruptible_handler"
+_ADDED: Final = "_interruptible_added"
 
 RETRY_POLICY: Final = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=100),
@@ -28,7 +32,51 @@ RETRY_POLICY: Final = InvocationRetryPolicy(
 while it is tried again: for about ten seconds. Then it is killed, and the session goes on."""
 
 
-_ADDED: Final = "_interruptible_added"
+def handler(
+    name: str | None = None,
+    *,
+    kind: Literal["exclusive", "shared"] = "exclusive",
+    **options: Any,
+) -> Callable[[F], F]:
+    """Add a method of an `Agent` to its object as one more Restate handler.
+
+    A body that is no JSON, or not of the type that the method says it takes, is refused with a 400,
+    unless there is an `input_serde`. An exclusive handler that keeps failing is killed after about
+    ten seconds, so that it does not hold the session's lock for ever; `invocation_retry_policy`
+    sets it otherwise.
+
+    Args:
+        name: The handler's name; by default the method's.
+        kind: Exclusive handlers of a session run one at a time, shared ones side by side.
+        options: Those of `restate.VirtualObject.handler`.
+
+    Raises:
+        TypeError: It was written without brackets.
+        ValueError: There is no such kind.
+    """
+    if callable(name):
+        msg = "`@handler` was written without brackets. Write `@handler()`."
+        raise TypeError(msg)
+    if kind not in ("exclusive", "shared"):
+        msg = f'There is no kind {kind!r} of handler. Choose "exclusive" or "shared".'
+        raise ValueError(msg)
+
+    def decorate(method: F) -> F:
+        setattr(method, _MARK, (name, {"kind": kind, **options}))
+        return method
+
+    return decorate
+
+
+def marked(cls: type[Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The methods of a class that are handlers: the name that Restate knows, and the options."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for parent in reversed(cls.__mro__):
+        for method, x in vars(parent).items():
+            if hasattr(x, _MARK):
+                name, options = getattr(x, _MARK)
+                found[method] = (name or method, options)
+    return found
 
 
 def added_to(agent: str, function: Any) -> Handler[Any, Any] | None:
