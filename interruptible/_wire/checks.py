@@ -57,9 +57,14 @@ class Body(Generic[R]):
     """
 
     def __init__(self, kind: type[R], example: str | None = None, **more: Any) -> None:
+        fields: Any = kind
         self._kind = kind
-        self._example = example
         self._more = more
+        self._known = fields.__annotations__.keys()
+        self._is_closed = example is not None
+        self._may_be_left_out = self._is_closed and not fields.__required_keys__
+        instead = [x for x in (example, "no body" if self._may_be_left_out else None) if x]
+        self._remedy = f" Send {', or '.join(instead)}." if instead else ""
 
     def __call__(self, body: Any) -> R:
         return self.checked(self.opened(body))
@@ -70,13 +75,13 @@ class Body(Generic[R]):
             return {}
         if isinstance(body, Malformed):
             raise Refusal(f"body: is not JSON ({body.reason}).{self._remedy}")
-        levels = MAX_LEVELS if self._example is None else MAX_DEPTH
+        levels = MAX_DEPTH if self._is_closed else MAX_LEVELS
         if not isinstance(body, dict):
             check_values("body", body, levels)
             raise Refusal(f"body: must be a JSON object, not {brief(body)}.{self._remedy}")
         fields = cast("dict[str, Any]", body)
         for name, value in fields.items():
-            if self._example is not None and name not in self._known:
+            if self._is_closed and name not in self._known:
                 known = ", ".join(sorted(self._known)) or "none"
                 raise Refusal(f"{_shown(name)}: is not a field. Known fields: {known}.")
             check_values(name, value, levels)
@@ -95,29 +100,12 @@ class Body(Generic[R]):
             return None
         title = self._kind.__name__.removesuffix("In")
         null = {"type": ["object", "null"]} if self._may_be_left_out else {}
-        return {
-            **self._shape.schema,
-            **null,
-            "title": title,
-            "additionalProperties": False,
-        } | self._more
+        said = {"title": title, "additionalProperties": False, **self._more}
+        return {**self._shape.schema, **null, **said}
 
     @cached_property
     def _shape(self) -> Shape:
         return shape(self._kind)
-
-    @cached_property
-    def _known(self) -> set[str]:
-        return set(self._shape.schema["properties"])
-
-    @cached_property
-    def _may_be_left_out(self) -> bool:
-        return self._example is not None and not self._shape.schema["required"]
-
-    @property
-    def _remedy(self) -> str:
-        instead = [self._example, "no body" if self._may_be_left_out else None]
-        return f" Send {', or '.join(filter(None, instead))}." if any(instead) else ""
 
 
 def check_values(name: str, value: Any, levels: int) -> None:

@@ -69,7 +69,9 @@ class Part(TypedDict):
 
 
 Text = Annotated[str, Rule({"pattern": "\\S"})]
-AnyPart = Annotated[Part, Rule({"additionalProperties": True}, _not_for_users)]
+AnyPart = Annotated[
+    Part, Rule({"additionalProperties": True}, _not_for_users, called="an object with a `type`")
+]
 Content = Annotated[
     Text | Annotated[list[AnyPart], Rule({"minItems": 1})],
     _says(
