@@ -3,7 +3,6 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
@@ -15,25 +14,41 @@ from interruptible._wire.types import Rule
 NO_TEXT: Final = "has half a surrogate pair, which is no text."
 
 
-@dataclass(frozen=True)
 class Shape:
-    """What a type asks of JSON. It is made once of the type, and then asked about each value."""
+    """What a type asks of JSON. It is made once of the type, and then asked about each value.
 
-    called: str
-    """What a value must be, in words."""
-    schema: dict[str, Any]
-    """What its JSON schema says: what is checked, and nothing of what is no type of JSON."""
-    holds: Callable[[Any], bool]
-    """Whether a value is of the kind at all."""
-    inside: Callable[[str, Any], str | None] = lambda _, __: None
-    """What is wrong with one that is of the kind, if anything; each place in it has a name."""
-    remedy: str = ""
+    Args:
+        called: What a value must be, in words.
+        schema: What its JSON schema says: what is checked, and nothing of what is no type of JSON.
+        holds: Whether a value is of the kind at all.
+        inside: What is wrong with one that is of the kind, if anything; each place in it has a
+            name.
+        remedy: What to do about one that is not.
+    """
+
+    def __init__(
+        self,
+        called: str,
+        schema: dict[str, Any],
+        holds: Callable[[Any], bool],
+        inside: Callable[[str, Any], str | None] = lambda _, __: None,
+        remedy: str = "",
+    ) -> None:
+        self.called = called
+        self.schema = schema
+        self.holds = holds
+        self.inside = inside
+        self.remedy = remedy
 
     def misfit(self, name: str, value: Any) -> str | None:
         """What is wrong with the value of this name, if anything."""
         if self.holds(value):
             return self.inside(name, value)
         return f"{name}: must be {self.called}, not {brief(value)}.{self.remedy}"
+
+    def but(self, schema: dict[str, Any], inside: Callable[[str, Any], str | None]) -> "Shape":
+        """The same kind, of which more is asked."""
+        return Shape(self.called, schema, self.holds, inside, self.remedy)
 
 
 def shape(wanted: Any, within: Sequence[Any] = ()) -> Shape:
@@ -138,7 +153,7 @@ def _one_of(values: Sequence[Any], _: Sequence[Any]) -> Shape:
 
 def _fields(kind: Any, within: Sequence[Any]) -> Shape:
     if kind in within:
-        return replace(_OBJECT, inside=_later(kind))
+        return _OBJECT.but(_OBJECT.schema, _later(kind))
     hints: dict[str, Any] = get_type_hints(kind, include_extras=True)
     fields = {key: shape(hint, (*within, kind)) for key, hint in hints.items()}
     needed = [key for key, hint in hints.items() if _is_required(kind, key, hint)]
@@ -161,7 +176,7 @@ def _fields(kind: Any, within: Sequence[Any]) -> Shape:
         "properties": {key: field.schema for key, field in fields.items()},
         "required": needed,
     }
-    return replace(_OBJECT, schema=schema, inside=inside)
+    return _OBJECT.but(schema, inside)
 
 
 def _later(kind: Any) -> Callable[[str, Any], str | None]:
@@ -186,7 +201,7 @@ def _values(args: Sequence[Any], within: Sequence[Any]) -> Shape:
         return _first(values.misfit(f"{name}[{brief(key)}]", x) for key, x in value.items())
 
     schema = {**_OBJECT.schema, "additionalProperties": values.schema or True}
-    return replace(_OBJECT, schema=schema, inside=inside)
+    return _OBJECT.but(schema, inside)
 
 
 def _items(args: Sequence[Any], within: Sequence[Any]) -> Shape:
@@ -197,7 +212,7 @@ def _items(args: Sequence[Any], within: Sequence[Any]) -> Shape:
     def inside(name: str, value: Sequence[Any]) -> str | None:
         return _first(items.misfit(f"{name}[{at}]", x) for at, x in enumerate(value))
 
-    return replace(_LIST, schema={**_LIST.schema, "items": items.schema}, inside=inside)
+    return _LIST.but({**_LIST.schema, "items": items.schema}, inside)
 
 
 def _places(args: Sequence[Any], within: Sequence[Any]) -> Shape:

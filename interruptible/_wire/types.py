@@ -3,7 +3,6 @@
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 if sys.version_info >= (3, 11):
@@ -35,18 +34,27 @@ MAX_TURNS: Final = 100
 """How many turns a page of the record has at most."""
 
 
-@dataclass(frozen=True, eq=False)  # a union of annotated types has to be hashable
 class Rule:
-    """What a value has to be beside its type. It stands in `Annotated`, and `shapes` reads it."""
+    """What a value has to be beside its type. It stands in `Annotated`, and `shapes` reads it.
 
-    schema: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What its JSON schema says besides."""
-    wrong: Callable[[Any], str | None] | None = None
-    """What is wrong with a value of the type, if anything."""
-    called: str | None = None
-    """What it must be, in words, where those for its type say too little."""
-    remedy: str = ""
-    """What to do about one that is missing or wrong."""
+    Args:
+        schema: What its JSON schema says besides.
+        wrong: What is wrong with a value of the type, if anything.
+        called: What it must be, in words, where those for its type say too little.
+        remedy: What to do about one that is missing or wrong.
+    """
+
+    def __init__(
+        self,
+        schema: Mapping[str, Any] | None = None,
+        wrong: Callable[[Any], str | None] | None = None,
+        called: str | None = None,
+        remedy: str = "",
+    ) -> None:
+        self.schema = schema or {}
+        self.wrong = wrong
+        self.called = called
+        self.remedy = remedy
 
 
 def within(least: int, most: int = MAX_NUMBER) -> Rule:
