@@ -1,7 +1,7 @@
 """Writes docs/reference.md from the docstrings: `python docs/build_reference.py`.
 
-It reads the source and imports nothing but the schemas of the wire, so that the result does not
-depend on the version of Python or of a dependency.
+It reads the source and imports nothing but the table of the handlers, for their schemas; so the
+result does not depend on the version of Python or of a dependency.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from interruptible._wire import schemas
+from interruptible._handlers import HANDLERS
+from interruptible._wire.shapes import shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,14 @@ SPELLED_OUT = {
     "Run",
     "TurnStatus",
 }  # aliases that are clearer so
-STANDS_FOR = {"Named": "Agent", "Conversation": "list[Message]"}  # types that keep modules apart
+STANDS_FOR = {
+    "Named": "Agent",  # types that keep modules apart
+    "Conversation": "list[Message]",
+    "TurnNumber": "int",  # types with rules for who sends them
+    "Count": "int",
+    "EndStatus": "TurnStatus",
+    "Messages": "list[Message]",
+}
 WIDTH = 100
 
 INTRODUCTION = """\
@@ -124,11 +132,12 @@ Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Module:
-    """The definitions of one module, or of all in one room, by name."""
+    """The definitions of modules, or of all in one room, by name."""
 
-    def __init__(self, name: str) -> None:
-        path = PACKAGE / name
-        paths = sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    def __init__(self, *names: str) -> None:
+        rooms = [sorted((PACKAGE / name).glob("*.py")) for name in names]
+        modules = [(PACKAGE / name).with_suffix(".py") for name in names]
+        paths = [x for room, module in zip(rooms, modules, strict=True) for x in room or [module]]
         self.tree = ast.Module([], [])
         for each in paths:
             self.tree.body += ast.parse(each.read_text()).body
@@ -153,7 +162,7 @@ class Module:
                 self.docs[before] = str(node.value.value)
 
 
-AGENT, TASK, CLIENT = Module("_agent"), Module("_task"), Module("client")
+AGENT, TASK, CLIENT = Module("_agent", "_options"), Module("_task"), Module("client")
 CANCEL, WIRE_TYPES, FORMATS = Module("_cancel"), Module("_wire"), Module("formats")
 TESTING, TESTING_PARTS = Module("testing"), Module("_testing")
 
@@ -166,7 +175,7 @@ def reference() -> str:
         "## Agents",
         a_class(AGENT, "Agent", constants=("inactivity_timeout", "abort_timeout", "retry_policy")),
         a_function(AGENT, "agent"),
-        a_function(AGENT, "handler"),
+        a_function(WIRE_TYPES, "handler"),
         a_class(TASK, "Task", made=False),
         a_function(TASK, "current_task"),
         "## Cancellation and cleanup",
@@ -202,31 +211,27 @@ def reference() -> str:
         a_class(TESTING_PARTS, "ServerNotFound", made=False),
         a_class(TESTING_PARTS, "TooManyRetries", made=False),
         WIRE,
-        *(schema(title, value) for title, value in SCHEMAS.items()),
+        *schemas(),
     ]
     return joined(*parts) + "\n"
 
 
 RETURNED = ("Receipt", "Outcome", "Status", "LiveTurn", "Turns", "Rewound", "Cause", "Origin")
 
-SCHEMAS: dict[str, Any] = {
-    "`message` takes": schemas.MESSAGE_IN,
-    "`message` and `regenerate` give": schemas.RECEIPT,
-    "`cancel` takes": schemas.CANCEL_IN,
-    "`cancel` and `reset` give": schemas.CANCELLED,
-    "`regenerate` takes": schemas.REGENERATE_IN,
-    "`rewind` takes": schemas.REWIND_IN,
-    "`rewind` gives": schemas.REWOUND,
-    "`reset` takes": schemas.RESET_IN,
-    "`fork` takes": schemas.FORK_IN,
-    "`fork` gives": schemas.FORKED,
-    "`attach` takes": schemas.ATTACH_IN,
-    "`attach` gives": schemas.OUTCOME,
-    "`get_history` gives": schemas.HISTORY,
-    "`get_turns` takes": schemas.TURNS_IN,
-    "`get_turns` gives": schemas.TURNS,
-    "`get_status` gives": schemas.STATUS,
-}
+
+def schemas() -> list[str]:
+    """Render what each handler takes, and what it gives, if no other gave it before."""
+    shown: list[str] = []
+    for name, handler in HANDLERS.items():
+        takes = handler.takes.schema() if handler.takes is not None else None
+        if takes is not None:
+            shown.append(schema(f"`{name}` takes", takes))
+        if handler.gives is not None:
+            names = [f"`{x}`" for x, other in HANDLERS.items() if other.gives is handler.gives]
+            if names[0] == f"`{name}`":
+                title = f"{' and '.join(names)} {'give' if names[1:] else 'gives'}"
+                shown.append(schema(title, shape(handler.gives).schema))
+    return shown
 
 
 # -- one part of the page ----------------------------------------------------------------------
@@ -383,12 +388,12 @@ def typed(annotation: ast.expr | None) -> str:
     """Render a type; aliases that have no entry of their own are spelled out."""
     if annotation is None:
         return "Any"
-    shown = unparsed(annotation)
+    shown = re.sub(r"\w+", lambda word: STANDS_FOR.get(word[0], word[0]), unparsed(annotation))
     for alias in SPELLED_OUT:
         if re.search(rf"\b{alias}\b", shown):
             meaning = unparsed({**WIRE_TYPES.values, **AGENT.values, **WIRE_TYPES.values}[alias])
             shown = re.sub(rf"\b{alias}\b", meaning, shown)
-    return re.sub(r"\w+", lambda word: STANDS_FOR.get(word[0], word[0]), shown)
+    return shown
 
 
 def unparsed(expression: ast.expr) -> str:
@@ -403,7 +408,7 @@ def default_value(module: Module, default: ast.expr) -> str:
     elif isinstance(default, ast.Name):
         default = {**WIRE_TYPES.values, **module.values}.get(default.id, default)
     shown = unparsed(default)
-    return shown if len(shown) < WIDTH // 2 else "…"
+    return shown if len(shown) < WIDTH // 2 and "get_args" not in shown else "…"
 
 
 def defaults_of(module: Module, init: Function, constants: Sequence[str]) -> str:

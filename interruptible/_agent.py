@@ -1,90 +1,28 @@
 """`Agent` and `@agent`: build the virtual object and the task service."""
 
 import inspect
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, overload
 
-from restate import Context, InvocationRetryPolicy, Service, TerminalError, VirtualObject
-from restate.serde import BytesSerde, Serde
+from restate import Context, InvocationRetryPolicy, Service, VirtualObject
 
-from interruptible import _checks
-from interruptible._session import private, public
+from interruptible import _checks, _options
+from interruptible._handlers import PUBLIC, add_handlers, add_task_handlers
+from interruptible._options import INACTIVITY_TIMEOUT, RETRY_POLICY, NamedOptions, Options
 from interruptible._session import turns as _turns
-from interruptible._task import delegate
-from interruptible._task.life import work
 from interruptible._task.repair import call_note
 from interruptible._task.task import Task
-from interruptible._wire import added as _added
-from interruptible._wire import schemas
+from interruptible._wire.added import add, handler, marked
 from interruptible._wire.output import Output
-from interruptible._wire.types import (
-    MAX_CONTENT,
-    POLICIES,
-    Burst,
-    Message,
-    Policy,
-    Turn,
-    parse,
-)
+from interruptible._wire.types import MAX_CONTENT, POLICIES, Burst, Message, Policy, Turn
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+__all__ = ["Agent", "agent", "handler"]
+
 Run = Callable[[Context, Task], Awaitable[Output]]
-
-_HANDLER: Final = "_interruptible_handler"
-_SHARED: Final[dict[str, Any]] = {"kind": "shared"}
-# What these have read is not kept: it would be the whole history, once for each time. Not for what
-# is sent and attached to, as `get_cause` and `attach`: that has to be kept.
-_READS: Final[dict[str, Any]] = {
-    **_SHARED,
-    "journal_retention": timedelta(0),
-    "idempotency_retention": timedelta(0),
-}
-_PRIVATE: Final[dict[str, Any]] = {"ingress_private": True}
-
-RETRY_POLICY: Final = InvocationRetryPolicy(
-    initial_interval=timedelta(milliseconds=100),
-    exponentiation_factor=2.0,
-    max_interval=timedelta(seconds=1.5),
-    max_attempts=2000,
-    on_max_attempts="pause",
-)
-"""A step in retry back-off is interrupted at its next attempt: within two seconds, for Restate adds
-up to 30 % to an interval. After the last attempt it pauses the task."""
-
-MIN_RETENTION: Final = timedelta(minutes=5)
-"""How long the result of a task is kept at least, for its successor and for `attach`."""
-
-_LOOKS: Final[dict[str, Any]] = {**_READS, "idempotency_retention": MIN_RETENTION}
-"""Of a reader that attaches to tasks, and ends without having heard of them. Asked again with one
-idempotency key, as the ingress of a cluster does by itself, it must not begin anew: the server
-would take what comes of the first time for part of the second, and stop the whole partition."""
-
-INACTIVITY_TIMEOUT: Final = timedelta(hours=1)
-"""A call that is silent for longer cannot be interrupted, for Restate has hung up. A task that
-waits keeps its connection that long."""
-
-
-class Options(TypedDict, total=False):
-    """The options of `Agent`."""
-
-    policy: Policy
-    allowed_policies: Sequence[Policy]
-    keep_queued: bool
-    debounce: timedelta | None
-    burst: Burst
-    max_pending: int
-    cleanup_timeout: timedelta
-    inactivity_timeout: timedelta | None
-    abort_timeout: timedelta | None
-    retry_policy: InvocationRetryPolicy | None
-    retention: timedelta | None
-    max_content: int
-    alternate_roles: bool
 
 
 class Agent:
@@ -145,7 +83,7 @@ class Agent:
     max_content: int = MAX_CONTENT
     alternate_roles: bool = False
 
-    _handlers: ClassVar[dict[str, Any]] = {}
+    _handlers: ClassVar[dict[str, tuple[str, dict[str, Any]]]] = {}
 
     def __init__(self, name: str | None = None, **options: "Unpack[Options]") -> None:
         cls = type(self)
@@ -156,9 +94,8 @@ class Agent:
                 "which works on one turn."
             )
             raise TypeError(msg)
-        _checks.check_known(cls, options, Options.__annotations__)
-        chosen = {option: getattr(self, option) for option in Options.__annotations__} | options
-        _checks.check_options(self.name, **chosen)
+        chosen = {x: getattr(self, x) for x in _options.OPTIONS} | options
+        _options.check_options(cls.__name__, self.name, chosen)
         for option, value in chosen.items():
             setattr(self, option, value)
         self.allowed_policies = tuple(self.allowed_policies)
@@ -176,13 +113,28 @@ class Agent:
             inactivity_timeout=self.inactivity_timeout,
             abort_timeout=self.abort_timeout,
             journal_retention=kept,
-            idempotency_retention=None if kept is None else max(kept, MIN_RETENTION),
+            idempotency_retention=None if kept is None else max(kept, _options.MIN_RETENTION),
             invocation_retry_policy=self.retry_policy,
             ingress_private=True,
         )
-        self._add_handlers()
+        # Kept as attributes, so that the SDK's typed clients can call them by reference.
+        vars(self).update(add_handlers(self._object, self))
+        for method, (exposed, chosen) in self._handlers.items():
+            setattr(self, method, add(self._object, exposed, getattr(self, method), chosen))
+        add_task_handlers(self._service, self)
 
-    if not TYPE_CHECKING:  # or every attribute would be right
+    if TYPE_CHECKING:
+        message: Any
+        cancel: Any
+        attach: Any
+        get_history: Any
+        get_status: Any
+        get_turns: Any
+        regenerate: Any
+        rewind: Any
+        reset: Any
+        fork: Any
+    else:  # or every attribute would be right
 
         def __getattr__(self, name: str) -> Any:
             # The `__init__` of a dataclass, and many a subclass's, does not call this one.
@@ -192,14 +144,8 @@ class Agent:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        own = {
-            name: x
-            for parent in reversed(cls.__mro__)
-            for name, x in vars(parent).items()
-            if hasattr(x, _HANDLER)
-        }
-        _checks.check_class(cls, Agent, {x: getattr(own[x], _HANDLER)["name"] or x for x in own})
-        cls._handlers = own
+        cls._handlers = marked(cls)
+        _checks.check_class(cls, Agent, {x: exposed for x, (exposed, _) in cls._handlers.items()})
 
     @property
     def merges(self) -> bool:
@@ -274,83 +220,6 @@ class Agent:
         """
         return _turns.conversation(turns, self.interruption_note)
 
-    def _add_handlers(self) -> None:
-        # Kept as attributes, so that the SDK's typed clients can call them by reference.
-        add, s = self._handler, schemas
-        self.message = add("message", public.on_message, s.MESSAGE_IN, s.RECEIPT)
-        self.cancel = add("cancel", public.on_cancel, s.CANCEL_IN, s.CANCELLED)
-        self.attach = add("attach", public.on_attach, s.ATTACH_IN, s.OUTCOME, **_SHARED)
-        # With a schema, Restate would refuse an empty body: so what takes nothing has none.
-        self.get_history = add("get_history", public.on_get_history, None, s.HISTORY, **_READS)
-        self.get_status = add("get_status", public.on_get_status, None, s.STATUS, **_LOOKS)
-        self.get_turns = add("get_turns", public.on_get_turns, s.TURNS_IN, s.TURNS, **_READS)
-        self.regenerate = add("regenerate", public.on_regenerate, s.REGENERATE_IN, s.RECEIPT)
-        self.rewind = add("rewind", public.on_rewind, s.REWIND_IN, s.REWOUND)
-        self.reset = add("reset", public.on_reset, s.RESET_IN, s.CANCELLED)
-        self.fork = add("fork", public.on_fork, s.FORK_IN, s.FORKED, **_SHARED)
-        add("settle", private.on_settle, **_PRIVATE)
-        add("take", private.on_take, **_PRIVATE)
-        add("give_up", private.on_give_up, **_PRIVATE)
-        add("adopt", private.on_adopt, **_PRIVATE)
-        add("recover", private.on_recover, **_SHARED, **_PRIVATE)
-        add("get_cause", private.on_get_cause, **_SHARED, **_PRIVATE)
-        add("load", private.on_load, **_READS, **_PRIVATE, output_serde=BytesSerde())
-        for name, method in self._handlers.items():
-            options = dict(getattr(method, _HANDLER))
-            exposed = options.pop("name") or name
-            setattr(self, name, _added.add(self._object, exposed, getattr(self, name), options))
-
-        @self._service.handler(input_serde=_OURS, output_serde=_JSON)
-        async def run_task(ctx: Context, job: Any) -> Any:
-            """Work on one turn of a session."""
-            _added.check(job, dict)
-            return await work(self, ctx, job)
-
-        @self._service.handler(
-            input_serde=_JSON,
-            output_serde=_JSON,
-            invocation_retry_policy=delegate.RETRY_POLICY,
-        )
-        async def relay(ctx: Context, job: Any) -> Any:
-            """Send a message to another agent."""
-            return await delegate.relay(ctx, job)
-
-        @self._service.handler(idempotency_retention=timedelta(0))
-        async def mark(ctx: Context) -> None:
-            """Answer at once."""
-
-    def _handler(
-        self,
-        name: str,
-        effect: Callable[..., Awaitable[Any]],
-        takes: dict[str, Any] | None = None,
-        gives: dict[str, Any] | None = None,
-        *,
-        kind: Literal["exclusive", "shared"] = "exclusive",
-        **options: Any,
-    ) -> Any:
-        options = {"input_serde": _JSON, "output_serde": _JSON, **options}
-        public = not options.get("ingress_private", False)
-        add = self._object.handler(name=name, kind=kind, **options)
-
-        async def handle(ctx: Any, body: Any) -> Any:
-            if public and not ctx.key():
-                raise TerminalError("session: the key is empty. Name the conversation.", 400)
-            return await effect(self, ctx, body)
-
-        handle.__doc__ = effect.__doc__
-        added = add(handle)
-        io = self._object.handlers[name].handler_io
-        _added.describe(io.input_type, takes)
-        _added.describe(io.output_type, gives)
-        return added
-
-
-class NamedOptions(Options, total=False):
-    """The options of `Agent`, for `@agent`."""
-
-    name: str | None
-
 
 @overload
 def agent(run: Run, /) -> Agent: ...
@@ -377,59 +246,7 @@ def agent(
     return _from_function(run, **options)
 
 
-def handler(
-    name: str | None = None,
-    *,
-    kind: Literal["exclusive", "shared"] = "exclusive",
-    **options: Any,
-) -> Callable[[F], F]:
-    """Add a method of an `Agent` to its object as one more Restate handler.
-
-    A body that is no JSON, or not of the type that the method says it takes, is refused with a 400,
-    unless there is an `input_serde`. An exclusive handler that keeps failing is killed after about
-    ten seconds, so that it does not hold the session's lock for ever; `invocation_retry_policy`
-    sets it otherwise.
-
-    Args:
-        name: The handler's name; by default the method's.
-        kind: Exclusive handlers of a session run one at a time, shared ones side by side.
-        options: Those of `restate.VirtualObject.handler`.
-
-    Raises:
-        TypeError: It was written without brackets.
-        ValueError: There is no such kind.
-    """
-    if callable(name):
-        msg = "`@handler` was written without brackets. Write `@handler()`."
-        raise TypeError(msg)
-    if kind not in ("exclusive", "shared"):
-        msg = f'There is no kind {kind!r} of handler. Choose "exclusive" or "shared".'
-        raise ValueError(msg)
-
-    def decorate(method: F) -> F:
-        setattr(method, _HANDLER, {"name": name, "kind": kind, **options})
-        return method
-
-    return decorate
-
-
-class _JsonSerde(Serde[Any]):
-    # An error raised while the SDK reads the input would become a 500; ours are to be a 400.
-    def __init__(self, *, ours: bool = False) -> None:
-        self._ours = ours
-
-    def deserialize(self, buf: bytes) -> Any:
-        return parse(buf, lenient=self._ours)
-
-    def serialize(self, obj: Any) -> bytes:
-        return json.dumps(obj).encode()
-
-
-_JSON: Final = _JsonSerde()
-_OURS: Final = _JsonSerde(ours=True)
-"""What our own tasks and handlers send: not all that an earlier version puts out is JSON."""
-
-_MADE: Final = {*_checks.PUBLIC, "name", "task_name", "_object", "_service"}
+_MADE: Final = {*PUBLIC, "name", "task_name", "_object", "_service"}
 """The attributes that `Agent.__init__` alone sets."""
 
 

@@ -27,7 +27,8 @@ from interruptible._session.storage import JSON
 from interruptible._task.body import Body
 from interruptible._task.outcome import Ending, ending, plain
 from interruptible._task.waiting import cancelled_signal, given_up_signal
-from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Refusal, Settlement, Turn
+from interruptible._wire.checks import Refusal
+from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement, Turn
 
 T = TypeVar("T")
 AnyContext = ObjectContext | ObjectSharedContext

@@ -19,9 +19,10 @@ async def on_load(_: Settings, ctx: ObjectSharedContext, __: Any) -> bytes:
 
 async def on_take(agent: Settings, ctx: ObjectContext, body: Any) -> list[Said]:
     """For a task: the steered messages that wait for it, each of them once."""
-    turn, waited, begins = checked(_told.taking, body)
+    fields = checked(_told.taking, body)
+    turn, waited = fields["turn"], fields["waited"]
     record = await read_record(ctx)
-    after, taken = rules.hand_out(record, turn, waited=waited, begins=begins)
+    after, taken = rules.hand_out(record, turn, waited=waited, begins=fields["begins"])
     said = await read_steered(ctx, taken)
     if after != record:
         storage.store_record(ctx, after)
@@ -32,7 +33,7 @@ async def on_take(agent: Settings, ctx: ObjectContext, body: Any) -> list[Said]:
 
 async def on_get_cause(_: Settings, ctx: ObjectSharedContext, body: Any) -> str:
     """For a task: why its turn was cancelled."""
-    turn = checked(_told.turn, body)
+    turn = checked(_told.turn, body)["turn"]
     live = (await read_record(ctx)).find(turn)
     return (live.cancelled if live is not None else None) or "cancelled"
 
@@ -60,7 +61,7 @@ async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
 
 async def on_recover(agent: Settings, ctx: ObjectSharedContext, body: Any) -> None:
     """For the object: settle a turn on behalf of a task that is over and did not report."""
-    turn = checked(_told.turn, body)
+    turn = checked(_told.turn, body)["turn"]
     record = await read_record(ctx)
     if record.find(turn) is not None:
         await effects.outcome(agent, ctx, record, turn)
@@ -68,7 +69,7 @@ async def on_recover(agent: Settings, ctx: ObjectSharedContext, body: Any) -> No
 
 async def on_give_up(agent: Settings, ctx: ObjectContext, body: Any) -> None:
     """For a task: it has waited out `cleanup_timeout` for these turns; nobody else is to."""
-    turns = checked(_told.turns, body)
+    turns = checked(_told.turns, body)["turns"]
     step = rules.give_up_step(await effects.known(agent, ctx), turns)
     if step.give_up:
         await carry_out(agent, ctx, step)
@@ -79,5 +80,5 @@ async def on_adopt(_: Settings, ctx: ObjectContext, body: Any) -> None:
     copy = checked(_told.copy, body)
     if (await read_record(ctx)).epoch:
         raise TerminalError("session: there is one of this key already. Choose another.", 412)
-    record = storage.new_record(ctx)._replace(next=copy.next, forked_from=copy.origin)
-    storage.store_record(ctx, await storage.put_turns(ctx, record, copy.turns))
+    record = storage.new_record(ctx)._replace(next=copy["next"], forked_from=copy["from"])
+    storage.store_record(ctx, await storage.put_turns(ctx, record, copy["turns"]))

@@ -11,6 +11,7 @@ from interruptible._session.effects import Settings, carry_out, checked, require
 from interruptible._session.reading import Moment, read_moment, read_record, read_steered
 from interruptible._session.rules import Record
 from interruptible._session.turns import asked, conversation, without_end
+from interruptible._wire import requests
 from interruptible._wire import types as wire
 from interruptible._wire.native import neutral
 
@@ -20,7 +21,7 @@ from interruptible._wire.native import neutral
 async def on_message(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Receipt:
     """Take in a message: it becomes the next turn, and interrupts what is live or waits for it."""
     request = checked(
-        wire.message_in,
+        requests.message_in,
         body,
         max_content=agent.max_content,
         policy=agent.policy,
@@ -58,11 +59,12 @@ async def on_message(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
 
 async def on_cancel(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Cancelled:
     """Cancel everything live, or one turn; what is over already is no error."""
-    turn, reason = checked(wire.cancel_in, body)
+    fields = checked(requests.CANCEL_IN, body)
+    turn = fields.get("turn")
     record = await effects.known(agent, ctx)
     if turn is not None:
         require(record, turn)
-    step = rules.cancel_step(record, turn, reason)
+    step = rules.cancel_step(record, turn, fields.get("reason"))
     if step.cancel:
         await carry_out(agent, ctx, step)
     return {"cancelled": [x.turn for x in step.cancel]}
@@ -70,13 +72,14 @@ async def on_cancel(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Canc
 
 async def on_regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Receipt:
     """Work on the messages of a turn again, by default the last: it and all after it go."""
-    turn, if_last = checked(wire.regenerate_in, body)
+    fields = checked(requests.REGENERATE_IN, body)
+    turn = fields.get("turn")
     record, now = await effects.known_now(agent, ctx)
     session = Moment(ctx, record)
     if turn is None:
         turn = await session.newest() or 1
     require(record, turn)
-    _require_last(record, if_last)
+    _require_last(record, fields.get("if_last"))
     slots = await session.slots(range(turn, record.next))
     standing = [x.number for x in slots if not x.discarded]
     said = await read_steered(ctx, [x for x in record.steered if x.turn == turn])
@@ -90,14 +93,15 @@ async def on_regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> wire.
 
 async def on_rewind(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rewound:
     """Take back a turn and all after it."""
-    turn, reason, if_last = checked(wire.rewind_in, body)
+    fields = checked(requests.REWIND_IN, body)
+    turn = fields["turn"]
     record = await effects.known(agent, ctx)
     require(record, turn)
-    _require_last(record, if_last)
+    _require_last(record, fields.get("if_last"))
     slots = await Moment(ctx, record).slots(range(turn, record.next))
     if turn not in [x.number for x in slots]:
         raise effects.removed(turn)
-    step = rules.rewind_step(record, turn, reason)
+    step = rules.rewind_step(record, turn, fields.get("reason"))
     await carry_out(agent, ctx, step)
     return {
         "cancelled": [x.turn for x in step.cancel],
@@ -107,7 +111,7 @@ async def on_rewind(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rewo
 
 async def on_reset(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Cancelled:
     """Cancel what is live and empty the conversation; the numbers of the turns go on."""
-    reason = checked(wire.reset_in, body)
+    reason = checked(requests.RESET_IN, body).get("reason")
     record = await effects.known(agent, ctx)
     if not record.epoch:
         return {"cancelled": []}
@@ -122,7 +126,10 @@ async def on_reset(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Cance
 
 async def on_fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> wire.Forked:
     """Copy the conversation up to a turn, by default the last that has ended, to a new session."""
-    copy, last = checked(wire.fork_in, body, ctx.key())
+    fields = checked(requests.FORK_IN, body)
+    copy, last = fields["session"], fields.get("turn")
+    if copy == ctx.key():
+        raise TerminalError("session: is this session itself. Name a new one.", 400)
     session = await read_moment(ctx)
     record = session.record
     if last is None:
@@ -151,7 +158,7 @@ async def on_fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> wire.
 
 async def on_attach(agent: Settings, ctx: ObjectSharedContext, body: Any) -> wire.Outcome:
     """Wait for the outcome of a turn, by default the newest."""
-    turn = checked(wire.turn_in, body)
+    turn = checked(requests.ATTACH_IN, body).get("turn")
     record = await read_record(ctx)
     if turn is None:
         turn = max(1, record.next - 1)
@@ -163,7 +170,7 @@ async def on_get_history(
     agent: Settings, ctx: ObjectSharedContext, body: Any
 ) -> list[wire.Message]:
     """The conversation: what was said and put out, in the order of the turns."""
-    checked(wire.nothing_in, body)
+    checked(requests.NOTHING_IN, body)
     session = await read_moment(ctx)
     instead = "Read the conversation with get_turns, which gives it in parts."
     last = session.record.next - 1
@@ -173,7 +180,8 @@ async def on_get_history(
 
 async def on_get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> wire.Turns:
     """The record of the turns, discarded ones too, a page at a time from the newest on."""
-    before, limit = checked(wire.turns_in, body)
+    fields = checked(requests.GET_TURNS_IN, body)
+    before, limit = fields.get("before"), fields.get("limit") or wire.MAX_TURNS
     session = await read_moment(ctx)
     newest = session.record.next
     stop = newest if before is None else min(before, newest)
@@ -189,7 +197,7 @@ async def on_get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) ->
 
     The record alone would call a turn live whose task was killed, so each task is asked for.
     """
-    checked(wire.nothing_in, body)
+    checked(requests.NOTHING_IN, body)
     record = await read_record(ctx)
     looked = await effects.look(agent, ctx, record)
     for x, end in looked:

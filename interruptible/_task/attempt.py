@@ -16,8 +16,8 @@ from interruptible._session.turns import Said
 from interruptible._task.body import Body
 from interruptible._task.repair import repaired
 from interruptible._wire.output import WrongOutput
-from interruptible._wire.text import mended
-from interruptible._wire.types import MAX_OUTPUT, Dispatch, Message, TaskOutcome, TurnStatus, brief
+from interruptible._wire.text import brief, mended
+from interruptible._wire.types import MAX_OUTPUT, Dispatch, Message, TaskOutcome, TurnStatus
 from interruptible.formats._calls import calls_of
 
 _call: Final[ContextVar[str | None]] = ContextVar("interruptible_call", default=None)

@@ -14,9 +14,10 @@ from restate import Context, RestateDurableFuture, TerminalError
 from interruptible._cancel.sdk import asks_for_a_retry, is_stray, seal, terminal_cause, unseal
 from interruptible._cancel.watch import Interrupted, Watch, terminal
 from interruptible._wire import told as _told
+from interruptible._wire.checks import Refusal
 from interruptible._wire.native import neutral
 from interruptible._wire.text import mend
-from interruptible._wire.types import Outcome, Refusal, Settlement, TaskOutcome, Turn
+from interruptible._wire.types import Outcome, Settlement, TaskOutcome, Turn
 
 OUTCOME: Final = "outcome"
 """The key of the outcome in the metadata of the error that a task ends with."""

@@ -12,8 +12,8 @@ from restate import TerminalError
 from typing_extensions import Never
 
 from interruptible._wire.native import closed
-from interruptible._wire.text import mended
-from interruptible._wire.types import MAX_DEPTH, Message, brief
+from interruptible._wire.text import brief, mended
+from interruptible._wire.types import MAX_DEPTH, Message
 
 MAX_NESTING: Final = 2 * MAX_DEPTH
 """How deep a message that is put out may be nested: what came in fits, also within a result."""

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -51,3 +52,9 @@ def with_sayable_errors(action: Callable[[], Any]) -> Callable[[], Any]:
             return await action()
 
     return aborts
+
+
+def brief(value: Any, limit: int = 60) -> str:
+    """A value as JSON, to be quoted in an error."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= limit else f"{text[:limit]}…"

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
+from interruptible._wire.checks import parse
 from interruptible._wire.native import changed
-from interruptible._wire.types import Message, parse
+from interruptible._wire.types import Message
 from interruptible.formats._values import (
     as_json,
     items,

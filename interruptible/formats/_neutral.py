@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from interruptible._wire.native import with_native
-from interruptible._wire.types import Message, brief
+from interruptible._wire.text import brief
+from interruptible._wire.types import Message
 from interruptible.formats._values import as_json, items, value_in
 
 

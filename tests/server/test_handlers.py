@@ -342,12 +342,12 @@ async def test_a_status_that_is_asked_for_again_with_its_key_is_the_one_that_was
     Was it begun anew, the task's end, which the first one had attached to, would come to the second
     one before that had attached; restate-server 1.7.12 then stops the partition for good.
     """
-    worker = Worker(log, "TwiceAgent")
+    worker = Worker(log, "AskedAgainAgent")
     await deploy(worker)
     session = Session(restate_env.client, worker, "one")
 
     async def status(key: str) -> Any:
-        url = f"{restate_env.ingress_url}/TwiceAgent/one/get_status"
+        url = f"{restate_env.ingress_url}/AskedAgainAgent/one/get_status"
         async with httpx.AsyncClient(timeout=30.0) as http:
             return (await http.post(url, headers={"idempotency-key": key})).json()
 
@@ -362,7 +362,7 @@ async def test_a_status_that_is_asked_for_again_with_its_key_is_the_one_that_was
 
     assert await status("one") == first
     assert await status("two") == await session.status() == IDLE
-    where = "target_service_name = 'TwiceAgent' AND target_handler_name = 'get_status'"
+    where = "target_service_name = 'AskedAgainAgent' AND target_handler_name = 'get_status'"
     rows = await restate_env.invocations(f"{where} AND idempotency_key IN ('one', 'two')")
     assert [row["idempotency_key"] for row in rows] == ["one", "two"]
     assert receipt["task_id"] == first["task_id"]

@@ -14,8 +14,10 @@ from restate.endpoint import Endpoint
 from typing_extensions import TypedDict
 
 import interruptible
-from interruptible import Agent, Session, Task, _agent, _checks, agent, handler
-from interruptible._wire import schemas, types
+from interruptible import Agent, Session, Task, _agent, agent, handler
+from interruptible._handlers import HANDLERS, PUBLIC
+from interruptible._wire import requests, types
+from interruptible._wire.shapes import shape
 
 
 async def run(self: Any, ctx: Any, task: Any) -> None:
@@ -328,45 +330,20 @@ CLASSES: list[tuple[Make, str]] = [
         lambda: subclass(run=sync_run),
         "OddAgent.run is not `async`. Write `async def run(self, ctx, task)`.",
     ),
-    (
-        lambda: subclass(run=run_without_task),
-        "OddAgent.run takes (self, ctx); it has to take (self, ctx, task). Add `task`.",
-    ),
-    (
-        lambda: subclass(run=run_without_ctx),
-        "OddAgent.run takes (self, task); it has to take (self, ctx, task). Add `ctx`.",
-    ),
-    (
-        lambda: subclass(run=run_the_other_way_round),
+    *(
         (
-            "OddAgent.run takes (self, task, ctx); it has to take (self, ctx, task). "
-            "Put them in this order."
-        ),
-    ),
-    (
-        lambda: subclass(run=run_with_nothing),
-        "OddAgent.run takes (self); it has to take (self, ctx, task). Add `ctx`, `task`.",
-    ),
-    (
-        lambda: subclass(run=run_with_more),
-        (
-            "OddAgent.run takes (self, ctx, task, extra, more); it has to take (self, ctx, task). "
-            "Remove `extra`, `more`."
-        ),
-    ),
-    (
-        lambda: subclass(run=run_with_a_keyword),
-        (
-            "OddAgent.run takes (self, ctx, task, *, extra); it has to take (self, ctx, task). "
-            "Remove `extra`."
-        ),
-    ),
-    (
-        lambda: subclass(run=run_by_name),
-        (
-            "OddAgent.run takes (self, ctx, *, task); it has to take (self, ctx, task). "
-            "Make `task` positional."
-        ),
+            lambda wrong=wrong: subclass(run=wrong),
+            f"OddAgent.run takes {takes}. Write `async def run(self, ctx, task)`.",
+        )
+        for wrong, takes in (
+            (run_without_task, "(self, ctx)"),
+            (run_without_ctx, "(self, task)"),
+            (run_the_other_way_round, "(self, task, ctx)"),
+            (run_with_nothing, "(self)"),
+            (run_with_more, "(self, ctx, task, extra, more)"),
+            (run_with_a_keyword, "(self, ctx, task, *, extra)"),
+            (run_by_name, "(self, ctx, *, task)"),
+        )
     ),
     (
         lambda: subclass(run=run_that_yields),
@@ -374,7 +351,7 @@ CLASSES: list[tuple[Make, str]] = [
     ),
     (
         lambda: type("OddAgent", (Mixin, Agent), {}),
-        "OddAgent.run takes (self, ctx); it has to take (self, ctx, task). Add `task`.",
+        "OddAgent.run takes (self, ctx). Write `async def run(self, ctx, task)`.",
     ),
     (
         lambda: subclass(on_interrupted=sync_run),
@@ -385,7 +362,10 @@ CLASSES: list[tuple[Make, str]] = [
     ),
     (
         lambda: subclass(on_interrupted=run_without_task),
-        "OddAgent.on_interrupted takes (self, ctx); it has to take (self, ctx, task). Add `task`.",
+        (
+            "OddAgent.on_interrupted takes (self, ctx). "
+            "Write `async def on_interrupted(self, ctx, task)`."
+        ),
     ),
     (
         lambda: subclass(greet=a_handler()(sync_greet)),
@@ -428,14 +408,14 @@ CLASSES: list[tuple[Make, str]] = [
             lambda name=name: subclass(**{name: greet}),
             f"OddAgent.{name} would replace `{name}`, which every agent has. Give it another name.",
         )
-        for name in sorted(_checks.PUBLIC | _checks.PRIVATE)
+        for name in HANDLERS
     ),
     *(
         (
             lambda name=name: subclass(greet=renamed(name)),
             f"OddAgent.greet would replace `{name}`, which every agent has. Give it another name.",
         )
-        for name in sorted(_checks.PUBLIC | _checks.PRIVATE)
+        for name in HANDLERS
     ),
     (
         lambda: subclass(message=plain),
@@ -452,7 +432,9 @@ CLASSES: list[tuple[Make, str]] = [
             "call_note",
             "conversation",
             "merges",
-            *sorted(_checks.ATTRIBUTES),
+            "name",
+            "task_name",
+            *_agent.Options.__annotations__,
         )
     ),
     (
@@ -491,7 +473,7 @@ CLASSES: list[tuple[Make, str]] = [
     ),
     (
         lambda: an_agent(function_without_task),
-        "function_without_task takes (ctx); it has to take (ctx, task). Add `task`.",
+        "function_without_task takes (ctx). Write `async def function_without_task(ctx, task)`.",
     ),
     (
         lambda: an_agent(function_that_yields),
@@ -749,11 +731,9 @@ def test_a_hook_that_is_no_coroutine_gives_the_conversation() -> None:
 
 def test_the_names_that_are_taken_are_those_of_the_handlers_and_attributes_of_an_agent() -> None:
     made = subclass("CodingAgent")()
-    assert {x["name"] for x in discovered(made)["CodingAgent"]["handlers"]} == (
-        _checks.PUBLIC | _checks.PRIVATE
-    )
     public = {name for name in vars(made) if not name.startswith("_")}
-    assert public - (_checks.PUBLIC | _checks.PRIVATE) == _checks.ATTRIBUTES
+    assert public - set(PUBLIC) == {"name", "task_name", *_agent.Options.__annotations__}
+    assert public & HANDLERS.keys() == set(PUBLIC)
 
 
 # -- What Restate discovers. -----------------------------------------------------------------------
@@ -792,16 +772,16 @@ def test_the_public_handlers_have_schemas_of_what_they_take_and_give() -> None:
         for x in handlers
         if not x.get("ingressPrivate")
     } == {
-        "message": (schemas.MESSAGE_IN, schemas.RECEIPT),
-        "cancel": (schemas.CANCEL_IN, schemas.CANCELLED),
-        "attach": (schemas.ATTACH_IN, schemas.OUTCOME),
-        "get_history": (None, schemas.HISTORY),
-        "get_status": (None, schemas.STATUS),
-        "get_turns": (schemas.TURNS_IN, schemas.TURNS),
-        "regenerate": (schemas.REGENERATE_IN, schemas.RECEIPT),
-        "rewind": (schemas.REWIND_IN, schemas.REWOUND),
-        "reset": (schemas.RESET_IN, schemas.CANCELLED),
-        "fork": (schemas.FORK_IN, schemas.FORKED),
+        "message": (requests.MESSAGE_IN.schema(), shape(types.Receipt).schema),
+        "cancel": (requests.CANCEL_IN.schema(), shape(types.Cancelled).schema),
+        "attach": (requests.ATTACH_IN.schema(), shape(types.Outcome).schema),
+        "get_history": (None, shape(types.History).schema),
+        "get_status": (None, shape(types.Status).schema),
+        "get_turns": (requests.GET_TURNS_IN.schema(), shape(types.Turns).schema),
+        "regenerate": (requests.REGENERATE_IN.schema(), shape(types.Receipt).schema),
+        "rewind": (requests.REWIND_IN.schema(), shape(types.Rewound).schema),
+        "reset": (requests.RESET_IN.schema(), shape(types.Cancelled).schema),
+        "fork": (requests.FORK_IN.schema(), shape(types.Forked).schema),
     }
 
 

@@ -9,8 +9,7 @@ import restate
 
 from interruptible._task.outcome import Ending, ending
 from interruptible._wire import told as _told
-from interruptible._wire.told import Copy, Taking
-from interruptible._wire.types import Malformed, Origin, Refusal, parse
+from interruptible._wire.checks import Malformed, Refusal, parse
 
 from .given import Given
 
@@ -113,15 +112,18 @@ def test_a_task_that_ends_with_what_cannot_be_kept_has_failed_by_that(
 
 
 def test_what_tasks_tell_is_taken_as_it_is_and_so_is_what_a_newer_version_adds() -> None:
-    assert _told.turn({"turn": 3, "new": "field"}) == 3
-    assert _told.turns({"turns": [1, 2]}) == [1, 2]
-    taking = {"turn": 3, "waited": True, "begins": False}
-    assert _told.taking(taking) == Taking(3, waited=True, begins=False)
     outcome = {**OUTCOME, "error": "x", "partial": 1, "taken": [[1, 0]], "new": {"field": []}}
-    assert _told.settlement({"outcome": outcome}) == {"outcome": outcome, "ended": []}
-    assert _told.settlement({"outcome": outcome, "ended": [1]})["ended"] == [1]
     deep = {**OUTCOME, "messages": [{"role": "tool", "content": nested(200)}]}
-    assert _told.settlement({"outcome": deep})["outcome"] == deep
-    turns: Any = COPY["turns"]
-    assert _told.copy(COPY) == Copy(4, turns, Origin("old", 3))
-    assert _told.copy({"next": 1, "turns": [], "from": ["old", 0]}) == Copy(1, [], Origin("old", 0))
+    taken: list[tuple[Any, Any]] = [
+        (_told.turn, {"turn": 3, "new": "field"}),
+        (_told.turns, {"turns": [1, 2]}),
+        (_told.taking, {"turn": 3, "waited": True, "begins": False}),
+        (_told.outcome, outcome),
+        (_told.settlement, {"outcome": outcome}),
+        (_told.settlement, {"outcome": outcome, "ended": [1]}),
+        (_told.settlement, {"outcome": deep}),
+        (_told.copy, COPY),
+        (_told.copy, {"next": 1, "turns": [], "from": ["old", 0]}),
+    ]
+    for check, body in taken:
+        assert check(body) == body
