@@ -595,6 +595,19 @@ def test_who_is_interrupted_cancels_that_turn_of_the_other_agent_and_waits_for_i
     assert list(left) == []  # it was waited for twice
 
 
+@pytest.mark.parametrize("status", ["joined", "steered"])
+def test_who_is_interrupted_leaves_alone_a_turn_that_its_message_only_became_part_of(
+    monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    left = wait_for(monkeypatch, raises=[Interrupted()])
+    made = ATask({**RECEIPT, "status": status})
+    made.watch.cancelled = True
+    with pytest.raises(Interrupted):
+        asyncio.run(made.task.delegate(SEARCHER, "theirs", "Hi"))
+    assert made.ctx.done == [*sent({"content": "Hi"}, 1), "attach inv-7"]
+    assert list(left) == []
+
+
 def test_a_message_that_the_other_agent_refuses_is_the_callers_to_handle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
