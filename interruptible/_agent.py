@@ -218,7 +218,7 @@ class Agent:
         Returns:
             By default all their messages, with the notes on those that were interrupted.
         """
-        return _turns.conversation(turns, self.interruption_note)
+        return _turns.whole_conversation(turns, self.interruption_note)
 
 
 @overload

@@ -69,7 +69,7 @@ def _check_handler(cls: type[Any], base: type[Any], name: str, exposed: str) -> 
     takes = list(inspect.signature(method).parameters.values())
     if len(takes) not in (2, 3) or takes != _positional(takes):
         raise TypeError(
-            f"{cls.__name__}.{name} takes {_shown(takes)}; a handler takes (self, ctx), or "
+            f"{cls.__name__}.{name} takes {_listed(takes)}; a handler takes (self, ctx), or "
             "(self, ctx, body). Put what else it takes into its body, such as a `TypedDict`."
         )
 
@@ -90,12 +90,12 @@ def _check_signature(name: str, function: Any, wanted: Sequence[str]) -> None:
     except TypeError:
         fits = False
     if not fits:
-        raise TypeError(f"{name} takes {_shown(takes)}. {remedy}")
+        raise TypeError(f"{name} takes {_listed(takes)}. {remedy}")
 
 
 def _positional(takes: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
     return [p for p in takes if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
-def _shown(parameters: Sequence[inspect.Parameter]) -> str:
+def _listed(parameters: Sequence[inspect.Parameter]) -> str:
     return str(inspect.Signature([p.replace(annotation=p.empty) for p in parameters]))

@@ -12,7 +12,7 @@ from interruptible._options import MIN_RETENTION
 from interruptible._session import private, public
 from interruptible._session.effects import Settings
 from interruptible._task import delegate
-from interruptible._task.body import Body as TaskBody
+from interruptible._task.body import AgentBody
 from interruptible._task.life import work
 from interruptible._wire import requests, types
 from interruptible._wire.added import describe
@@ -71,7 +71,7 @@ def add_handlers(to: VirtualObject, agent: Settings) -> dict[str, Any]:
     return {name: added[name] for name in PUBLIC}
 
 
-def add_task_handlers(to: Service, agent: TaskBody) -> None:
+def add_task_handlers(to: Service, agent: AgentBody) -> None:
     """Add the handlers of an agent's tasks to their service."""
 
     @to.handler(input_serde=_OURS, output_serde=_JSON)

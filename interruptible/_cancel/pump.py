@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
 from interruptible._cancel.sdk import Disconnected, Inside, any_of, handles_of, takes
-from interruptible._cancel.state import Attempt, Standing, standing
+from interruptible._cancel.state import AttemptState, Standing, standing
 from interruptible._cancel.steps import Steps
 
 ROUNDS: Final = 20
@@ -43,7 +43,7 @@ class Parked:
 class Pump:
     """Asks for all awaits of one attempt."""
 
-    def __init__(self, inside: Inside, attempt: Attempt, steps: Steps) -> None:
+    def __init__(self, inside: Inside, attempt: AttemptState, steps: Steps) -> None:
         self._inside, self._attempt, self._steps = inside, attempt, steps
         self._stage: Literal["idle", "waits for quiet", "asks"] = "idle"
         self._parked: list[Parked] = []

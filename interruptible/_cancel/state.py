@@ -42,7 +42,7 @@ standing: Final[ContextVar[Standing]] = ContextVar("interruptible_standing", def
 _kept: Final[ContextVar[int]] = ContextVar("interruptible_kept", default=-1)
 
 
-class Attempt:
+class AttemptState:
     """One attempt of one invocation; see the table above."""
 
     def __init__(self) -> None:

@@ -9,11 +9,13 @@ from typing import Final
 from interruptible._cancel.sdk import Inside
 from interruptible._cancel.state import Standing
 
-_running: Final[ContextVar["Step | None"]] = ContextVar("interruptible_running", default=None)
+_running: Final[ContextVar["RunningStep | None"]] = ContextVar(
+    "interruptible_running", default=None
+)
 
 
 @dataclass(eq=False)
-class Step:
+class RunningStep:
     """A durable step that was begun."""
 
     handle: int
@@ -33,22 +35,22 @@ class Steps:
 
     def __init__(self, inside: Inside) -> None:
         self._inside = inside
-        self._running: dict[asyncio.Future[None], Step] = {}
-        self._cut: dict[int, Step] = {}
+        self._running: dict[asyncio.Future[None], RunningStep] = {}
+        self._cut: dict[int, RunningStep] = {}
 
-    async def run(self, step: Step, context: Context) -> None:
+    async def run(self, step: RunningStep, context: Context) -> None:
         """Run a step in the context of the code that awaits it."""
         task = context.run(asyncio.ensure_future, self._run(step))
         self._running[task] = step  # from now on, so that it can be cut off before it begins
         task.add_done_callback(self._running.pop)
         await task
 
-    async def _run(self, step: Step) -> None:
+    async def _run(self, step: RunningStep) -> None:
         _running.set(step)
         await step.run()
         step.aborted = False  # it went on to its end all the same
 
-    def refuse(self, step: Step) -> None:
+    def refuse(self, step: RunningStep) -> None:
         """Do not begin a step: the work has ended since it was asked for."""
         step.aborted = True
         self._cut[step.handle] = step
@@ -88,7 +90,7 @@ class Steps:
                 again = replace(self._cut.pop(handle), aborted=False, said={})
                 self._inside.start(self._rerun(again, context))
 
-    async def _rerun(self, step: Step, context: Context) -> None:
+    async def _rerun(self, step: RunningStep, context: Context) -> None:
         try:
             await self.run(step, context)
         finally:

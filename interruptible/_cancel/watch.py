@@ -18,8 +18,8 @@ from restate import Context, TerminalError
 
 from interruptible._cancel import sdk
 from interruptible._cancel.pump import Pump
-from interruptible._cancel.state import Attempt, standing
-from interruptible._cancel.steps import Step, Steps
+from interruptible._cancel.state import AttemptState, standing
+from interruptible._cancel.steps import RunningStep, Steps
 from interruptible._wire.text import with_sayable_errors
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Deaf(BaseException):
     """Ends code that swallows its interruption over and over."""
 
 
-class Watch(Attempt):
+class Watch(AttemptState):
     """What all durable awaits and steps of one attempt go through."""
 
     def __init__(self, ctx: Context) -> None:
@@ -167,7 +167,7 @@ class Watch(Attempt):
         context = self._pump.context_of(handle)
         run = partial(self._inside.run, handle, with_sayable_errors(action), *options)
         stoppable = inspect.iscoroutinefunction(action)
-        step = Step(handle, run, stoppable, context.get(standing, "open"))
+        step = RunningStep(handle, run, stoppable, context.get(standing, "open"))
         if self.fate(step.standing) == "goes on":
             await self._steps.run(step, context)
         else:

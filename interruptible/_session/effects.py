@@ -24,8 +24,8 @@ from interruptible._session import rules, storage
 from interruptible._session.reading import Moment, at_hand, read_record
 from interruptible._session.rules import Live, Record, Step
 from interruptible._session.storage import JSON
-from interruptible._task.body import Body
-from interruptible._task.outcome import Ending, ending, plain
+from interruptible._task.body import AgentBody
+from interruptible._task.outcome import Ending, ending, public_outcome
 from interruptible._task.waiting import cancelled_signal, given_up_signal
 from interruptible._wire.checks import Refusal
 from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement, Turn
@@ -37,7 +37,7 @@ GRACE: Final = timedelta(seconds=1)
 """How long the report of a task that Restate knows no more may be under way."""
 
 
-class Settings(Body, Protocol):
+class Settings(AgentBody, Protocol):
     """What the handlers need of their agent."""
 
     allowed_policies: Sequence[Policy]
@@ -46,7 +46,7 @@ class Settings(Body, Protocol):
     max_pending: int
 
 
-def checked(check: Callable[..., T], body: Any, *args: Any, **options: Any) -> T:
+def checked_body(check: Callable[..., T], body: Any, *args: Any, **options: Any) -> T:
     """Check a body, and refuse what is wrong with it."""
     try:
         return check(body, *args, **options)
@@ -112,7 +112,9 @@ async def look(
     return looked
 
 
-async def outcome(agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int) -> Outcome:
+async def recorded_outcome(
+    agent: Settings, ctx: ObjectSharedContext, record: Record, turn: int
+) -> Outcome:
     """Wait for a turn's outcome, and until the session has recorded it.
 
     So whoever has the outcome finds it in the history, and a task that did not report is settled.
@@ -132,7 +134,7 @@ async def outcome(agent: Settings, ctx: ObjectSharedContext, record: Record, tur
     recorded = await Moment(ctx, record).turn(turn)
     if recorded is None:
         raise removed(turn)
-    return plain(recorded)
+    return public_outcome(recorded)
 
 
 # -- To carry out. ---------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 from interruptible._session.rules import Live, Steered
-from interruptible._wire.output import told
+from interruptible._wire.output import told_to_model
 from interruptible._wire.types import Message, TaskOutcome, Turn
 
 Note = Callable[[Turn], "str | Message | None"]
@@ -15,7 +15,7 @@ _AS_TOLD: Final = ("error", "partial", "cut_off", "not_begun", "never_began")
 """What the record of a turn has of its outcome as the task told it, if it did."""
 
 
-def conversation(turns: Iterable[Turn], note: Note) -> list[Message]:
+def whole_conversation(turns: Iterable[Turn], note: Note) -> list[Message]:
     """The conversation that the turns make, in their order, with the notes on interrupted ones."""
     messages: list[Message] = []
     for turn in turns:
@@ -23,7 +23,7 @@ def conversation(turns: Iterable[Turn], note: Note) -> list[Message]:
             continue
         messages += [*turn["input"], *turn["messages"]]
         if turn["status"] == "interrupted":
-            messages += told("interruption_note", note(turn), "user")
+            messages += told_to_model("interruption_note", note(turn), "user")
     return messages
 
 
@@ -33,7 +33,7 @@ def asked(turn: Turn) -> list[Message]:
     return [*turn["input"], *(turn["messages"][place] for place in steered)]
 
 
-def finish(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Turn:
+def finished_turn(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Turn:
     """The record of a turn that has ended.
 
     Args:

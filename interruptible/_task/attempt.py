@@ -13,7 +13,7 @@ from interruptible._cancel.steps import in_step, say
 from interruptible._cancel.watch import Deaf, Interrupted, Watch
 from interruptible._session.rules import Steered
 from interruptible._session.turns import Said
-from interruptible._task.body import Body
+from interruptible._task.body import AgentBody
 from interruptible._task.repair import repaired
 from interruptible._wire.output import WrongOutput
 from interruptible._wire.text import brief, mended
@@ -33,7 +33,7 @@ class Attempt:
     already: so each attempt comes to the same answer.
     """
 
-    def __init__(self, body: Body, ctx: Context, watch: Watch, job: Dispatch) -> None:
+    def __init__(self, body: AgentBody, ctx: Context, watch: Watch, job: Dispatch) -> None:
         self.body, self.ctx, self.watch, self.job = body, ctx, watch, job
         self.session, self.turn = job["session"], job["turn"]
         self.ends: dict[int, TaskOutcome] = {}

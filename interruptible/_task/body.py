@@ -9,7 +9,7 @@ from restate import Context
 from interruptible._wire.types import Message, Policy, Turn
 
 
-class Body(Protocol):
+class AgentBody(Protocol):
     """An agent, as its tasks see it. A `task` is a `Task`, whose module knows this one."""
 
     name: str

@@ -23,20 +23,20 @@ from interruptible._cancel.cleanup import report
 from interruptible._cancel.watch import Interrupted, Watch, shield, watching
 from interruptible._session.reading import Moment, Stored, read_record, read_steered
 from interruptible._session.storage import JSON
-from interruptible._session.turns import Said, finish, with_joined
+from interruptible._session.turns import Said, finished_turn, with_joined
 from interruptible._task.attempt import Attempt
-from interruptible._task.body import Body
+from interruptible._task.body import AgentBody
 from interruptible._task.outcome import failure_of, report_outcome, what_ends, with_outcome
 from interruptible._task.task import CURRENT, Task
 from interruptible._task.waiting import wait_for_ends, wait_for_quiet
-from interruptible._wire.native import opened, with_opened
-from interruptible._wire.output import new_output, told
+from interruptible._wire.native import from_stored, with_native_messages
+from interruptible._wire.output import new_output, told_to_model
 from interruptible._wire.text import mended, sayable
 from interruptible._wire.types import Dispatch, TaskOutcome, Turn
 from interruptible.formats._alternate import alternating
 
 
-async def work(body: Body, ctx: Context, job: Dispatch) -> TaskOutcome:
+async def work(body: AgentBody, ctx: Context, job: Dispatch) -> TaskOutcome:
     """Work on one turn: its outcome is the outcome of this invocation."""
     with watching(ctx) as watch, sayable():
         attempt = Attempt(body, ctx, watch, job)
@@ -88,9 +88,9 @@ async def _wait_and_begin(attempt: Attempt) -> Task:
         joined += await attempt.take_steered(waited=True, begins=True)
     mine = {(x.number, x.at) for x, _ in joined}  # a number may be used again, later
     left = [(x, message) for x, message in before.steered if (x.number, x.at) not in mine]
-    turns = [with_opened(_ended(x, left, attempt.ends)) for x in before.turns]
+    turns = [with_native_messages(_ended(x, left, attempt.ends)) for x in before.turns]
     known = [message for x in turns for message in (*x["input"], *x["messages"])]
-    past = map(opened, told("conversation", body.conversation(turns), known=known))
+    past = map(from_stored, told_to_model("conversation", body.conversation(turns), known=known))
     begun = with_joined(turn, job["input"], joined)
     messages = [*past, *begun]
     task = Task(attempt, alternating(messages) if body.alternate_roles else messages, begun, turns)
@@ -130,7 +130,7 @@ def _ended(turn: Turn, steered: Sequence[Said], ends: Mapping[int, TaskOutcome])
         return turn
     unknown: TaskOutcome = {"turn": number, "status": "interrupted", "messages": []}
     kept = [(x, message) for x, message in steered if x.turn == number]
-    ended = finish(turn, ends.get(number, unknown), kept)
+    ended = finished_turn(turn, ends.get(number, unknown), kept)
     if number not in ends:
         ended["given_up"] = True
     return ended

@@ -13,7 +13,7 @@ from restate import Context, RestateDurableFuture, TerminalError
 
 from interruptible._cancel.sdk import asks_for_a_retry, is_stray, seal, terminal_cause, unseal
 from interruptible._cancel.watch import Interrupted, Watch, terminal
-from interruptible._wire import told as _told
+from interruptible._wire import reports
 from interruptible._wire.checks import Refusal
 from interruptible._wire.native import neutral
 from interruptible._wire.text import mend
@@ -56,7 +56,7 @@ async def ending(ctx: Context, turn: int, task: RestateDurableFuture[Any]) -> En
             return Ending(outcome, reported=False, gone=gone)
         told = json.loads(await unseal(ctx, sealed))
     try:
-        return Ending(_told.outcome(told), reported=True)
+        return Ending(reports.OUTCOME_IN(told), reported=True)
     except Refusal as refusal:
         outcome["error"] = f"What the task reported cannot be kept: {refusal.reason}"
         return Ending(outcome, reported=False)
@@ -128,7 +128,7 @@ def report_outcome(
     ctx.generic_send(agent, "settle", json.dumps(settlement).encode(), key=session)
 
 
-def plain(outcome: TaskOutcome | Turn) -> Outcome:
+def public_outcome(outcome: TaskOutcome | Turn) -> Outcome:
     """The outcome without what only the object, its tasks or the record need to know."""
     names = Outcome.__annotations__
     known = {name: value for name, value in neutral(outcome).items() if name in names}

@@ -12,7 +12,7 @@ from interruptible._cancel.watch import Watch
 from interruptible._task import delegate
 from interruptible._task.attempt import Attempt
 from interruptible._task.delegate import Named
-from interruptible._wire.native import opened
+from interruptible._wire.native import from_stored
 from interruptible._wire.output import Conversation, OutputMessage, WrongOutput, new_output
 from interruptible._wire.types import (
     Cause,
@@ -87,7 +87,7 @@ class Task:
         added = new_output(messages, self.messages)
         if self._attempt.watch.counts:
             self._attempt.put(added)
-            self.messages.grow(map(opened, added))
+            self.messages.grow(map(from_stored, added))
 
     async def steering(self) -> list[Message]:
         """Take the messages that a user has steered at this turn since the last time.

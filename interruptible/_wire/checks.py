@@ -83,7 +83,7 @@ class Body(Generic[R]):
         for name, value in fields.items():
             if self._is_closed and name not in self._known:
                 known = ", ".join(sorted(self._known)) or "none"
-                raise Refusal(f"{_shown(name)}: is not a field. Known fields: {known}.")
+                raise Refusal(f"{_quoted(name)}: is not a field. Known fields: {known}.")
             check_values(name, value, levels)
         return fields
 
@@ -116,12 +116,12 @@ def check_values(name: str, value: Any, levels: int) -> None:
         if not row:
             return
         if any(isinstance(x, float) and not isfinite(x) for x in row):
-            raise Refusal(f"{_shown(name)}: has a number that is not finite, which is no JSON.")
+            raise Refusal(f"{_quoted(name)}: has a number that is not finite, which is no JSON.")
         row = [item for x in row for item in _parts(x)]
-    raise Refusal(f"{_shown(name)}: is nested more than {levels} levels deep. Flatten it.")
+    raise Refusal(f"{_quoted(name)}: is nested more than {levels} levels deep. Flatten it.")
 
 
-def _shown(name: str) -> str:
+def _quoted(name: str) -> str:
     return name[:60].encode(errors="backslashreplace").decode()
 
 

@@ -56,20 +56,20 @@ def native(message: Mapping[str, Any], format: str) -> Any:  # noqa: A002
     return form.get("value") if form.get("format") == format else None
 
 
-def closed(message: Any) -> Any:
+def to_stored(message: Any) -> Any:
     """A message that a body put out as it is stored; anything else is as it was."""
     form = _form(message)
     return message if form is None else {**message, KEY: form}
 
 
-def opened(message: Message) -> Message:
+def from_stored(message: Message) -> Message:
     """A stored message as tasks have it."""
     return _Native(without_native(message), message[KEY]) if _has_native(message) else message
 
 
-def with_opened(record: R) -> R:
+def with_native_messages(record: R) -> R:
     """A turn's record as tasks have it."""
-    return cast("R", {**record, "messages": [opened(x) for x in record["messages"]]})
+    return cast("R", {**record, "messages": [from_stored(x) for x in record["messages"]]})
 
 
 def neutral(record: R) -> R:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard, ca
 from restate import TerminalError
 from typing_extensions import Never
 
-from interruptible._wire.native import closed
+from interruptible._wire.native import to_stored
 from interruptible._wire.text import brief, mended
 from interruptible._wire.types import MAX_DEPTH, Message
 
@@ -98,7 +98,7 @@ def new_output(value: Any, known: Sequence[Message]) -> list[Message]:
     return output(value)
 
 
-def told(
+def told_to_model(
     hook: str, value: Any, role: str = "assistant", known: Iterable[Message] = ()
 ) -> list[Message]:
     """What a method of the agent, the hook, tells the model; all else as for `output`."""
@@ -156,7 +156,7 @@ def _messages(value: Any, role: str, known: set[int]) -> list[Message]:
         return [value]
     if _is_list(value):
         return [message for said in value for message in _messages(said, role, known)]
-    given = stored(closed(value))
+    given = stored(to_stored(value))
     if given is None or given == "":
         return []
     if isinstance(given, str):

@@ -10,7 +10,7 @@ from interruptible._wire.types import Message
 from interruptible.formats._values import as_json, items, value_in
 
 
-class Call(NamedTuple):
+class NeutralCall(NamedTuple):
     """A call of a tool; `arguments` is JSON, or for a custom tool text."""
 
     id: str
@@ -69,15 +69,15 @@ def said(text: str, calls: list[dict[str, Any]], others: Sequence[str]) -> Messa
     return {**message, "tool_calls": calls} if calls else message
 
 
-def calls(message: Message) -> Iterator[Call]:
+def calls(message: Message) -> Iterator[NeutralCall]:
     """The calls of a message of the assistant. One without an id goes by its function's name."""
     for call in items(message.get("tool_calls")):
         tool: dict[str, Any] = call.get("custom") or call.get("function") or {}
         name, given = tool.get("name") or "", tool.get("input", tool.get("arguments"))
         arguments = given if isinstance(given, str) else as_json(given or {})
-        yield Call(call.get("id") or name, name, arguments, "custom" in call)
+        yield NeutralCall(call.get("id") or name, name, arguments, "custom" in call)
     for block in _blocks(message, "tool_use"):
-        yield Call(block["id"], block["name"], as_json(block["input"]))
+        yield NeutralCall(block["id"], block["name"], as_json(block["input"]))
 
 
 def results(message: Message) -> Iterator[tuple[str, Any]]:

@@ -244,7 +244,7 @@ def _written(message: Message, called: dict[str, _Called]) -> Content:
     return {"role": "user", "parts": parts}
 
 
-def _args(call: _neutral.Call) -> dict[str, Any]:
+def _args(call: _neutral.NeutralCall) -> dict[str, Any]:
     if call.custom:
         return {"input": call.arguments}
     args = _object(call.arguments)

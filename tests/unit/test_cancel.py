@@ -4,13 +4,13 @@ from typing import get_args
 
 import pytest
 
-from interruptible._cancel.state import Attempt, Fate, Standing, State, standing
+from interruptible._cancel.state import AttemptState, Fate, Standing, State, standing
 
 NO, YES = "goes on", "ends"
 
 
-def attempt(state: State, depth: int = 1) -> Attempt:
-    made = Attempt()
+def attempt(state: State, depth: int = 1) -> AttemptState:
+    made = AttemptState()
     made.depth = depth
     if state in ("cancelled", "told"):
         made.cancel()

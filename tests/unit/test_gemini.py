@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from interruptible import Message
 from interruptible._task.repair import INTERRUPTED, repaired
-from interruptible._wire.native import closed, opened
+from interruptible._wire.native import from_stored, to_stored
 from interruptible.formats import native
 from interruptible.formats.gemini import UNSIGNED, from_messages, to_messages
 
@@ -49,8 +49,8 @@ IMAGE = {"inlineData": {"mimeType": "image/png", "data": "AA=="}}
 
 def cut(*messages: Message) -> list[Message]:
     """What a next turn has of them."""
-    fit = repaired([closed(x) for x in messages]).messages
-    return [opened(x) for x in json.loads(json.dumps(fit))]
+    fit = repaired([to_stored(x) for x in messages]).messages
+    return [from_stored(x) for x in json.loads(json.dumps(fit))]
 
 
 # -- The rules of the API. -------------------------------------------------------------------------
@@ -386,7 +386,7 @@ def conversations(draw: st.DrawFn) -> list[Content]:
 def test_any_conversation_comes_back_as_it_was(contents: list[Content]) -> None:
     messages = to_messages(contents)
     assert json.dumps(from_messages(messages)) == json.dumps(contents)
-    kept = [opened(x) for x in json.loads(json.dumps([closed(x) for x in messages]))]
+    kept = [from_stored(x) for x in json.loads(json.dumps([to_stored(x) for x in messages]))]
     assert json.dumps(from_messages(kept)) == json.dumps(contents)
     pieces = [x for content in contents for x in to_messages([content])]
     assert json.dumps(from_messages(pieces)) == json.dumps(contents)

@@ -15,7 +15,7 @@ from interruptible._session import reading, storage
 from interruptible._session.reading import Moment, Stored, at_hand
 from interruptible._session.rules import Live, Record, Steered
 from interruptible._session.storage import JSON, PACKED, TURNS_PER_PAGE, dump_record
-from interruptible._session.turns import asked, conversation, finish, with_joined
+from interruptible._session.turns import asked, finished_turn, whole_conversation, with_joined
 from interruptible._wire.types import TaskOutcome, TurnStatus
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def test_a_conversation_is_what_was_said_and_put_out_in_the_order_of_the_turns()
     two = a_turn(2)
     two["input"].append(said("and one more"))
     two["messages"].append({"role": "tool", "content": "3", "tool_call_id": "1"})
-    assert conversation([a_turn(1), two], note) == [
+    assert whole_conversation([a_turn(1), two], note) == [
         said("message 1"),
         put_out("answer 1"),
         said("message 2"),
@@ -76,7 +76,7 @@ def test_a_conversation_is_what_was_said_and_put_out_in_the_order_of_the_turns()
 
 def test_a_note_stands_between_what_the_turn_put_out_and_the_next_message() -> None:
     turns = [a_turn(1, "interrupted"), a_turn(2, "interrupted", answer=None), a_turn(3)]
-    assert conversation(turns, note) == [
+    assert whole_conversation(turns, note) == [
         said("message 1"),
         put_out("answer 1"),
         said("Turn 1 was interrupted."),
@@ -89,12 +89,12 @@ def test_a_note_stands_between_what_the_turn_put_out_and_the_next_message() -> N
 
 @pytest.mark.parametrize("status", ["running", "completed", "failed", "killed"])
 def test_a_turn_that_was_not_interrupted_has_no_note(status: TurnStatus) -> None:
-    assert conversation([a_turn(1, status)], note) == [said("message 1"), put_out("answer 1")]
+    assert whole_conversation([a_turn(1, status)], note) == [said("message 1"), put_out("answer 1")]
 
 
 def test_there_is_no_note_where_an_agent_gives_none() -> None:
     turns = [a_turn(1, "interrupted"), a_turn(2)]
-    assert conversation(turns, lambda _: None) == [
+    assert whole_conversation(turns, lambda _: None) == [
         said("message 1"),
         put_out("answer 1"),
         said("message 2"),
@@ -104,14 +104,14 @@ def test_there_is_no_note_where_an_agent_gives_none() -> None:
 
 def test_a_note_may_be_a_message_of_any_role() -> None:
     message = {"role": "developer", "content": "Stop.", "name": "x"}
-    assert conversation([a_turn(1, "interrupted")], lambda _: message)[-1] == message
+    assert whole_conversation([a_turn(1, "interrupted")], lambda _: message)[-1] == message
 
 
 def test_the_note_is_made_from_the_record_of_the_turn() -> None:
     seen: list[Turn] = []
     turn = a_turn(1, "interrupted")
     turn["reason"] = "interrupted by turn 2"
-    conversation([turn, a_turn(2)], seen.append)
+    whole_conversation([turn, a_turn(2)], seen.append)
     assert seen == [turn]
 
 
@@ -119,7 +119,7 @@ def test_by_default_the_note_is_one_of_the_user_that_says_not_to_resume() -> Non
     class NotingAgent(Agent):
         async def run(self, ctx: Any, task: Any) -> None: ...
 
-    message = conversation([a_turn(1, "interrupted")], NotingAgent().interruption_note)[-1]
+    message = whole_conversation([a_turn(1, "interrupted")], NotingAgent().interruption_note)[-1]
     assert message["role"] == "user"
     assert "interrupted" in message["content"]
     assert "not resume" in message["content"]
@@ -130,7 +130,7 @@ def test_a_discarded_turn_is_left_out_and_so_is_its_note() -> None:
     gone["discarded"] = True
     told: list[Turn] = []
     three = a_turn(3, "interrupted")
-    assert conversation([a_turn(1), gone, three], told.append) == [
+    assert whole_conversation([a_turn(1), gone, three], told.append) == [
         said("message 1"),
         put_out("answer 1"),
         said("message 3"),
@@ -143,14 +143,14 @@ def test_a_steered_message_stands_where_the_turn_took_it() -> None:
     turn = a_turn(1)
     turn["messages"] = [put_out("a"), said("b"), put_out("c")]
     turn["steered"] = [1]
-    assert conversation([turn], note) == [said("message 1"), *turn["messages"]]
+    assert whole_conversation([turn], note) == [said("message 1"), *turn["messages"]]
 
 
 def test_a_conversation_leaves_the_records_as_they_are() -> None:
     turns = [a_turn(1, "interrupted"), a_turn(2)]
-    conversation(turns, note).append(said("x"))
+    whole_conversation(turns, note).append(said("x"))
     assert turns == [a_turn(1, "interrupted"), a_turn(2)]
-    assert conversation([], note) == []
+    assert whole_conversation([], note) == []
 
 
 # -- Where turns are kept. -------------------------------------------------------------------------
@@ -270,7 +270,7 @@ class History:
         left = tuple(x for x in self.record.live if x.turn != turn)
         steered = tuple(x for x in self.record.steered if x.turn != turn)
         begun = run(Moment(self.ctx, self.record).turn(turn))
-        ended: Turn = {**finish(begun, outcome, kept), "ended_at": ENDED_AT}
+        ended: Turn = {**finished_turn(begun, outcome, kept), "ended_at": ENDED_AT}
         record = self.record._replace(live=left, steered=steered)
         self.record = run(storage.put_turns(self.ctx, record, [ended]))
         return settled_turn(turn, messages=messages)
@@ -1120,7 +1120,7 @@ def test_a_turn_that_has_ended_has_each_message_once_and_says_which_were_steered
     before = copy.deepcopy((live, kept))
     ended: Any = {**JUST_PUT_OUT, **outcome}
     base = live_turn(1, status="completed", messages=[A, B])
-    assert finish(live, ended, iter(kept)) == {**base, **expected}
+    assert finished_turn(live, ended, iter(kept)) == {**base, **expected}
     assert (live, kept) == before
 
 
@@ -1140,7 +1140,7 @@ def test_only_a_turn_that_was_interrupted_has_a_reason(
     status: TurnStatus, reason: str | None, kept: str | None
 ) -> None:
     live: Any = live_turn(1) if reason is None else live_turn(1, reason=reason)
-    ended = finish(live, {"turn": 1, "status": status, "messages": []}, [])
+    ended = finished_turn(live, {"turn": 1, "status": status, "messages": []}, [])
     expected = (
         live_turn(1, status=status) if kept is None else live_turn(1, status=status, reason=kept)
     )

@@ -81,6 +81,17 @@ def test_dependencies_point_one_way() -> None:
     TopologicalSorter({module: own_imports(module) for module in MODULES}).prepare()
 
 
+def test_a_name_stands_for_one_thing_in_the_core() -> None:
+    """So that it can be searched for; the parts of a class are found with its name."""
+    where: dict[str, set[str]] = {}
+    for module in MODULES:
+        if module.startswith(("_", "formats._")):
+            for node in parsed(module).body:
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                    where.setdefault(node.name, set()).add(module)
+    assert {name: modules for name, modules in where.items() if len(modules) > 1} == {}
+
+
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_the_core_imports_no_leaf(leaf: str) -> None:
     assert {module for module in MODULES if leaf in own_imports(module)} == LEAVES[leaf]

@@ -9,7 +9,7 @@ import pytest
 
 from interruptible import Message
 from interruptible._task.repair import repaired
-from interruptible._wire.native import closed, neutral, opened, with_opened
+from interruptible._wire.native import from_stored, neutral, to_stored, with_native_messages
 from interruptible._wire.output import output
 from interruptible.formats import native, with_native
 
@@ -34,24 +34,24 @@ def test_what_was_given_stays_as_it_is() -> None:
 
 def test_stored_it_is_a_key_and_comes_back_the_same() -> None:
     message = with_native(PLAIN, "x", GIVEN)
-    assert json.dumps(closed(message)) == json.dumps(KEPT)
+    assert json.dumps(to_stored(message)) == json.dumps(KEPT)
     assert output([PLAIN, [message, "text"], None]) == [PLAIN, KEPT, {**PLAIN, "content": "text"}]
-    again = opened(json.loads(json.dumps(closed(message))))
+    again = from_stored(json.loads(json.dumps(to_stored(message))))
     assert again == PLAIN
     assert json.dumps(native(again, "x")) == json.dumps(GIVEN)
-    assert opened(PLAIN) is PLAIN
+    assert from_stored(PLAIN) is PLAIN
 
 
 @pytest.mark.parametrize("copied", [dict, lambda x: {**x}, lambda x: x | {}, dict.copy])
 def test_a_copy_has_none(copied: Any) -> None:
-    assert closed(copied(with_native(PLAIN, "x", GIVEN))) == PLAIN
+    assert to_stored(copied(with_native(PLAIN, "x", GIVEN))) == PLAIN
 
 
 def test_one_that_was_changed_in_place_has_none_any_more() -> None:
     message = with_native({**PLAIN, "content": [{"type": "text", "text": "Hi."}]}, "x", GIVEN)
     message["content"][0]["text"] = "Bye."
     assert native(message, "x") is None
-    assert closed(message) == {**PLAIN, "content": [{"type": "text", "text": "Bye."}]}
+    assert to_stored(message) == {**PLAIN, "content": [{"type": "text", "text": "Bye."}]}
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])  # noqa: S301
@@ -62,14 +62,16 @@ def test_the_same_message_elsewhere_keeps_it(copied: Any) -> None:
 def test_a_key_of_that_name_that_is_none_of_ours_stays() -> None:
     for value in ("x", None, {"format": "x"}, {"format": "x", "value": 1, "more": 2}):
         mine = {**PLAIN, "native": value}
-        assert opened(mine) is mine
+        assert from_stored(mine) is mine
         assert neutral({"messages": [mine]}) == {"messages": [mine]}
 
 
 def test_a_record_is_opened_for_tasks_and_neutral_for_others() -> None:
     record = {"turn": 1, "messages": [PLAIN, KEPT]}
-    assert neutral(record) == with_opened(record) == {"turn": 1, "messages": [PLAIN, PLAIN]}
-    assert native(with_opened(record)["messages"][1], "x") == GIVEN
+    assert (
+        neutral(record) == with_native_messages(record) == {"turn": 1, "messages": [PLAIN, PLAIN]}
+    )
+    assert native(with_native_messages(record)["messages"][1], "x") == GIVEN
     assert native(neutral(record)["messages"][1], "x") is None
 
 

@@ -22,7 +22,7 @@ from interruptible._wire.output import (
     new_output,
     output,
     stored,
-    told,
+    told_to_model,
 )
 from interruptible._wire.text import mended
 from interruptible.formats._neutral import text_of
@@ -71,11 +71,11 @@ def test_nothing_text_a_message_and_a_list_of_these_are_put_out_as_messages(
 
 
 def test_text_may_stand_for_a_message_of_somebody_else() -> None:
-    assert told("interruption_note", ["Stop.", ASSISTANT], "user") == [
+    assert told_to_model("interruption_note", ["Stop.", ASSISTANT], "user") == [
         {"role": "user", "content": "Stop."},
         ASSISTANT,
     ]
-    assert refused(lambda: told("conversation", 5)) == (
+    assert refused(lambda: told_to_model("conversation", 5)) == (
         "What `conversation` returned cannot be told to the model. A turn puts out text, a "
         "message, a list of messages, or nothing; not int. Return or append one of these."
     )
@@ -232,7 +232,7 @@ def test_what_is_nested_without_end_or_too_deep_is_refused() -> None:
             f"What was put out cannot be stored: `content` {reason}"
         )
     just = output({"role": "tool", "content": nested(MAX_NESTING - 1)})
-    assert just == output(just) == told("conversation", [*just])
+    assert just == output(just) == told_to_model("conversation", [*just])
 
 
 def nested(levels: int) -> Any:

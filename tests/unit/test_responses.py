@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from interruptible import Message
 from interruptible._task.repair import INTERRUPTED, repaired
-from interruptible._wire.native import closed, opened
+from interruptible._wire.native import from_stored, to_stored
 from interruptible.formats import native
 from interruptible.formats.responses import from_messages, to_messages
 
@@ -87,8 +87,8 @@ def output(call: Item, said: Any = "42") -> Item:
 
 def cut(*messages: Message) -> list[Message]:
     """What a next turn has of them."""
-    fit = repaired([closed(x) for x in messages]).messages
-    return [opened(x) for x in json.loads(json.dumps(fit))]
+    fit = repaired([to_stored(x) for x in messages]).messages
+    return [from_stored(x) for x in json.loads(json.dumps(fit))]
 
 
 # -- The rules of the API. -------------------------------------------------------------------------
@@ -415,7 +415,7 @@ OTHERS = ("user", "system", "developer")
 def test_any_conversation_comes_back_as_it_was(items: list[Item]) -> None:
     messages = to_messages(items)
     assert json.dumps(from_messages(messages)) == json.dumps(items)
-    kept = [opened(x) for x in json.loads(json.dumps([closed(x) for x in messages]))]
+    kept = [from_stored(x) for x in json.loads(json.dumps([to_stored(x) for x in messages]))]
     assert json.dumps(from_messages(kept)) == json.dumps(items)
     pieces = [x for part in in_pieces(items) for x in to_messages(part)]
     assert json.dumps(from_messages(pieces)) == json.dumps(items)

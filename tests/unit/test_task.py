@@ -226,7 +226,7 @@ def test_what_takes_the_pieces_is_read_outside_a_step_and_called_in_one() -> Non
     assert str(caught.value) == (
         "`task.partial` was called outside of a step. Call it in what `ctx.run_typed` runs."
     )
-    step = steps.Step(1, cast("Any", None), stoppable=False)
+    step = steps.RunningStep(1, cast("Any", None), stoppable=False)
     token = steps._running.set(step)
     try:
         partial("Once")
@@ -379,7 +379,7 @@ def test_the_pieces_of_a_result_go_to_the_call_that_is_worked_on() -> None:
     assert str(caught.value) == (
         "`task.partial_result` has no call. Name it, or do it within `task.call`."
     )
-    step = steps.Step(1, cast("Any", None), stoppable=False)
+    step = steps.RunningStep(1, cast("Any", None), stoppable=False)
 
     async def tool(call: str) -> None:
         with made.task.call(call):
@@ -409,7 +409,7 @@ def test_what_takes_the_pieces_of_a_result_is_read_outside_a_step_and_called_in_
     assert str(caught.value) == (
         "`task.partial_result` was called outside of a step. Call it in what `ctx.run_typed` runs."
     )
-    step = steps.Step(1, cast("Any", None), stoppable=False)
+    step = steps.RunningStep(1, cast("Any", None), stoppable=False)
     token = steps._running.set(step)
     try:
         for give in (one, two, one):

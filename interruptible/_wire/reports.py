@@ -41,16 +41,16 @@ class Taking(TypedDict):
 Copy = TypedDict("Copy", {"next": TurnNumber, "turns": list[Turn], "from": tuple[str, Count]})
 """What `adopt` is told: what a new session begins with, and the last turn it is copied from."""
 
-turn: Final = Body(OneTurn)
-turns: Final = Body(SomeTurns)
-taking: Final = Body(Taking)
-outcome: Final = Body(TaskOutcome)
+ONE_TURN: Final = Body(OneTurn)
+SOME_TURNS: Final = Body(SomeTurns)
+TAKING: Final = Body(Taking)
+OUTCOME_IN: Final = Body(TaskOutcome)
 """What a task ends with, as `settle` would take it."""
-settlement: Final = Body(Settlement)
+SETTLEMENT: Final = Body(Settlement)
 _copy: Final = Body(Copy)
 
 
-def copy(body: Any) -> Copy:
+def copy_in(body: Any) -> Copy:
     """What `adopt` is told: turns that have ended, in order."""
     copied = _copy(body)
     numbers = [0, *(x["turn"] for x in copied["turns"]), copied["next"]]

@@ -8,7 +8,7 @@ import pytest
 import restate
 
 from interruptible._task.outcome import Ending, ending
-from interruptible._wire import told as _told
+from interruptible._wire import reports
 from interruptible._wire.checks import Malformed, Refusal, parse
 
 from .given import Given
@@ -41,13 +41,13 @@ NO_OUTCOME = [
     {**OUTCOME, "messages": [{"role": "tool", "content": json.loads("[NaN]")}]},
 ]
 REFUSED: list[tuple[Any, list[Any]]] = [
-    (_told.turn, [*NO_OBJECT, {}, *({"turn": x} for x in NO_NUMBER)]),
+    (reports.ONE_TURN, [*NO_OBJECT, {}, *({"turn": x} for x in NO_NUMBER)]),
     (
-        _told.turns,
+        reports.SOME_TURNS,
         [*NO_OBJECT, {}, *({"turns": x} for x in (1, "1", {}, [[1]], *([x] for x in NO_NUMBER)))],
     ),
     (
-        _told.taking,
+        reports.TAKING,
         [
             *NO_OBJECT,
             {"turn": 1},
@@ -57,7 +57,7 @@ REFUSED: list[tuple[Any, list[Any]]] = [
         ],
     ),
     (
-        _told.settlement,
+        reports.SETTLEMENT,
         [
             *NO_OBJECT,
             {},
@@ -66,7 +66,7 @@ REFUSED: list[tuple[Any, list[Any]]] = [
         ],
     ),
     (
-        _told.copy,
+        reports.copy_in,
         [
             *NO_OBJECT,
             {},
@@ -108,22 +108,22 @@ def test_a_task_that_ends_with_what_cannot_be_kept_has_failed_by_that(
         assert (ended.outcome["turn"], ended.outcome["status"]) == (1, "failed")
         assert ended.outcome["error"].startswith("What the task reported cannot be kept: ")
         assert not ended.reported
-        assert _told.settlement({"outcome": ended.outcome})["outcome"] == ended.outcome
+        assert reports.SETTLEMENT({"outcome": ended.outcome})["outcome"] == ended.outcome
 
 
 def test_what_tasks_tell_is_taken_as_it_is_and_so_is_what_a_newer_version_adds() -> None:
     outcome = {**OUTCOME, "error": "x", "partial": 1, "taken": [[1, 0]], "new": {"field": []}}
     deep = {**OUTCOME, "messages": [{"role": "tool", "content": nested(200)}]}
     taken: list[tuple[Any, Any]] = [
-        (_told.turn, {"turn": 3, "new": "field"}),
-        (_told.turns, {"turns": [1, 2]}),
-        (_told.taking, {"turn": 3, "waited": True, "begins": False}),
-        (_told.outcome, outcome),
-        (_told.settlement, {"outcome": outcome}),
-        (_told.settlement, {"outcome": outcome, "ended": [1]}),
-        (_told.settlement, {"outcome": deep}),
-        (_told.copy, COPY),
-        (_told.copy, {"next": 1, "turns": [], "from": ["old", 0]}),
+        (reports.ONE_TURN, {"turn": 3, "new": "field"}),
+        (reports.SOME_TURNS, {"turns": [1, 2]}),
+        (reports.TAKING, {"turn": 3, "waited": True, "begins": False}),
+        (reports.OUTCOME_IN, outcome),
+        (reports.SETTLEMENT, {"outcome": outcome}),
+        (reports.SETTLEMENT, {"outcome": outcome, "ended": [1]}),
+        (reports.SETTLEMENT, {"outcome": deep}),
+        (reports.copy_in, COPY),
+        (reports.copy_in, {"next": 1, "turns": [], "from": ["old", 0]}),
     ]
     for check, body in taken:
         assert check(body) == body
