@@ -23,6 +23,11 @@ _workers: dict[str, int] = {}
 """The processes of pytest-xdist, by name."""
 
 
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--every", type=int, default=1, metavar="N", help="run each N-th test alone")
 

@@ -1,7 +1,6 @@
 """What `interruptible.testing` promises, on a real restate-server."""
 
 import asyncio
-import os
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from interruptible.testing import (
     restate_server,
     serve,
 )
+from tests.server.process import group_exists
 
 pytestmark = pytest.mark.anyio
 
@@ -69,11 +69,6 @@ async def wait(ctx: restate.Context, text: str) -> str:
 
 app = restate.app([service])
 fixed = fixture(app)
-
-
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture(autouse=True)
@@ -495,14 +490,6 @@ async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
-
-
-def group_exists(pid: int) -> bool:
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def closed_port() -> int:

@@ -19,6 +19,7 @@ from restate import InvocationRetryPolicy
 
 from interruptible._testing import retries
 from interruptible.testing import TooManyRetries, harness, restate_server, serve
+from tests.server.process import group_exists
 
 pytestmark = pytest.mark.anyio
 
@@ -49,11 +50,6 @@ async def await_often(ctx: restate.Context) -> str:
         await ctx.run_typed(f"step {number}", lambda: None)
         await ctx.sleep(timedelta(milliseconds=1))
     return "well"
-
-
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture(autouse=True)
@@ -365,14 +361,6 @@ async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
-
-
-def group_exists(pid: int) -> bool:
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 async def test_what_is_invoked_as_the_block_begins_is_of_it_though_the_servers_time_is_behind() -> (

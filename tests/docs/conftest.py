@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="session")
 async def server(anyio_backend: str) -> AsyncIterator[Restate]:
     del anyio_backend
     async with restate_server() as running:

@@ -8,7 +8,6 @@ import json
 import re
 import runpy
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
@@ -20,6 +19,7 @@ from restate import TerminalError
 import interruptible
 from interruptible import Agent, Session, client, formats, testing
 from interruptible._wire import types
+from tests.server.process import free_port
 
 from .pages import LANGUAGES, PATHS, PATIENCE, ROOT, Page, Reader
 
@@ -103,7 +103,7 @@ async def free_gpu(scene: str) -> None:
 async def test_readme(reading: Reading) -> None:
     async with reading("README.md") as page:
         # The lines for `make serve`, against what that starts.
-        ingress, admin = free_port(), free_port()
+        ingress, admin = str(free_port()), str(free_port())
         await page.start(
             *(sys.executable, "-m", "examples.quickstart.serve"),
             until="For another terminal",
@@ -734,11 +734,6 @@ def answers(output: str) -> list[Any]:
         values.append(value)
         output = output[end:]
     return values
-
-
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return str(listener.getsockname()[1])
 
 
 # -- the rest ----------------------------------------------------------------------------------

@@ -27,11 +27,6 @@ Deploy = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="session")
 async def restate_env(anyio_backend: str) -> AsyncIterator[Restate]:
     del anyio_backend
     async with restate_server(always_replay=REPLAY) as running:

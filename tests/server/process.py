@@ -1,21 +1,29 @@
 """A worker in a process of its own, which a test can kill."""
 
 import asyncio
+import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+from interruptible._testing.server import free_ports
 
 from .conftest import eventually
 
 
 def free_port() -> int:
     """A port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+    return free_ports()[0]
+
+
+def group_exists(pid: int) -> bool:
+    """Whether there is still a process of this group."""
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class Process:

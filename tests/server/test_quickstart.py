@@ -21,6 +21,7 @@ import pytest
 from examples.quickstart import agent
 from examples.quickstart.offline_model import OfflineModel
 from tests.server.conftest import REPLAY
+from tests.server.process import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -282,13 +283,6 @@ def left_behind(tmp_path: Path) -> list[str]:
         except OSError:  # ended meanwhile
             continue
     return files
-
-
-def free_port() -> int:
-    """Find a port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 async def shell(command: str) -> Any:

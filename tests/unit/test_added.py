@@ -21,11 +21,6 @@ from .test_types import accepts
 anyio = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Answer(TypedDict):
     turn: int
     yes: bool
