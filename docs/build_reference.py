@@ -99,8 +99,8 @@ agents put them out. A `reason` has at most 1,000 bytes. These fields of `messag
 | `if_turn` | a turn, or `null` | Accept the message only if this turn is at work. |
 | `if_idle` | `true`, `false` | Accept the message only if no turn is live. |
 
-Further handlers (`settle`, `load`, `take`, `get_cause`, `recover` and `adopt` of the object,
-`run_task` and `mark` of the task service) are private to Restate; the ingress refuses them.
+Further handlers (`settle`, `take`, `give_up`, `adopt`, `load`, `get_cause` and `recover` of the object,
+`run_task`, `relay` and `mark` of the task service) are private to Restate; the ingress refuses them.
 
 | status | when |
 | --- | --- |

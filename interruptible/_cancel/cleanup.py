@@ -169,7 +169,7 @@ class _Unwinding:
             return  # the attempt is over, not the task
         async with watch.alone() if end is not None else nullcontext():
             await self._run_steps(end)
-        if watch.pending and not isinstance(end, Interrupted):
+        if watch.must_end and not isinstance(end, Interrupted):
             end = Interrupted()  # it arrived meanwhile
             await self._run_steps(end)
         if end is None and self.failures:

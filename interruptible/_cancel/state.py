@@ -92,7 +92,7 @@ class AttemptState:
         return self.raised > 0
 
     @property
-    def pending(self) -> bool:
+    def must_end(self) -> bool:
         """Whether this part of the code has to end."""
         return self.fate(standing.get()) == "ends"
 

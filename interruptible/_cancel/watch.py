@@ -57,7 +57,9 @@ class Watch(AttemptState):
         self._inside = sdk.Inside(ctx)
         self._steps = Steps(self._inside)
         self._pump = Pump(self._inside, self, self._steps)
-        self._unwinding: dict[asyncio.Future[None], Callable[[], None] | None] = {}
+        self._waited_for: dict[asyncio.Future[None], Callable[[], None] | None] = {}
+        """The ends of blocks that others wait for, and what brings each about; `None` where the
+        block is shielded, and goes on to its own end."""
 
     @classmethod
     def of(cls, ctx: Context) -> "Watch":
@@ -79,7 +81,7 @@ class Watch(AttemptState):
         """What the steps had said that were running when they were cut off, and for which call."""
         return self._steps.partials
 
-    def ask(self) -> None:
+    def learn_of_cancellation(self) -> None:
         """Learn of a cancellation that no await was there to be told of.
 
         Code that fails before it awaits anything new fails so in each attempt, and none of them
@@ -99,7 +101,7 @@ class Watch(AttemptState):
             return
         await asyncio.sleep(0)  # what was handed to asyncio has begun by then, and can be cut off
         # Who is to be waited for does not wait for others, or two would wait for each other.
-        others = self._unwinding.items() if standing.get() != "unwinding" else ()
+        others = self._waited_for.items() if standing.get() != "unwinding" else ()
         ends = {end: cut for end, cut in others if cut is not None}
         for cut in ends.values():
             cut()
@@ -107,7 +109,7 @@ class Watch(AttemptState):
         if ends:
             await asyncio.wait(ends)
 
-    async def end(self) -> None:
+    async def end_work(self) -> None:
         """Cut off what is in flight, and wait for what is shielded in another asyncio task.
 
         That one goes on to its end, and says what came of it, before a cleanup step begins. Nothing
@@ -116,7 +118,7 @@ class Watch(AttemptState):
         self.held = True
         await self.abort()
         while standing.get() != "shielded" and (
-            shields := [end for end, cut in self._unwinding.items() if cut is None]
+            shields := [end for end, cut in self._waited_for.items() if cut is None]
         ):
             await asyncio.wait(shields)
             await self._pump.quiet()
@@ -127,37 +129,37 @@ class Watch(AttemptState):
     async def alone(self) -> AsyncGenerator[None, None]:
         """End the work; what of it has not ended by itself goes on after the block."""
         try:
-            await self.end()
+            await self.end_work()
             yield
         finally:
             self.held = False
             await self._pump.ask()
 
     @contextmanager
-    def unwinding(self, cut: Callable[[], None] | None = None) -> Generator[None, None, None]:
+    def waited_for(self, cut: Callable[[], None] | None = None) -> Generator[None, None, None]:
         """Let others wait for the end of this block.
 
         Args:
             cut: Brings it about. Without it, the block is shielded, and goes on to its own end.
         """
         end = asyncio.get_running_loop().create_future()
-        self._unwinding[end] = cut
+        self._waited_for[end] = cut
         is_shielded = cut is None or standing.get() == "shielded"
         token = standing.set("shielded" if is_shielded else "unwinding")
         try:
             yield
         finally:
             standing.reset(token)
-            del self._unwinding[end]
+            del self._waited_for[end]
             end.set_result(None)
 
     async def _poll(self, future: Any) -> None:
-        again, ready = self.pending, False
+        again, ready = self.must_end, False
         while True:
             self.check()
             if ready or self._inside.is_ready(future):
                 return
-            if self.pending:
+            if self.must_end:
                 self.tell(again=again)
                 await self.abort()
                 raise Deaf if self.raised > DEAF else Interrupted
@@ -223,7 +225,7 @@ async def shield(future: Awaitable[T]) -> T:
     except LookupError:
         msg = "shield() was called outside of a Restate handler. Await the future as it is."
         raise RuntimeError(msg) from None
-    with watch.unwinding():
+    with watch.waited_for():
         sdk.forget(future, Interrupted)
         try:
             return await future
@@ -247,7 +249,7 @@ def terminal(error: BaseException | None, watch: Watch) -> TerminalError | None:
         return None
     cause = sdk.terminal_cause(error)
     if cause is None and error is not None:
-        watch.ask()
-    if watch.pending:
+        watch.learn_of_cancellation()
+    if watch.must_end:
         return error if isinstance(error, Interrupted) else Interrupted()
     return cause

@@ -164,7 +164,7 @@ async def carry_out(
     storage.store_record(ctx, record)
     _tell_those_behind(ctx, step)
     if step.watch is not None:
-        watch(agent, ctx, step.watch)
+        send_recover(agent, ctx, step.watch)
     if turn is not None:
         # A short conversation is sent along, which spares a task two hops to load it; one that is
         # queued loads it when it has waited.
@@ -176,7 +176,7 @@ async def carry_out(
     return record
 
 
-def watch(agent: Settings, ctx: AnyContext, turn: int) -> None:
+def send_recover(agent: Settings, ctx: AnyContext, turn: int) -> None:
     """Have somebody settle a turn, should its task not report."""
     body = json.dumps({"turn": turn}).encode()
     ctx.generic_send(agent.name, "recover", body, key=ctx.key())

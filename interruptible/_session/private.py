@@ -27,7 +27,9 @@ async def on_take(agent: Settings, ctx: ObjectContext, body: Any) -> list[Said]:
     if after != record:
         storage.store_record(ctx, after)
     if waited and taken and any(x.turn < turn for x in record.waiting):
-        effects.watch(agent, ctx, turn)  # as what inherits is watched, before more is steered at it
+        effects.send_recover(
+            agent, ctx, turn
+        )  # as what inherits is watched, before more is steered at it
     return said
 
 
@@ -56,7 +58,7 @@ async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
         await carry_out(agent, ctx, step._replace(record=record), begun, now)
     for number in settlement.get("ended", []):
         if record.find(number) is not None:  # its own report went missing
-            effects.watch(agent, ctx, number)
+            effects.send_recover(agent, ctx, number)
 
 
 async def on_recover(agent: Settings, ctx: ObjectSharedContext, body: Any) -> None:

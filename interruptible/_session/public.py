@@ -202,7 +202,7 @@ async def on_get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) ->
     looked = await effects.look(agent, ctx, record)
     for x, end in looked:
         if end is not None:
-            effects.watch(agent, ctx, x.turn)
+            effects.send_recover(agent, ctx, x.turn)
     live = tuple(x for x, end in looked if end is None or end.reported)
     seen = record._replace(live=live)
     busy = seen.at_work

@@ -51,7 +51,7 @@ class Attempt:
         self._names_calls = False
         """Whether `run` says which calls it works on."""
 
-    def ask(self, how: Callable[..., Any], handler: str, body: Any) -> Any:
+    def call_session(self, how: Callable[..., Any], handler: str, body: Any) -> Any:
         """Call a handler of the session, or send to it; it is done for no call of a tool."""
         commands = self.watch.commands
         asked = how(self.body.name, handler, json.dumps(body).encode(), key=self.session)
@@ -66,7 +66,7 @@ class Attempt:
             begins: Whether this turn begins with them.
         """
         asked = {"turn": self.turn, "waited": waited, "begins": begins}
-        answer = await self.ask(self.ctx.generic_call, "take", asked)
+        answer = await self.call_session(self.ctx.generic_call, "take", asked)
         return [(Steered(*x), message) for x, message in json.loads(answer)]
 
     def put(self, messages: list[Message]) -> None:

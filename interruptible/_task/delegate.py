@@ -99,7 +99,7 @@ async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Rec
         ctx.generic_send(agent, "cancel", json.dumps(body).encode(), key=session)
 
     if receipt["status"] in ("running", "waiting"):  # not one that somebody else began
-        with watch.unwinding(cut):
+        with watch.waited_for(cut):
             try:
                 await restate.wait_completed(task)
             except Interrupted:

@@ -45,13 +45,13 @@ async def work(body: AgentBody, ctx: Context, job: Dispatch) -> TaskOutcome:
             task = await _wait_and_begin(attempt)
             result = new_output(await body.run(ctx, task), task.messages)
             watch.check()
-            if watch.pending:
+            if watch.must_end:
                 raise Interrupted  # noqa: TRY301
-            await watch.end()  # what `run` left in flight must not outlast its turn
+            await watch.end_work()  # what `run` left in flight must not outlast its turn
             attempt.put(result)
         except BaseException as error:  # noqa: BLE001 - what ends no task is raised again
             end = what_ends(error, watch)
-            await watch.end()
+            await watch.end_work()
             if isinstance(end, Interrupted):
                 outcome = await _interrupted(attempt, task, end)
             else:

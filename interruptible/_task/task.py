@@ -172,7 +172,7 @@ class Task:
         if not attempt.watch.cancelled:
             msg = "task.cause() was called in a turn that is not cancelled. Catch `Interrupted`."
             raise RuntimeError(msg)
-        asked = attempt.ask(attempt.ctx.generic_send, "get_cause", {"turn": self.turn})
+        asked = attempt.call_session(attempt.ctx.generic_send, "get_cause", {"turn": self.turn})
         return cause_of(await delegate.answer_to(attempt.ctx, asked))
 
     @overload

@@ -71,7 +71,7 @@ def _give_up(attempt: Attempt, turns: list[int]) -> None:
     ids = {before["turn"]: before["task_id"] for before in attempt.job["after"]}
     for turn in turns:
         attempt.ctx.cancel_invocation(ids[turn])
-    attempt.ask(attempt.ctx.generic_send, "give_up", {"turns": turns})
+    attempt.call_session(attempt.ctx.generic_send, "give_up", {"turns": turns})
 
 
 def cancelled_signal(turn: int) -> str:

@@ -59,11 +59,11 @@ def test_each_cancellation_is_raised_once_outside_of_all_blocks_and_again_and_ag
 ):
     made = attempt("told", depth=0)
     made.cancel()
-    assert made.pending
+    assert made.must_end
     made.tell()
-    assert not made.pending
+    assert not made.must_end
     made.depth = 1
-    assert made.pending
+    assert made.must_end
 
 
 def test_awaits_side_by_side_are_told_as_one_and_each_later_one_counts() -> None:

@@ -54,8 +54,12 @@ PURE = (
 """What knows nothing of Restate."""
 
 
+def path_of(module: str) -> Path:
+    return PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
+
+
 def parsed(module: str) -> ast.Module:
-    return ast.parse(PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text())
+    return ast.parse(path_of(module).read_text())
 
 
 def imports(module: str) -> Iterator[str]:
@@ -90,6 +94,11 @@ def test_a_name_stands_for_one_thing_in_the_core() -> None:
                 if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                     where.setdefault(node.name, set()).add(module)
     assert {name: modules for name, modules in where.items() if len(modules) > 1} == {}
+
+
+@pytest.mark.parametrize("module", [x for x in MODULES if x not in ("client", "testing")])
+def test_a_file_is_short_enough_to_be_read_at_once(module: str) -> None:
+    assert len(path_of(module).read_text().splitlines()) <= 300
 
 
 @pytest.mark.parametrize("leaf", LEAVES)

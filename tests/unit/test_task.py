@@ -80,7 +80,7 @@ class ATask:
     def __init__(self, *answers: Any, **body: Any) -> None:
         self.ctx = Working(*answers)
         self.watch = SimpleNamespace(
-            cancelled=False, told=False, counts=True, commands=0, unwinding=self.unwinding
+            cancelled=False, told=False, counts=True, commands=0, waited_for=self.waited_for
         )
         self.ended = False
         idle = {
@@ -98,7 +98,7 @@ class ATask:
         self.attempt = Attempt(body_, ctx, watch, job)
         self.task = Task(self.attempt, [said("before"), said("now")], [said("now")], ())
 
-    def unwinding(self, cut: Any) -> Any:
+    def waited_for(self, cut: Any) -> Any:
         return self
 
     def __enter__(self) -> None: ...
