@@ -7,8 +7,7 @@ invocation id of a new task; that one is shielded, as state set before a failure
 import json
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import restate
 from restate import (
@@ -25,16 +24,13 @@ from interruptible._session.reading import Moment, at_hand, read_record
 from interruptible._session.rules import Live, Record, Step
 from interruptible._session.storage import JSON
 from interruptible._task.body import AgentBody
-from interruptible._task.outcome import Ending, ending, public_outcome
+from interruptible._task.outcome import Ending, ending, known_ending, public_outcome
 from interruptible._task.waiting import cancelled_signal, given_up_signal
 from interruptible._wire.checks import Refusal
 from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement, Turn
 
 T = TypeVar("T")
 AnyContext = ObjectContext | ObjectSharedContext
-
-GRACE: Final = timedelta(seconds=1)
-"""How long the report of a task that Restate knows no more may be under way."""
 
 
 class Settings(AgentBody, Protocol):
@@ -93,6 +89,8 @@ async def look(
 ) -> list[tuple[Live, Ending | None]]:
     """Ask for each live turn how its task ended, without waiting; `None` is: it did not.
 
+    One that Restate does not know is taken for live, as what sends it may be under way.
+
     A call with the task's own idempotency key goes to the same partition as the attach before it,
     and is answered after it: if the attach has no answer by then, the task is not over.
     """
@@ -122,9 +120,8 @@ async def recorded_outcome(
     live = record.find(turn)
     if live is not None:
         task_id = await _task_id(agent, ctx, record, live)
-        end = await ending(ctx, turn, ctx.attach_invocation(task_id, serde=JSON))
-        if end.gone:
-            await ctx.sleep(GRACE)
+        task: RestateDurableFuture[Any] = ctx.attach_invocation(task_id, serde=JSON)
+        end = await known_ending(ctx, turn, task_id, task)
         record = await read_record(ctx)
         if record.find(turn) is not None:
             settlement: Settlement = {"outcome": end.outcome}

@@ -36,7 +36,8 @@ async def on_message(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
     if policy != "interrupt" or conditional or agent.keep_queued or merge:
         # What happens depends on what is live: so leave out what only the record calls live.
         looked = await effects.look(agent, ctx, seen)
-        seen = seen._replace(live=tuple(x for x, end in looked if end is None))
+        live = tuple(x for x, end in looked if end is None or end.unknown)
+        seen = seen._replace(live=live)
     refusal = rules.refusal(
         seen,
         policy,
@@ -203,7 +204,7 @@ async def on_get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) ->
     for x, end in looked:
         if end is not None:
             effects.send_recover(agent, ctx, x.turn)
-    live = tuple(x for x, end in looked if end is None or end.reported)
+    live = tuple(x for x, end in looked if end is None or end.reported or end.unknown)
     seen = record._replace(live=live)
     busy = seen.at_work
     return {

@@ -248,8 +248,8 @@ def hand_out(
 def settle_step(record: Record, turn: int, *, merge: bool = False) -> Step | None:
     """A turn's outcome arrived: record it, or do nothing (`None`) as it is recorded already.
 
-    What was steered at the turn and not taken passes on to the next, or becomes it; but it stays
-    with a turn that was cancelled.
+    What was steered at the turn and not taken passes on to the next that goes on, or becomes one;
+    but it stays with a turn that was cancelled.
     """
     if record.find(turn) is None:
         return None
@@ -260,8 +260,8 @@ def settle_step(record: Record, turn: int, *, merge: bool = False) -> Step | Non
     live = tuple(x for x in record.live if x.turn != turn)
     steered = tuple(x for x in record.steered if x not in mine)
     step = Step(record._replace(live=live, steered=steered), keep)
-    heir = step.record.at_work
-    if left and heir is not None and heir.cancelled is None:
+    heir = next((x for x in step.record.going_on if x.turn > turn), None)
+    if left and heir is not None:
         passed = (x._replace(turn=heir.turn, joined=heir.open) for x in left)
         in_order = tuple(sorted((*steered, *passed)))
         return step._replace(record=step.record._replace(steered=in_order), watch=heir.turn)

@@ -11,7 +11,7 @@ from restate import Context, InvocationRetryPolicy, RestateDurableFuture, SendHa
 from interruptible._cancel.watch import Interrupted, shield
 from interruptible._session.storage import JSON
 from interruptible._task.attempt import Attempt
-from interruptible._task.outcome import outcome_of, public_outcome
+from interruptible._task.outcome import known_ending, outcome_of, public_outcome
 from interruptible._wire.output import stored
 from interruptible._wire.text import mended
 from interruptible._wire.types import Outcome, Policy, Receipt
@@ -106,4 +106,5 @@ async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Rec
                 cut()
                 await shield(restate.wait_completed(task))
                 raise
-    return public_outcome(await outcome_of(ctx, agent, session, turn, task))
+    end = await known_ending(ctx, turn, receipt["task_id"], task)
+    return public_outcome(outcome_of(ctx, agent, session, end))

@@ -6,6 +6,7 @@ failure in the metadata of its error, and Restate hands both to whoever attaches
 
 import json
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any, Final, NamedTuple, cast
 
 import restate
@@ -13,12 +14,17 @@ from restate import Context, RestateDurableFuture, TerminalError
 
 from interruptible._cancel.sdk import asks_for_a_retry, is_stray, seal, terminal_cause, unseal
 from interruptible._cancel.watch import Interrupted, Watch, terminal
+from interruptible._session.storage import JSON
 from interruptible._wire import reports
 from interruptible._wire.checks import Refusal
 from interruptible._wire.native import neutral
 from interruptible._wire.text import mend
 from interruptible._wire.types import Outcome, Settlement, TaskOutcome, Turn
 
+UNKNOWN: Final = tuple(timedelta(seconds=x) for x in (1, 2, 4, 8, 15))
+"""How long to wait, each time, and ask again for a task that Restate does not know. What sends it
+may be under way, and be overtaken by who attaches, while a node takes over from another. One that
+has ended is known for five minutes; then its report has long arrived."""
 OUTCOME: Final = "outcome"
 """The key of the outcome in the metadata of the error that a task ends with."""
 
@@ -29,8 +35,8 @@ class Ending(NamedTuple):
     outcome: TaskOutcome
     reported: bool
     """Whether the task said so itself; then it has told the object, too."""
-    gone: bool = False
-    """Whether Restate knows the invocation no more."""
+    unknown: bool = False
+    """Whether Restate does not know the invocation: not yet, or not any more."""
 
 
 async def ending(ctx: Context, turn: int, task: RestateDurableFuture[Any]) -> Ending:
@@ -48,12 +54,12 @@ async def ending(ctx: Context, turn: int, task: RestateDurableFuture[Any]) -> En
     except TerminalError as error:
         sealed = (error.metadata or {}).get(OUTCOME)
         if sealed is None:
-            gone = error.status_code == 404  # noqa: PLR2004
-            if gone or (error.status_code, error.message) == (409, "killed"):
+            unknown = error.status_code == 404  # noqa: PLR2004
+            if unknown or (error.status_code, error.message) == (409, "killed"):
                 outcome["status"] = "killed"
             else:
                 outcome["error"] = error.message
-            return Ending(outcome, reported=False, gone=gone)
+            return Ending(outcome, reported=False, unknown=unknown)
         told = json.loads(await unseal(ctx, sealed))
     try:
         return Ending(reports.OUTCOME_IN(told), reported=True)
@@ -110,11 +116,21 @@ def with_outcome(error: TerminalError, ctx: Context, outcome: TaskOutcome) -> Te
     return error
 
 
-async def outcome_of(
-    ctx: Context, agent: str, session: str, turn: int, task: RestateDurableFuture[Any]
-) -> TaskOutcome:
-    """Wait until an attached task has ended; for one that could not report, report it."""
+async def known_ending(
+    ctx: Context, turn: int, task_id: str, task: RestateDurableFuture[Any]
+) -> Ending:
+    """The same, of a task that may not be there yet."""
     end = await ending(ctx, turn, task)
+    for pause in UNKNOWN:
+        if not end.unknown:
+            break
+        await ctx.sleep(pause)
+        end = await ending(ctx, turn, ctx.attach_invocation(task_id, serde=JSON))
+    return end
+
+
+def outcome_of(ctx: Context, agent: str, session: str, end: Ending) -> TaskOutcome:
+    """The outcome of a task that has ended; for one that could not report, report it."""
     if not end.reported:
         report_outcome(ctx, agent, session, end.outcome)
     return end.outcome

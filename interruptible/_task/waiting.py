@@ -5,6 +5,7 @@ A turn before is at work, or it is cancelled. What happens to it is an event:
 | event       | what it is                                     | what the task does              |
 | ----------- | ---------------------------------------------- | ------------------------------- |
 | `ended`     | its task is over                               | it learns the outcome           |
+| `unknown`   | Restate did not know the task, a while ago     | it asks for it again            |
 | `given up`  | a signal: another task has waited it out       | it waits for it no longer       |
 | `cancelled` | a signal: it was cancelled after this was sent | it gives it `cleanup_timeout`   |
 | `overdue`   | that time is over                              | it gives it up, and says so     |
@@ -12,7 +13,6 @@ A turn before is at work, or it is cancelled. What happens to it is an event:
 Of one that is not cancelled nobody can know how long its work takes: that wait has no bound.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import restate
@@ -21,7 +21,7 @@ from restate import RestateDurableFuture
 from interruptible._session.storage import JSON
 from interruptible._session.turns import Said
 from interruptible._task.attempt import Attempt
-from interruptible._task.outcome import outcome_of
+from interruptible._task.outcome import UNKNOWN, ending, outcome_of
 
 
 async def wait_for_quiet(attempt: Attempt) -> list[Said]:
@@ -37,7 +37,7 @@ async def wait_for_quiet(attempt: Attempt) -> list[Said]:
     return joined
 
 
-async def wait_for_ends(attempt: Attempt, tasks: Mapping[int, RestateDurableFuture[Any]]) -> None:
+async def wait_for_ends(attempt: Attempt, tasks: dict[int, RestateDurableFuture[Any]]) -> None:
     """Wait until all turns before have ended, and note how; or give them up."""
     ctx, body, after = attempt.ctx, attempt.body, attempt.job["after"]
     events = {task: ("ended", [turn]) for turn, task in tasks.items()}
@@ -46,6 +46,7 @@ async def wait_for_ends(attempt: Attempt, tasks: Mapping[int, RestateDurableFutu
     for turn in [x["turn"] for x in after if not x["cancelled"]]:
         events[ctx.signal(cancelled_signal(turn), serde=JSON)] = ("cancelled", [turn])
     cancelled: list[int] = [x["turn"] for x in after if x["cancelled"]]
+    pauses = {x["turn"]: (x["task_id"], iter(UNKNOWN)) for x in after}
     left = set(tasks)
     while left:
         if cancelled:
@@ -58,12 +59,22 @@ async def wait_for_ends(attempt: Attempt, tasks: Mapping[int, RestateDurableFutu
             if event == "cancelled":
                 cancelled += mine
                 continue
-            left.difference_update(mine)
+            for turn in mine if event in ("ended", "unknown") else ():
+                task_id, pause = pauses[turn]
+                if event == "unknown":
+                    tasks[turn] = ctx.attach_invocation(task_id, serde=JSON)
+                    events[tasks[turn]] = ("ended", [turn])
+                elif (end := await ending(ctx, turn, tasks[turn])).unknown and (
+                    seconds := next(pause, None)
+                ):
+                    events[ctx.sleep(seconds, "unknown")] = ("unknown", [turn])
+                else:
+                    left.discard(turn)
+                    attempt.ends[turn] = outcome_of(ctx, body.name, attempt.session, end)
+            if event in ("given up", "overdue"):
+                left.difference_update(mine)
             if event == "overdue" and mine:
                 _give_up(attempt, mine)
-            for turn in mine if event == "ended" else ():
-                end = outcome_of(ctx, body.name, attempt.session, turn, tasks[turn])
-                attempt.ends[turn] = await end
 
 
 def _give_up(attempt: Attempt, turns: list[int]) -> None:

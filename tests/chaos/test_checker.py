@@ -74,6 +74,11 @@ def side_by_side(records: Records) -> None:
     find(records, 2, "start").at = 6.35
 
 
+def done_again_beside_the_next(records: Records) -> None:
+    replayed_when_it_had_told(records)
+    records.lines.append(line(8.055, 2, "begin", "step 0", attempt="b2", worker=2))
+
+
 def other_outcome(records: Records) -> None:
     records.invocations[1].result, records.invocations[1].failure = "failure", "[500] no"
 
@@ -290,7 +295,7 @@ BREAKS: dict[str, list[Callable[[Records], None]]] = {
         discarded_unasked,
         same_number,
     ],
-    "I2": [side_by_side],
+    "I2": [side_by_side, done_again_beside_the_next],
     "I3": [
         other_outcome,
         interrupted_as_what_it_called,
@@ -410,6 +415,12 @@ def frozen_and_taken_over_by_one_that_was(records: Records) -> None:
     find(records, 1, "aborted", "step 1").at = 5.0
 
 
+def replayed_when_it_had_told(records: Records) -> None:
+    records.invocations[1].ended = 8.2
+    again = {"attempt": "b2", "worker": 2}
+    records.lines += [line(8.05, 2, "start", **again), line(8.06, 2, "end", **again)]
+
+
 def forked_and_taken_back_since(records: Records) -> None:
     taken_back = {"cancelled": [], "discarded": [1, 2]}
     records.ops.append(op(16, "rewind", {"turn": 1}, 13.0, taken_back, key=SPEAKING))
@@ -447,6 +458,7 @@ def joined_what_was_cancelled(records: Records) -> None:
         (good, reset_since),
         (good, failed_with_what_was_cancelled),
         (good, frozen_and_taken_over_by_one_that_was),
+        (good, replayed_when_it_had_told),
         (good_fork, forked_and_taken_back_since),
         (good_fork, said_by_one_that_died),
         (good_burst, joined_what_was_cancelled),

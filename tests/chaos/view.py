@@ -79,6 +79,17 @@ class Work:
         return self.lines[-1].at if self.lines else self.first
 
 
+def _only_replays(attempt: Attempt, attempts: list[Attempt]) -> bool:
+    """Whether the body had come to its end before, and this one begins no step of it again.
+
+    The turn has told its outcome by then, and later ones need not wait for what follows.
+    """
+    ended = any(
+        line.event == "end" and line.at < attempt.first for x in attempts for line in x.lines
+    )
+    return ended and not any(line.event == "begin" for line in attempt.lines)
+
+
 @dataclass
 class SessionView:
     """All that is known of one session."""
@@ -114,6 +125,7 @@ class SessionView:
                 by_attempt[line.attempt].append(line)
             attempts = [Attempt(x, of, self._is_thawed(of[0])) for x, of in by_attempt.items()]
             attempts = [x for x in attempts if x.first < over and not self._is_over(x, attempts)]
+            attempts = [x for x in attempts if not _only_replays(x, attempts)]
             if attempts:
                 attempts.sort(key=lambda attempt: attempt.first)
                 outcome = invocation.outcome if invocation else None

@@ -15,6 +15,7 @@ from restate import Context, ObjectContext, ObjectSharedContext, TerminalError
 
 from interruptible import Agent, Session, Task, agent, handler
 from interruptible._session import effects, rules, storage
+from interruptible._task import outcome, waiting
 from interruptible.testing import AdminError, Restate
 
 from .conftest import LONG, Deploy, Log, eventually, is_idle
@@ -280,8 +281,10 @@ async def _completed(env: Restate, where: str) -> bool:
 
 @pytest.mark.parametrize("then", ["status", "attach", "message"])
 async def test_an_invocation_that_restate_has_forgotten_leaves_nobody_waiting(
-    restate_env: Restate, deploy: Deploy, log: Log, then: str
+    restate_env: Restate, deploy: Deploy, log: Log, monkeypatch: pytest.MonkeyPatch, then: str
 ) -> None:
+    for module in (outcome, waiting):  # by default half a minute in all
+        monkeypatch.setattr(module, "UNKNOWN", (timedelta(milliseconds=10),) * 2)
     worker = Worker(log, f"Forgotten{then}", retention=timedelta(0))
     await deploy(worker)
     session = Session(restate_env.client, worker, "one")
@@ -297,6 +300,7 @@ async def test_an_invocation_that_restate_has_forgotten_leaves_nobody_waiting(
 
     await eventually(gone)
     if then == "status":
+        await eventually(lambda: is_idle(session))
         assert await session.status() == IDLE
     if then == "message":
         assert (await session.ask("next"))["status"] == "completed"

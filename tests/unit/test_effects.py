@@ -21,7 +21,7 @@ from interruptible._cancel.state import standing
 from interruptible._cancel.watch import Interrupted, Watch, terminal
 from interruptible._session import effects, private, public, reading, storage
 from interruptible._session.rules import Live, Record, Steered, Step
-from interruptible._task import life
+from interruptible._task import life, outcome
 from interruptible._task.outcome import Ending
 
 from .given import Given
@@ -107,6 +107,7 @@ NOW = 5_000
 ONE, TWO = Live(1, "inv-1"), Live(2, "inv-2")
 REPORTED = Ending({"turn": 0, "status": "completed", "messages": []}, reported=True)
 KILLED = Ending({"turn": 0, "status": "killed", "messages": []}, reported=False)
+UNKNOWN = KILLED._replace(unknown=True)
 
 
 @pytest.fixture(autouse=True)
@@ -740,6 +741,43 @@ def test_the_status_leaves_out_what_was_killed_and_sends_somebody_to_settle_what
         "steered": 1,
     }
     assert done == [watcher(1), watcher(3)]
+
+
+def test_a_task_that_restate_does_not_know_yet_is_live_and_is_looked_after() -> None:
+    """What sends it may be under way, while a node takes over from another."""
+    record = Record("epoch", 2, (ONE,), tail=(live(1),))
+    answer, done = handle(public.on_get_status, None, record, ends={1: UNKNOWN})
+    assert (answer["status"], answer["turn"], len(answer["live"])) == ("running", 1, 1)
+    assert done == [watcher(1)]
+    refused, done = handle(
+        public.on_message, {"content": "Hello", "if_idle": True}, record, ends={1: UNKNOWN}
+    )
+    assert refused == (412, "if_idle: turn 1 is live. Wait for it, or leave out if_idle.")
+    assert done == []
+
+
+@pytest.mark.parametrize("answers", [[KILLED], [UNKNOWN, REPORTED], [UNKNOWN] * 6])
+def test_who_waits_for_a_task_that_restate_does_not_know_asks_again_for_half_a_minute(
+    monkeypatch: pytest.MonkeyPatch, answers: list[Ending]
+) -> None:
+    left, done = iter(answers), list[Any]()
+
+    async def ending(ctx: Any, turn: int, task: Any) -> Ending:
+        return next(left)
+
+    class Waiting:
+        async def sleep(self, delta: timedelta) -> None:
+            done.append(delta)
+
+        def attach_invocation(self, task_id: str, serde: Any) -> None:
+            done.append(task_id)
+
+    monkeypatch.setattr(outcome, "ending", ending)
+    end = asyncio.run(outcome.known_ending(cast("Any", Waiting()), 1, "inv-1", cast("Any", None)))
+    assert end is answers[-1]
+    assert list(left) == []
+    again = [timedelta(seconds=x) for x in (1, 2, 4, 8, 15)][: len(answers) - 1]
+    assert done == [what for pause in again for what in (pause, "inv-1")]
 
 
 def test_a_session_that_never_was_is_idle_and_has_nothing() -> None:

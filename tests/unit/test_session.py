@@ -26,8 +26,8 @@ FIRST_BUDGETS: Final = {
 }
 BUDGETS: Final = {
     **FIRST_BUDGETS,
-    "bursts behind a turn at work": Budget(
-        acts=3, can=("queue", "steer"), max_pending=3, merge=True
+    "bursts behind a turn at work, and killed tasks": Budget(
+        acts=3, can=("queue", "steer"), max_pending=3, task_kills=1, merge=True
     ),
     "many messages": Budget(acts=4, can=("interrupt", "queue"), max_pending=3),
     "many steered": Budget(acts=4, can=("queue", "steer"), max_pending=3),

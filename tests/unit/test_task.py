@@ -16,7 +16,7 @@ from interruptible import Interrupted, Task, Turn
 from interruptible._cancel import steps
 from interruptible._session import reading, storage
 from interruptible._session.rules import Live, Record, Steered
-from interruptible._task import delegate, life, outcome, repair
+from interruptible._task import delegate, life, outcome, repair, waiting
 from interruptible._task.attempt import Attempt
 from interruptible._task.outcome import Ending
 from interruptible._wire.types import Cause, Outcome
@@ -681,11 +681,11 @@ def begin(
         return done, [x for x in futures if x not in done]
 
     async def ending(ctx: Any, turn: int, task: Any) -> Ending:
-        ended, reported = await task
-        return Ending({"turn": turn, **ended}, reported)
+        ended, reported, *unknown = await task
+        return Ending({"turn": turn, **ended}, reported, *unknown)
 
     monkeypatch.setattr(restate, "wait_completed", wait_completed)
-    monkeypatch.setattr(outcome, "ending", ending)
+    monkeypatch.setattr(waiting, "ending", ending)
     predecessors = [
         {"turn": turn, "task_id": f"inv-{turn}", "cancelled": cancelled}
         for turn, cancelled in after
@@ -875,6 +875,49 @@ def test_who_is_cancelled_while_others_wait_has_its_time_from_then_on_and_is_giv
     begin(made, monkeypatch, (1, False), (2, False), happens=happens)
     asked = ["attach inv-1", "attach inv-2", *waits(1, 2, cancelled=False, times=3), LOAD]
     assert made.ctx.done == asked
+
+
+KILLED: Any = {"status": "killed", "messages": []}
+UNKNOWN = (KILLED, False, True)
+
+
+def test_a_predecessor_that_restate_does_not_know_yet_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What sends its task may come later than who attaches, while a node takes over."""
+    running = a_turn(2, status="running", messages=[])
+    made = ATask(UNKNOWN, loaded(a_turn(1), running), (CUT_OFF, True))
+    begin(made, monkeypatch, (2, True), happens=["attach inv-2", "unknown", "attach inv-2"])
+    assert made.ctx.done == [
+        "attach inv-2",
+        LOAD,
+        *waits(2, cancelled=True),
+        ("unknown", timedelta(seconds=1)),
+        "wait",
+        "attach inv-2",
+        "wait",
+    ]
+    assert made.attempt.ends == {2: {"turn": 2, **CUT_OFF}}
+    # It is given up all the same.
+    made = ATask(UNKNOWN, loaded(a_turn(1), running))
+    happens = ["attach inv-2", "cleanup_timeout"]
+    begin(made, monkeypatch, (2, True), happens=happens)
+    assert made.attempt.ends == {}
+
+
+def test_a_predecessor_that_restate_does_not_know_for_long_was_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = a_turn(2, status="running", messages=[])
+    again = ["unknown", "attach inv-2"] * len(outcome.UNKNOWN)
+    answers = [UNKNOWN, *[UNKNOWN] * len(outcome.UNKNOWN)]
+    made = ATask(*answers, loaded(a_turn(1), running))
+    begin(made, monkeypatch, (2, False), happens=["attach inv-2", *again])
+    assert made.attempt.ends == {2: {"turn": 2, **KILLED}}
+    paused = [x[1] for x in made.ctx.done if x[0] == "unknown"]
+    assert sum(paused, timedelta()) == timedelta(seconds=30)
+    settled = {"outcome": {"turn": 2, **KILLED}, "ended": []}
+    assert made.ctx.done[-2:] == [("IdleAgent", "settle", settled, {"key": "key"}), LOAD]
 
 
 def test_a_turn_that_was_given_up_is_told_of_as_interrupted_and_not_waited_for(

@@ -55,7 +55,7 @@ class Fault(Enum):
     TAKEN_OTHER = "a task did not get just what waited for it"
     PASSED_ON = "a steered message passed on that is to stay"
     NOT_PASSED_ON = "a steered message stayed with a turn that ended without taking it"
-    PASSED_ASTRAY = "a steered message passed on to a turn that does not go on"
+    PASSED_ASTRAY = "a steered message passed on to a turn that is earlier, or does not go on"
     GIVEN_UP_ONLY = "to give up a turn changed more than that"
     RESET_KEPT = "a reset kept what was given up, or removed what is waited for"
 
@@ -565,7 +565,7 @@ def judge_passing_on(world: World, turn: int, settling: Step, kept: list[int]) -
     heirs = {x.turn for x in settling.record.steered if x not in world.record.steered}
     world = world.wrong(Fault.PASSED_ON, when=stays and left)
     world = world.wrong(Fault.NOT_PASSED_ON, when=not stays and bool(untaken))
-    going_on = {x.turn for x in world.record.live if x.turn != turn and not told(world, x.turn)}
+    going_on = {x.turn for x in world.record.live if x.turn > turn and not told(world, x.turn)}
     astray = not heirs <= going_on or heirs != {settling.watch} - {None}
     astray = astray or (settling.dispatch is not None and bool(going_on))
     return world.wrong(Fault.PASSED_ASTRAY, when=astray)
