@@ -316,6 +316,17 @@ def settle_passes_on_to_the_newest(record: Record, turn: int, **options: Any) ->
     return Step(rest, settled.keep, watch=heir)
 
 
+def settle_passes_on_to_the_oldest(record: Record, turn: int, **options: Any) -> Step | None:
+    # It may be at work already, and its own message be an earlier one.
+    heir = next((x.turn for x in record.going_on if x.turn < turn), None)
+    left = [x for x in record.steered if x.turn == turn and not x.taken]
+    if heir is None or not left or not record.goes_on(turn):
+        return _settle(record, turn, **options)
+    steered = (x._replace(turn=heir) if x in left else x for x in record.steered)
+    settled = _settle(record._replace(steered=tuple(steered)), turn, **options)
+    return settled and settled._replace(watch=heir)
+
+
 def settle_passes_on_to_nobody(record: Record, turn: int, **options: Any) -> Step | None:
     settled = _settle(record, turn, **options)
     if settled is None or settled.dispatch is None:
@@ -531,6 +542,10 @@ def the_newest_is_at_work(record: Record) -> Live | None:
 
 def the_oldest_is_at_work(record: Record) -> Live | None:
     return record.live[0] if record.live else None
+
+
+def what_was_cancelled_goes_on(record: Record) -> tuple[Live, ...]:
+    return record.live
 
 
 def the_cancelled_are_pending(record: Record) -> int:
@@ -792,6 +807,7 @@ KILLING = Budget(acts=3, can=("queue", "steer"), max_pending=3, task_kills=1)
 LINE = Budget(acts=4, can=LINED_UP, max_pending=3)
 BURST = Budget(acts=3, can=("interrupt", "queue", "rollback", "steer"), max_pending=3, merge=True)
 FULL = Budget(acts=2, merge=True, max_pending=1)
+KILLED_BURST = Budget(acts=3, can=("queue", "steer"), max_pending=3, task_kills=1, merge=True)
 BACK = Budget(acts=3, can=("interrupt", "queue", "rollback", "rewind", "regenerate"))
 OVERDUE = Budget(acts=3, can=("interrupt", "queue", "reject", "reset"), timeouts=1)
 GIVING_UP = Budget(acts=4, can=("interrupt", "steer", "reset"), timeouts=1)
@@ -886,7 +902,8 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (PLAIN, "Record.at_work", the_oldest_is_at_work, Fault.TAKEN_IN),
     (PLAIN, "Record.at_work", the_oldest_is_at_work, Fault.TURNED_AWAY),
     (KEEPING, "Record.at_work", the_newest_is_at_work, Fault.CANCELLED_OTHER),
-    (LINE, "Record.at_work", the_oldest_is_at_work, Fault.PASSED_ASTRAY),
+    (LINE, "Record.going_on", what_was_cancelled_goes_on, Fault.PASSED_ASTRAY),
+    (KILLED_BURST, "settle_step", settle_passes_on_to_the_oldest, Fault.PASSED_ASTRAY),
     (PLAIN, "Record.pending", the_cancelled_are_pending, Fault.TURNED_AWAY),
     (STEERING, "Record.pending", the_steered_are_not_pending, Fault.TAKEN_IN),
     (STEERING, "Record.pending", the_taken_are_pending, Fault.TURNED_AWAY),
