@@ -46,7 +46,8 @@ async def wait_for_ends(attempt: Attempt, tasks: dict[int, RestateDurableFuture[
     for turn in [x["turn"] for x in after if not x["cancelled"]]:
         events[ctx.signal(cancelled_signal(turn), serde=JSON)] = ("cancelled", [turn])
     cancelled: list[int] = [x["turn"] for x in after if x["cancelled"]]
-    pauses = {x["turn"]: (x["task_id"], iter(UNKNOWN)) for x in after}
+    ids = {x["turn"]: x["task_id"] for x in after}
+    pauses = {turn: iter(UNKNOWN) for turn in tasks}
     left = set(tasks)
     while left:
         if cancelled:
@@ -58,23 +59,22 @@ async def wait_for_ends(attempt: Attempt, tasks: dict[int, RestateDurableFuture[
             mine = sorted(left.intersection(turns))
             if event == "cancelled":
                 cancelled += mine
-                continue
-            for turn in mine if event in ("ended", "unknown") else ():
-                task_id, pause = pauses[turn]
-                if event == "unknown":
-                    tasks[turn] = ctx.attach_invocation(task_id, serde=JSON)
-                    events[tasks[turn]] = ("ended", [turn])
-                elif (end := await ending(ctx, turn, tasks[turn])).unknown and (
-                    seconds := next(pause, None)
-                ):
-                    events[ctx.sleep(seconds, "unknown")] = ("unknown", [turn])
-                else:
-                    left.discard(turn)
-                    attempt.ends[turn] = outcome_of(ctx, body.name, attempt.session, end)
-            if event in ("given up", "overdue"):
+            elif event == "unknown":
+                tasks |= {x: ctx.attach_invocation(ids[x], serde=JSON) for x in mine}
+                events |= {tasks[x]: ("ended", [x]) for x in mine}
+            elif event == "ended":
+                for turn in mine:
+                    end = await ending(ctx, turn, tasks[turn])
+                    pause = next(pauses[turn], None) if end.unknown else None
+                    if pause is None:
+                        left.discard(turn)
+                        attempt.ends[turn] = outcome_of(ctx, body.name, attempt.session, end)
+                    else:
+                        events[ctx.sleep(pause, "unknown")] = ("unknown", [turn])
+            else:
                 left.difference_update(mine)
-            if event == "overdue" and mine:
-                _give_up(attempt, mine)
+                if event == "overdue" and mine:
+                    _give_up(attempt, mine)
 
 
 def _give_up(attempt: Attempt, turns: list[int]) -> None:
