@@ -40,11 +40,10 @@ async def wait_for_quiet(attempt: Attempt) -> list[Said]:
 async def wait_for_ends(attempt: Attempt, tasks: dict[int, RestateDurableFuture[Any]]) -> None:
     """Wait until all turns before have ended, and note how; or give them up."""
     ctx, body, after = attempt.ctx, attempt.body, attempt.job["after"]
+    goes_on = [x["turn"] for x in after if not x["cancelled"]]
     events = {task: ("ended", [turn]) for turn, task in tasks.items()}
-    for turn in tasks:
-        events[ctx.signal(given_up_signal(turn), serde=JSON)] = ("given up", [turn])
-    for turn in [x["turn"] for x in after if not x["cancelled"]]:
-        events[ctx.signal(cancelled_signal(turn), serde=JSON)] = ("cancelled", [turn])
+    events |= {ctx.signal(given_up_signal(x), serde=JSON): ("given up", [x]) for x in tasks}
+    events |= {ctx.signal(cancelled_signal(x), serde=JSON): ("cancelled", [x]) for x in goes_on}
     cancelled: list[int] = [x["turn"] for x in after if x["cancelled"]]
     ids = {x["turn"]: x["task_id"] for x in after}
     pauses = {turn: iter(UNKNOWN) for turn in tasks}
