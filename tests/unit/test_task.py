@@ -825,6 +825,22 @@ def test_what_passed_on_from_a_predecessor_to_this_task_is_not_that_ones_too(
     assert task.messages == [said("message 2"), said("steered 2"), *task.input]
 
 
+def test_what_a_predecessor_began_with_stays_with_it_where_its_number_is_used_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # When this task has loaded, 1 passes on to it, and 2 stays with turn 2: then 2 is free.
+    running = [a_turn(x, status="running", messages=[]) for x in (1, 2)]
+    passes = [[1, 1, 2, False, False], said("steered 1")]
+    stays = [[2, 2, 3, True, True], said("joined 2")]
+    mine = [[[1, 3, 2, True, True], passes[1]], [[2, 3, 4, True, True], said("steered 3")]]
+    killed = {"status": "killed", "messages": []}
+    made = ATask((killed, True), (killed, True), loaded(*running, steered=[passes, stays]), mine)
+    task = begin(made, monkeypatch, (1, False), (2, False))
+    assert task.input == [said("steered 1"), said("now"), said("steered 3")]
+    earlier = [said("message 1"), said("message 2"), said("joined 2")]
+    assert task.messages == [*earlier, *task.input]
+
+
 def test_a_predecessor_that_did_not_report_is_settled_and_one_that_takes_too_long_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
