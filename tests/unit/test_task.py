@@ -83,6 +83,8 @@ class ATask:
             cancelled=False, told=False, counts=True, commands=0, unwinding=self.unwinding
         )
         self.ended = False
+        self.cut: Callable[[], None] | None = None
+        """What cuts off the block that others wait for."""
         idle = {
             "name": "IdleAgent",
             "task_name": "IdleTask",
@@ -99,6 +101,7 @@ class ATask:
         self.task = Task(self.attempt, [said("before"), said("now")], [said("now")], ())
 
     def unwinding(self, cut: Any) -> Any:
+        self.cut = cut
         return self
 
     def __enter__(self) -> None: ...
@@ -593,6 +596,24 @@ def test_who_is_interrupted_cancels_that_turn_of_the_other_agent_and_waits_for_i
     ]
     assert made.ended
     assert list(left) == []  # it was waited for twice
+
+
+def test_who_is_cut_off_and_then_interrupted_cancels_that_turn_of_the_other_agent_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = ATask(RECEIPT)
+    interruption = iter([Interrupted()])
+
+    async def wait_completed(*_: Any) -> None:
+        for error in interruption:
+            assert made.cut is not None
+            made.cut()  # by what runs beside it, and is told first
+            raise error
+
+    monkeypatch.setattr(restate, "wait_completed", wait_completed)
+    with pytest.raises(Interrupted):
+        asyncio.run(made.task.delegate(SEARCHER, "theirs", "Hi"))
+    assert [x[1] for x in made.ctx.done if isinstance(x, tuple)] == ["relay", "cancel"]
 
 
 @pytest.mark.parametrize("status", ["joined", "steered"])
