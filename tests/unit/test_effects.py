@@ -16,7 +16,7 @@ from restate.server_context import DisconnectedException
 from restate.vm import SingleUnresolvedFuture
 
 from interruptible import Agent, Session
-from interruptible._cancel.sdk import MANY
+from interruptible._cancel.sdk import MANY, any_of, handles_of
 from interruptible._cancel.state import standing
 from interruptible._cancel.watch import Interrupted, Watch, terminal
 from interruptible._session import effects, private, public, reading, storage
@@ -837,6 +837,30 @@ def test_who_attaches_to_a_turn_that_was_removed_is_told_so() -> None:
     assert handle(public.on_attach, {"turn": 1}, Record("epoch", 2)) == (refused, [])
 
 
+def test_the_report_of_a_task_that_restate_has_forgotten_may_be_under_way_and_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def attach_invocation(ctx: Handling, invocation_id: str, serde: Any) -> None:
+        ctx.done.append(f"attach {invocation_id}")
+
+    def sleep(ctx: Handling, delta: timedelta) -> Given[None]:
+        ctx.done.append(delta)
+        ctx.state["session"] = storage.dump_record(Record("epoch", 2, tail=(settled(1),)))
+        return Given(None)
+
+    async def ending(ctx: Any, turn: int, task: Any) -> Ending:
+        return UNKNOWN
+
+    monkeypatch.setattr(Handling, "attach_invocation", attach_invocation, raising=False)
+    monkeypatch.setattr(Handling, "sleep", sleep, raising=False)
+    monkeypatch.setattr(outcome, "ending", ending)
+    reported = {"turn": 1, "status": "completed", "messages": [put_out("answer 1")]}
+    record = Record("epoch", 2, (ONE,), tail=(live(1),))
+    again = [what for pause in outcome.UNKNOWN for what in (pause, "attach inv-1")]
+    answer = handle(public.on_attach, {"turn": 1}, record)
+    assert answer == (reported, ["attach inv-1", *again])
+
+
 @pytest.mark.parametrize(
     ("handler", "body"),
     [
@@ -1630,7 +1654,7 @@ def watch(poll: Callable[[], Any]) -> Watch:
 
     async def create_poll_or_cancel_coroutine(unresolved_future: Any) -> None:
         poll()
-        over.update(child.handle for child in unresolved_future.children)
+        over.update(handles_of(unresolved_future))
 
     async def create_run_coroutine(handle: int, action: Any, serde: Any) -> None: ...
 
@@ -1707,3 +1731,19 @@ def test_a_lost_connection_that_a_body_swallowed_ends_the_attempt_and_nothing_el
                 terminal(error, watched)
 
     asyncio.run(handle())
+
+
+def test_who_only_looks_whether_something_has_come_goes_on_before_who_takes_it() -> None:
+    went_on: list[str] = []
+
+    async def wait(watched: Watch, who: str, future: Any) -> None:
+        await watched._poll(future)
+        went_on.append(who)
+
+    async def handle() -> None:
+        watched = watch(lambda: None)
+        looks = wait(watched, "looks", any_of([FUTURE]))
+        await asyncio.gather(wait(watched, "takes", FUTURE), looks)
+
+    asyncio.run(handle())
+    assert went_on == ["looks", "takes"]

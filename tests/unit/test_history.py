@@ -962,6 +962,17 @@ def test_a_session_without_its_settled_turns_has_the_live_ones_and_no_page() -> 
     assert (idle.tail, idle.paged, idle.first) == ((), False, 40)
 
 
+def test_a_live_turn_that_is_older_than_all_pages_is_read_too() -> None:
+    history = History()
+    history.record = history.record._replace(next=16, first=16)  # those before were removed
+    history.begin(16)
+    for turn in range(17, 22):
+        history.run_turn(turn, size=BIG)
+    assert history.tail == [16]
+    assert [turn["turn"] for turn in history.read()] == list(range(16, 22))
+    assert history.state.reads == ["page/1"]
+
+
 def test_turns_before_the_first_are_not_looked_for() -> None:
     history = History()
     for turn in range(1, 60):

@@ -1262,6 +1262,13 @@ def test_what_was_steered_at_a_turn_that_is_given_up_stays_with_it() -> None:
     )
 
 
+def test_what_is_taken_back_again_keeps_why_it_was_the_first_time() -> None:
+    lives = (Live(1, "inv-1", "rolled back: typo"), Live(2, "inv-2", "interrupted by turn 3"))
+    step = rules.rewind_step(Record("e", 3, lives), 1, "again")
+    assert [x.cancelled for x in step.record.live] == ["rolled back: typo", "rolled back: again"]
+    assert step.cancel == ()
+
+
 def test_a_reset_forgets_what_was_given_up_and_what_was_steered_at_it() -> None:
     record = GAVE_UP._replace(steered=(Steered(1, 1, 2), Steered(2, 2, 3)))
     why = "rolled back: new topic"

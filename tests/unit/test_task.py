@@ -83,6 +83,8 @@ class ATask:
             cancelled=False, told=False, counts=True, commands=0, waited_for=self.waited_for
         )
         self.ended = False
+        self.cut: Callable[[], None] | None = None
+        """What cuts off the block that others wait for."""
         idle = {
             "name": "IdleAgent",
             "task_name": "IdleTask",
@@ -99,6 +101,7 @@ class ATask:
         self.task = Task(self.attempt, [said("before"), said("now")], [said("now")], ())
 
     def waited_for(self, cut: Any) -> Any:
+        self.cut = cut
         return self
 
     def __enter__(self) -> None: ...
@@ -595,6 +598,24 @@ def test_who_is_interrupted_cancels_that_turn_of_the_other_agent_and_waits_for_i
     assert list(left) == []  # it was waited for twice
 
 
+def test_who_is_cut_off_and_then_interrupted_cancels_that_turn_of_the_other_agent_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = ATask(RECEIPT)
+    interruption = iter([Interrupted()])
+
+    async def wait_completed(*_: Any) -> None:
+        for error in interruption:
+            assert made.cut is not None
+            made.cut()  # by what runs beside it, and is told first
+            raise error
+
+    monkeypatch.setattr(restate, "wait_completed", wait_completed)
+    with pytest.raises(Interrupted):
+        asyncio.run(made.task.delegate(SEARCHER, "theirs", "Hi"))
+    assert [x[1] for x in made.ctx.done if isinstance(x, tuple)] == ["relay", "cancel"]
+
+
 @pytest.mark.parametrize("status", ["joined", "steered"])
 def test_who_is_interrupted_leaves_alone_a_turn_that_its_message_only_became_part_of(
     monkeypatch: pytest.MonkeyPatch, status: str
@@ -823,6 +844,22 @@ def test_what_passed_on_from_a_predecessor_to_this_task_is_not_that_ones_too(
     task = begin(made, monkeypatch, (2, False))
     assert task.input == [said("steered 1"), said("now")]
     assert task.messages == [said("message 2"), said("steered 2"), *task.input]
+
+
+def test_what_a_predecessor_began_with_stays_with_it_where_its_number_is_used_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # When this task has loaded, 1 passes on to it, and 2 stays with turn 2: then 2 is free.
+    running = [a_turn(x, status="running", messages=[]) for x in (1, 2)]
+    passes = [[1, 1, 2, False, False], said("steered 1")]
+    stays = [[2, 2, 3, True, True], said("joined 2")]
+    mine = [[[1, 3, 2, True, True], passes[1]], [[2, 3, 4, True, True], said("steered 3")]]
+    killed = {"status": "killed", "messages": []}
+    made = ATask((killed, True), (killed, True), loaded(*running, steered=[passes, stays]), mine)
+    task = begin(made, monkeypatch, (1, False), (2, False))
+    assert task.input == [said("steered 1"), said("now"), said("steered 3")]
+    earlier = [said("message 1"), said("message 2"), said("joined 2")]
+    assert task.messages == [*earlier, *task.input]
 
 
 def test_a_predecessor_that_did_not_report_is_settled_and_one_that_takes_too_long_is_not(
