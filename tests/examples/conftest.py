@@ -17,9 +17,9 @@ from examples.coding_agent.shell import Limits
 from examples.coding_agent.workspace import Workspace
 from interruptible import Session
 from interruptible.testing import Restate, serve
-from tests.server.conftest import anyio_backend, eventually, restate_env
+from tests.server.conftest import eventually, restate_env
 
-__all__ = ["anyio_backend", "restate_env"]
+__all__ = ["restate_env"]
 
 _numbers = itertools.count(1)
 
