@@ -49,7 +49,7 @@ test: ## Run every check: all from here to `chaos-short`
 	@$(TOGETHER) -j2 WORKERS=3 $(PARTS)
 	@echo "make test: every check passed: $(PARTS)"
 
-quick: ## Run lint, types, unit and a tenth of server (a minute)
+quick: ## Run lint, types, unit and a tenth of server (a minute and a half)
 	@$(MAKE) -s --no-print-directory -j1 setup
 	@$(TOGETHER) -j2 WORKERS=2 OLDEST_PYTHON= lint types unit server-tenth
 	@echo "make quick: passed"
