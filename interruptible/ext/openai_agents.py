@@ -1,0 +1,372 @@
+"""Agents of OpenAI's Agents SDK, run by the SDK's own `Runner`.
+
+What the model says and what each tool returns is put out as it is made; what is steered at the turn
+is told to the model before its next request. Restate's `DurableRunner` is not used: it knows models
+by their names alone, and lets them say nothing before they are done.
+"""
+
+import inspect
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from restate import Context as RestateContext
+from restate import RunOptions, TerminalError
+from restate.extensions import current_context
+from restate.serde import Serde
+
+from interruptible import Agent, Interrupted, Task
+from interruptible.ext._extra import extra
+
+with extra("openai-agents"):
+    import agents as sdk
+    from agents.items import HandoffOutputItem, ModelResponse, ToolCallOutputItem
+    from agents.models.interface import Model, ModelProvider
+    from agents.run import CallModelData, ModelInputData
+    from agents.tool_context import ToolContext
+    from pydantic import TypeAdapter
+
+    from interruptible.ext._adapter import DENIED, Approve, Feed, as_agent, failing, not_approved
+    from interruptible.formats.responses import from_messages, to_messages
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from interruptible._options import Options
+
+__all__ = ["agent", "run"]
+
+Context = TypeVar("Context")
+Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
+
+_ELSEWHERE: Final = {
+    "session": "The conversation is the task's",
+    "use_restate_session": "The conversation is the task's, and a task has no state",
+    "conversation_id": "The conversation is the task's, and not OpenAI's",
+    "previous_response_id": "The conversation is the task's, and not OpenAI's",
+    "auto_previous_response_id": "The conversation is the task's, and not OpenAI's",
+}
+"""The options that keep a conversation elsewhere, and why they are refused."""
+
+
+def agent(
+    framework_agent: sdk.Agent[Any],
+    *,
+    name: str | None = None,
+    approve: Approve | None = None,
+    **options: "Unpack[Options]",
+) -> Agent:
+    """Make an agent of OpenAI's Agents SDK one that can be interrupted.
+
+    Args:
+        framework_agent: The agent with which each turn starts; one that needs a context is run by a
+            `run` of your own.
+        name: The name of the object in Restate; by default the agent's own, in camel case.
+        approve: Whether a tool may run that needs approval; see `run`.
+        options: Those of `interruptible.Agent`.
+
+    Raises:
+        TypeError: The agent has no name, or an option has the wrong type.
+        ValueError: An option makes no sense.
+    """
+
+    async def work(task: Task) -> None:
+        result = await run(framework_agent, task, approve=approve)
+        if result.interruptions:
+            raise not_approved(result.interruptions[0].name or "")
+
+    return as_agent(work, framework_agent, name, options)
+
+
+async def run(
+    framework_agent: sdk.Agent[Context],
+    task: Task,
+    *,
+    approve: Approve | None = None,
+    input: str | list[sdk.TResponseInputItem] | None = None,  # noqa: A002
+    hooks: sdk.RunHooks[Context] | None = None,
+    run_config: sdk.RunConfig | dict[str, Any] | None = None,
+    run_options: RunOptions[Any] | None = None,
+    **framework_options: Any,
+) -> sdk.RunResult:
+    """Run an agent of OpenAI's Agents SDK for a turn.
+
+    Args:
+        framework_agent: The agent.
+        task: The task. What the model says and what the tools return is put out there.
+        approve: Whether a tool may run that needs approval: an `async` function of the tool's name
+            and arguments, which may wait durably; True, False, or the reason why not. Without it,
+            `result.interruptions` has the requests.
+        input: What the model is told instead of the task's conversation.
+        hooks: As for `Runner.run`.
+        run_config: As for `Runner.run`.
+        run_options: How Restate runs the requests to the models.
+        framework_options: All else that `Runner.run` takes, such as `context` and `max_turns`.
+
+    Returns:
+        The result, as `Runner.run` returns it; its agents are copies of those that were given.
+
+    Raises:
+        AgentsException: A limit was reached, a guardrail tripped, or the model did not do as it was
+            told. The turn fails.
+        Interrupted: The turn was cancelled.
+    """
+    for option in (x for x in _ELSEWHERE if framework_options.get(x)):
+        raise TerminalError(f"{_ELSEWHERE[option]}: `task.messages`. Leave out `{option}`.")
+    kept = _Kept(Feed(task), hooks)
+    config = sdk.RunConfig(**run_config) if isinstance(run_config, dict) else run_config
+    config = config or sdk.RunConfig()
+    nested = _Durable(config, run_options).config()
+    starting = kept.within_calls(framework_agent, nested, {})
+    given: Any = from_messages(task.messages) if input is None else input
+    options = {"run_config": _Durable(config, run_options, kept).config(), "hooks": kept}
+    options |= framework_options
+    with failing(TypeError):
+        inspect.signature(sdk.Runner.run).bind(starting, given, **options)
+    try:
+        result = await sdk.Runner.run(starting, given, **options)
+        while approve and result.interruptions:
+            state = result.to_state()
+            for asked in result.interruptions:
+                yes = await approve(asked.name or "", json.loads(asked.arguments or "{}"))
+                if yes is True:
+                    state.approve(asked)
+                else:
+                    state.reject(asked, rejection_message=yes or DENIED)
+            result = await sdk.Runner.run(starting, state, **options)
+    except sdk.AgentsException as error:
+        kept.put_results(error.run_data.new_items if error.run_data else ())
+        if isinstance(error, sdk.UserError) and error.__cause__ is not None:
+            raise  # a tool's own error
+        with failing(sdk.AgentsException):
+            raise
+    kept.put_results(result.new_items)
+    if task.messages[-1]["role"] != "assistant" and not result.interruptions:
+        kept.feed.put_output(result.final_output)
+    return result
+
+
+_speaker: Final[ContextVar[sdk.Agent[Any]]] = ContextVar("interruptible_speaker")
+"""The agent whose model is asked next."""
+
+
+class _Kept(sdk.RunHooks[Any]):
+    """Puts out what is said and done in a run, and tells the model what was steered at it."""
+
+    def __init__(self, feed: Feed, hooks: sdk.RunHooks[Any] | None) -> None:
+        self.feed = feed
+        self._hooks = hooks or sdk.RunHooks[Any]()
+        for name in dir(sdk.RunHooks):
+            if name.startswith("on_") and name not in vars(_Kept):
+                setattr(self, name, getattr(self._hooks, name))
+        self._is_cut_off = False
+        self._invoke: list[Invoke] = []
+        self._handoffs: list[str] = []
+        self._steered: list[tuple[Any, list[Any]]] = []
+        """What was steered, and the item that it comes after."""
+
+    def within_calls(
+        self, agent_: sdk.Agent[Any], nested: sdk.RunConfig, done: dict[int, sdk.Agent[Any]]
+    ) -> sdk.Agent[Any]:
+        """A copy of an agent, and of those that it hands off to, whose tools say what they work on.
+
+        Args:
+            agent_: The agent.
+            nested: The configuration of the runs that its tools begin.
+            done: The copies that there are, by the `id` of what they were made of.
+        """
+        if id(agent_) not in done:
+            copy = done[id(agent_)] = agent_.clone(tools=[*agent_.tools], handoffs=[])
+            for place, tool in enumerate(agent_.tools):
+                if isinstance(tool, sdk.FunctionTool):
+                    copy.tools[place] = self._within_call(tool, nested)
+            for handoff in agent_.handoffs:
+                if isinstance(handoff, sdk.Handoff):
+                    copy.handoffs.append(self._to_copy(handoff, nested, done))
+                else:
+                    copy.handoffs.append(self.within_calls(handoff, nested, done))
+        return done[id(agent_)]
+
+    def _to_copy(
+        self,
+        handoff: sdk.Handoff[Any, Any],
+        nested: sdk.RunConfig,
+        done: dict[int, sdk.Agent[Any]],
+    ) -> sdk.Handoff[Any, Any]:
+        async def invoke(*given: Any) -> sdk.Agent[Any]:
+            to = await handoff.on_invoke_handoff(*given)
+            return self.within_calls(to, nested, done)
+
+        return replace(handoff, on_invoke_handoff=invoke)
+
+    def _within_call(self, tool: sdk.FunctionTool, nested: sdk.RunConfig) -> sdk.FunctionTool:
+        async def invoke(context: ToolContext[Any], arguments: str) -> Any:
+            context.run_config = nested
+            with self.feed.working_on(context.tool_call_id):
+                if self._is_cut_off:  # and the tool before this one has made text of it
+                    raise Interrupted
+                return await tool.on_invoke_tool(context, arguments)
+
+        self._invoke.append(invoke)
+        return replace(tool, on_invoke_tool=invoke)
+
+    def put_response(self, response: ModelResponse, request: dict[str, Any]) -> None:
+        """Put out what the model has said."""
+        messages = to_messages(response.output)
+        self.feed.put(messages)
+        handoffs = {x.tool_name for x in request["handoffs"]}
+        ours = {x.name for x in request["tools"] if getattr(x, "on_invoke_tool", 0) in self._invoke}
+        calls = [call for message in messages for call in message.get("tool_calls") or ()]
+        names = {x["id"]: x["function"]["name"] if "function" in x else None for x in calls}
+        self._handoffs = [call for call, name in names.items() if name in handoffs]
+        for call, name in names.items():
+            if name not in ours | handoffs:  # who runs it does not say when it begins
+                with self.feed.working_on(call):
+                    pass
+
+    def put_results(self, items: Iterable[Any]) -> None:
+        """Put out the results of calls, but for those that were put out as they came."""
+        for each in items:
+            is_made = isinstance(each, (ToolCallOutputItem, HandoffOutputItem))
+            item = each.to_input_item() if is_made else each
+            if isinstance(item, dict) and str(item.get("type")).endswith("_output"):
+                self.feed.put(to_messages([item]))
+
+    async def on_tool_end(self, context: Any, agent: Any, tool: sdk.Tool, result: Any) -> None:
+        if isinstance(context, ToolContext) and context.tool_call_id in self.feed.calls:
+            known = len(self.feed.task.messages)
+            call: Any = context.tool_call
+            self.feed.put(to_messages([sdk.ItemHelpers.tool_call_output_item(call, result)]))
+            self._is_cut_off = len(self.feed.task.messages) == known
+        await self._hooks.on_tool_end(context, agent, tool, result)
+
+    async def on_handoff(self, context: Any, from_agent: Any, to_agent: Any) -> None:
+        if self._handoffs:  # of several, the first is followed
+            output = json.dumps({"assistant": to_agent.name})
+            item = {"type": "function_call_output", "call_id": self._handoffs[0], "output": output}
+            self.feed.put(to_messages([item]))
+        await self._hooks.on_handoff(context, from_agent, to_agent)
+
+    async def add_steered(self, items: list[Any]) -> None:
+        """Add what was steered, now and before, to the input of a request."""
+        self.put_results(items)
+        for number, (before, said) in enumerate(self._steered):
+            at = max((n for n, item in enumerate(items, 1) if item == before), default=len(items))
+            self._steered[number] = (items[at - 1], said)
+            items[at:at] = said
+        if said := from_messages(await self.feed.steering()):
+            self._steered.append((items[-1], said))
+            items += said
+
+
+class _Durable(Model, ModelProvider):
+    """Asks the model of whichever agent it is, in a step of Restate."""
+
+    def __init__(
+        self,
+        config: sdk.RunConfig,
+        options: RunOptions[Any] | None,
+        kept: _Kept | None = None,
+    ) -> None:
+        self._config, self._kept = config, kept
+        self._options = replace(options or RunOptions[Any](), serde=_Serde())
+
+    def config(self) -> sdk.RunConfig:
+        """The configuration of a run that asks this one."""
+        named = self._config.model if isinstance(self._config.model, str) else self
+        return replace(
+            self._config, model=named, model_provider=self, call_model_input_filter=self._input
+        )
+
+    async def _input(self, data: CallModelData[Any]) -> ModelInputData:
+        _speaker.set(data.agent)
+        if self._kept is not None:
+            await self._kept.add_steered(data.model_data.input)
+        if self._config.call_model_input_filter is None:
+            return data.model_data
+        filtered = self._config.call_model_input_filter(data)
+        return await filtered if inspect.isawaitable(filtered) else filtered
+
+    def get_model(self, model_name: str | None) -> Model:
+        del model_name
+        return self
+
+    async def get_response(self, *_: Any, **request: Any) -> ModelResponse:
+        agent_ = _speaker.get()
+        model = self._config.model or agent_.model
+        if self._config.model is None and not isinstance(model, Model):
+            # As this is no name, the runner has left out what is the default for a name.
+            given = request["model_settings"]
+            whole = agent_.model_settings.resolve(given)
+            request["model_settings"] = replace(whole, tool_choice=given.tool_choice)
+        if not isinstance(model, Model):
+            model = self._config.model_provider.get_model(model)
+        say = None if self._kept is None else self._kept.feed.partial
+        ctx = cast("RestateContext", current_context())
+        response = await ctx.run_typed("call LLM", _said, self._options, model, request, say)
+        if self._kept is not None:
+            self._kept.put_response(response, request)
+        return response
+
+    def stream_response(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
+        raise TerminalError(
+            "`Runner.run_streamed` cannot be replayed, nor can `on_stream` of `as_tool`. What "
+            "the model says is given to `task.partial` as it comes. Leave it out."
+        )
+
+
+async def _said(
+    model: Model, request: dict[str, Any], say: Callable[[str | None], None] | None
+) -> ModelResponse:
+    """Ask a model, which says what it says as it says it, if it can; this is Restate's step."""
+    try:
+        if say is not None:
+            with suppress(NotImplementedError):
+                return await _streamed(model, request, say)
+        return await model.get_response(**request)
+    except sdk.UserError as error:  # it would be tried again
+        raise TerminalError(f"UserError: {error}") from error
+
+
+async def _streamed(
+    model: Model, request: dict[str, Any], say: Callable[[str | None], None]
+) -> ModelResponse:
+    items: list[Any] = []
+    async for event in model.stream_response(**request):
+        if event.type == "response.output_text.delta":
+            say(event.delta)
+        elif event.type == "response.output_item.done":
+            items.append(event.item)
+        elif event.type in ("response.completed", "response.incomplete"):
+            answer = event.response
+            used = answer.usage
+            usage = sdk.Usage()
+            if used is not None:
+                usage = sdk.Usage(
+                    requests=1,
+                    input_tokens=used.input_tokens,
+                    input_tokens_details=used.input_tokens_details,
+                    output_tokens=used.output_tokens,
+                    output_tokens_details=used.output_tokens_details,
+                    total_tokens=used.total_tokens,
+                )
+            return ModelResponse(answer.output or items, usage, answer.id)
+        elif event.type in ("response.failed", "error"):
+            raise sdk.ModelBehaviorError(f"The model's answer ended in {event!r}.")
+    raise sdk.ModelBehaviorError("The model's answer broke off.")
+
+
+_RESPONSE: Final = TypeAdapter(ModelResponse)
+
+
+class _Serde(Serde[ModelResponse]):
+    """Writes a response as its own items are written, without what nobody has set."""
+
+    def serialize(self, obj: ModelResponse | None) -> bytes:
+        return _RESPONSE.dump_json(cast("ModelResponse", obj), by_alias=True, exclude_unset=True)
+
+    def deserialize(self, buf: bytes) -> ModelResponse | None:
+        return _RESPONSE.validate_json(buf)
