@@ -121,7 +121,7 @@ async def run(
     )
     kept = _Kept(feed, approve)
     with failing(AgentRunError, UserError):
-        result = await durable.run(
+        result: AgentRunResult[Out] = await durable.run(
             message_history=message_history or from_messages(task.messages),
             capabilities=[ReinjectSystemPrompt(), *capabilities, kept],
             **framework_options,
@@ -140,8 +140,8 @@ def _check(framework_agent: Any) -> None:
         )
     if not isinstance(framework_agent.model, Model):
         raise TerminalError(
-            f"The agent's model is {framework_agent.model!r}, and Restate's integration asks for an "
-            "object. Give the agent a `Model`: `Agent(OpenAIChatModel('...'))`."
+            f"The agent's model is {framework_agent.model!r}, and Restate's integration asks for an"
+            " object. Give the agent a `Model`: `Agent(OpenAIChatModel('...'))`."
         )
 
 
@@ -237,7 +237,8 @@ class _Kept(AbstractCapability[Any]):
             except ToolFailedError as error:
                 self._put(error.tool_failed)
                 raise
-        whole: Any = result if isinstance(result, said.ToolReturn) else said.ToolReturn(result)
+        is_whole = isinstance(result, said.ToolReturn)
+        whole = cast("said.ToolReturn[Any]", result if is_whole else said.ToolReturn(result))
         self._put(
             said.ToolReturnPart(
                 call.tool_name,
