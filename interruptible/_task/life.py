@@ -30,7 +30,7 @@ from interruptible._task.outcome import failure_of, report_outcome, what_ends, w
 from interruptible._task.task import CURRENT, Task
 from interruptible._task.waiting import wait_for_ends, wait_for_quiet
 from interruptible._wire.native import from_stored, with_native_messages
-from interruptible._wire.output import new_output, told_to_model
+from interruptible._wire.output import last_output, told_to_model
 from interruptible._wire.text import mended, sayable
 from interruptible._wire.types import Dispatch, TaskOutcome, Turn
 from interruptible.formats._alternate import alternating
@@ -43,7 +43,7 @@ async def work(body: AgentBody, ctx: Context, job: Dispatch) -> TaskOutcome:
         task: Task | None = None
         try:
             task = await _wait_and_begin(attempt)
-            result = new_output(await body.run(ctx, task), task.messages)
+            result = last_output(await body.run(ctx, task), task.messages, attempt.put_out)
             watch.check()
             if watch.must_end:
                 raise Interrupted  # noqa: TRY301

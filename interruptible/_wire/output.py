@@ -4,6 +4,8 @@ All that gets into the record otherwise than by `message` goes through here: it 
 JSON, or it is refused at the call.
 """
 
+import dataclasses
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard, cast
@@ -96,6 +98,35 @@ def new_output(value: Any, known: Sequence[Message]) -> list[Message]:
             "Put out the new ones only."
         )
     return output(value)
+
+
+def last_output(value: Any, known: Sequence[Message], put_out: Sequence[Message]) -> list[Message]:
+    """What `run` returned, unless it is what the turn has put out last: said twice, it is once.
+
+    Who lets a framework put out its answer returns that answer, as text or as the object that the
+    model was asked for.
+
+    Args:
+        value: What it returned.
+        known: The conversation.
+        put_out: What the turn has put out, as it is stored.
+    """
+    return [] if put_out and is_said(value, put_out[-1]) else new_output(value, known)
+
+
+def is_said(value: Any, message: Message) -> bool:
+    """Whether a message of the assistant says this: the same text, or what its JSON stands for."""
+    said: Any = message.get("content")
+    if message["role"] != "assistant" or not isinstance(said, str) or message.get("tool_calls"):
+        return False
+    if isinstance(value, str):
+        return said == mended(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    try:
+        return bool(json.loads(said) == stored(value))
+    except (ValueError, WrongOutput):
+        return False
 
 
 def told_to_model(

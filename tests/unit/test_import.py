@@ -41,6 +41,8 @@ LEAVES = {
 }
 """What imports the modules that the core never imports."""
 
+FRAMEWORKS = [x for x in MODULES if x.startswith("ext.") and not x.startswith("ext._")]
+
 OF_RESTATE = {"", ".client", ".handler", ".serde", ".server_types"}
 """The modules of the SDK that users know, too; `_cancel.sdk` alone knows its inside."""
 PURE = (
@@ -124,6 +126,18 @@ def test_what_knows_nobody_imports_nothing_of_the_package(module: str) -> None:
     assert own_imports(module) == set()
 
 
+@pytest.mark.parametrize("module", FRAMEWORKS)
+def test_the_module_of_a_framework_uses_public_names_alone(module: str) -> None:
+    known = {x for x in own_imports(module) if not x.startswith("formats.")}
+    assert known <= {"__init__", "formats", "ext._adapter", "ext._extra"}
+
+
+def test_the_core_knows_no_framework() -> None:
+    for module in MODULES:
+        if not module.startswith("ext."):
+            assert not {x for x in own_imports(module) if x.startswith("ext")}
+
+
 def test_testing_serves_any_app_and_knows_nothing_of_agents() -> None:
     assert own_imports("testing") == set(TESTING)
 
@@ -131,6 +145,8 @@ def test_testing_serves_any_app_and_knows_nothing_of_agents() -> None:
 @pytest.mark.parametrize("module", [x for x in MODULES if x != "_cancel.sdk"])
 def test_of_the_sdk_a_module_imports_public_names_alone(module: str) -> None:
     found = {x.removeprefix("restate") for x in imports(module) if x.split(".")[0] == "restate"}
+    if module in FRAMEWORKS:
+        found = {x for x in found if not x.startswith(".ext")}  # Restate's own integration
     assert found <= (set[str]() if module.startswith(PURE) else OF_RESTATE)
 
 

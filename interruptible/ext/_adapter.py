@@ -1,0 +1,145 @@
+"""What the modules of the frameworks share."""
+
+import re
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final
+
+from pydantic_core import to_json
+from restate import Context, TerminalError
+
+from interruptible import Agent, Message, Task
+from interruptible import agent as make_agent
+from interruptible._options import Options  # what `agent` of each module takes, too
+
+__all__ = [
+    "DENIED",
+    "Approve",
+    "Feed",
+    "Options",
+    "WrongUse",
+    "as_agent",
+    "failing",
+    "not_approved",
+]
+
+Approve = Callable[[str, dict[str, Any]], Awaitable[bool | str]]
+"""Whether a tool may run: it is given the tool's name and the arguments, and may wait durably.
+
+True lets it run; False, or the reason why not, is what the model is told.
+"""
+
+DENIED: Final = "The user said no."
+"""Why a tool may not run, if `approve` gave no reason."""
+
+
+def as_agent(
+    run: Callable[[Task], Awaitable[Any]],
+    framework_agent: Any,
+    name: str | None,
+    options: Options,
+) -> Agent:
+    """Make an agent of this library of one of a framework.
+
+    Args:
+        run: Works on one turn.
+        framework_agent: The framework's own agent; its `name` makes the default of `name`.
+        name: The agent's name.
+        options: Those of `Agent`.
+
+    Raises:
+        TypeError: There is no name, or an option has the wrong type.
+        ValueError: An option makes no sense.
+    """
+    own = name or camel_case(getattr(framework_agent, "name", None) or "")
+    if not own:
+        kind = type(framework_agent).__name__
+        raise TypeError(f"The {kind} has no name. Give the agent one: `name=...`.")
+
+    async def work(ctx: Context, task: Task) -> None:
+        del ctx
+        await run(task)
+
+    work.__doc__ = getattr(framework_agent, "description", None) or None
+    return make_agent(name=own, **options)(work)
+
+
+def camel_case(name: str) -> str:
+    """The name of an agent as a Restate object has it: "booking agent" is `BookingAgent`."""
+    return "".join(word[:1].upper() + word[1:] for word in re.findall("[A-Za-z0-9]+", name))
+
+
+class WrongUse(TerminalError, TypeError):
+    """Something of a framework that cannot be used so: the mistake is the same in each attempt."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, 500)
+
+
+def not_approved(tool: str) -> TerminalError:
+    """The failure of a turn in which a tool asks for an approval that nobody can give."""
+    return TerminalError(
+        f"The tool {tool!r} asks for an approval, and there is nobody to give it. Pass `approve=`.",
+        500,
+    )
+
+
+@contextmanager
+def failing(*errors: type[Exception]) -> Generator[None, None, None]:
+    """Let these errors end the turn: each attempt would come to the same.
+
+    Each is raised as it is; its cause is a `TerminalError` with its text.
+    """
+    try:
+        yield
+    except errors as error:
+        if error.__cause__ is None or not isinstance(error.__cause__, TerminalError):
+            raise error from TerminalError(f"{type(error).__name__}: {error}")
+        raise
+
+
+class Feed:
+    """What goes between one run of a framework and the task that it works on.
+
+    Attributes:
+        task: The task.
+        partial: Takes what the model says, piece by piece, within its step.
+        calls: The ids of the calls that were put out.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.partial = task, task.partial
+        self.calls: set[str] = set()
+        self._answered: set[str] = set()
+        self._has_asked = False
+
+    async def steering(self) -> list[Message]:
+        """What was steered at the turn since the last request to the model.
+
+        Before the first request there is nothing to ask for: the turn has just begun, and to ask is
+        a call of the agent's object.
+        """
+        asks, self._has_asked = self._has_asked, True
+        return await self.task.steering() if asks else []
+
+    def put(self, messages: Iterable[Message]) -> None:
+        """Put out messages, but for results of calls that have one, or are not this run's."""
+        for message in messages:
+            call = message.get("tool_call_id") if message["role"] == "tool" else None
+            if call is not None:
+                if call not in self.calls or call in self._answered:
+                    continue
+                self._answered.add(call)
+            self.calls |= {x["id"] for x in message.get("tool_calls") or ()}
+            self.task.append(message)
+
+    def working_on(self, call: str) -> AbstractContextManager[None]:
+        """The block that works on a call; it says nothing if the call is not this run's."""
+        return self.task.call(call) if call in self.calls else nullcontext()
+
+    def put_output(self, output: Any) -> None:
+        """Put out what the run has come to, unless the model has said just that last."""
+        text = output if isinstance(output, str) else to_json(output).decode()
+        last = self.task.messages[-1]
+        if text and (last["role"], last.get("content")) != ("assistant", text):
+            self.put([{"role": "assistant", "content": text}])

@@ -1,0 +1,288 @@
+"""Agents of Pydantic AI, on Restate's integration.
+
+What the model says and what each tool returns is put out as it is made; what is steered at the turn
+is told to the model before its next request.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar, cast
+
+from restate import RunOptions
+from typing_extensions import Unpack
+
+from interruptible import Agent, Task
+from interruptible.ext._extra import extra
+
+with extra("pydantic-ai"):
+    from pydantic_ai import messages as said
+    from pydantic_ai.agent import AbstractAgent, WrapperAgent
+    from pydantic_ai.capabilities import AbstractCapability, ReinjectSystemPrompt
+    from pydantic_ai.exceptions import AgentRunError, ToolFailedError, ToolRetryError, UserError
+    from pydantic_ai.models import Model, ModelRequestContext, ModelRequestParameters
+    from pydantic_ai.models.wrapper import WrapperModel
+    from pydantic_ai.run import AgentRunResult
+    from pydantic_ai.settings import ModelSettings
+    from pydantic_ai.tools import (
+        DeferredToolRequests,
+        DeferredToolResults,
+        RunContext,
+        ToolDefinition,
+        ToolDenied,
+    )
+    from restate.ext.pydantic import RestateAgent
+
+    from interruptible.ext._adapter import (
+        DENIED,
+        Approve,
+        Feed,
+        Options,
+        WrongUse,
+        as_agent,
+        failing,
+        not_approved,
+    )
+    from interruptible.formats.pydantic_ai import from_messages, to_messages
+
+__all__ = ["agent", "run"]
+
+Deps = TypeVar("Deps")
+Out = TypeVar("Out")
+
+
+def agent(
+    framework_agent: AbstractAgent[None, Any],
+    *,
+    name: str | None = None,
+    approve: Approve | None = None,
+    **options: Unpack[Options],
+) -> Agent:
+    """Make an agent of Pydantic AI one that can be interrupted.
+
+    Args:
+        framework_agent: The agent; one that needs dependencies is run by a `run` of your own.
+        name: The name of the object in Restate; by default the agent's own, in camel case.
+        approve: Whether a tool may run that asks for approval; see `run`.
+        options: Those of `interruptible.Agent`.
+
+    Raises:
+        TypeError: The agent has no name, or an option has the wrong type.
+        ValueError: An option makes no sense.
+    """
+
+    async def work(task: Task) -> None:
+        result = await run(framework_agent, task, approve=approve)
+        if isinstance(result.output, DeferredToolRequests):
+            asked = [*result.output.approvals, *result.output.calls]
+            raise not_approved(asked[0].tool_name)
+
+    _check(framework_agent)
+    needed: type = getattr(framework_agent, "deps_type", object)
+    if needed not in (object, type(None)):  # `object`, where it is not said
+        raise WrongUse(
+            f"The agent needs dependencies ({needed.__name__}), which `agent` has not. Write a "
+            "`run` of your own, with `await pydantic_ai.run(agent, task, deps=...)`."
+        )
+    return as_agent(work, framework_agent, name, options)
+
+
+async def run(
+    framework_agent: AbstractAgent[Deps, Out],
+    task: Task,
+    *,
+    approve: Approve | None = None,
+    auto_wrap_tools: bool = False,
+    run_options: RunOptions[Any] | None = None,
+    message_history: Sequence[said.ModelMessage] | None = None,
+    capabilities: Sequence[Any] = (),
+    **framework_options: Any,
+) -> AgentRunResult[Out]:
+    """Run an agent of Pydantic AI for a turn.
+
+    Args:
+        framework_agent: The agent.
+        task: The task. What the model says and what the tools return is put out there.
+        approve: Whether a tool may run that asks for approval: an `async` function of the tool's
+            name and arguments, which may wait durably; True, False, or the reason why not. Without
+            it, `result.output` has the requests.
+        auto_wrap_tools: Whether each tool is a durable step, as for `RestateAgent`.
+        run_options: How Restate runs the requests to the model (and the tools, if they are steps).
+        message_history: What the model is told instead of the task's conversation.
+        capabilities: Those of this run; the module's own come with them.
+        framework_options: All else that `Agent.run` takes, such as `deps` and `usage_limits`.
+
+    Returns:
+        The result, as `Agent.run` returns it.
+
+    Raises:
+        AgentRunError: A limit was reached, or the model did not do as it was told. The turn fails.
+        TypeError: It is no agent that Restate's integration can run. The turn fails.
+        Interrupted: The turn was cancelled.
+    """
+    _check(framework_agent)
+    feed = Feed(task)
+    durable: RestateAgent[Deps, Out] = RestateAgent(
+        _Streaming(framework_agent, feed),
+        auto_wrap_tools=auto_wrap_tools,
+        run_options=run_options,
+    )
+    kept = _Kept(feed, approve)
+    given = from_messages(task.messages) if message_history is None else message_history
+    with failing(AgentRunError, UserError):
+        result: AgentRunResult[Out] = await durable.run(
+            message_history=given,
+            capabilities=[ReinjectSystemPrompt(), *capabilities, kept],
+            **framework_options,
+        )
+    kept.put_new(result.all_messages())
+    if not isinstance(result.output, DeferredToolRequests):
+        feed.put_output(result.output)
+    return result
+
+
+def _check(framework_agent: Any) -> None:
+    if isinstance(framework_agent, RestateAgent):
+        raise WrongUse(
+            "This is a `RestateAgent` already, which keeps its messages to itself. Give the agent "
+            "that is in it; what `RestateAgent` takes, `run` takes, too."
+        )
+    model = getattr(framework_agent, "model", framework_agent)
+    if not isinstance(model, Model):
+        raise WrongUse(
+            f"The agent's model is {model!r}, and Restate's integration asks for an object. Give "
+            "the agent a `Model`: `Agent(OpenAIChatModel('...'))`."
+        )
+
+
+class _Streaming(WrapperAgent[Any, Any]):
+    """An agent whose model says what it says as it says it."""
+
+    def __init__(self, wrapped: AbstractAgent[Any, Any], feed: Feed) -> None:
+        super().__init__(wrapped)
+        self._model = _StreamingModel(cast("Model", wrapped.model), feed)
+
+    @property
+    def model(self) -> Model:
+        return self._model
+
+
+class _StreamingModel(WrapperModel):
+    """Asks a model to stream, if it can; all of it is in Restate's step."""
+
+    def __init__(self, wrapped: Model, feed: Feed) -> None:
+        super().__init__(wrapped)
+        self._feed = feed
+
+    async def request(
+        self,
+        messages: list[said.ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> said.ModelResponse:
+        request = (messages, model_settings, model_request_parameters)
+        async with AsyncExitStack() as stack:
+            try:
+                opened = self.wrapped.request_stream(*request)
+                streamed = await stack.enter_async_context(opened)
+            except (NotImplementedError, AssertionError):  # a `FunctionModel` asserts that it can
+                return await self.wrapped.request(*request)
+            async for event in streamed:
+                match event:
+                    case said.PartStartEvent(part=said.TextPart(content=text)):
+                        self._feed.partial(text)
+                    case said.PartDeltaEvent(delta=said.TextPartDelta(content_delta=text)):
+                        self._feed.partial(text)
+                    case _:
+                        pass
+            return streamed.get()
+
+
+class _Kept(AbstractCapability[Any]):
+    """Puts out what is said and done in a run, and tells the model what was steered at it."""
+
+    def __init__(self, feed: Feed, approve: Approve | None) -> None:
+        super().__init__()
+        self._feed, self._approve = feed, approve
+        self._seen: dict[int, Any] = {}
+        """The parts of requests that are in the record, or were there before the run."""
+        self._has_begun = False
+
+    async def before_model_request(
+        self, ctx: RunContext[Any], request_context: ModelRequestContext
+    ) -> ModelRequestContext:
+        self.put_new(ctx.messages)
+        for message in await self._feed.steering():
+            for request in from_messages([message]):
+                self._seen |= {id(part): part for part in request.parts}
+                ctx.enqueue(request)
+        return request_context
+
+    async def after_model_request(
+        self,
+        ctx: RunContext[Any],
+        *,
+        request_context: ModelRequestContext,
+        response: said.ModelResponse,
+    ) -> said.ModelResponse:
+        self._feed.put(to_messages([response]))
+        return response
+
+    async def wrap_tool_execute(
+        self,
+        ctx: RunContext[Any],
+        *,
+        call: said.ToolCallPart,
+        tool_def: ToolDefinition,
+        args: dict[str, Any],
+        handler: Any,
+    ) -> Any:
+        """Run a tool; what it gives is put out as it returns, and not when all have."""
+        with self._feed.working_on(call.tool_call_id):
+            try:
+                result = await handler(args)
+            except ToolRetryError as error:
+                self._put(error.tool_retry)
+                raise
+            except ToolFailedError as error:
+                self._put(error.tool_failed)
+                raise
+        is_whole = isinstance(result, said.ToolReturn)
+        whole = cast("said.ToolReturn[Any]", result if is_whole else said.ToolReturn(result))
+        self._put(
+            said.ToolReturnPart(
+                call.tool_name,
+                whole.return_value,
+                call.tool_call_id,
+                tool_kind=tool_def.tool_kind,
+                metadata=whole.metadata,
+            )
+        )
+        return result
+
+    async def handle_deferred_tool_calls(
+        self, ctx: RunContext[Any], *, requests: DeferredToolRequests
+    ) -> DeferredToolResults | None:
+        if self._approve is None:
+            return None
+        asked = requests.approvals
+        answered = await asyncio.gather(
+            *(self._approve(x.tool_name, x.args_as_dict()) for x in asked)
+        )
+        answers = {
+            call.tool_call_id: yes if yes is True else ToolDenied(yes or DENIED)
+            for call, yes in zip(asked, answered, strict=True)
+        }
+        return requests.build_results(approvals=answers)
+
+    def put_new(self, messages: Sequence[said.ModelMessage]) -> None:
+        """Put out what the framework itself has added to its requests since the last time."""
+        requests = [x for x in messages if isinstance(x, said.ModelRequest)]
+        for part in (x for request in requests for x in request.parts if id(x) not in self._seen):
+            self._seen[id(part)] = part
+            if self._has_begun:
+                self._put(part)
+        self._has_begun = True
+
+    def _put(self, part: said.ModelRequestPart) -> None:
+        self._feed.put(to_messages([said.ModelRequest([part])]))

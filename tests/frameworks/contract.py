@@ -1,0 +1,411 @@
+"""What holds for an agent of each framework, on a real server, replayed or not.
+
+A framework's module subclasses `Contract`, and says how its agents are made.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from restate import Context
+
+from interruptible import Agent, Session, Task
+from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
+from tests.server.conftest import eventually, is_idle, normal_mode
+from tests.server.process import Process, free_port
+
+from .offline import Answer, Log, Offline, Script, calls, last, promised, says
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from interruptible import Message
+    from interruptible.testing import Restate
+    from tests.server.conftest import Deploy
+
+    Approve = Callable[[str, dict[str, Any]], Awaitable[bool | str]]
+
+NOTE = (
+    "[I interrupted you before you were done. Do not resume that work by yourself: "
+    "go on from what I say next.]"
+)
+
+
+def plain(messages: list[Any]) -> list[tuple[Any, ...]]:
+    """Messages for comparison: role, text, and the ids of its calls, or of the call it answers."""
+    return [
+        (
+            x["role"],
+            x["content"] or "",
+            *([call["id"] for call in x.get("tool_calls") or ()]),
+            *([x["tool_call_id"]] if "tool_call_id" in x else []),
+        )
+        for x in messages
+    ]
+
+
+async def keep(env: Restate, promise: str, value: Any) -> None:
+    """Keep a durable promise."""
+    async with httpx.AsyncClient(base_url=env.ingress_url) as http:
+        answer = await http.post(f"/restate/awakeables/{promise}/resolve", json=value)
+        answer.raise_for_status()
+
+
+class Contract:
+    """The tests; `pytestmark` of a subclass's module is `pytest.mark.anyio`."""
+
+    side_by_side = False
+    """Whether the framework runs the tools of one answer at once."""
+
+    # -- What a framework says of itself. ----------------------------------------------------------
+
+    @abstractmethod
+    def made(self, name: str, model: Offline, *names: str, **options: Any) -> Any:
+        """The framework's agent: of this name, with this model and these of the `tools`.
+
+        `approve` has the names of the tools that ask for approval.
+        """
+
+    @abstractmethod
+    def agent(self, framework_agent: Any, **options: Any) -> Agent:
+        """`agent` of the framework's module."""
+
+    @abstractmethod
+    async def output(self, framework_agent: Any, task: Task, *, limit: int | None = None) -> Any:
+        """What `run` of the framework's module comes to, as the framework calls its output.
+
+        `limit` is how many requests to the model are allowed.
+        """
+
+    # -- What must hold. ---------------------------------------------------------------------------
+
+    async def start(
+        self, env: Restate, deploy: Deploy, log: Log, name: str, script: Script, *names: str
+    ) -> tuple[Session, Offline]:
+        model = Offline(log, script)
+        agent = self.agent(self.made(name, model, *names))
+        await deploy(agent)
+        return Session(env.client, agent, "one"), model
+
+    @normal_mode
+    async def test_cut_off_in_a_request_the_words_that_had_come_are_kept(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            stays = last(messages) == "Speak."
+            return Answer(("Half an ", "answer"), stays=True) if stays else says("Good.")
+
+        session, model = await self.start(restate_env, deploy, log, "Cut Off", script)
+        await session.send("Speak.")
+        await log.until("said", "Half an answer")
+        outcome = await session.ask("Stop.")
+        assert plain(outcome["messages"]) == [("assistant", "Good.")]
+        assert ("abort", "stay") in log.events
+        first = await session.attach(1)
+        assert (first["status"], first.get("partial")) == ("interrupted", 1)
+        assert plain(first["messages"]) == [("assistant", "Half an answer")]
+        assert plain(model.requests[-1]) == [
+            ("user", "Speak."),
+            ("assistant", "Half an answer"),
+            ("user", NOTE),
+            ("user", "Stop."),
+        ]
+
+    async def test_cut_off_in_the_second_of_three_tools_the_next_request_has_all_that_was_done(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        three = calls(a="look moon", b="slow sun", c="look stars")
+
+        def script(messages: list[Message]) -> Answer:
+            return three if last(messages) == "Look." else says("Good.")
+
+        session, model = await self.start(
+            restate_env, deploy, log, "Second Of Three", script, "look", "slow"
+        )
+        await session.send("Look.")
+        await log.until("begin", "slow sun")
+        if self.side_by_side:
+            await log.until("end", "look stars")
+        assert plain((await session.ask("Stop."))["messages"]) == [("assistant", "Good.")]
+        outcome = await session.attach(1)
+        done = [
+            ("assistant", "", "a", "b", "c"),
+            ("tool", "found moon", "a"),
+            ("tool", INTERRUPTED, "b"),
+            ("tool", "found stars" if self.side_by_side else NOT_BEGUN, "c"),
+        ]
+        assert outcome["status"] == "interrupted"
+        assert sorted(plain(outcome["messages"])) == sorted(done)
+        assert (outcome["cut_off"], outcome.get("not_begun")) == (
+            ["b"],
+            None if self.side_by_side else ["c"],
+        )
+        request = plain(model.requests[-1])
+        assert request[0] == ("user", "Look.")
+        assert sorted(request[1:5]) == sorted(done)
+        assert request[5:] == [("user", NOTE), ("user", "Stop.")]
+
+    async def test_steered_while_a_tool_runs_it_is_in_the_next_request_once(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            return says("Done.") if len(messages) > 1 else calls(a="hold Godot")
+
+        session, model = await self.start(restate_env, deploy, log, "Steered", script, "hold")
+        await session.send("Wait.")
+        promise = await log.first("held")
+        assert (await session.send("Quickly.", policy="steer"))["status"] == "steered"
+        await keep(restate_env, promise, None)
+        outcome = await session.attach(1)
+        done = [
+            ("assistant", "", "a"),
+            ("tool", "Godot came", "a"),
+            ("user", "Quickly."),
+        ]
+        assert plain(outcome["messages"]) == [*done, ("assistant", "Done.")]
+        assert plain(model.requests[-1]) == [("user", "Wait."), *done]
+        await eventually(lambda: is_idle(session))
+        assert len((await session.turns())["turns"]) == 1
+
+    async def test_the_next_turn_gets_the_conversation_whole_each_message_once(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            asked = messages[-1]["role"] == "user"
+            return calls(a=f"look {last(messages)}") if asked else says("I ", "know.")
+
+        session, model = await self.start(restate_env, deploy, log, "Whole", script, "look")
+        for word in ("moon", "sun"):
+            outcome = await session.ask(word)
+            assert plain(outcome["messages"]) == [
+                ("assistant", "", "a"),
+                ("tool", f"found {word}", "a"),
+                ("assistant", "I know."),
+            ]
+        first = [
+            ("user", "moon"),
+            ("assistant", "", "a"),
+            ("tool", "found moon", "a"),
+            ("assistant", "I know."),
+        ]
+        assert [*map(plain, model.requests[-2:])] == [
+            [*first, ("user", "sun")],
+            [*first, ("user", "sun"), ("assistant", "", "a"), ("tool", "found sun", "a")],
+        ]
+        assert plain(await session.history())[:4] == first
+
+    async def test_what_other_providers_wrote_is_told_to_the_framework(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        """Parts of the user's, and Anthropic's blocks, that are in the conversation."""
+        model = Offline(log, lambda _: says("I see."))
+        made = self.made("Others", model, "look")
+        output = self.output
+
+        class OthersAgent(Agent):
+            async def run(self, ctx: Context, task: Task) -> Any:
+                if task.turn == 1:
+                    return [
+                        {
+                            "role": "assistant",
+                            "content": [
+                                {"type": "thinking", "thinking": "Hm.", "signature": "s"},
+                                {"type": "text", "text": "Let me look."},
+                                {"type": "tool_use", "id": "x", "name": "look", "input": {}},
+                            ],
+                        },
+                        {
+                            "role": "user",
+                            "content": [
+                                {"type": "tool_result", "tool_use_id": "x", "content": "nothing"}
+                            ],
+                        },
+                    ]
+                return await output(made, task)
+
+        await deploy(agent := OthersAgent())
+        session = Session(restate_env.client, agent, "one")
+        await session.ask("Look.")
+        image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGVsbG8="}}
+        said = await session.ask([{"type": "text", "text": "This?"}, image])
+        assert plain(said["messages"]) == [("assistant", "I see.")]
+        request = model.requests[-1]
+        assert plain(request)[:3] == [
+            ("user", "Look."),
+            ("assistant", "Let me look.", "x"),
+            ("tool", "nothing", "x"),
+        ]
+        assert request[3]["role"] == "user"
+        told = json.dumps(request[3]["content"])
+        assert "This?" in told
+        assert "aGVsbG8=" in told
+
+    async def test_two_tools_of_one_answer_both_give_their_results(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            asked = messages[-1]["role"] == "user"
+            return calls(a="look moon", b="look sun") if asked else says("Both.")
+
+        session, _ = await self.start(restate_env, deploy, log, "Two Tools", script, "look")
+        outcome = await session.ask("Look.")
+        assert sorted(plain(outcome["messages"])[1:3]) == [
+            ("tool", "found moon", "a"),
+            ("tool", "found sun", "b"),
+        ]
+        assert plain(outcome["messages"])[3:] == [("assistant", "Both.")]
+
+    async def test_killed_in_the_second_tool_the_worker_goes_on_with_what_was_done(
+        self, restate_env: Restate, tmp_path: Path
+    ) -> None:
+        def log() -> list[list[Any]]:
+            path = tmp_path / "log"
+            lines = path.read_text().splitlines() if path.exists() else []
+            return [json.loads(line) for line in lines]
+
+        async def begun() -> bool:
+            done = not self.side_by_side or ["end", "look stars"] in log()
+            return done and ["begin", "look sun"] in log() and ["end", "look moon"] in log()
+
+        kind = type(self)
+        worker = Process(
+            *("tests.frameworks.worker", free_port(), str(tmp_path), kind.__module__, kind.__name__)
+        )
+        (tmp_path / "hold look sun").touch()
+        async with worker.running():
+            await restate_env.register(worker.url)
+            session = Session(restate_env.client, "Killed", tmp_path.name)
+            await session.send("Look.")
+            await eventually(begun)
+            await worker.kill()
+            (tmp_path / "hold look sun").unlink()
+            await worker.start()
+            outcome = await session.attach(1)
+            assert outcome["status"] == "completed"
+            assert sorted(plain(outcome["messages"])[:4]) == [
+                ("assistant", "", "a", "b", "c"),
+                ("tool", "found moon", "a"),
+                ("tool", "found stars", "c"),
+                ("tool", "found sun", "b"),
+            ]
+            assert plain(outcome["messages"])[4:] == [("assistant", "I know.")]
+            ends = [event for event in log() if event[0] in ("asked", "end")]
+            asked = [event for event in log() if event[0] == "asked"]
+            assert len(asked) == 2  # the request that was answered is not sent again
+            assert sorted(x[1] for x in ends if x[0] == "end") == [
+                *("look moon", "look stars", "look sun")
+            ]
+            assert (await session.ask("And?"))["status"] == "completed"
+
+    async def test_a_tool_that_fails_for_good_fails_the_turn_once_with_the_reason(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            return calls(a="fail luck") if last(messages) == "Try." else says("Well.")
+
+        session, _ = await self.start(restate_env, deploy, log, "Fails", script, "fail")
+        outcome = await session.ask("Try.")
+        assert outcome["status"] == "failed"
+        assert "no luck today" in outcome["error"]
+        assert log.events.count(("begin", "fail luck")) == 1
+        assert plain(outcome["messages"])[0] == ("assistant", "", "a")
+        assert plain((await session.ask("And?"))["messages"]) == [("assistant", "Well.")]
+
+    async def test_the_limit_of_requests_fails_the_turn_once_with_the_reason(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        model = Offline(log, lambda _: calls(**{f"a{len(model.requests)}": "look moon"}))
+        made = self.made("Endless", model, "look")
+        output = self.output
+
+        class EndlessAgent(Agent):
+            async def run(self, ctx: Context, task: Task) -> Any:
+                return await output(made, task, limit=2)
+
+        await deploy(agent := EndlessAgent())
+        outcome = await Session(restate_env.client, agent, "one").ask("Go.")
+        assert outcome["status"] == "failed"
+        assert "2" in outcome["error"]
+        assert [x["role"] for x in outcome["messages"]] == ["assistant", "tool"] * 2
+        assert len(model.requests) == 2
+
+    async def test_who_returns_the_output_does_not_say_it_twice(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        made = self.made("Returns", Offline(log, lambda _: says("Hello.")))
+        output = self.output
+
+        class ReturnsAgent(Agent):
+            async def run(self, ctx: Context, task: Task) -> Any:
+                return await output(made, task)
+
+        await deploy(agent := ReturnsAgent())
+        outcome = await Session(restate_env.client, agent, "one").ask("Hi.")
+        assert plain(outcome["messages"]) == [("assistant", "Hello.")]
+
+    @pytest.mark.parametrize("said", [True, False, "too dear"])
+    async def test_a_tool_that_asks_for_approval_waits_for_it(
+        self, restate_env: Restate, deploy: Deploy, log: Log, said: bool | str
+    ) -> None:
+        session, model = await self.approving(restate_env, deploy, log, f"Asks {said}")
+        await session.send("Pay.")
+        promise = await log.first("approve")
+        await keep(restate_env, promise, said)
+        outcome = await session.attach(1)
+        assert plain(outcome["messages"])[-1] == ("assistant", "Good.")
+        assert (("end", "look bill") in log.events) == (said is True)
+        if said is True:
+            assert ("tool", "found bill", "a") in plain(model.requests[-1])
+        elif said:
+            assert "too dear" in json.dumps(model.requests[-1])
+
+    async def test_who_waits_for_an_approval_can_be_interrupted(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        session, _ = await self.approving(restate_env, deploy, log, "Asks Long")
+        await session.send("Pay.")
+        await log.first("approve")
+        assert plain((await session.ask("Stop."))["messages"]) == [("assistant", "Good.")]
+        outcome = await session.attach(1)
+        assert plain(outcome["messages"]) == [("assistant", "", "a"), ("tool", NOT_BEGUN, "a")]
+        assert outcome["not_begun"] == ["a"]
+
+    async def approving(
+        self, env: Restate, deploy: Deploy, log: Log, name: str
+    ) -> tuple[Session, Offline]:
+        def script(messages: list[Message]) -> Answer:
+            paying = last(messages) == "Pay." and messages[-1]["role"] == "user"
+            return calls(a="look bill") if paying else says("Good.")
+
+        async def approve(tool: str, arguments: dict[str, Any]) -> bool | str:
+            assert (tool, arguments) == ("look", {"word": "bill"})
+            return await promised(log, "approve")
+
+        model = Offline(log, script)
+        made = self.made(name, model, "look", approve=("look",))
+        await deploy(agent := self.agent(made, approve=approve))
+        return Session(env.client, agent, "one"), model
+
+    async def test_an_approval_that_nobody_can_give_fails_the_turn(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        model = Offline(log, lambda _: calls(a="look bill"))
+        agent = self.agent(self.made("Asks Nobody", model, "look", approve=("look",)))
+        await deploy(agent)
+        outcome = await Session(restate_env.client, agent, "one").ask("Pay.")
+        assert outcome["status"] == "failed"
+        assert outcome["error"] == (
+            "The tool 'look' asks for an approval, and there is nobody to give it. Pass `approve=`."
+        )
+
+    async def test_an_agent_is_called_as_the_framework_calls_it(self, log: Log) -> None:
+        made = self.made("booking agent", Offline(log, lambda _: says("")))
+        assert self.agent(made).name == "BookingAgent"
+        assert self.agent(made, name="Other", policy="steer").policy == "steer"
+        with pytest.raises(TypeError, match="has no option 'colour'"):
+            self.agent(made, colour="red")
