@@ -5,18 +5,20 @@ is told to the model before its next request. Restate's `DurableRunner` is not u
 by their names alone, and lets them say nothing before they are done.
 """
 
+import asyncio
 import inspect
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from restate import Context as RestateContext
 from restate import RunOptions, TerminalError
 from restate.extensions import current_context
 from restate.serde import Serde
+from typing_extensions import Unpack
 
 from interruptible import Agent, Interrupted, Task
 from interruptible.ext._extra import extra
@@ -27,29 +29,34 @@ with extra("openai-agents"):
     from agents.models.interface import Model, ModelProvider
     from agents.run import CallModelData, ModelInputData
     from agents.tool_context import ToolContext
+    from openai.types import responses as api
     from pydantic import TypeAdapter
 
-    from interruptible.ext._adapter import DENIED, Approve, Feed, as_agent, failing, not_approved
+    from interruptible.ext._adapter import (
+        DENIED,
+        Approve,
+        Feed,
+        Options,
+        WrongUse,
+        as_agent,
+        failing,
+        not_approved,
+    )
     from interruptible.formats.responses import from_messages, to_messages
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from interruptible._options import Options
 
 __all__ = ["agent", "run"]
 
 Context = TypeVar("Context")
 Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
 
-_ELSEWHERE: Final = {
-    "session": "The conversation is the task's",
-    "use_restate_session": "The conversation is the task's, and a task has no state",
-    "conversation_id": "The conversation is the task's, and not OpenAI's",
-    "previous_response_id": "The conversation is the task's, and not OpenAI's",
-    "auto_previous_response_id": "The conversation is the task's, and not OpenAI's",
-}
-"""The options that keep a conversation elsewhere, and why they are refused."""
+_ELSEWHERE: Final = (
+    "session",
+    "use_restate_session",
+    "conversation_id",
+    "previous_response_id",
+    "auto_previous_response_id",
+)
+"""The options that keep the conversation elsewhere."""
 
 
 def agent(
@@ -57,7 +64,7 @@ def agent(
     *,
     name: str | None = None,
     approve: Approve | None = None,
-    **options: "Unpack[Options]",
+    **options: Unpack[Options],
 ) -> Agent:
     """Make an agent of OpenAI's Agents SDK one that can be interrupted.
 
@@ -112,39 +119,44 @@ async def run(
     Raises:
         AgentsException: A limit was reached, a guardrail tripped, or the model did not do as it was
             told. The turn fails.
+        TypeError: There is no such option, or it keeps the conversation elsewhere. The turn fails.
         Interrupted: The turn was cancelled.
     """
     for option in (x for x in _ELSEWHERE if framework_options.get(x)):
-        raise TerminalError(f"{_ELSEWHERE[option]}: `task.messages`. Leave out `{option}`.")
+        raise WrongUse(
+            f"`{option}` keeps the conversation elsewhere, which a task cannot replay. Leave it "
+            "out: the model is told `task.messages`."
+        )
     kept = _Kept(Feed(task), hooks)
     config = sdk.RunConfig(**run_config) if isinstance(run_config, dict) else run_config
     config = config or sdk.RunConfig()
-    nested = _Durable(config, run_options).config()
-    starting = kept.within_calls(framework_agent, nested, {})
+    starting = kept.within_calls(framework_agent, _Durable(config, run_options).config(), {})
+    options: dict[str, Any] = {"run_config": _Durable(config, run_options, kept).config()}
+    options |= {"hooks": kept, **framework_options}
     given: Any = from_messages(task.messages) if input is None else input
-    options = {"run_config": _Durable(config, run_options, kept).config(), "hooks": kept}
-    options |= framework_options
     with failing(TypeError):
         inspect.signature(sdk.Runner.run).bind(starting, given, **options)
     try:
         result = await sdk.Runner.run(starting, given, **options)
         while approve and result.interruptions:
             state = result.to_state()
-            for asked in result.interruptions:
-                yes = await approve(asked.name or "", json.loads(asked.arguments or "{}"))
+            asked = result.interruptions
+            questions = ((x.name or "", json.loads(x.arguments or "{}")) for x in asked)
+            answers = await asyncio.gather(*(approve(*question) for question in questions))
+            for request, yes in zip(asked, answers, strict=True):
                 if yes is True:
-                    state.approve(asked)
+                    state.approve(request)
                 else:
-                    state.reject(asked, rejection_message=yes or DENIED)
+                    state.reject(request, rejection_message=yes or DENIED)
             result = await sdk.Runner.run(starting, state, **options)
     except sdk.AgentsException as error:
-        kept.put_results(error.run_data.new_items if error.run_data else ())
-        if isinstance(error, sdk.UserError) and error.__cause__ is not None:
-            raise  # a tool's own error
+        kept.put_rest(error.run_data.new_items if error.run_data else ())
+        if any(error.__cause__ is each for each in kept.raised):
+            raise  # it is tried again, unless what the tool has raised is terminal
         with failing(sdk.AgentsException):
             raise
-    kept.put_results(result.new_items)
-    if task.messages[-1]["role"] != "assistant" and not result.interruptions:
+    kept.put_rest(result.new_items)
+    if task.messages[-1]["role"] != "assistant" and not result.interruptions:  # it is a tool's
         kept.feed.put_output(result.final_output)
     return result
 
@@ -162,9 +174,13 @@ class _Kept(sdk.RunHooks[Any]):
         for name in dir(sdk.RunHooks):
             if name.startswith("on_") and name not in vars(_Kept):
                 setattr(self, name, getattr(self._hooks, name))
+        self.raised: list[Exception] = []
+        """What tools have raised."""
         self._is_cut_off = False
         self._invoke: list[Invoke] = []
+        """What begins the calls that say so."""
         self._handoffs: list[str] = []
+        """The calls of the last response that hand off."""
         self._steered: list[tuple[Any, list[Any]]] = []
         """What was steered, and the item that it comes after."""
 
@@ -204,11 +220,15 @@ class _Kept(sdk.RunHooks[Any]):
 
     def _within_call(self, tool: sdk.FunctionTool, nested: sdk.RunConfig) -> sdk.FunctionTool:
         async def invoke(context: ToolContext[Any], arguments: str) -> Any:
-            context.run_config = nested
+            context.run_config = nested  # `Agent.as_tool` takes it from there
             with self.feed.working_on(context.tool_call_id):
                 if self._is_cut_off:  # and the tool before this one has made text of it
                     raise Interrupted
-                return await tool.on_invoke_tool(context, arguments)
+                try:
+                    return await tool.on_invoke_tool(context, arguments)
+                except Exception as error:
+                    self.raised.append(error)
+                    raise
 
         self._invoke.append(invoke)
         return replace(tool, on_invoke_tool=invoke)
@@ -227,19 +247,21 @@ class _Kept(sdk.RunHooks[Any]):
                 with self.feed.working_on(call):
                     pass
 
-    def put_results(self, items: Iterable[Any]) -> None:
+    def put_results(self, items: Iterable[Mapping[str, Any]]) -> None:
         """Put out the results of calls, but for those that were put out as they came."""
-        for each in items:
-            is_made = isinstance(each, (ToolCallOutputItem, HandoffOutputItem))
-            item = each.to_input_item() if is_made else each
-            if isinstance(item, dict) and str(item.get("type")).endswith("_output"):
-                self.feed.put(to_messages([item]))
+        made = to_messages(x for x in items if str(x.get("type")).endswith("_output"))
+        self.feed.put(message for message in made if message["role"] == "tool")
+
+    def put_rest(self, items: Iterable[sdk.RunItem]) -> None:
+        """Put out the results of calls that no request was made with."""
+        kinds = (ToolCallOutputItem, HandoffOutputItem)
+        self.put_results(cast("Any", x.to_input_item()) for x in items if isinstance(x, kinds))
 
     async def on_tool_end(self, context: Any, agent: Any, tool: sdk.Tool, result: Any) -> None:
-        if isinstance(context, ToolContext) and context.tool_call_id in self.feed.calls:
+        call = getattr(context, "tool_call", None)
+        if call is not None and call.call_id in self.feed.calls:
             known = len(self.feed.task.messages)
-            call: Any = context.tool_call
-            self.feed.put(to_messages([sdk.ItemHelpers.tool_call_output_item(call, result)]))
+            self.put_results([cast("Any", sdk.ItemHelpers.tool_call_output_item(call, result))])
             self._is_cut_off = len(self.feed.task.messages) == known
         await self._hooks.on_tool_end(context, agent, tool, result)
 
@@ -247,19 +269,19 @@ class _Kept(sdk.RunHooks[Any]):
         if self._handoffs:  # of several, the first is followed
             output = json.dumps({"assistant": to_agent.name})
             item = {"type": "function_call_output", "call_id": self._handoffs[0], "output": output}
-            self.feed.put(to_messages([item]))
+            self.put_results([item])
         await self._hooks.on_handoff(context, from_agent, to_agent)
 
     async def add_steered(self, items: list[Any]) -> None:
         """Add what was steered, now and before, to the input of a request."""
         self.put_results(items)
-        for number, (before, said) in enumerate(self._steered):
+        for number, (before, words) in enumerate(self._steered):
             at = max((n for n, item in enumerate(items, 1) if item == before), default=len(items))
-            self._steered[number] = (items[at - 1], said)
-            items[at:at] = said
-        if said := from_messages(await self.feed.steering()):
-            self._steered.append((items[-1], said))
-            items += said
+            self._steered[number] = (items[at - 1], words)
+            items[at:at] = words
+        if words := from_messages(await self.feed.steering()):
+            self._steered.append((items[-1], words))
+            items += words
 
 
 class _Durable(Model, ModelProvider):
@@ -306,13 +328,15 @@ class _Durable(Model, ModelProvider):
             model = self._config.model_provider.get_model(model)
         say = None if self._kept is None else self._kept.feed.partial
         ctx = cast("RestateContext", current_context())
-        response = await ctx.run_typed("call LLM", _said, self._options, model, request, say)
+        response: ModelResponse = await ctx.run_typed(
+            "call LLM", _said, self._options, model, request, say
+        )
         if self._kept is not None:
             self._kept.put_response(response, request)
         return response
 
     def stream_response(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
-        raise TerminalError(
+        raise WrongUse(
             "`Runner.run_streamed` cannot be replayed, nor can `on_stream` of `as_tool`. What "
             "the model says is given to `task.partial` as it comes. Leave it out."
         )
@@ -335,28 +359,23 @@ async def _streamed(
     model: Model, request: dict[str, Any], say: Callable[[str | None], None]
 ) -> ModelResponse:
     items: list[Any] = []
+    answer: api.Response | None = None
     async for event in model.stream_response(**request):
-        if event.type == "response.output_text.delta":
+        if isinstance(event, api.ResponseTextDeltaEvent):
             say(event.delta)
-        elif event.type == "response.output_item.done":
+        elif isinstance(event, api.ResponseOutputItemDoneEvent):
             items.append(event.item)
-        elif event.type in ("response.completed", "response.incomplete"):
+        elif isinstance(event, (api.ResponseCompletedEvent, api.ResponseIncompleteEvent)):
             answer = event.response
-            used = answer.usage
-            usage = sdk.Usage()
-            if used is not None:
-                usage = sdk.Usage(
-                    requests=1,
-                    input_tokens=used.input_tokens,
-                    input_tokens_details=used.input_tokens_details,
-                    output_tokens=used.output_tokens,
-                    output_tokens_details=used.output_tokens_details,
-                    total_tokens=used.total_tokens,
-                )
-            return ModelResponse(answer.output or items, usage, answer.id)
-        elif event.type in ("response.failed", "error"):
+        elif isinstance(event, (api.ResponseFailedEvent, api.ResponseErrorEvent)):
             raise sdk.ModelBehaviorError(f"The model's answer ended in {event!r}.")
-    raise sdk.ModelBehaviorError("The model's answer broke off.")
+    if answer is None:
+        raise sdk.ModelBehaviorError("The model's answer broke off.")
+    usage, used = sdk.Usage(), answer.usage
+    if used is not None:
+        counts = {x: getattr(used, x) for x in vars(usage) if hasattr(used, x)}
+        usage = sdk.Usage(requests=1, **counts)
+    return ModelResponse(answer.output or items, usage, answer.id)
 
 
 _RESPONSE: Final = TypeAdapter(ModelResponse)

@@ -177,25 +177,29 @@ class Contract:
     ) -> None:
         def script(messages: list[Message]) -> Answer:
             asked = messages[-1]["role"] == "user"
-            return calls(a=f"look {last(messages)}") if asked else says("I ", "know.")
+            return (
+                calls(**{last(messages): f"look {last(messages)}"})
+                if asked
+                else says("I ", "know.")
+            )
 
         session, model = await self.start(restate_env, deploy, log, "Whole", script, "look")
         for word in ("moon", "sun"):
             outcome = await session.ask(word)
             assert plain(outcome["messages"]) == [
-                ("assistant", "", "a"),
-                ("tool", f"found {word}", "a"),
+                ("assistant", "", word),
+                ("tool", f"found {word}", word),
                 ("assistant", "I know."),
             ]
         first = [
             ("user", "moon"),
-            ("assistant", "", "a"),
-            ("tool", "found moon", "a"),
+            ("assistant", "", "moon"),
+            ("tool", "found moon", "moon"),
             ("assistant", "I know."),
         ]
         assert [*map(plain, model.requests[-2:])] == [
             [*first, ("user", "sun")],
-            [*first, ("user", "sun"), ("assistant", "", "a"), ("tool", "found sun", "a")],
+            [*first, ("user", "sun"), ("assistant", "", "sun"), ("tool", "found sun", "sun")],
         ]
         assert plain(await session.history())[:4] == first
 

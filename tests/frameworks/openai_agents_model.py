@@ -17,7 +17,9 @@ from openai.types.responses import (
     ResponseOutputText,
     ResponseReasoningItem,
     ResponseTextDeltaEvent,
+    ResponseUsage,
 )
+from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 
 from interruptible.formats.responses import to_messages
 
@@ -102,6 +104,13 @@ class OfflineModel(Model):
             parallel_tool_calls=True,
             tool_choice="auto",
             tools=[],
+            usage=ResponseUsage(
+                input_tokens=7,
+                input_tokens_details=InputTokensDetails(cached_tokens=0, cache_write_tokens=0),
+                output_tokens=1,
+                output_tokens_details=OutputTokensDetails(reasoning_tokens=0),
+                total_tokens=8,
+            ),
         )
         yield ResponseCompletedEvent(
             type="response.completed", response=response, sequence_number=1

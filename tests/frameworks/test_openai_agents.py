@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import agents as sdk
+import mcp
 import pytest
 from agents.extensions.handoff_filters import remove_all_tools
 from agents.models.interface import ModelProvider
 from agents.run import ModelInputData
 from agents.tool_context import ToolContext
-from restate import RunOptions, TerminalError
-from restate.extensions import current_context
+from openai.types.responses import (
+    ResponseCompletedEvent,
+    ResponseErrorEvent,
+    ResponseOutputItemDoneEvent,
+)
+from restate import RunOptions
 from restate.ext.openai import durable_function_tool
+from restate.extensions import current_context
 
 from interruptible import Agent, Session, agent
 from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
 from interruptible.ext import openai_agents
 from interruptible.formats import native
-from tests.server.conftest import LONG, normal_mode
 
 from .contract import NOTE, Contract, plain
 from .offline import Answer, Log, Offline, calls, last, says, tools
@@ -131,25 +134,27 @@ async def test_what_goes_wrong_in_a_plain_tool_is_told_to_the_model(
     assert "An error occurred" in outcome["messages"][1]["content"]
 
 
-async def test_what_goes_wrong_in_a_durable_tool_is_tried_again(
+async def test_what_goes_wrong_in_one_of_two_durable_tools_is_tried_again(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
     @durable_function_tool
     async def flaky() -> str:
         """Fail the first time."""
         await log.add("try")
-        if len(log.of("try")) == 1:
+        if len(log.of("try")) <= 2:
             raise OSError("not now")
         return "it worked"
 
     def script(messages: list[Message]) -> Answer:
-        return says("Good.") if messages[-1]["role"] == "tool" else to("flaky", "a")
+        two = Answer(calls=(("a", "flaky", {}), ("b", "flaky", {})))
+        return says("Good.") if messages[-1]["role"] == "tool" else two
 
     asked = model(log, script)
     trying = sdk.Agent(name="x", model=asked, tools=[flaky])
     session, _ = await served(restate_env, deploy, "Flaky", trying)
     outcome = await session.ask("Try.")
-    assert plain(outcome["messages"])[1:] == [("tool", "it worked", "a"), ("assistant", "Good.")]
+    done = [("tool", "it worked", "a"), ("tool", "it worked", "b"), ("assistant", "Good.")]
+    assert plain(outcome["messages"])[1:] == done
     assert len(asked.requests) == 2
 
 
@@ -198,6 +203,43 @@ async def test_a_call_whose_arguments_are_broken_is_in_no_record_and_the_run_goe
     outcome = await session.ask("Look.")
     assert plain(outcome["messages"]) == [("assistant", "Hm.")]
     assert [x["type"] for x in asked.requests[1][-2:]] == ["function_call", "function_call_output"]
+
+
+class Server(sdk.mcp.MCPServer):
+    """One with a tool that takes long."""
+
+    name = "server"
+
+    async def connect(self) -> None: ...
+    async def cleanup(self) -> None: ...
+
+    async def list_tools(self, *_: Any) -> Any:
+        return [mcp.Tool(name="remote", inputSchema={"type": "object", "properties": {}})]
+
+    async def call_tool(self, *_: Any) -> Any:
+        return await self.slow("sun")
+
+    async def list_prompts(self) -> Any: ...
+    async def get_prompt(self, *_: Any) -> Any: ...
+
+
+async def test_a_tool_that_the_sdk_calls_by_itself_may_have_begun(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    """Those of an MCP server."""
+    server = Server()
+    server.slow = tools(log)["slow"]  # type: ignore[attr-defined]
+
+    def script(messages: list[Message]) -> Answer:
+        return says("Good.") if last(messages) == "Stop." else to("remote", "a")
+
+    asking = sdk.Agent(name="x", model=model(log, script), mcp_servers=[server])
+    session, _ = await served(restate_env, deploy, "Remote", asking)
+    await session.send("Go.")
+    await log.until("begin", "slow sun")
+    await session.ask("Stop.")
+    outcome = await session.attach(1)
+    assert plain(outcome["messages"]) == [("assistant", "", "a"), ("tool", INTERRUPTED, "a")]
 
 
 # -- Handoffs and agents as tools. -----------------------------------------------------------------
@@ -426,6 +468,63 @@ async def test_a_model_that_cannot_stream_is_asked_all_the_same(
     assert results[-1].raw_responses[0].usage.input_tokens == 7
 
 
+class Failing(OfflineModel):
+    """Answers at the second request only."""
+
+    def __init__(self, offline: Offline, event: Any) -> None:
+        super().__init__(offline)
+        self.event = event
+
+    async def stream_response(self, *args: Any, **request: Any) -> Any:
+        async for event in super().stream_response(*args, **request):
+            if len(self.requests) > 1:
+                yield event
+            elif isinstance(self.event, Exception):
+                raise self.event
+        if len(self.requests) == 1 and self.event is not None:
+            yield self.event
+
+
+@pytest.mark.parametrize("event", [None, ResponseErrorEvent.model_construct(message="overloaded")])
+async def test_an_answer_that_broke_off_is_asked_for_again(
+    restate_env: Restate, deploy: Deploy, log: Log, event: Any
+) -> None:
+    asked = Failing(Offline(log, lambda _: says("Hello.")), event)
+    name = f"Breaks{event is None}"
+    session, _ = await served(restate_env, deploy, name, sdk.Agent("x", model=asked))
+    assert plain((await session.ask("Hi."))["messages"]) == [("assistant", "Hello.")]
+    assert len(asked.requests) == 2
+
+
+async def test_a_model_that_is_used_wrongly_fails_the_turn_once(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    asked = Failing(Offline(log, lambda _: says("Hello.")), sdk.UserError("no such tool"))
+    session, _ = await served(restate_env, deploy, "Misused", sdk.Agent("x", model=asked))
+    outcome = await session.ask("Hi.")
+    assert (outcome["status"], outcome["error"]) == ("failed", "UserError: no such tool")
+    assert len(asked.requests) == 1
+
+
+async def test_items_that_came_before_an_answer_without_any_are_the_answer(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    class Bare(OfflineModel):
+        async def stream_response(self, *args: Any, **request: Any) -> Any:
+            async for event in super().stream_response(*args, **request):
+                if isinstance(event, ResponseCompletedEvent):
+                    for item in event.response.output:
+                        yield ResponseOutputItemDoneEvent.model_construct(item=item)
+                    event.response.output = []
+                yield event
+
+    asked = Bare(Offline(log, lambda _: says("Hello.")))
+    session, results = await served(restate_env, deploy, "Bare", sdk.Agent("x", model=asked))
+    assert plain((await session.ask("Hi."))["messages"]) == [("assistant", "Hello.")]
+    usage = results[-1].raw_responses[0].usage
+    assert (usage.requests, usage.input_tokens, usage.total_tokens) == (1, 7, 8)
+
+
 @dataclass
 class Names(ModelProvider):
     """Knows models by their names."""
@@ -447,9 +546,7 @@ async def test_a_model_is_durable_wherever_it_comes_from(
     for_run = {"for the run": asked, "for the run by name": "gpt-5.2"}.get(given)
     config = sdk.RunConfig(model=for_run, model_provider=names)
     look = sdk.function_tool(tools(log)["look"])
-    settings = sdk.ModelSettings(tool_choice="required")
     looking = sdk.Agent(name="x", model=on_agent, tools=[look])
-    choosing = looking.clone(model_settings=settings)
     name = f"Model{given.title().replace(' ', '')}"
     session, _ = await served(restate_env, deploy, name, looking, run_config=config)
     assert plain((await session.ask("Hi."))["messages"])[-1] == ("assistant", "Hello.")
@@ -464,7 +561,6 @@ async def test_a_model_is_durable_wherever_it_comes_from(
         patch.setattr("tests.frameworks.offline._context", lambda: None)
         await sdk.Runner.run(looking, "Hi.", run_config=config)
     assert asked.settings == plainly.settings
-    del choosing
 
 
 # -- How a run ends. -------------------------------------------------------------------------------
@@ -547,11 +643,11 @@ async def test_a_model_that_calls_what_is_not_there_fails_the_turn(
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"session": sdk.SQLiteSession("x")}, "Leave out `session`."),
-        ({"use_restate_session": True}, "a task has no state: `task.messages`. Leave out"),
-        ({"conversation_id": "conv_1"}, "and not OpenAI's: `task.messages`. Leave out"),
-        ({"previous_response_id": "resp_1"}, "Leave out `previous_response_id`."),
-        ({"auto_previous_response_id": True}, "Leave out `auto_previous_response_id`."),
+        ({"session": sdk.SQLiteSession("x")}, "`session` keeps the conversation elsewhere, "),
+        ({"use_restate_session": True}, "`use_restate_session` keeps the conversation elsewhere"),
+        ({"conversation_id": "conv_1"}, "Leave it out: the model is told `task.messages`."),
+        ({"previous_response_id": "resp_1"}, "`previous_response_id` keeps"),
+        ({"auto_previous_response_id": True}, "`auto_previous_response_id` keeps"),
         ({"colour": "red"}, "got an unexpected keyword argument 'colour'"),
     ],
 )
@@ -649,7 +745,8 @@ async def test_a_tool_of_an_agent_that_is_a_tool_may_ask_for_approval(
     starting = sdk.Agent(
         name="o", model=model(log, outer), tools=[paying.as_tool("ask", "Ask."), look]
     )
-    session, _ = await served(restate_env, deploy, f"AsksWithin{said}", starting, approve=approve)
+    name, options = f"AsksWithin{said}", {"approve": approve, "context": "here"}
+    session, results = await served(restate_env, deploy, name, starting, **options)
     outcome = await session.ask("Pay.")
     assert plain(outcome["messages"]) == [
         ("assistant", "", "x", "y"),
@@ -657,6 +754,7 @@ async def test_a_tool_of_an_agent_that_is_a_tool_may_ask_for_approval(
         ("tool", "Paid.", "x"),
         ("assistant", "Good."),
     ]
+    assert results[-1].context_wrapper.context == "here"
     assert ("approve", "look", "bill") in log.events
     assert (("end", "look bill") in log.events) == said
 
