@@ -11,6 +11,7 @@ from pydantic_ai import Agent as PydanticAgent
 from pydantic_ai import ImageUrl, ModelRetry, Tool, ToolReturn, UsageLimits
 from pydantic_ai.messages import (
     ModelMessage,
+    ModelMessagesTypeAdapter,
     ModelRequest,
     ModelResponse,
     SystemPromptPart,
@@ -20,8 +21,9 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.tools import DeferredToolRequests
-from restate import Context, RunOptions
+from restate import Context, ObjectContext, RunOptions
 from restate.ext.pydantic import RestateAgent
+from restate.serde import BytesSerde
 
 from interruptible import Agent, Session, Task, current_task
 from interruptible.ext import pydantic_ai
@@ -71,6 +73,18 @@ class TestPydanticAI(Contract):
     async def output(self, framework_agent: Any, task: Task, *, limit: int | None = None) -> Any:
         limits = UsageLimits(request_limit=limit)
         return (await pydantic_ai.run(framework_agent, task, usage_limits=limits)).output
+
+    async def alone(self, framework_agent: Any, ctx: ObjectContext, said: str) -> str:
+        async def handle(_: Any, events: AsyncIterator[Any]) -> None:
+            async for _event in events:
+                pass
+
+        durable = RestateAgent(framework_agent, event_stream_handler=handle)
+        kept = await ctx.get("messages", serde=BytesSerde())
+        known = ModelMessagesTypeAdapter.validate_json(kept) if kept else []
+        result = await durable.run(said, message_history=known)
+        ctx.set("messages", result.all_messages_json(), serde=BytesSerde())
+        return str(result.output)
 
 
 # -- What is its own. ------------------------------------------------------------------------------
