@@ -101,7 +101,10 @@ SMALL := tests/examples/test_small_model.py
 
 # Each framework has environments of its own, as they do not agree on what they depend on. One process
 # each: to import a framework takes longer than most tests.
-frameworks: $(FRAMEWORKS) ## Test the modules of the agent frameworks, one environment each
+frameworks: $(FRAMEWORKS) ## Test the modules of the agent frameworks (one: pydantic-ai; shown: demo-pydantic-ai)
+
+demo-%: setup .venv-%/.installed
+	@.venv-$*/bin/python -m examples.frameworks.$(subst -,_,$*)
 
 IN = .venv-$@/bin/python -m
 OF_FRAMEWORK = $(wildcard interruptible/*/$(subst -,_,$@).py examples/frameworks/$(subst -,_,$@).py)
