@@ -110,7 +110,7 @@ IN = .venv-$@/bin/python -m
 OF_FRAMEWORK = $(wildcard interruptible/*/$(subst -,_,$@).py examples/frameworks/$(subst -,_,$@).py)
 $(FRAMEWORKS): %: setup .venv-%/.installed .venv-%-oldest/.installed
 	@echo "$@: types"
-	@$(IN) mypy --config-file pyproject.toml $(OF_FRAMEWORK)
+	@$(IN) mypy $(OF_FRAMEWORK) tests/frameworks/typing_$(subst -,_,$@).py
 	@$(IN) pyright --pythonpath .venv-$@/bin/python $(filter interruptible/%,$(OF_FRAMEWORK))
 	@echo "$@: tests/frameworks; the same, replaying at every await; the same, on the oldest version"
 	@$(IN) pytest tests/frameworks/test_$(subst -,_,$@).py tests/frameworks/test_docs.py
