@@ -141,7 +141,8 @@ def report_outcome(
 ) -> None:
     """Tell the object a turn's outcome, one-way; `ended` are turns that were seen to end."""
     settlement: Settlement = {"outcome": outcome, "ended": list(ended)}
-    ctx.generic_send(agent, "settle", json.dumps(settlement).encode(), key=session)
+    report = json.dumps(settlement, separators=(",", ":")).encode()
+    ctx.generic_send(agent, "settle", report, key=session)
 
 
 def public_outcome(outcome: TaskOutcome | Turn) -> Outcome:
