@@ -31,6 +31,7 @@ with extra("openai-agents"):
     from agents.tool_context import ToolContext
     from openai.types import responses as api
     from pydantic import TypeAdapter
+    from pydantic_core import to_json
 
     from interruptible.ext._adapter import (
         DENIED,
@@ -249,7 +250,9 @@ class _Kept(sdk.RunHooks[Any]):
 
     def put_results(self, items: Iterable[Mapping[str, Any]]) -> None:
         """Put out the results of calls, but for those that were put out as they came."""
-        made = to_messages(x for x in items if str(x.get("type")).endswith("_output"))
+        results = [x for x in items if str(x.get("type")).endswith("_output")]
+        # The type comes first where they are written anew: what is the same needs no native form.
+        made = to_messages({"type": x["type"], **x} for x in results)
         self.feed.put(message for message in made if message["role"] == "tool")
 
     def put_rest(self, items: Iterable[sdk.RunItem]) -> None:
@@ -382,10 +385,13 @@ _RESPONSE: Final = TypeAdapter(ModelResponse)
 
 
 class _Serde(Serde[ModelResponse]):
-    """Writes a response as its own items are written, without what nobody has set."""
+    """Writes a response without what nobody has set, and its items as they came."""
 
     def serialize(self, obj: ModelResponse | None) -> bytes:
-        return _RESPONSE.dump_json(cast("ModelResponse", obj), by_alias=True, exclude_unset=True)
+        response = cast("ModelResponse", obj)
+        lean = _RESPONSE.dump_python(response, mode="json", by_alias=True, exclude_defaults=True)
+        whole = _RESPONSE.dump_python(response, mode="json", by_alias=True, exclude_unset=True)
+        return to_json({**lean, "output": whole["output"]})
 
     def deserialize(self, buf: bytes) -> ModelResponse | None:
         return _RESPONSE.validate_json(buf)

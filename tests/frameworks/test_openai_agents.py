@@ -10,6 +10,7 @@ import mcp
 import pytest
 from agents.extensions.handoff_filters import remove_all_tools
 from agents.models.interface import ModelProvider
+from agents.models.multi_provider import MultiProvider
 from agents.run import ModelInputData
 from agents.tool_context import ToolContext
 from openai.types.responses import (
@@ -18,7 +19,7 @@ from openai.types.responses import (
     ResponseOutputItemDoneEvent,
 )
 from restate import RunOptions
-from restate.ext.openai import durable_function_tool
+from restate.ext.openai import DurableRunner, durable_function_tool
 from restate.extensions import current_context
 
 from interruptible import Agent, Session, agent
@@ -32,7 +33,7 @@ from .openai_agents_model import OfflineModel
 
 if TYPE_CHECKING:
     from agents.models.interface import Model
-    from restate import Context
+    from restate import Context, ObjectContext
 
     from interruptible import Message, Task
     from interruptible.testing import Restate
@@ -65,6 +66,15 @@ class TestOpenAIAgents(Contract):
     async def output(self, framework_agent: Any, task: Task, *, limit: int | None = None) -> Any:
         options = {} if limit is None else {"max_turns": limit}
         return (await openai_agents.run(framework_agent, task, **options)).final_output
+
+    async def alone(self, framework_agent: Any, ctx: ObjectContext, said: str) -> str:
+        named = framework_agent.clone(model="offline")
+        items = [*(await ctx.get("items") or ()), {"role": "user", "content": said}]
+        with pytest.MonkeyPatch.context() as patch:  # it takes the names of OpenAI's models alone
+            patch.setattr(MultiProvider, "get_model", lambda *_: framework_agent.model)
+            result = await DurableRunner.run(named, items)
+        ctx.set("items", result.to_input_list())
+        return str(result.final_output)
 
 
 def model(log: Log, script: Script, **options: Any) -> OfflineModel:
