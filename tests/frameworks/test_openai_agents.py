@@ -172,6 +172,20 @@ async def test_what_goes_wrong_in_one_of_two_durable_tools_is_tried_again(
     assert len(asked.requests) == 2
 
 
+async def test_what_fails_for_good_beside_another_tool_fails_the_turn_once(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    known = tools(log)
+    both = [durable_function_tool(known[x]) for x in ("slow", "fail")]
+    asked = model(log, lambda _: calls(a="slow sun", b="fail luck"))
+    trying = sdk.Agent(name="x", model=asked, tools=[*both])
+    session, _ = await served(restate_env, deploy, "FailsBeside", trying)
+    outcome = await session.ask("Try.")
+    assert (outcome["status"], outcome["cut_off"]) == ("failed", ["a", "b"])
+    assert "no luck today" in outcome["error"]
+    assert len(asked.requests) == 1
+
+
 async def test_a_step_that_is_tried_again_in_a_plain_tool_is_no_failure_of_the_tool(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -473,6 +487,51 @@ async def test_what_was_steered_stays_at_its_place_in_all_later_requests(
     ]
 
 
+async def test_what_was_steered_is_told_to_the_agent_that_is_handed_to_whatever_else_is(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def wait() -> str:
+        await log.add("waits")
+        await log.until("go")
+        return ""
+
+    @sdk.function_tool
+    async def gate() -> str:
+        """Wait."""
+        ctx = current_context()
+        assert ctx is not None
+        await ctx.run_typed("wait", wait, RunOptions())
+        return "open"
+
+    def first(messages: list[Message]) -> Answer:
+        return to("transfer_to_second") if last(messages) == "Now." else to("gate", "g")
+
+    def second(messages: list[Message]) -> Answer:
+        return says("Done.") if messages[-1]["role"] == "tool" else calls(a="look moon")
+
+    asked = model(log, second)
+    look = sdk.function_tool(tools(log)["look"])
+    looking = sdk.Agent(name="second", model=asked, tools=[look])
+    without = sdk.handoff(looking, input_filter=remove_all_tools)
+    starting = sdk.Agent(name="x", model=model(log, first), tools=[gate], handoffs=[without])
+    session, _ = await served(restate_env, deploy, "SteeredHandoff", starting)
+    await session.send("Go.")
+    await log.until("waits")
+    await session.send("Now.", policy="steer")
+    await log.add("go")
+    outcome = await session.attach(1)
+    assert [x[0] for x in plain(outcome["messages"])] == [
+        *("assistant", "tool", "user"),
+        *("assistant", "tool"),
+        *("assistant", "tool", "assistant"),
+    ]
+    told = [("user", "Go."), ("user", "Now.")]
+    assert [plain(x) for x in asked.offline.requests] == [
+        told,
+        [*told, ("assistant", "", "a"), ("tool", "found moon", "a")],
+    ]
+
+
 async def test_a_model_that_cannot_stream_is_asked_all_the_same(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -632,15 +691,17 @@ async def test_a_guardrail_that_trips_fails_the_turn_once_with_the_frameworks_er
         await log.add("guard")
         return sdk.GuardrailFunctionOutput(None, tripwire_triggered=given[-1]["content"] == "Bad.")
 
-    asked = model(log, lambda _: says("Good."))
-    guarded = sdk.Agent(name="x", model=asked, input_guardrails=[guard])
+    def script(messages: list[Message]) -> Answer:
+        return Answer(("Well",), stays=last(messages) == "Bad.")
+
+    guarded = sdk.Agent(name="x", model=model(log, script), input_guardrails=[guard])
     session, results = await served(restate_env, deploy, "Guarded", guarded)
     outcome = await session.ask("Bad.")
     assert outcome["status"] == "failed"
     assert outcome["error"].startswith("InputGuardrailTripwireTriggered: ")
     assert isinstance(results[-1], sdk.InputGuardrailTripwireTriggered)
     assert len(log.of("guard")) == 1
-    assert plain((await session.ask("Fine."))["messages"]) == [("assistant", "Good.")]
+    assert plain((await session.ask("Fine."))["messages"]) == [("assistant", "Well")]
 
 
 async def test_a_model_that_calls_what_is_not_there_fails_the_turn(

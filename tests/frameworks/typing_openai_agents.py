@@ -42,7 +42,7 @@ class BookingAgent(Agent):
         result = await openai_agents.run(booker, task, max_turns=3)
         assert_type(result, sdk.RunResult)
         await openai_agents.run(with_context, task, hooks=hooks, run_config={"model": "gpt-5"})
-        await openai_agents.run(with_context, task, hooks=other_hooks)  # type: ignore[arg-type]
+        await openai_agents.run(with_context, task, hooks=other_hooks)  # type: ignore[misc]
         await openai_agents.run(booker, task, run_config=3)  # type: ignore[arg-type]
         await openai_agents.run(booker, "task")  # type: ignore[arg-type]
         return result.final_output_as(Booking).city
