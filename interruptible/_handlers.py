@@ -74,7 +74,7 @@ def add_handlers(to: VirtualObject, agent: Settings) -> dict[str, Any]:
 def add_task_handlers(to: Service, agent: AgentBody) -> None:
     """Add the handlers of an agent's tasks to their service."""
 
-    @to.handler(input_serde=_OURS, output_serde=_JSON)
+    @to.handler(input_serde=_OURS, output_serde=_OURS)
     async def run_task(ctx: Context, job: Any) -> Any:
         """Work on one turn of a session."""
         if not isinstance(job, dict):
@@ -121,7 +121,7 @@ class _JsonSerde(Serde[Any]):
         return parse(buf, lenient=self._ours)
 
     def serialize(self, obj: Any) -> bytes:
-        return json.dumps(obj).encode()
+        return json.dumps(obj, separators=(",", ":") if self._ours else None).encode()
 
 
 _JSON: Final = _JsonSerde()

@@ -236,7 +236,7 @@ def _dispatch(
     return ctx.generic_send(
         agent.task_name,
         "run_task",
-        json.dumps(job).encode(),
+        json.dumps(job, separators=(",", ":")).encode(),
         idempotency_key=_idempotency_key(ctx, record, turn),
     )
 
