@@ -736,7 +736,7 @@ def take_leaves_what_those_before_did_not_take(record: Record, turn: int, **opti
 def take_takes_from_those_before_in_the_window(
     record: Record, turn: int, *, waited: bool, begins: bool
 ) -> Taken:
-    after, taken = _take(record, turn, waited=True, begins=begins or not waited)
+    after, taken = _take(record, turn, waited=True, begins=begins)
     return (after, taken) if taken else _take(record, turn, waited=waited, begins=begins)
 
 
@@ -762,7 +762,7 @@ def take_closes_the_window_with_what_it_takes(record: Record, turn: int, **optio
 def take_does_not_know_that_a_turn_begins(
     record: Record, turn: int, *, waited: bool, begins: bool
 ) -> Taken:
-    return _take(record, turn, waited=waited)
+    return _take(record, turn, waited=waited, begins=not waited)
 
 
 def take_is_always_to_begin_with(record: Record, turn: int, *, waited: bool, begins: bool) -> Taken:
@@ -1285,10 +1285,10 @@ def test_a_burst_within_the_quiet_window_is_one_turn() -> None:
     record = rules.note_task_id(rules.message_step(Record("e"), merge=True).record, 1, "inv-1")
     for policy in ("interrupt", "queue"):
         record = rules.message_step(record, policy, merge=True).record
-    record, taken = rules.hand_out(record, 1, waited=False)
+    record, taken = rules.hand_out(record, 1, waited=False, begins=True)
     joined = (Steered(1, 1, 2, taken=True, joined=True), Steered(2, 1, 2, taken=True, joined=True))
     assert taken == record.steered == joined
-    assert rules.hand_out(record, 1, waited=False) == (
+    assert rules.hand_out(record, 1, waited=False, begins=True) == (
         record._replace(live=(Live(1, "inv-1"),)),
         (),
     )
