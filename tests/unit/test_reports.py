@@ -89,7 +89,7 @@ REFUSED: list[tuple[Any, list[Any]]] = [
 def test_what_a_handler_could_not_work_on_is_refused_at_once(check: Any, body: Any) -> None:
     with pytest.raises(Refusal) as refused:
         check(body)
-    assert refused.value.status == 400
+    assert refused.value.status_code == 400
 
 
 def test_a_task_that_ends_with_what_cannot_be_kept_has_failed_by_that(
