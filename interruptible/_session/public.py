@@ -10,7 +10,7 @@ from interruptible._session import effects, reading, rules, storage
 from interruptible._session.effects import Settings, carry_out, require
 from interruptible._session.reading import Moment, read_moment, read_record, read_steered
 from interruptible._session.rules import Record
-from interruptible._session.turns import asked, whole_conversation, without_end
+from interruptible._session.turns import asked, whole_conversation
 from interruptible._wire import requests
 from interruptible._wire import types as wire
 from interruptible._wire.native import neutral
@@ -144,7 +144,9 @@ async def on_fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> wire.
         )
     instead = "A fork copies all of them. Fork at an earlier turn."
     read = await _conversation(session, last, reading.MAX_COPIED, instead)
-    turns = [without_end(x) if x["status"] == "running" else x for x in read]
+    # What is live here was given up; it is copied as later turns are told of it.
+    turns: list[wire.Turn]
+    turns = [{**x, "status": "interrupted"} if x["status"] == "running" else x for x in read]
     last = turns[-1]["turn"] if turns else 0
     old = record.forked_from  # where the first of the turns were worked on
     origin = old[0] if old is not None and last <= old[1] else ctx.key()

@@ -5,14 +5,10 @@ handler could not work on would fail it again and again, while it holds the sess
 refused. What is not known here passes, as a newer version may have added it.
 """
 
-import sys
 from itertools import pairwise
 from typing import Any, Final
 
-if sys.version_info >= (3, 11):
-    from typing import TypedDict
-else:
-    from typing_extensions import TypedDict
+from typing_extensions import TypedDict
 
 from interruptible._wire.checks import Body, Refusal
 from interruptible._wire.types import Count, Settlement, TaskOutcome, Turn, TurnNumber
