@@ -79,7 +79,7 @@ async def on_give_up(agent: Settings, ctx: ObjectContext, body: Any) -> None:
 
 async def on_adopt(_: Settings, ctx: ObjectContext, body: Any) -> None:
     """For `fork`: begin this session with the turns of another."""
-    copy = reports.copy_in(body)
+    copy = reports.COPY(body)
     if (await read_record(ctx)).epoch:
         raise TerminalError("session: there is one of this key already. Choose another.", 412)
     record = storage.new_record(ctx)._replace(next=copy["next"], forked_from=copy["from"])
