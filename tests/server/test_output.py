@@ -322,25 +322,3 @@ async def test_what_is_said_piece_by_piece_is_text_or_nothing(
         "`task.partial_result` takes text, or nothing; not int.",
         "`task.partial_result` takes the id of a call, not int.",
     ]
-
-
-async def test_whatever_a_task_reports_the_session_goes_on(
-    restate_env: Restate, deploy: Deploy
-) -> None:
-    poison = PoisonAgent("ReportedAgent")
-    sender = restate.Service("PoisonSender")
-    outcome = '{"turn": 1, "status": "completed", "messages": [{"role": "x", "content": NaN}]}'
-    bodies = (b"{", b"null", b"{}", f'{{"outcome": {outcome}}}'.encode(), b"[" * 5000 + b"]" * 5000)
-
-    @sender.handler()
-    async def send(ctx: Context, session: str) -> None:
-        for handler in ("settle", "take", "adopt", "recover", "get_cause"):
-            for body in bodies:
-                ctx.generic_send("ReportedAgent", handler, body, key=session)
-
-    await deploy(poison, sender)
-    session = Session(restate_env.client, poison, "reported")
-    await session.ask("one")
-    await restate_env.client.service_call(send, "reported")
-    assert (await session.ask("two"))["status"] == "completed"
-    assert texts(await session.history()) == ["one", "Done.", "two", "Done."]
