@@ -251,6 +251,41 @@ async def test_what_a_tool_gives_besides_its_result_is_told_once(
     ]
 
 
+async def test_what_a_tool_gives_that_is_no_json_fails_the_turn_once(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def odd(word: str) -> object:
+        await log.add("odd", word)
+        return log
+
+    model = Offline(log, lambda _: calls(a="odd one"))
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, "odd", odd))
+    )
+    outcome = await session.ask("Go.")
+    assert outcome["status"] == "failed"
+    assert "Unable to serialize unknown type" in outcome["error"]
+    assert log.of("odd") == [("odd", "one")]
+
+
+async def test_two_agents_may_work_in_one_turn(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    writer = agent_of(Offline(log, lambda _: says("A poem.")), "writer")
+    critic = agent_of(critics := Offline(log, lambda _: says("Too long.")), "critic")
+
+    class PairAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> None:
+            await pydantic_ai.run(writer, task)
+            await pydantic_ai.run(critic, task, user_prompt="Criticise it.")
+
+    session = await open_session(restate_env, deploy, PairAgent())
+    said = [("assistant", "A poem."), ("assistant", "Too long.")]
+    assert plain((await session.ask("Write."))["messages"]) == said
+    (request,) = critics.requests
+    assert plain(request) == [("user", "Write."), said[0], ("user", "Criticise it.")]
+
+
 @pytest.mark.parametrize("streams", [True, False])
 async def test_the_system_prompt_and_the_instructions_reach_the_model_that_may_not_stream(
     restate_env: Restate, deploy: Deploy, streams: bool
