@@ -67,6 +67,13 @@ NOT_RUN = {
             "If that is meant, raise"
         ),
     ),
+    (
+        "docs/how-to/use-a-framework.md",
+        (
+            ".venv-pydantic-ai/bin/python -m tests.frameworks.cost "
+            "tests.frameworks.test_pydantic_ai TestPydanticAI"
+        ),
+    ),
     ("docs/how-to/use-litellm.md", "pip install restate-interruptible litellm"),
     ("docs/how-to/use-pydantic-ai.md", "pip install 'restate-interruptible[pydantic-ai]'"),
     (
