@@ -62,11 +62,13 @@ async def test_how_to_use_litellm(
         text = page.write("agent.py")
         await page.serve("agent.py")
         await page.shell("find_hotels Rome")
-        # What the page says of refusals, of steering, and of words that had come.
+        # What the page says of refusals, of steering, of thinking, and of words that had come.
         session = Session(restate_env.client, "TravelAgent", "bob")
         refuse = 'return {"mock_response": "litellm.ContextWindowExceededError"}'
         refuse = f'    if messages[-1]["content"] == "Refuse.":\n        {refuse}\n'
         offline = text.replace("    if messages", f"{refuse}    if messages").replace("60)", "1)")
+        thinking = [{"type": "thinking", "thinking": "Hm.", "signature": "eA=="}]
+        offline = offline.replace('"I look."', f'"I look.", "thinking_blocks": {thinking}')
         (tmp_path / "refuses.py").write_text(offline)
         await page.serve("refuses.py")
         outcome = await session.ask("Refuse.")
@@ -80,6 +82,12 @@ async def test_how_to_use_litellm(
             ("user", "Stop. What is there to eat?"),
             ("assistant", "I was sent 6 messages."),
         ]
+        await session.send("A weekend in Rome.")
+        await page.until_said("find_hotels Rome", 3)
+        await session.cancel()
+        first = await session.attach()
+        assert first["status"] == "interrupted"
+        assert first["messages"][0]["thinking_blocks"] == thinking
         offline = text.replace("openai/gpt-5", "offline/any").replace("**offline(messages),", "")
         offline = offline.replace("def offline", f"{SPEAKS}\n\ndef offline")
         (tmp_path / "speaks.py").write_text(offline)
@@ -87,14 +95,14 @@ async def test_how_to_use_litellm(
         await session.send("Speak.")
         await page.until_said("stays")
         outcome = await session.ask("Stop.")
-        first = await session.attach(3)
+        first = await session.attach(4)
         assert (first["status"], first.get("partial")) == ("interrupted", 1)
         assert plain(first["messages"]) == [("assistant", "Half an answer ")]
         assert plain(await session.history())[-4:] == [
             ("assistant", "Half an answer "),
             ("user", NOTE),
             ("user", "Stop."),
-            ("assistant", "11 messages."),
+            ("assistant", "16 messages."),
         ]
 
 
