@@ -8,16 +8,11 @@ by their names alone, and lets them say nothing before they are done.
 import asyncio
 import inspect
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar, cast
 
-from restate import Context as RestateContext
-from restate import RunOptions, TerminalError
-from restate.extensions import current_context
-from restate.serde import Serde
+from restate import RunOptions
 from typing_extensions import Unpack
 
 from interruptible import Agent, Interrupted, Task
@@ -26,12 +21,7 @@ from interruptible.ext._extra import extra
 with extra("openai-agents"):
     import agents as sdk
     from agents.items import HandoffOutputItem, ModelResponse, ToolCallOutputItem
-    from agents.models.interface import Model, ModelProvider
-    from agents.run import CallModelData, ModelInputData
     from agents.tool_context import ToolContext
-    from openai.types import responses as api
-    from pydantic import TypeAdapter
-    from pydantic_core import to_json
 
     from interruptible.ext._adapter import (
         DENIED,
@@ -43,6 +33,7 @@ with extra("openai-agents"):
         failing,
         not_approved,
     )
+    from interruptible.ext._openai_agents import Durable
     from interruptible.formats.responses import from_messages, to_messages
 
 __all__ = ["agent", "run"]
@@ -131,8 +122,8 @@ async def run(
     kept = _Kept(Feed(task), hooks)
     config = sdk.RunConfig(**run_config) if isinstance(run_config, dict) else run_config
     config = config or sdk.RunConfig()
-    starting = kept.within_calls(framework_agent, _Durable(config, run_options).config(), {})
-    options: dict[str, Any] = {"run_config": _Durable(config, run_options, kept).config()}
+    starting = kept.within_calls(framework_agent, Durable(config, run_options).config(), {})
+    options: dict[str, Any] = {"run_config": Durable(config, run_options, kept).config()}
     options |= {"hooks": kept, **framework_options}
     given: Any = from_messages(task.messages) if input is None else input
     with failing(TypeError):
@@ -160,10 +151,6 @@ async def run(
     if task.messages[-1]["role"] != "assistant" and not result.interruptions:  # it is a tool's
         kept.feed.put_output(result.final_output)
     return result
-
-
-_speaker: Final[ContextVar[sdk.Agent[Any]]] = ContextVar("interruptible_speaker")
-"""The agent whose model is asked next."""
 
 
 class _Kept(sdk.RunHooks[Any]):
@@ -285,113 +272,3 @@ class _Kept(sdk.RunHooks[Any]):
         if words := from_messages(await self.feed.steering()):
             self._steered.append((items[-1], words))
             items += words
-
-
-class _Durable(Model, ModelProvider):
-    """Asks the model of whichever agent it is, in a step of Restate."""
-
-    def __init__(
-        self,
-        config: sdk.RunConfig,
-        options: RunOptions[Any] | None,
-        kept: _Kept | None = None,
-    ) -> None:
-        self._config, self._kept = config, kept
-        self._options = replace(options or RunOptions[Any](), serde=_Serde())
-
-    def config(self) -> sdk.RunConfig:
-        """The configuration of a run that asks this one."""
-        named = self._config.model if isinstance(self._config.model, str) else self
-        return replace(
-            self._config, model=named, model_provider=self, call_model_input_filter=self._input
-        )
-
-    async def _input(self, data: CallModelData[Any]) -> ModelInputData:
-        _speaker.set(data.agent)
-        if self._kept is not None:
-            await self._kept.add_steered(data.model_data.input)
-        if self._config.call_model_input_filter is None:
-            return data.model_data
-        filtered = self._config.call_model_input_filter(data)
-        return await filtered if inspect.isawaitable(filtered) else filtered
-
-    def get_model(self, model_name: str | None) -> Model:
-        del model_name
-        return self
-
-    async def get_response(self, *_: Any, **request: Any) -> ModelResponse:
-        agent_ = _speaker.get()
-        model = self._config.model or agent_.model
-        if self._config.model is None and not isinstance(model, Model):
-            # As this is no name, the runner has left out what is the default for a name.
-            given = request["model_settings"]
-            whole = agent_.model_settings.resolve(given)
-            request["model_settings"] = replace(whole, tool_choice=given.tool_choice)
-        if not isinstance(model, Model):
-            model = self._config.model_provider.get_model(model)
-        say = None if self._kept is None else self._kept.feed.partial
-        ctx = cast("RestateContext", current_context())
-        response: ModelResponse = await ctx.run_typed(
-            "call LLM", _said, self._options, model, request, say
-        )
-        if self._kept is not None:
-            self._kept.put_response(response, request)
-        return response
-
-    def stream_response(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
-        raise WrongUse(
-            "`Runner.run_streamed` cannot be replayed, nor can `on_stream` of `as_tool`. What "
-            "the model says is given to `task.partial` as it comes. Leave it out."
-        )
-
-
-async def _said(
-    model: Model, request: dict[str, Any], say: Callable[[str | None], None] | None
-) -> ModelResponse:
-    """Ask a model, which says what it says as it says it, if it can; this is Restate's step."""
-    try:
-        if say is not None:
-            with suppress(NotImplementedError):
-                return await _streamed(model, request, say)
-        return await model.get_response(**request)
-    except sdk.UserError as error:  # it would be tried again
-        raise TerminalError(f"UserError: {error}") from error
-
-
-async def _streamed(
-    model: Model, request: dict[str, Any], say: Callable[[str | None], None]
-) -> ModelResponse:
-    items: list[Any] = []
-    answer: api.Response | None = None
-    async for event in model.stream_response(**request):
-        if isinstance(event, api.ResponseTextDeltaEvent):
-            say(event.delta)
-        elif isinstance(event, api.ResponseOutputItemDoneEvent):
-            items.append(event.item)
-        elif isinstance(event, (api.ResponseCompletedEvent, api.ResponseIncompleteEvent)):
-            answer = event.response
-        elif isinstance(event, (api.ResponseFailedEvent, api.ResponseErrorEvent)):
-            raise sdk.ModelBehaviorError(f"The model's answer ended in {event!r}.")
-    if answer is None:
-        raise sdk.ModelBehaviorError("The model's answer broke off.")
-    usage, used = sdk.Usage(), answer.usage
-    if used is not None:
-        counts = {x: getattr(used, x) for x in vars(usage) if hasattr(used, x)}
-        usage = sdk.Usage(requests=1, **counts)
-    return ModelResponse(answer.output or items, usage, answer.id)
-
-
-_RESPONSE: Final = TypeAdapter(ModelResponse)
-
-
-class _Serde(Serde[ModelResponse]):
-    """Writes a response without what nobody has set, and its items as they came."""
-
-    def serialize(self, obj: ModelResponse | None) -> bytes:
-        response = cast("ModelResponse", obj)
-        lean = _RESPONSE.dump_python(response, mode="json", by_alias=True, exclude_defaults=True)
-        whole = _RESPONSE.dump_python(response, mode="json", by_alias=True, exclude_unset=True)
-        return to_json({**lean, "output": whole["output"]})
-
-    def deserialize(self, buf: bytes) -> ModelResponse | None:
-        return _RESPONSE.validate_json(buf)

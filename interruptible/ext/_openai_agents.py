@@ -1,0 +1,153 @@
+"""The models of OpenAI's Agents SDK, asked in durable steps."""
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any, Final, Protocol, cast
+
+import agents as sdk
+from agents.items import ModelResponse
+from agents.models.interface import Model, ModelProvider
+from agents.run import CallModelData, ModelInputData
+from openai.types import responses as api
+from pydantic import TypeAdapter
+from pydantic_core import to_json
+from restate import Context, RunOptions, TerminalError
+from restate.extensions import current_context
+from restate.serde import Serde
+
+from interruptible.ext._adapter import Feed, WrongUse
+
+__all__ = ["Durable"]
+
+
+class Kept(Protocol):
+    """What is told of the requests of a run."""
+
+    feed: Feed
+
+    async def add_steered(self, items: list[Any]) -> None: ...
+    def put_response(self, response: ModelResponse, request: dict[str, Any]) -> None: ...
+
+
+_speaker: Final[ContextVar[sdk.Agent[Any]]] = ContextVar("interruptible_speaker")
+"""The agent whose model is asked next."""
+
+
+class Durable(Model, ModelProvider):
+    """Asks the model of whichever agent it is, in a step of Restate."""
+
+    def __init__(
+        self,
+        config: sdk.RunConfig,
+        options: RunOptions[Any] | None,
+        kept: Kept | None = None,
+    ) -> None:
+        """Take how a run asks its models.
+
+        Args:
+            config: As the user gave it.
+            options: How Restate runs the requests.
+            kept: What is told of them; of those of nested runs, nothing is.
+        """
+        self._config, self._kept = config, kept
+        self._options = replace(options or RunOptions[Any](), serde=_Serde())
+
+    def config(self) -> sdk.RunConfig:
+        """The configuration of a run that asks this one."""
+        named = self._config.model if isinstance(self._config.model, str) else self
+        return replace(
+            self._config, model=named, model_provider=self, call_model_input_filter=self._input
+        )
+
+    async def _input(self, data: CallModelData[Any]) -> ModelInputData:
+        _speaker.set(data.agent)
+        if self._kept is not None:
+            await self._kept.add_steered(data.model_data.input)
+        if self._config.call_model_input_filter is None:
+            return data.model_data
+        filtered = self._config.call_model_input_filter(data)
+        return await filtered if inspect.isawaitable(filtered) else filtered
+
+    def get_model(self, model_name: str | None) -> Model:
+        del model_name
+        return self
+
+    async def get_response(self, *_: Any, **request: Any) -> ModelResponse:
+        agent_ = _speaker.get()
+        model = self._config.model or agent_.model
+        if self._config.model is None and not isinstance(model, Model):
+            # As this is no name, the runner has left out what is the default for a name.
+            given = request["model_settings"]
+            whole = agent_.model_settings.resolve(given)
+            request["model_settings"] = replace(whole, tool_choice=given.tool_choice)
+        if not isinstance(model, Model):
+            model = self._config.model_provider.get_model(model)
+        say = None if self._kept is None else self._kept.feed.partial
+        ctx = cast("Context", current_context())
+        response: ModelResponse = await ctx.run_typed(
+            "call LLM", _said, self._options, model, request, say
+        )
+        if self._kept is not None:
+            self._kept.put_response(response, request)
+        return response
+
+    def stream_response(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
+        raise WrongUse(
+            "`Runner.run_streamed` cannot be replayed, nor can `on_stream` of `as_tool`. What "
+            "the model says is given to `task.partial` as it comes. Leave it out."
+        )
+
+
+async def _said(
+    model: Model, request: dict[str, Any], say: Callable[[str | None], None] | None
+) -> ModelResponse:
+    """Ask a model, which says what it says as it says it, if it can; this is Restate's step."""
+    try:
+        if say is not None:
+            with suppress(NotImplementedError):
+                return await _streamed(model, request, say)
+        return await model.get_response(**request)
+    except sdk.UserError as error:  # it would be tried again
+        raise TerminalError(f"UserError: {error}") from error
+
+
+async def _streamed(
+    model: Model, request: dict[str, Any], say: Callable[[str | None], None]
+) -> ModelResponse:
+    items: list[Any] = []
+    answer: api.Response | None = None
+    async for event in model.stream_response(**request):
+        if isinstance(event, api.ResponseTextDeltaEvent):
+            say(event.delta)
+        elif isinstance(event, api.ResponseOutputItemDoneEvent):
+            items.append(event.item)
+        elif isinstance(event, (api.ResponseCompletedEvent, api.ResponseIncompleteEvent)):
+            answer = event.response
+        elif isinstance(event, (api.ResponseFailedEvent, api.ResponseErrorEvent)):
+            raise sdk.ModelBehaviorError(f"The model's answer ended in {event!r}.")
+    if answer is None:
+        raise sdk.ModelBehaviorError("The model's answer broke off.")
+    usage, used = sdk.Usage(), answer.usage
+    if used is not None:
+        counts = {x: getattr(used, x) for x in vars(usage) if hasattr(used, x)}
+        usage = sdk.Usage(requests=1, **counts)
+    return ModelResponse(answer.output or items, usage, answer.id)
+
+
+_RESPONSE: Final = TypeAdapter(ModelResponse)
+
+
+class _Serde(Serde[ModelResponse]):
+    """Writes a response without what nobody has set, and its items as they came."""
+
+    def serialize(self, obj: ModelResponse | None) -> bytes:
+        response = cast("ModelResponse", obj)
+        lean = _RESPONSE.dump_python(response, mode="json", by_alias=True, exclude_defaults=True)
+        whole = _RESPONSE.dump_python(response, mode="json", by_alias=True, exclude_unset=True)
+        return to_json({**lean, "output": whole["output"]})
+
+    def deserialize(self, buf: bytes) -> ModelResponse | None:
+        return _RESPONSE.validate_json(buf)
