@@ -409,7 +409,7 @@ def typed(annotation: ast.expr | None) -> str:
     """Render a type; aliases that have no entry of their own are spelled out."""
     if annotation is None:
         return "Any"
-    shown = unparsed(annotation).replace("said.", "")  # a framework's messages
+    shown = unparsed(annotation).replace("said.", "").replace("sdk.", "agents.")  # a framework's
     shown = re.sub(r"\w+", lambda word: STANDS_FOR.get(word[0], word[0]), shown)
     for alias in SPELLED_OUT:
         if re.search(rf"\b{alias}\b", shown):

@@ -14,8 +14,8 @@ from agents.run import CallModelData, ModelInputData
 from openai.types import responses as api
 from pydantic import TypeAdapter
 from pydantic_core import to_json
-from restate import Context, RunOptions, TerminalError
-from restate.extensions import current_context
+from restate import RunOptions, TerminalError
+from restate.ext.openai import restate_context
 from restate.serde import Serde
 
 from interruptible.ext._adapter import Feed, WrongUse
@@ -86,8 +86,7 @@ class Durable(Model, ModelProvider):
         if not isinstance(model, Model):
             model = self._config.model_provider.get_model(model)
         say = None if self._kept is None else self._kept.feed.partial
-        ctx = cast("Context", current_context())
-        response: ModelResponse = await ctx.run_typed(
+        response: ModelResponse = await restate_context().run_typed(
             "call LLM", _said, self._options, model, request, say
         )
         if self._kept is not None:

@@ -76,6 +76,7 @@ NOT_RUN = {
     ),
     ("docs/how-to/use-litellm.md", "pip install restate-interruptible litellm"),
     ("docs/how-to/use-pydantic-ai.md", "pip install 'restate-interruptible[pydantic-ai]'"),
+    ("docs/how-to/use-openai-agents.md", "pip install 'restate-interruptible[openai-agents]'"),
     (
         "docs/how-to/use-the-claude-agent-sdk.md",
         "pip install restate-interruptible claude-agent-sdk",
