@@ -54,7 +54,11 @@ def call(name: str, call_id: str, **arguments: Any) -> ResponseFunctionToolCall:
 
 def thought() -> ResponseReasoningItem:
     return ResponseReasoningItem(
-        id=f"rs_{next(_ids)}", type="reasoning", summary=[], encrypted_content="gAAAA"
+        id=f"rs_{next(_ids)}",
+        type="reasoning",
+        summary=[],
+        encrypted_content="gAAAA",
+        status=None,  # as it comes, so it has to go
     )
 
 
