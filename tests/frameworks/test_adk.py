@@ -52,6 +52,8 @@ def said(*parts: types.Part) -> types.Content:
 
 
 class TestADK(Contract):
+    other_id = "look-1"  # Gemini gets no id that it has not made itself
+
     def made(self, name: str, model: Offline, *names: str, **options: Any) -> Any:
         known, ask = tools(model.log), options.get("approve", ())
         return LlmAgent(
