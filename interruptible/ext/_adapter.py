@@ -12,7 +12,16 @@ from interruptible import Agent, Message, Task
 from interruptible import agent as make_agent
 from interruptible._options import Options  # what `agent` of each module takes, too
 
-__all__ = ["DENIED", "Approve", "Feed", "Options", "as_agent", "failing", "not_approved"]
+__all__ = [
+    "DENIED",
+    "Approve",
+    "Feed",
+    "Options",
+    "WrongUse",
+    "as_agent",
+    "failing",
+    "not_approved",
+]
 
 Approve = Callable[[str, dict[str, Any]], Awaitable[bool | str]]
 """Whether a tool may run: it is given the tool's name and the arguments, and may wait durably.
@@ -44,7 +53,8 @@ def as_agent(
     """
     own = name or camel_case(getattr(framework_agent, "name", None) or "")
     if not own:
-        raise TypeError(f"{framework_agent!r} has no name. Give the agent one: `name=...`.")
+        kind = type(framework_agent).__name__
+        raise TypeError(f"The {kind} has no name. Give the agent one: `name=...`.")
 
     async def work(ctx: Context, task: Task) -> None:
         del ctx
@@ -57,6 +67,13 @@ def as_agent(
 def camel_case(name: str) -> str:
     """The name of an agent as a Restate object has it: "booking agent" is `BookingAgent`."""
     return "".join(word[:1].upper() + word[1:] for word in re.findall("[A-Za-z0-9]+", name))
+
+
+class WrongUse(TerminalError, TypeError):
+    """Something of a framework that cannot be used so: the mistake is the same in each attempt."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, 500)
 
 
 def not_approved(tool: str) -> TerminalError:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar, cast
 
-from restate import RunOptions, TerminalError
+from restate import RunOptions
 from typing_extensions import Unpack
 
 from interruptible import Agent, Task
@@ -38,6 +38,7 @@ with extra("pydantic-ai"):
         Approve,
         Feed,
         Options,
+        WrongUse,
         as_agent,
         failing,
         not_approved,
@@ -77,6 +78,12 @@ def agent(
             raise not_approved(asked[0].tool_name)
 
     _check(framework_agent)
+    needed: type = getattr(framework_agent, "deps_type", object)
+    if needed not in (object, type(None)):  # `object`, where it is not said
+        raise WrongUse(
+            f"The agent needs dependencies ({needed.__name__}), which `agent` has not. Write a "
+            "`run` of your own, with `await pydantic_ai.run(agent, task, deps=...)`."
+        )
     return as_agent(work, framework_agent, name, options)
 
 
@@ -110,6 +117,7 @@ async def run(
 
     Raises:
         AgentRunError: A limit was reached, or the model did not do as it was told. The turn fails.
+        TypeError: It is no agent that Restate's integration can run. The turn fails.
         Interrupted: The turn was cancelled.
     """
     _check(framework_agent)
@@ -120,9 +128,10 @@ async def run(
         run_options=run_options,
     )
     kept = _Kept(feed, approve)
+    given = from_messages(task.messages) if message_history is None else message_history
     with failing(AgentRunError, UserError):
         result: AgentRunResult[Out] = await durable.run(
-            message_history=message_history or from_messages(task.messages),
+            message_history=given,
             capabilities=[ReinjectSystemPrompt(), *capabilities, kept],
             **framework_options,
         )
@@ -134,14 +143,15 @@ async def run(
 
 def _check(framework_agent: Any) -> None:
     if isinstance(framework_agent, RestateAgent):
-        raise TerminalError(
+        raise WrongUse(
             "This is a `RestateAgent` already, which keeps its messages to itself. Give the agent "
             "that is in it; what `RestateAgent` takes, `run` takes, too."
         )
-    if not isinstance(framework_agent.model, Model):
-        raise TerminalError(
-            f"The agent's model is {framework_agent.model!r}, and Restate's integration asks for an"
-            " object. Give the agent a `Model`: `Agent(OpenAIChatModel('...'))`."
+    model = getattr(framework_agent, "model", framework_agent)
+    if not isinstance(model, Model):
+        raise WrongUse(
+            f"The agent's model is {model!r}, and Restate's integration asks for an object. Give "
+            "the agent a `Model`: `Agent(OpenAIChatModel('...'))`."
         )
 
 
@@ -248,7 +258,7 @@ class _Kept(AbstractCapability[Any]):
                 metadata=whole.metadata,
             )
         )
-        return cast("Any", result)
+        return result
 
     async def handle_deferred_tool_calls(
         self, ctx: RunContext[Any], *, requests: DeferredToolRequests

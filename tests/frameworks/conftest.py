@@ -17,7 +17,10 @@ nothing = restate.Service("Nothing")
 async def nothing_at_all(ctx: restate.Context) -> None: ...
 
 
-restate_env = fixture(restate.app([nothing]), always_replay=REPLAY, scope="session")
+# A worker that is started again imports its framework first, which takes seconds.
+restate_env = fixture(
+    restate.app([nothing]), always_replay=REPLAY, fail_on_retries=20, scope="session"
+)
 
 
 @pytest.fixture

@@ -16,11 +16,13 @@ from restate import Context
 from interruptible import Agent, Session, Task
 from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
 from tests.server.conftest import eventually, is_idle, normal_mode
+from tests.server.process import Process, free_port
 
 from .offline import Answer, Log, Offline, Script, calls, last, promised, says
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from interruptible import Message
     from interruptible.testing import Restate
@@ -260,6 +262,48 @@ class Contract:
             ("tool", "found sun", "b"),
         ]
         assert plain(outcome["messages"])[3:] == [("assistant", "Both.")]
+
+    async def test_killed_in_the_second_tool_the_worker_goes_on_with_what_was_done(
+        self, restate_env: Restate, tmp_path: Path
+    ) -> None:
+        def log() -> list[list[Any]]:
+            path = tmp_path / "log"
+            lines = path.read_text().splitlines() if path.exists() else []
+            return [json.loads(line) for line in lines]
+
+        async def begun() -> bool:
+            done = not self.side_by_side or ["end", "look stars"] in log()
+            return done and ["begin", "look sun"] in log() and ["end", "look moon"] in log()
+
+        kind = type(self)
+        worker = Process(
+            *("tests.frameworks.worker", free_port(), str(tmp_path), kind.__module__, kind.__name__)
+        )
+        (tmp_path / "hold look sun").touch()
+        async with worker.running():
+            await restate_env.register(worker.url)
+            session = Session(restate_env.client, "Killed", tmp_path.name)
+            await session.send("Look.")
+            await eventually(begun)
+            await worker.kill()
+            (tmp_path / "hold look sun").unlink()
+            await worker.start()
+            outcome = await session.attach(1)
+            assert outcome["status"] == "completed"
+            assert sorted(plain(outcome["messages"])[:4]) == [
+                ("assistant", "", "a", "b", "c"),
+                ("tool", "found moon", "a"),
+                ("tool", "found stars", "c"),
+                ("tool", "found sun", "b"),
+            ]
+            assert plain(outcome["messages"])[4:] == [("assistant", "I know.")]
+            ends = [event for event in log() if event[0] in ("asked", "end")]
+            asked = [event for event in log() if event[0] == "asked"]
+            assert len(asked) == 2  # the request that was answered is not sent again
+            assert sorted(x[1] for x in ends if x[0] == "end") == [
+                *("look moon", "look stars", "look sun")
+            ]
+            assert (await session.ask("And?"))["status"] == "completed"
 
     async def test_a_tool_that_fails_for_good_fails_the_turn_once_with_the_reason(
         self, restate_env: Restate, deploy: Deploy, log: Log
