@@ -12,8 +12,8 @@ import copy
 import inspect
 import json
 import logging
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import aclosing, nullcontext
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -23,7 +23,7 @@ from interruptible import Agent, Interrupted, Task
 from interruptible.ext._extra import extra
 
 with extra("adk"):
-    from google.adk.agents import BaseAgent, LlmAgent, RunConfig
+    from google.adk.agents import LlmAgent, RunConfig
     from google.adk.agents.callback_context import CallbackContext
     from google.adk.agents.invocation_context import LlmCallsLimitExceededError
     from google.adk.apps import App
@@ -31,11 +31,15 @@ with extra("adk"):
     from google.adk.auth.credential_service.base_credential_service import BaseCredentialService
     from google.adk.events import Event
     from google.adk.memory import BaseMemoryService
-    from google.adk.models import BaseLlm, LlmRequest, LlmResponse
+    from google.adk.models import BaseLlm
+    from google.adk.models.llm_request import LlmRequest
+    from google.adk.models.llm_response import LlmResponse
     from google.adk.runners import Runner
     from google.adk.sessions import BaseSessionService, InMemorySessionService, Session
-    from google.adk.tools import AgentTool, BaseTool, ToolContext
+    from google.adk.tools.agent_tool import AgentTool
+    from google.adk.tools.base_tool import BaseTool
     from google.adk.tools.tool_confirmation import ToolConfirmation
+    from google.adk.tools.tool_context import ToolContext
     from google.genai import types
     from pydantic import TypeAdapter
     from restate.ext.adk import RestatePlugin
@@ -44,6 +48,7 @@ with extra("adk"):
         Approve,
         Feed,
         Options,
+        WrongUse,
         as_agent,
         failing,
         not_approved,
@@ -56,7 +61,10 @@ if TYPE_CHECKING:
 __all__ = ["Result", "agent", "run"]
 
 T = TypeVar("T")
+Responses = AsyncGenerator[LlmResponse, None]
 
+LOGGERS: Final = ("runners", "workflow._node_runner")
+"""The modules of ADK that log what a run ends with, with a traceback each."""
 REJECTED: Final = "This tool call is rejected."
 """What ADK tells the model of a call that is not confirmed."""
 NESTED: Final = ("single_turn", "task")
@@ -149,14 +157,13 @@ async def run(
         ValueError: The model did not do as it was told. The turn fails.
         Interrupted: The turn was cancelled.
     """
-    with failing(TypeError):
-        app = _app(framework_agent)
-        if session_service is not None:
-            raise TypeError(
-                f"`run` was given a {type(session_service).__name__}. The session of a run is made "
-                "of `task.messages`; a task has no state in which a second one could be. Leave "
-                "`session_service` out; what its state is at first is `state=`."
-            )
+    app = _app(framework_agent)
+    if session_service is not None:
+        raise WrongUse(
+            f"`run` was given a {type(session_service).__name__}. The session of a run is made of "
+            "`task.messages`, and a task has no state in which another could be kept. Leave "
+            "`session_service` out; what the session's state is at first is `state=`."
+        )
     root = cast("LlmAgent", app.root_agent)
     plugins = [x for x in app.plugins if isinstance(x, RestatePlugin)]
     work = _Run(task, plugins[0] if plugins else RestatePlugin(), approve)
@@ -168,15 +175,23 @@ async def run(
         memory_service=memory_service,
         credential_service=credential_service,
     )
-    user, key = task.session, {"app_name": runner.app_name, "session_id": task.id}
-    session = await work.sessions.create_session(user_id=user, state=state, **key)
-    *before, asked = from_messages(task.messages, root)
-    for event in before:
+    app_name, user = runner.app_name, task.session
+    session = await work.sessions.create_session(
+        app_name=app_name, user_id=user, session_id=task.id, state=state
+    )
+    said = from_messages(task.messages, root)
+    asked = said.pop().content if said[-1].author == "user" else None
+    for event in said:
+        event.invocation_id = task.id
         await work.sessions.append_event(session, event)
     events: list[Event] = []
-    with failing(LlmCallsLimitExceededError):
+    with _failing():
         running = runner.run_async(
-            user_id=user, session_id=task.id, new_message=asked.content, run_config=run_config
+            user_id=user,
+            session_id=task.id,
+            invocation_id=None if asked else task.id,
+            new_message=asked,
+            run_config=run_config,
         )
         async with aclosing(running) as stream:
             async for event in stream:
@@ -184,9 +199,24 @@ async def run(
                 if not (event.partial or event.branch or event.isolation_scope):
                     work.put(to_messages(event))
                 events.append(event)
-    session = await work.sessions.get_session(user_id=user, **key) or session
+    ended = await work.sessions.get_session(app_name=app_name, user_id=user, session_id=task.id)
     with failing(ValueError):
-        return Result(events, session, _output(events, root))
+        return Result(events, ended or session, _output(events, root))
+
+
+@contextmanager
+def _failing() -> Generator[None, None, None]:
+    """Let the turn end with what ADK says of the model's doing; of all else, Restate decides."""
+    try:
+        with failing(LlmCallsLimitExceededError):
+            yield
+    except ValueError as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        where = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+        with failing(*[ValueError] * where.startswith("google.adk.")):
+            raise
 
 
 class _Run(Feed):
@@ -205,7 +235,9 @@ class _Run(Feed):
             nested: Whether it is a tool of another: then it puts out nothing.
         """
         made = root.clone()
-        for (own, is_nested), (each, _) in zip(_tree(root, nested), _tree(made), strict=True):
+        for (own, is_nested), (each, _) in zip(
+            _tree(root, nested=nested), _tree(made), strict=True
+        ):
             _Copy(self, each, own.canonical_model, nested=is_nested)
         return made
 
@@ -237,7 +269,7 @@ class _Copy:
             llm_request.contents += [x.model_copy(deep=True) for x in [event.content] if x]
 
     async def generate(
-        self, llm_request: LlmRequest, stream: bool = False
+        self, llm_request: LlmRequest, **_: Any
     ) -> AsyncGenerator[LlmResponse, None]:
         """Ask the model, by way of Restate's plugin, which makes a durable step of it.
 
@@ -257,9 +289,7 @@ class _Copy:
         if response is not None:
             yield response
 
-    async def say(
-        self, llm_request: LlmRequest, stream: bool = False
-    ) -> AsyncGenerator[LlmResponse, None]:
+    async def say(self, llm_request: LlmRequest, **_: Any) -> Responses:
         """Ask the model, within the step, to stream."""
         whole: list[LlmResponse] = []
         async with aclosing(self._model.generate_content_async(llm_request, stream=True)) as said:
@@ -281,7 +311,11 @@ class _Copy:
             async with order.lock:
                 if order.failed is not None:
                     raise order.failed
-                return await self._call(tool, args, tool_context)
+                try:
+                    return await self._call(tool, args, tool_context)
+                except Exception as error:
+                    order.raised = error
+                    raise
 
         more = {"check_require_confirmation": _no} if self._run.approve else {}
         return _with(tool, run_async=run_async, **more)
@@ -320,16 +354,18 @@ class _Copy:
         self, tool: BaseTool, args: dict[str, Any], tool_context: ToolContext, tool_response: Any
     ) -> Any:
         """Put a result out, as the agent's own callbacks have it, before the next tool runs."""
-        changed = None
-        given = {"args": args, "tool_context": tool_context, "tool_response": tool_response}
-        for callback in self._after_tool:
-            changed = callback(tool, **given)
+        changed: Any = None
+        given = {"tool": tool, "args": args, "tool_context": tool_context}
+        for callback in cast("list[Callable[..., Any]]", self._after_tool):
+            changed = callback(**given, tool_response=tool_response)
             changed = await changed if inspect.isawaitable(changed) else changed
             if changed is not None:
                 break
-        result = tool_response if changed is None else changed
+        result: Any = tool_response if changed is None else changed
         if not self._nested and not _has_media(result):
-            response = result if isinstance(result, dict) else {"result": result}
+            response = (
+                cast("dict[str, Any]", result) if isinstance(result, dict) else {"result": result}
+            )
             part = types.Part.from_function_response(name=tool.name, response=response)
             if part.function_response is not None:
                 part.function_response.id = tool_context.function_call_id
@@ -340,8 +376,9 @@ class _Copy:
     def on_tool_error(
         self, tool: BaseTool, args: dict[str, Any], tool_context: ToolContext, error: Exception
     ) -> None:
-        """A tool has failed, and none of the agent's own callbacks made a result of that."""
-        self._order.failed = error
+        """A tool has failed, and none of the user's callbacks has made a result of that."""
+        if error is self._order.raised:  # not a tool that there is not: ADK makes a result of that
+            self._order.failed = error
 
 
 class _Order:
@@ -349,15 +386,17 @@ class _Order:
 
     Attributes:
         lock: What the tool has that runs.
-        failed: What ends the run: no other tool begins.
+        raised: What a tool has raised.
+        failed: The same, if it ends the run: no other tool begins.
     """
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
+        self.raised: Exception | None = None
         self.failed: Exception | None = None
 
 
-async def _no(args: dict[str, Any], tool_context: ToolContext) -> bool:
+async def _no(*_: Any) -> bool:
     """Whether ADK is to ask for a confirmation, where it has been asked for."""
     return False
 
@@ -371,9 +410,10 @@ def _with(thing: T, **changes: Any) -> T:
 
 def _has_media(result: Any) -> bool:
     """Whether ADK takes a result apart before the model gets it."""
-    entries = result.values() if isinstance(result, dict) else result
-    parts = [result, *(entries if isinstance(entries, Iterable) and not isinstance(entries, (str, bytes)) else [])]
-    return any(isinstance(x, (types.Part, types.FunctionResponse)) for x in parts)
+    entries = [result]
+    if isinstance(result, (dict, list, tuple)):
+        entries += result.values() if isinstance(result, dict) else result
+    return any(isinstance(x, (types.Part, types.FunctionResponse)) for x in entries)
 
 
 def _app(framework_agent: Any) -> App:
@@ -382,12 +422,12 @@ def _app(framework_agent: Any) -> App:
     if isinstance(framework_agent, LlmAgent):
         app = App(name=framework_agent.name, root_agent=framework_agent)
     if not isinstance(app, App):
-        raise TypeError(
+        raise WrongUse(
             f"This is a {type(app).__name__}. Give the `LlmAgent` or the `App` that is to be run; "
             "a session is made for each run of it, of the task's conversation."
         )
     if app.events_compaction_config is not None:
-        raise TypeError(
+        raise WrongUse(
             f"The app {app.name!r} has an `events_compaction_config`. What it makes would be lost "
             "with the run's session. Leave it out; `conversation` of an agent sums up."
         )
@@ -396,16 +436,16 @@ def _app(framework_agent: Any) -> App:
     return app
 
 
-def _tree(agent: Any, nested: bool = False) -> Iterator[tuple[LlmAgent, bool]]:
+def _tree(agent: Any, *, nested: bool = False) -> Iterator[tuple[LlmAgent, bool]]:
     """An agent and those below it; each, and whether it is a tool of another."""
     if not isinstance(agent, LlmAgent):
-        raise TypeError(
+        raise WrongUse(
             f"{agent.name!r} is a {type(agent).__name__}, and Restate's integration runs an "
             "`LlmAgent` alone. Let one lead the others, or run them one after the other."
         )
     yield agent, nested
     for each in agent.sub_agents:
-        yield from _tree(each, nested or getattr(each, "mode", None) in NESTED)
+        yield from _tree(each, nested=nested or getattr(each, "mode", None) in NESTED)
 
 
 def _output(events: Sequence[Event], root: LlmAgent) -> Any:
@@ -419,3 +459,14 @@ def _output(events: Sequence[Event], root: LlmAgent) -> Any:
         return None
     is_json = isinstance(schema, (dict, types.Schema))
     return json.loads(text) if is_json else TypeAdapter(schema).validate_json(text)
+
+
+class _Quiet(logging.Filter):
+    """Leaves out that a turn was interrupted: nobody has to look into that."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], Interrupted))
+
+
+for _module in LOGGERS:
+    logging.getLogger(f"google_adk.google.adk.{_module}").addFilter(_Quiet())
