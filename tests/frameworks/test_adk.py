@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncGenerator
-from datetime import datetime
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -492,7 +492,7 @@ async def test_whatever_a_tool_returns_can_be_put_out(
     returned = {
         "nothing": None,
         "object": Booking(city="Rome", nights=2),
-        "other": {"at": datetime(2026, 1, 2), "all": [1, 2]},
+        "other": {"at": date(2026, 1, 2), "all": [1, 2]},
         "image": types.Part.from_bytes(data=b"hello", mime_type="image/png"),
     }
 
