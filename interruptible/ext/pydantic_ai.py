@@ -32,6 +32,7 @@ with extra("pydantic-ai"):
         ToolDefinition,
         ToolDenied,
     )
+    from pydantic_core import PydanticSerializationError
     from restate.ext.pydantic import RestateAgent
 
     from interruptible.ext._adapter import (
@@ -75,8 +76,12 @@ def agent(
     async def work(task: Task) -> None:
         result = await run(framework_agent, task, approve=approve)
         if isinstance(result.output, DeferredToolRequests):
-            asked = [*result.output.approvals, *result.output.calls]
-            raise not_approved(asked[0].tool_name)
+            if result.output.approvals:
+                raise not_approved(result.output.approvals[0].tool_name)
+            raise WrongUse(
+                f"The tool {result.output.calls[0].tool_name!r} is to be run elsewhere. Write a "
+                "`run` of your own, which waits for that, and gives `run` the results."
+            )
 
     _check(framework_agent)
     needed: type = getattr(framework_agent, "deps_type", object)
@@ -130,7 +135,7 @@ async def run(
     )
     kept = _Kept(feed, approve)
     given = from_messages(task.messages) if message_history is None else message_history
-    with failing(AgentRunError, UserError):
+    with failing(AgentRunError, UserError, PydanticSerializationError):
         result: AgentRunResult[Out] = await durable.run(
             message_history=given,
             capabilities=[ReinjectSystemPrompt(), *capabilities, kept],

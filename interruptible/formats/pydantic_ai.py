@@ -113,7 +113,10 @@ def _part(content: said.UserContent) -> dict[str, Any]:
 
 def _dumped(message: said.ModelMessage) -> dict[str, Any]:
     whole: dict[str, Any] = said.ModelMessagesTypeAdapter.dump_python([message], mode="json")[0]
-    return {**_lean(whole), "parts": [_lean(part) for part in whole["parts"]]}
+    lean = {**_lean(whole), "parts": [_lean(part) for part in whole["parts"]]}
+    if "usage" in lean:
+        lean["usage"] = {key: x for key, x in lean["usage"].items() if x}
+    return lean
 
 
 def _lean(value: dict[str, Any]) -> dict[str, Any]:
