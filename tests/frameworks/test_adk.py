@@ -16,13 +16,14 @@ from google.adk.models import BaseLlm
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from google.adk.plugins import BasePlugin
-from google.adk.runners import InMemoryRunner
+from google.adk.runners import InMemoryRunner, Runner
+from google.adk.sessions import InMemorySessionService
 from google.adk.tools import FunctionTool
 from google.adk.tools.agent_tool import AgentTool
 from google.adk.tools.tool_context import ToolContext
 from google.genai import types
 from pydantic import BaseModel
-from restate import Context, RunOptions
+from restate import Context, ObjectContext, RunOptions
 from restate.ext.adk import RestatePlugin, RestateSessionService
 
 from interruptible import Agent, Session, Task, current_task
@@ -95,6 +96,17 @@ class TestADK(Contract):
     async def output(self, framework_agent: Any, task: Task, *, limit: int | None = None) -> Any:
         config = RunConfig(max_llm_calls=limit or 500)
         return (await adk.run(framework_agent, task, run_config=config)).output
+
+    async def alone(self, framework_agent: Any, ctx: ObjectContext, said: str) -> str:
+        app = App(name="alone", root_agent=framework_agent, plugins=[RestatePlugin()])
+        has_state = isinstance(ctx, ObjectContext)
+        sessions = RestateSessionService() if has_state else InMemorySessionService()
+        runner = Runner(app=app, session_service=sessions, auto_create_session=not has_state)
+        content = types.Content(role="user", parts=[types.Part(text=said)])
+        text = ""
+        async for event in runner.run_async(user_id="u", session_id="s", new_message=content):
+            text = "".join(x.text or "" for x in (event.content or content).parts or [])
+        return text
 
 
 # -- What is its own. ------------------------------------------------------------------------------
