@@ -238,15 +238,20 @@ def _has_media(result: Any) -> bool:
 
 
 def agents_of(agent: Any, *, nested: bool = False) -> Iterator[tuple[LlmAgent, bool]]:
-    """An agent and those below it; each, and whether it is a tool of another."""
+    """An agent and those below it; each, and whether it is a tool of another.
+
+    Raises:
+        TypeError: One of them is of another kind.
+    """
     if not isinstance(agent, LlmAgent):
         raise WrongUse(
             f"{agent.name!r} is a {type(agent).__name__}, and Restate's integration runs an "
             "`LlmAgent` alone. Let one lead the others, or run them one after the other."
         )
+    nested = nested or getattr(agent, "mode", None) in NESTED
     yield agent, nested
     for each in agent.sub_agents:
-        yield from agents_of(each, nested=nested or getattr(each, "mode", None) in NESTED)
+        yield from agents_of(each, nested=nested)
 
 
 class _Quiet(logging.Filter):

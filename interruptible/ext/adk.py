@@ -208,8 +208,12 @@ def _app(framework_agent: Any) -> App:
             f"The app {app.name!r} has an `events_compaction_config`. What it makes would be lost "
             "with the run's session. Leave it out; `conversation` of an agent sums up."
         )
-    for _ in agents_of(app.root_agent):
-        pass
+    for each, nested in agents_of(app.root_agent):
+        if each is app.root_agent and nested:
+            raise WrongUse(
+                f"The agent {each.name!r} has the mode {each.mode!r}, which makes it a tool of "
+                "another. Leave the mode out, or let another lead it."
+            )
     return app
 
 

@@ -12,7 +12,7 @@ import pytest
 from google.adk.agents import LlmAgent, RunConfig, SequentialAgent
 from google.adk.apps import App
 from google.adk.apps.app import EventsCompactionConfig
-from google.adk.models import BaseLlm
+from google.adk.models import BaseLlm, Gemini
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from google.adk.plugins import BasePlugin
@@ -30,6 +30,7 @@ from interruptible import Agent, Session, Task, current_task
 from interruptible._task.repair import INTERRUPTED
 from interruptible.ext import adk
 from interruptible.formats import gemini
+from interruptible.testing import serve
 from tests.server.conftest import eventually, normal_mode
 
 from .contract import Contract, keep, plain
@@ -418,6 +419,55 @@ async def test_thoughts_and_their_signatures_come_back_also_from_a_model_that_gi
     assert model.requests[-1][1].parts == [thought, words]
 
 
+async def test_gemini_itself_streams_and_gets_all_of_it_back(
+    restate_env: Restate, deploy: Deploy, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed = {
+        "functionCall": {"name": "look", "args": {"word": "moon"}},
+        "thoughtSignature": "c2k=",
+    }
+    answers = [
+        [{"text": "Hm.", "thought": True}, {"text": "I "}, {"text": "look."}, signed],
+        [{"text": "It is "}, {"text": "full."}, {"text": "", "thoughtSignature": "c2ln"}],
+        [{"text": "Yes."}],
+    ]
+    asked: list[Any] = []
+
+    async def gemini_api(scope: Any, receive: Any, send: Any) -> None:
+        body, event = b"", {"more_body": True}
+        while event.get("more_body"):
+            event = await receive()
+            body += event["body"]
+        parts, last_one = answers[len(asked)], answers[len(asked)][-1]
+        asked.append((scope["path"].rpartition(":")[2], json.loads(body)["contents"]))
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for part in parts:
+            end = {"finishReason": "STOP"} if part is last_one else {}
+            chunk = {"candidates": [{"content": {"role": "model", "parts": [part]}, **end}]}
+            data = b"data: %s\r\n\r\n" % json.dumps(chunk).encode()
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    monkeypatch.setenv("GOOGLE_API_KEY", "none")
+    async with serve(gemini_api) as url:
+        made = agent_of(Gemini(model="gemini-3-pro", base_url=url), "real", tools(log)["look"])
+        session = await open_session(restate_env, deploy, made)
+        assert [x[:2] for x in plain((await session.ask("Look."))["messages"])] == [
+            ("assistant", "I look."),
+            ("tool", "found moon"),
+            ("assistant", "It is full."),
+        ]
+        assert plain((await session.ask("Sure?"))["messages"]) == [("assistant", "Yes.")]
+    ways, (_, _, contents) = zip(*asked, strict=True)
+    assert {*ways} == {"streamGenerateContent"}
+    assert contents[1]["parts"][:3] == [answers[0][0], {"text": "I look."}, signed]
+    response = contents[2]["parts"][0]["functionResponse"]
+    assert (response["name"], response["response"]) == ("look", {"result": "found moon"})
+    assert contents[3]["parts"] == [{"text": "It is full."}, answers[1][2]]
+    assert contents[4:] == [{"role": "user", "parts": [{"text": "Sure?"}]}]
+
+
 async def test_a_model_that_gives_no_answer_fails_the_turn_with_its_reason(
     restate_env: Restate, deploy: Deploy
 ) -> None:
@@ -620,6 +670,7 @@ def nobody(name: str = "nobody") -> LlmAgent:
             ),
             "'b' is a SequentialAgent",
         ),
+        (lambda: LlmAgent(name="a", mode="task"), "the mode 'task'"),
         (
             lambda: App(
                 name="a",
