@@ -101,13 +101,16 @@ SMALL := tests/examples/test_small_model.py
 
 # Each framework has environments of its own, as they do not agree on what they depend on. One process
 # each: to import a framework takes longer than most tests.
-frameworks: $(FRAMEWORKS) ## Test the modules of the agent frameworks, one environment each
+frameworks: $(FRAMEWORKS) ## Test the modules of the agent frameworks (one: pydantic-ai; shown: demo-pydantic-ai)
+
+demo-%: setup .venv-%/.installed
+	@.venv-$*/bin/python -m examples.frameworks.$(subst -,_,$*)
 
 IN = .venv-$@/bin/python -m
 OF_FRAMEWORK = $(wildcard interruptible/*/$(subst -,_,$@).py examples/frameworks/$(subst -,_,$@).py)
 $(FRAMEWORKS): %: setup .venv-%/.installed .venv-%-oldest/.installed
 	@echo "$@: types"
-	@$(IN) mypy --config-file pyproject.toml $(OF_FRAMEWORK)
+	@$(IN) mypy $(OF_FRAMEWORK) tests/frameworks/typing_$(subst -,_,$@).py
 	@$(IN) pyright --pythonpath .venv-$@/bin/python $(filter interruptible/%,$(OF_FRAMEWORK))
 	@echo "$@: tests/frameworks; the same, replaying at every await; the same, on the oldest version"
 	@$(IN) pytest tests/frameworks/test_$(subst -,_,$@).py tests/frameworks/test_docs.py

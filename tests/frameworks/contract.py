@@ -5,7 +5,9 @@ A framework's module subclasses `Contract`, and says how its agents are made.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -445,6 +447,18 @@ class Contract:
         ]
         print(f"bytes of the journal: {sizes[0]}, and {sizes[1]} without the module")
         assert sizes[0] <= 1.3 * sizes[1], sizes
+
+    @normal_mode
+    async def test_the_example_is_as_it_tells(self, anyio_backend: str) -> None:
+        name = type(self).__module__.rpartition("test_")[2]
+        shown = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", f"examples.frameworks.{name}"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        told, _ = await shown.communicate()
+        assert shown.returncode == 0, told.decode()
+        assert "All as told" in told.decode()
 
     async def test_an_agent_is_called_as_the_framework_calls_it(self, log: Log) -> None:
         made = self.made("booking agent", Offline(log, lambda _: says("")))
