@@ -67,6 +67,7 @@ NOT_RUN = {
             "If that is meant, raise"
         ),
     ),
+    ("docs/how-to/use-adk.md", "pip install 'restate-interruptible[adk]'"),
     ("docs/how-to/use-pydantic-ai.md", "pip install 'restate-interruptible[pydantic-ai]'"),
     ("docs/policies.md", "class SupportAgent(Agent):"),
     ("docs/tutorial.md", "mkdir first-steps"),
