@@ -73,6 +73,7 @@ class _Copy:
         self._after_tool = agent.canonical_after_tool_callbacks
         agent.model = _with(model, generate_content_async=self.generate)
         agent.before_model_callback = [self.before_model, *agent.canonical_before_model_callbacks]
+        agent.before_tool_callback = [self.before_tool, *agent.canonical_before_tool_callbacks]
         agent.after_tool_callback = self.after_tool
         agent.on_tool_error_callback = [
             *agent.canonical_on_tool_error_callbacks,
@@ -82,7 +83,9 @@ class _Copy:
     async def before_model(
         self, callback_context: CallbackContext, llm_request: LlmRequest
     ) -> None:
-        self._context = callback_context
+        self._context, self._order = callback_context, _Order()
+        tools = llm_request.tools_dict
+        tools.update({name: self._ordered(tool, self._order) for name, tool in tools.items()})
         if self._nested:
             return
         for event in from_messages(await self._run.steering(), self._agent):
@@ -97,9 +100,6 @@ class _Copy:
         The plugin alone would do so in place of the model: no callback of the agent would be
         called, and `max_llm_calls` would count nothing.
         """
-        self._order = _Order()
-        tools = llm_request.tools_dict
-        tools.update({name: self._ordered(tool, self._order) for name, tool in tools.items()})
         asked = self._model if self._nested else _with(self._model, generate_content_async=self.say)
         own = self._agent.model_copy(update={"model": asked})
         context, durable = self._context, self._run.durable
@@ -170,6 +170,12 @@ class _Copy:
         context.tool_confirmation = asked.model_copy(update={"confirmed": said is True})
         context.actions.skip_summarization = None  # who asks has the run end there
         return said
+
+    def before_tool(self, tool: BaseTool, args: dict[str, Any], tool_context: ToolContext) -> None:
+        """Say that a call begins that a plugin answered the request with: its tool is no copy."""
+        if not self._nested and "run_async" not in vars(tool):
+            with self._run.working_on(str(tool_context.function_call_id)):
+                pass
 
     async def after_tool(
         self, tool: BaseTool, args: dict[str, Any], tool_context: ToolContext, tool_response: Any

@@ -100,6 +100,7 @@ async def run(
     *,
     approve: Approve | None = None,
     run_config: RunConfig | None = None,
+    user_id: str | None = None,
     state: dict[str, Any] | None = None,
     artifact_service: BaseArtifactService | None = None,
     memory_service: BaseMemoryService | None = None,
@@ -116,6 +117,7 @@ async def run(
             tool's name and arguments, which may wait durably; True, False, or the reason why not.
             Without it, the run ends there, and its events have the requests.
         run_config: ADK's settings of the run, such as `max_llm_calls`.
+        user_id: Whom the session is of, for memories and artifacts; by default, the task's session.
         state: What the session's state is at first.
         artifact_service: As for ADK's `Runner`.
         memory_service: Likewise.
@@ -149,7 +151,7 @@ async def run(
         memory_service=memory_service,
         credential_service=credential_service,
     )
-    app_name, user = runner.app_name, task.session
+    app_name, user = runner.app_name, user_id or task.session
     session = await work.sessions.create_session(
         app_name=app_name, user_id=user, session_id=task.id, state=state
     )

@@ -327,6 +327,33 @@ async def test_the_plugins_of_an_app_are_asked_and_a_restate_plugin_says_how_mod
     assert "gone" in outcome["error"]
 
 
+class Remembering(BasePlugin):
+    """A plugin that knows what the model would say."""
+
+    async def before_model_callback(
+        self, *, callback_context: Any, llm_request: LlmRequest
+    ) -> LlmResponse | None:
+        is_new = neutral(llm_request)[-1]["content"] == "Look."
+        call = calls(a="look moon", b="slow sun")
+        return LlmResponse(content=said(*parts_of(call))) if is_new else None
+
+
+async def test_a_call_that_a_plugin_has_made_is_told_as_begun(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    known = tools(log)
+    made = agent_of(Offline(log, lambda _: says("Good.")), "cached", known["look"], known["slow"])
+    app = App(name="cached", root_agent=made, plugins=[Remembering(name="remembering")])
+    session = await open_session(restate_env, deploy, app)
+    await session.send("Look.")
+    await log.until("end", "look moon")
+    await log.until("begin", "slow sun")
+    await session.ask("Stop.")
+    outcome = await session.attach(1)
+    assert ("tool", "found moon", "a") in plain(outcome["messages"])
+    assert outcome["cut_off"] == ["b"]
+
+
 async def test_an_error_that_a_callback_makes_a_result_of_lets_the_other_tools_go_on(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -626,14 +653,22 @@ async def test_without_approve_a_run_ends_with_the_request_in_its_events(
 
 
 @normal_mode
+@pytest.mark.parametrize("where", ["model", "tool", "nested"])
 async def test_an_interruption_is_logged_as_no_error(
-    restate_env: Restate, deploy: Deploy, log: Log, caplog: pytest.LogCaptureFixture
+    restate_env: Restate, deploy: Deploy, log: Log, caplog: pytest.LogCaptureFixture, where: str
 ) -> None:
-    model = Offline(log, lambda x: says("Good.") if last(x) == "Stop." else calls(a="slow sun"))
-    session = await open_session(restate_env, deploy, agent_of(model, "quiet", tools(log)["slow"]))
+    call = Answer(("Hm.",), stays=True) if where == "model" else calls(a="slow sun")
+    model = Offline(log, lambda asked: says("Good.") if last(asked) == "Stop." else call)
+    made = agent_of(model, f"quiet_{where}", tools(log)["slow"])
+    if where == "nested":
+        nested = Offline(log, lambda _: calls(i="slow sun"))
+        inner = agent_of(nested, "expert", tools(log)["slow"], description="Knows.")
+        call = saying("expert", request="Sun?")
+        made = agent_of(model, f"quiet_{where}", AgentTool(inner))
+    session = await open_session(restate_env, deploy, made)
     await session.send("Look.")
-    await log.until("begin", "slow sun")
-    await session.ask("Stop.")
+    await log.until("begin", "stay" if where == "model" else "slow sun")
+    assert plain((await session.ask("Stop."))["messages"]) == [("assistant", "Good.")]
     assert [x.message for x in caplog.records if x.levelno >= logging.ERROR] == []
 
 
