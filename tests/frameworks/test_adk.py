@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.anyio,
-    # Of what ADK does itself when an agent is a tool.
+    # Of what ADK does itself: when an agent is a tool, and by default.
     pytest.mark.filterwarnings("ignore:The `plugins` argument is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings(r"ignore:\[EXPERIMENTAL\] feature:UserWarning"),
 ]
 
 
@@ -478,14 +479,17 @@ async def test_gemini_itself_streams_and_gets_all_of_it_back(
 
     monkeypatch.setenv("GOOGLE_API_KEY", "none")
     async with serve(gemini_api) as url:
-        made = agent_of(Gemini(model="gemini-3-pro", base_url=url), "real", tools(log)["look"])
-        session = await open_session(restate_env, deploy, made)
+        model = Gemini(model="gemini-3-pro", base_url=url)
+        session = await open_session(
+            restate_env, deploy, agent_of(model, "real", tools(log)["look"])
+        )
         assert [x[:2] for x in plain((await session.ask("Look."))["messages"])] == [
             ("assistant", "I look."),
             ("tool", "found moon"),
             ("assistant", "It is full."),
         ]
         assert plain((await session.ask("Sure?"))["messages"]) == [("assistant", "Yes.")]
+        await model.api_client.aio.aclose()
     ways, (_, _, contents) = zip(*asked, strict=True)
     assert {*ways} == {"streamGenerateContent"}
     assert contents[1]["parts"][:3] == [answers[0][0], {"text": "I look."}, signed]
