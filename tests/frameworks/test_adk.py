@@ -12,6 +12,7 @@ import pytest
 from google.adk.agents import LlmAgent, RunConfig, SequentialAgent
 from google.adk.apps import App
 from google.adk.apps.app import EventsCompactionConfig
+from google.adk.events import Event
 from google.adk.models import BaseLlm, Gemini
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
@@ -30,6 +31,7 @@ from interruptible import Agent, Session, Task, current_task
 from interruptible._task.repair import INTERRUPTED
 from interruptible.ext import adk
 from interruptible.formats import gemini
+from interruptible.formats.adk import from_messages, to_messages
 from interruptible.testing import serve
 from tests.server.conftest import eventually, normal_mode
 
@@ -742,3 +744,80 @@ async def test_a_session_service_is_refused_at_once(
     assert outcome["status"] == "failed"
     assert "RestateSessionService" in outcome["error"]
     assert "`state=`" in outcome["error"]
+
+
+# -- Messages, both ways. --------------------------------------------------------------------------
+
+
+def family() -> LlmAgent:
+    return LlmAgent(name="parent", sub_agents=[LlmAgent(name="child"), LlmAgent(name="other")])
+
+
+def call_part(call: str, name: str, **args: Any) -> types.Part:
+    made = types.FunctionCall(id=call, name=name, args=args)
+    return types.Part(function_call=made, thought_signature=b"\xfb\xff" + call.encode())
+
+
+def result_part(call: str, name: str, result: Any) -> types.Part:
+    given = types.FunctionResponse(id=call, name=name, response={"result": result})
+    return types.Part(function_response=given)
+
+
+def test_events_come_back_as_they_were_with_who_has_spoken() -> None:
+    def event(author: str, role: str, *parts: types.Part) -> Event:
+        return Event(author=author, content=types.Content(role=role, parts=[*parts]))
+
+    picture = types.Part.from_bytes(data=b"\xff\xd8", mime_type="image/jpeg")
+    given = [
+        event("parent", "model", types.Part(text="Hm.", thought=True), call_part("a", "look")),
+        event("parent", "user", result_part("a", "look", {"of": [1, None]})),
+        event("parent", "model", call_part("b", "transfer_to_agent", agent_name="child")),
+        event("parent", "user", result_part("b", "transfer_to_agent", None)),
+        event("child", "model", types.Part(text="Here."), picture),
+        event("child", "model", call_part("c", "look"), call_part("d", "look")),
+        event("child", "user", result_part("c", "look", "one"), result_part("d", "look", "two")),
+        event("child", "model", call_part("e", "transfer_to_agent", agent_name="parent")),
+        event("child", "user", result_part("e", "transfer_to_agent", None)),
+        event("parent", "model", types.Part(text="Back.", thought_signature=b"\xfe")),
+    ]
+    messages = [message for x in given for message in to_messages(x)]
+    assert [(x["role"], x["content"]) for x in messages if x["role"] == "tool"][2:4] == [
+        ("tool", "one"),
+        ("tool", "two"),
+    ]
+    again = from_messages([{"role": "user", "content": "Go."}, *messages], family())
+    assert [(x.author, x.content) for x in again[1:]] == [(x.author, x.content) for x in given]
+
+
+@pytest.mark.parametrize(
+    ("to", "result"), [("nobody", '{"result": null}'), ("child", "[Interrupted: …]")]
+)
+def test_a_transfer_that_led_nowhere_leaves_the_word_to_who_had_it(to: str, result: str) -> None:
+    function = {"name": "transfer_to_agent", "arguments": json.dumps({"agent_name": to})}
+    call = {"id": "a", "type": "function", "function": function}
+    events = from_messages(
+        [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "a", "content": result},
+            {"role": "assistant", "content": "I am here."},
+            {"role": "user", "content": "Good."},
+        ],
+        family(),
+    )
+    assert [x.author for x in events] == ["parent", "parent", "parent", "user"]
+    (called,), (answered,) = events[0].get_function_calls(), events[1].get_function_responses()
+    assert called.id == answered.id == "adk-a"  # ADK pairs them by it, and tells Gemini none
+
+
+def test_what_adk_asks_its_caller_for_and_what_a_user_says_are_no_messages_of_the_agents() -> None:
+    asked = call_part("x", "adk_request_confirmation")
+    assert to_messages(Event(author="parent", content=said(asked))) == []
+    words = types.Content(role="user", parts=[types.Part(text="Hi.")])
+    assert to_messages(Event(author="user", content=words)) == []
+    assert to_messages(Event(author="parent")) == []
+
+
+def test_what_the_user_is_told_of_a_result_is_the_agents() -> None:
+    parts = [result_part("a", "look", "found"), types.Part(text="I found it.")]
+    event = Event(author="parent", content=types.Content(role="user", parts=parts))
+    assert plain(to_messages(event)) == [("tool", "found", "a"), ("assistant", "I found it.")]
