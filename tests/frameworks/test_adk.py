@@ -449,6 +449,8 @@ async def test_thoughts_and_their_signatures_come_back_also_from_a_model_that_gi
     assert model.requests[-1][1].parts == [thought, words]
 
 
+# Of what google-genai does itself where aiohttp happens to be installed.
+@pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
 async def test_gemini_itself_streams_and_gets_all_of_it_back(
     restate_env: Restate, deploy: Deploy, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
