@@ -61,11 +61,11 @@ def from_messages(messages: Iterable[Message], root: BaseAgent) -> list[Event]:
             next_speaker = speaker
             for part in content.parts or []:
                 if part.function_call:
-                    own = next(made)
+                    own = next(made, "")
                     part.function_call.id = part.function_call.id or UNSEEN + own
                     called[own] = part.function_call
                 if result := part.function_response:
-                    call = called.get(next(answered), types.FunctionCall())
+                    call = called.get(next(answered, ""), types.FunctionCall())
                     result.id, result.name = call.id or result.id, call.name or result.name
                     next_speaker = _led_to(call, result, root) or next_speaker
                 (results if part.function_response else said).append(part)

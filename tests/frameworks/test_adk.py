@@ -699,6 +699,31 @@ async def test_two_runs_in_one_turn_each_have_what_was_said_before(
     assert plain(two.requests[0])[:2] == [("user", "Write."), ("assistant", "Draft.")]
 
 
+async def test_what_a_run_of_ones_own_has_looked_up_before_is_known_to_the_agent(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    model = Offline(log, lambda asked: says(f"You are {asked[-1]['content']}."))
+    made = agent_of(model, "told", tools(log)["look"])
+    function = {"name": "who", "arguments": "{}"}
+    before = [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "w", "type": "function", "function": function}],
+        },
+        {"role": "tool", "tool_call_id": "w", "content": "Ada"},
+    ]
+
+    class ToldAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> Any:
+            task.append(*before)
+            return (await adk.run(made, task)).output
+
+    session = await open_session(restate_env, deploy, ToldAgent())
+    outcome = await session.ask("Who am I?")
+    assert plain(outcome["messages"])[2:] == [("assistant", "You are Ada.")]
+
+
 def nobody(name: str = "nobody") -> LlmAgent:
     return LlmAgent(name=name, model="gemini-2.5-flash")
 
