@@ -38,7 +38,10 @@ PATHS = [
     "CHANGELOG.md",
     *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md")),
 ]
-OF_FRAMEWORKS = {"pydantic_ai": "docs/how-to/use-pydantic-ai.md"}
+OF_FRAMEWORKS = {
+    "adk": "docs/how-to/use-adk.md",
+    "pydantic_ai": "docs/how-to/use-pydantic-ai.md",
+}
 """The pages that are followed where their framework is installed, in `tests/frameworks`."""
 RECIPES = {
     "litellm": "docs/how-to/use-litellm.md",
