@@ -177,7 +177,9 @@ async def run(
                 events.append(event)
     ended = await work.sessions.get_session(app_name=app_name, user_id=user, session_id=task.id)
     with failing(ValueError):
-        return Result(events, ended or session, _output(events, root))
+        output = _output(events, root)
+    work.end()
+    return Result(events, ended or session, output)
 
 
 @contextmanager
