@@ -148,8 +148,9 @@ async def run(
         with failing(sdk.AgentsException):
             raise
     kept.put_rest(result.new_items)
-    if task.messages[-1]["role"] != "assistant" and not result.interruptions:  # it is a tool's
-        kept.feed.put_output(result.final_output)
+    if not result.interruptions:  # what the model has said last is the output as it is
+        is_said = task.messages[-1]["role"] == "assistant"
+        kept.feed.end(None if is_said else result.final_output)
     return result
 
 

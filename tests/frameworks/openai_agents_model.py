@@ -52,13 +52,13 @@ def call(name: str, call_id: str, **arguments: Any) -> ResponseFunctionToolCall:
     )
 
 
-def thought() -> ResponseReasoningItem:
+def thought(**more: Any) -> ResponseReasoningItem:
     return ResponseReasoningItem(
         id=f"rs_{next(_ids)}",
         type="reasoning",
         summary=[],
         encrypted_content="gAAAA",
-        status=None,  # as it comes, so it has to go
+        **more,
     )
 
 
@@ -73,7 +73,7 @@ class OfflineModel(Model):
     """
 
     def __init__(self, offline: Offline, *, streams: bool = True) -> None:
-        self.offline, self.streams = offline, streams
+        self.offline, self.streams, self.thought = offline, streams, thought
         self.requests: list[Any] = []
         self.settings: list[Any] = []
 
@@ -81,7 +81,7 @@ class OfflineModel(Model):
         assert not args
         answer = await self._answer(request)
         await self.offline.end(answer)
-        return ModelResponse(_items(answer), Usage(requests=1, input_tokens=7), "resp_0")
+        return ModelResponse(self._items(answer), Usage(requests=1, input_tokens=7), "resp_0")
 
     async def stream_response(self, *args: Any, **request: Any) -> AsyncIterator[Any]:
         assert not args
@@ -104,7 +104,7 @@ class OfflineModel(Model):
             created_at=0,
             model="offline",
             object="response",
-            output=_items(answer),
+            output=self._items(answer),
             parallel_tool_calls=True,
             tool_choice="auto",
             tools=[],
@@ -125,8 +125,7 @@ class OfflineModel(Model):
         self.settings.append(request["model_settings"])
         return await self.offline.answer([{**x} for x in to_messages(request["input"])])
 
-
-def _items(answer: Answer) -> list[Any]:
-    said = [message(answer.text)] if answer.pieces else []
-    calls = [call(name, call_id, **arguments) for call_id, name, arguments in answer.calls]
-    return [thought(), *said, *calls]
+    def _items(self, answer: Answer) -> list[Any]:
+        said = [message(answer.text)] if answer.pieces else []
+        calls = [call(name, call_id, **arguments) for call_id, name, arguments in answer.calls]
+        return [self.thought(), *said, *calls]
