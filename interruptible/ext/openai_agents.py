@@ -130,9 +130,13 @@ async def run(
         inspect.signature(sdk.Runner.run).bind(starting, given, **options)
     try:
         result = await sdk.Runner.run(starting, given, **options)
+        answered: set[str] = set()
         while approve and result.interruptions:
-            state = result.to_state()
-            asked = result.interruptions
+            state, asked = result.to_state(), result.interruptions
+            calls = {str(getattr(x.raw_item, "call_id", None)) for x in asked}
+            if calls <= answered:  # it would go on for ever, and await nothing
+                raise WrongUse(f"The SDK asks again for approval of {asked[0].name!r}. Update it.")
+            answered |= calls
             questions = ((x.name or "", json.loads(x.arguments or "{}")) for x in asked)
             answers = await asyncio.gather(*(approve(*question) for question in questions))
             for request, yes in zip(asked, answers, strict=True):
