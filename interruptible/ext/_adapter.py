@@ -10,6 +10,7 @@ from restate import Context, TerminalError
 
 from interruptible import Agent, Message, Task
 from interruptible import agent as make_agent
+from interruptible._wire.output import is_said
 from interruptible._options import Options  # what `agent` of each module takes, too
 
 __all__ = [
@@ -130,7 +131,9 @@ class Feed:
                 if call not in self.calls or call in self._answered:
                     continue
                 self._answered.add(call)
-            self.calls |= {x["id"] for x in message.get("tool_calls") or ()}
+            made = {x["id"] for x in message.get("tool_calls") or ()}
+            self.calls |= made
+            self._answered -= made  # a model may use an id again
             self.task.append(message)
 
     def working_on(self, call: str) -> AbstractContextManager[None]:
@@ -140,6 +143,5 @@ class Feed:
     def put_output(self, output: Any) -> None:
         """Put out what the run has come to, unless the model has said just that last."""
         text = output if isinstance(output, str) else to_json(output).decode()
-        last = self.task.messages[-1]
-        if text and (last["role"], last.get("content")) != ("assistant", text):
+        if text and not is_said(output, self.task.messages[-1]):
             self.put([{"role": "assistant", "content": text}])

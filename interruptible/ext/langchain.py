@@ -1,0 +1,462 @@
+"""Agents of LangChain and graphs of LangGraph, on Restate's integration.
+
+What the model says and what each tool returns is put out as it is made; what is steered at the turn
+is told to the model before its next request.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from restate import Context, TerminalError
+from restate.extensions import current_context
+
+from interruptible import Agent, Task
+from interruptible.ext._extra import extra
+
+with extra("langchain"):
+    if sys.version_info < (3, 11):
+        raise ImportError("LangGraph hands nothing on to asyncio tasks before Python 3.11")
+    from langchain.agents import create_agent
+    from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+    from langchain.agents.middleware.model_call_limit import ModelCallLimitExceededError
+    from langchain.agents.middleware.tool_call_limit import ToolCallLimitExceededError
+    from langchain.agents.structured_output import StructuredOutputError
+    from langchain_core.callbacks import AsyncCallbackHandler
+    from langchain_core.messages import (
+        AIMessage,
+        BaseMessage,
+        RemoveMessage,
+        ToolMessage,
+        convert_to_messages,
+    )
+    from langchain_core.runnables.config import RunnableConfig, merge_configs
+    from langgraph.checkpoint.memory import InMemorySaver
+    from langgraph.config import get_config
+    from langgraph.constants import TAG_NOSTREAM
+    from langgraph.errors import (
+        GraphBubbleUp,
+        GraphInterrupt,
+        GraphRecursionError,
+        InvalidUpdateError,
+    )
+    from langgraph.prebuilt.tool_node import ToolCallRequest
+    from langgraph.pregel import Pregel
+    from langgraph.types import Command, Interrupt
+    from restate.ext.turnstile import Turnstile
+    from restate.server_context import set_extension_data
+
+    from interruptible.ext._adapter import (
+        DENIED,
+        Approve,
+        Feed,
+        WrongUse,
+        as_agent,
+        failing,
+        not_approved,
+    )
+    from interruptible.formats.langchain import from_messages, to_messages
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from interruptible._options import Options
+
+__all__ = ["InterruptibleMiddleware", "agent", "run"]
+
+INTERRUPT: Final = "__interrupt__"
+"""Where a graph's result has what it waits for."""
+_KEY: Final = "interruptible"
+"""Where the configuration of a graph has the run that it belongs to."""
+_PLACE: Final = "middleware=[RestateMiddleware(), InterruptibleMiddleware()]"
+_run: Final[ContextVar["_Run | None"]] = ContextVar("interruptible_langchain", default=None)
+
+
+def agent(
+    framework_agent: Pregel[Any, Any, Any, Any],
+    *,
+    name: str | None = None,
+    approve: Approve | None = None,
+    **options: "Unpack[Options]",
+) -> Agent:
+    """Make an agent of LangChain, or a graph of LangGraph, one that can be interrupted.
+
+    Args:
+        framework_agent: What `create_agent` gives, or a compiled graph with `messages`.
+        name: The name of the object in Restate; by default the agent's own, in camel case.
+        approve: What a graph is told that asks for approval; see `run`.
+        options: Those of `interruptible.Agent`.
+
+    Raises:
+        TypeError: The agent cannot be run so (see `run`) or has no name, or an option has the
+            wrong type.
+        ValueError: An option makes no sense.
+    """
+
+    async def work(task: Task) -> None:
+        result = await run(framework_agent, task, approve=approve)
+        for asked in result.get(INTERRUPT) or ():
+            raise not_approved(next((name for name, _ in _asked(asked.value)), INTERRUPT))
+
+    _check(framework_agent)
+    return as_agent(work, framework_agent, name, options)
+
+
+async def run(
+    framework_agent: Pregel[Any, Any, Any, Any],
+    task: Task,
+    *,
+    approve: Approve | None = None,
+    input: Mapping[str, Any] | None = None,  # noqa: A002 - as LangGraph calls it
+    config: RunnableConfig | None = None,
+    **framework_options: Any,
+) -> dict[str, Any]:
+    """Run an agent of LangChain, or a graph of LangGraph, for a turn.
+
+    Args:
+        framework_agent: What `create_agent` gives, with `InterruptibleMiddleware()` after
+            `RestateMiddleware()`; or a compiled graph of your own whose state has `messages`.
+        task: The task. What the model says and what the tools return is put out there.
+        approve: What a graph is told that is interrupted to ask for something: an `async` function
+            of the tool's name and arguments, which may wait durably; True, False, or the reason why
+            not. An `interrupt()` of your own is given what it returns, and its value is the
+            arguments. Without it, the result has `__interrupt__`.
+        input: What else the graph's state begins with.
+        config: The graph's configuration.
+        framework_options: All else that `ainvoke` takes, such as `context`.
+
+    Returns:
+        The state that the graph ended in, as `ainvoke` returns it.
+
+    Raises:
+        GraphRecursionError: It took too many steps. The turn fails.
+        TypeError: It cannot be run so: the middleware is missing, or not in its place; there is a
+            checkpointer; there are no `messages`. The turn fails.
+        Interrupted: The turn was cancelled.
+    """
+    _check(framework_agent)
+    asking = InMemorySaver() if approve else None  # the conversation is in the task
+    running = _Run(framework_agent.copy({"checkpointer": asking}), task)
+    of_run: RunnableConfig = {"callbacks": [_Words(running)], "configurable": {_KEY: running}}
+    thread: RunnableConfig = {"configurable": {"thread_id": task.id}}
+    whole = merge_configs(thread, config, of_run)
+    messages = from_messages(task.messages)
+    running.see(messages)
+    token = _run.set(running)
+    try:
+        with failing(*_ALIKE):
+            given: Any = {**(input or {}), "messages": messages}
+            while True:
+                result = await running.go(given, whole, framework_options)
+                waiting: Sequence[Interrupt] = result.get(INTERRUPT) or ()
+                if approve is None or not waiting:
+                    break
+                answers = await running.answers(waiting, approve, whole)
+                given = Command(resume=answers)
+    finally:
+        _run.reset(token)
+    if not waiting and (output := result.get("structured_response")) is not None:
+        running.feed.put_output(output)
+    return result
+
+
+_ALIKE: Final = (
+    GraphRecursionError,
+    InvalidUpdateError,
+    ModelCallLimitExceededError,
+    ToolCallLimitExceededError,
+)
+"""The errors that each attempt would come to."""
+
+
+class InterruptibleMiddleware(AgentMiddleware[Any, Any]):
+    """Puts out what tools return as they return it, and tells the model what was steered at it.
+
+    It stands after `RestateMiddleware()`: its part of a request to the model is within the durable
+    step, and a tool that waits for its turn has not begun. In an agent that is a tool of another
+    one it does nothing.
+    """
+
+    async def abefore_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+        """Tell the model what was steered at the turn since its last request."""
+        del state, runtime
+        if (running := _here()) is None:
+            return None
+        said = from_messages(await running.feed.steering())
+        running.see(said)
+        return {"messages": said} if said else None
+
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelResponse[Any]:
+        """Ask the model, if that is within a durable step.
+
+        Raises:
+            TypeError: It is not.
+            TerminalError: The answer is not of the form that was asked for.
+        """
+        _check_step(_running().feed.task)
+        try:
+            return await handler(request)
+        except StructuredOutputError as error:  # Restate would repeat the step without end
+            raise TerminalError(f"{type(error).__name__}: {error}") from error
+
+    async def awrap_tool_call(
+        self,
+        request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
+    ) -> ToolMessage | Command[Any]:
+        """Run a tool; for `ToolNode(..., awrap_tool_call=...)` of a graph of your own, too."""
+        running, call = _here(), request.tool_call
+        if running is None:
+            return await handler(request)
+        said = [x for x in _messages_in(request.state) if isinstance(x, AIMessage)]
+        running.put(said[-1:])  # the stream of a sub-graph may bring it later
+        with running.feed.working_on(call["id"] or ""):
+            try:
+                result = await handler(request)
+            except GraphInterrupt as asked:
+                running.asked_by |= {x.id: call["name"] for x in asked.args[0]}
+                raise
+        running.put(_messages_in(result))
+        return result
+
+
+class _Run:
+    """One run of a graph for a task."""
+
+    def __init__(self, graph: Pregel[Any, Any, Any, Any], task: Task) -> None:
+        self.graph, self.feed = graph, Feed(task)
+        self.asked_by: dict[str, str] = {}
+        """The tools that were interrupted to ask for something, by the interrupt."""
+        self._seen: dict[int, BaseMessage] = {}
+        ctx = cast("Context", current_context())  # there is one where there is a task
+        set_extension_data(ctx, "langchain-state", _Turns())
+
+    async def go(
+        self, given: Any, config: RunnableConfig, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Go on until the graph ends, or waits for something."""
+        waiting: list[Interrupt] = []
+        state: dict[str, Any] = {}
+        # With `messages`, models stream that can.
+        modes: Any = ["messages", "updates", "values"]
+        stream: Any = self.graph.astream(
+            given, config, stream_mode=modes, subgraphs=True, **options
+        )
+        async with aclosing(stream):
+            async for path, mode, chunk in stream:
+                if mode == "values" and not path:
+                    state = chunk
+                elif mode == "updates" and self.is_shared(path):
+                    waiting += chunk.get(INTERRUPT) or () if not path else ()
+                    for update in chunk.values():
+                        self.put(_said_in(update))
+        wanted = self.graph.output_channels
+        result = {key: state[key] for key in _listed(wanted) if key in state}
+        return {**result, INTERRUPT: waiting} if waiting else result
+
+    async def answers(
+        self, waiting: Sequence[Interrupt], approve: Approve, config: RunnableConfig
+    ) -> dict[str, Any]:
+        """Ask for what the graph waits for."""
+        state = await self.graph.aget_state(config)
+        nodes = {x.id: task.name for task in state.tasks for x in task.interrupts}
+
+        async def answer(interrupt: Interrupt) -> Any:
+            value: Any = interrupt.value
+            if asked := _asked(value):
+                said = await asyncio.gather(*(approve(*x) for x in asked))
+                decisions = [*map(_decision, said)]
+                return {"decisions": decisions} if "action_requests" in value else decisions[0]
+            name = self.asked_by.get(interrupt.id) or nodes[interrupt.id]
+            return await approve(name, value if isinstance(value, dict) else {"value": value})
+
+        said = await asyncio.gather(*map(answer, waiting))
+        return {x.id: y for x, y in zip(waiting, said, strict=True)}
+
+    def is_shared(self, path: Sequence[str]) -> bool:
+        """Whether what a graph within this one says is said in the conversation.
+
+        It is if each on the way to it stands in its parent as a node, and has `messages`: theirs
+        are the same. What a tool or a node calls by itself gives that one its answer, and no more.
+        """
+        graph: Any = self.graph
+        for place in path:
+            node = graph.nodes.get(place.partition(":")[0])
+            graph = getattr(node, "bound", None)
+            if not isinstance(graph, Pregel) or "messages" not in graph.channels:
+                return False
+        return True
+
+    def see(self, messages: Sequence[BaseMessage]) -> None:
+        """Know messages: they are in the conversation already."""
+        self._seen |= {id(x): x for x in messages}
+
+    def put(self, messages: Iterator[BaseMessage] | Sequence[BaseMessage]) -> None:
+        """Put out messages, but for those that are in the conversation already."""
+        for message in messages:
+            ids = {x.id for x in self._seen.values() if x.id}  # a state may give them late
+            if id(message) not in self._seen and message.id not in ids:
+                self.see([message])
+                self.feed.put(to_messages([message]))
+
+
+class _Words(AsyncCallbackHandler):
+    """Hands on what a model says, while it is in its durable step."""
+
+    run_inline = True
+
+    def __init__(self, running: _Run) -> None:
+        self._run = running
+
+    async def on_llm_new_token(
+        self, token: Any, *, chunk: Any = None, tags: list[str] | None = None, **_: Any
+    ) -> None:
+        if TAG_NOSTREAM in (tags or ()) or _here() is not self._run:
+            return
+        text = getattr(chunk, "message", chunk).text if chunk is not None else token
+        with suppress(RuntimeError):  # a model that is asked outside of a step
+            self._run.feed.partial(str(text))
+
+
+class _Turns:
+    """What stands where `RestateMiddleware` keeps whose turn it is among the tools of an answer.
+
+    Its own is one for a whole invocation, whichever agent asks, and ends the attempt when a tool is
+    interrupted to ask for something. There is no public name for it: this is `langchain-state` in
+    the extension data of the context, and has the one attribute that is used of it.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[Any, Turnstile] = {}
+
+    @property
+    def turnstile(self) -> Turnstile:
+        return self._of[_graph()]
+
+    @turnstile.setter
+    def turnstile(self, turns: Turnstile) -> None:
+        self._of[_graph()] = _PatientTurnstile([*turns.events])
+
+
+class _PatientTurnstile(Turnstile):
+    """When a tool has failed, the others wait on: LangGraph ends them."""
+
+    def cancel_all_after(self, id: str) -> None:  # noqa: A002 - as there
+        if isinstance(sys.exc_info()[1], GraphBubbleUp):  # it asks for something
+            self.allow_next_after(id)
+
+
+def _running() -> _Run:
+    running = _run.get()
+    if running is None:
+        raise WrongUse(
+            "An agent with `InterruptibleMiddleware` was not run by `interruptible.ext.langchain`. "
+            "Call `await run(agent, task)` instead of `agent.ainvoke`."
+        )
+    return running
+
+
+def _here() -> _Run | None:
+    """The run in whose conversation this code works; none in what a tool or a node calls.
+
+    Raises:
+        TypeError: There is no run at all.
+    """
+    running = _running()
+    own, path = _graph()
+    return running if own is running and running.is_shared(path) else None
+
+
+def _graph() -> tuple["_Run | None", tuple[str, ...]]:
+    """The run that the graph of this node belongs to, and the way to it, from node to node."""
+    configurable: Any = get_config().get("configurable") or {}
+    *path, _ = str(configurable.get("checkpoint_ns") or "").split("|")
+    return configurable.get(_KEY), tuple(path)
+
+
+def _check_step(task: Task) -> None:
+    with suppress(RuntimeError):  # that is what it raises within a step
+        task.partial  # noqa: B018
+        raise WrongUse(
+            "The request to the model is no durable step where `InterruptibleMiddleware` stands. "
+            f"It stands after Restate's: `{_PLACE}`."
+        )
+
+
+def _check(graph: Any) -> None:
+    if not isinstance(graph, Pregel):
+        raise WrongUse(
+            f"A {type(graph).__name__} is no compiled graph. Give what `compile()` gives."
+        )
+    if "messages" not in graph.channels:
+        raise WrongUse("The graph's state has no `messages`. Add them: `MessagesState`.")
+    if not isinstance(graph.checkpointer, InMemorySaver | bool | None):
+        raise WrongUse(
+            "The graph has a checkpointer of its own, and would have the conversation twice. "
+            "Compile it without: the session keeps it."
+        )
+    # The functions of its nodes are the only trace of what made a graph.
+    functions = [getattr(node.bound, "afunc", None) for node in graph.nodes.values()]
+    owners = [getattr(function, "__self__", None) for function in functions]
+    made_by = {getattr(function, "__module__", None) for function in functions}
+    if create_agent.__module__ in made_by and not any(
+        isinstance(owner, InterruptibleMiddleware) for owner in owners
+    ):
+        raise WrongUse(
+            "The agent has no `InterruptibleMiddleware`, and what its tools return would be lost. "
+            f"Make it with it: `create_agent(..., {_PLACE})`."
+        )
+
+
+def _asked(value: Any) -> list[tuple[str, dict[str, Any]]]:
+    """The names and arguments of the tools that `HumanInTheLoopMiddleware` asks about."""
+    if not isinstance(value, dict):
+        return []
+    asked = cast("dict[str, Any]", value)
+    requests = asked.get("action_requests")
+    if asked.get("type") == "tool_approval":
+        requests = [asked]
+    return [(x["name"], x["args"]) for x in requests or ()]
+
+
+def _decision(said: bool | str) -> dict[str, Any]:  # noqa: FBT001 - what `approve` gave
+    if said is True:
+        return {"type": "approve"}
+    return {"type": "reject", "message": said or DENIED}
+
+
+def _listed(keys: str | Sequence[str]) -> Sequence[str]:
+    return [keys] if isinstance(keys, str) else keys
+
+
+def _said_in(update: Any) -> Iterator[BaseMessage]:
+    """What a node has said.
+
+    What one says that removes messages as a person or the system is no new one: it rewrites the
+    history that the model is told.
+    """
+    messages = [*_messages_in(update)]
+    rewrites = any(isinstance(x, RemoveMessage) for x in messages)
+    return (x for x in messages if not rewrites or isinstance(x, (AIMessage, ToolMessage)))
+
+
+def _messages_in(value: Any) -> Iterator[BaseMessage]:
+    """The messages in what a node or a tool returns, or in a state."""
+    if isinstance(value, BaseMessage):
+        yield value
+    elif isinstance(value, Command):
+        yield from _messages_in(cast("Any", value).update)
+    elif isinstance(value, (list, tuple)):
+        for part in cast("list[Any]", value):
+            yield from _messages_in(part)
+    else:
+        given: Any = value.get("messages") if isinstance(value, dict) else None
+        given = given or getattr(value, "messages", None) or []
+        yield from convert_to_messages(given if isinstance(given, list) else [given])
