@@ -10,8 +10,8 @@ from restate import Context, TerminalError
 
 from interruptible import Agent, Message, Task
 from interruptible import agent as make_agent
-from interruptible._wire.output import is_said
 from interruptible._options import Options  # what `agent` of each module takes, too
+from interruptible._wire.output import is_said
 
 __all__ = [
     "DENIED",

@@ -50,7 +50,6 @@ with extra("langchain"):
     from restate.server_context import set_extension_data
 
     from interruptible.ext._adapter import (
-        DENIED,
         Approve,
         Feed,
         WrongUse,
@@ -138,6 +137,11 @@ async def run(
         Interrupted: The turn was cancelled.
     """
     _check(framework_agent)
+    for option in ("stream_mode", "subgraphs", "version"):
+        if option in framework_options:
+            raise WrongUse(
+                f"`run` streams the graph by itself. It takes no `{option}`: leave it out."
+            )
     asking = InMemorySaver() if approve else None  # the conversation is in the task
     running = _Run(framework_agent.copy({"checkpointer": asking}), task)
     of_run: RunnableConfig = {"callbacks": [_Words(running)], "configurable": {_KEY: running}}
@@ -150,7 +154,7 @@ async def run(
         with failing(*_ALIKE):
             given: Any = {**(input or {}), "messages": messages}
             while True:
-                result = await running.go(given, whole, framework_options)
+                result = await running.go(given, whole, **framework_options)
                 waiting: Sequence[Interrupt] = result.get(INTERRUPT) or ()
                 if approve is None or not waiting:
                     break
@@ -239,7 +243,12 @@ class _Run:
         set_extension_data(ctx, "langchain-state", _Turns())
 
     async def go(
-        self, given: Any, config: RunnableConfig, options: Mapping[str, Any]
+        self,
+        given: Any,
+        config: RunnableConfig,
+        *,
+        output_keys: str | Sequence[str] | None = None,
+        **options: Any,
     ) -> dict[str, Any]:
         """Go on until the graph ends, or waits for something."""
         waiting: list[Interrupt] = []
@@ -257,8 +266,9 @@ class _Run:
                     waiting += chunk.get(INTERRUPT) or () if not path else ()
                     for update in chunk.values():
                         self.put(_said_in(update))
-        wanted = self.graph.output_channels
-        result = {key: state[key] for key in _listed(wanted) if key in state}
+        wanted = output_keys or self.graph.output_channels
+        keys = [wanted] if isinstance(wanted, str) else wanted
+        result = {key: state[key] for key in keys if key in state}
         return {**result, INTERRUPT: waiting} if waiting else result
 
     async def answers(
@@ -304,7 +314,10 @@ class _Run:
             ids = {x.id for x in self._seen.values() if x.id}  # a state may give them late
             if id(message) not in self._seen and message.id not in ids:
                 self.see([message])
-                self.feed.put(to_messages([message]))
+                for said in to_messages([message]):
+                    # A node of a graph of one's own may give it what was steered.
+                    is_steered = said["role"] == "user" and said in self.feed.task.messages
+                    self.feed.put([] if is_steered else [said])
 
 
 class _Words(AsyncCallbackHandler):
@@ -429,11 +442,7 @@ def _asked(value: Any) -> list[tuple[str, dict[str, Any]]]:
 def _decision(said: bool | str) -> dict[str, Any]:  # noqa: FBT001 - what `approve` gave
     if said is True:
         return {"type": "approve"}
-    return {"type": "reject", "message": said or DENIED}
-
-
-def _listed(keys: str | Sequence[str]) -> Sequence[str]:
-    return [keys] if isinstance(keys, str) else keys
+    return {"type": "reject", "message": said} if said else {"type": "reject"}
 
 
 def _said_in(update: Any) -> Iterator[BaseMessage]:

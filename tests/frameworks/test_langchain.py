@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 from langchain.agents import create_agent
@@ -15,7 +14,14 @@ from langchain.agents.middleware import (
     ModelCallLimitMiddleware,
 )
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
-from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
+)
 from langchain_core.tools import InjectedToolCallId, StructuredTool, ToolException
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
@@ -23,19 +29,22 @@ from langgraph.errors import GraphRecursionError
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.prebuilt import ToolNode, tools_condition
+from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
-from restate import Context, RunOptions, Service
+from restate import Context, RunOptions
 from restate.ext.langchain import RestateMiddleware
+from restate.ext.langchain._state import _State, get_or_create_state
 from restate.extensions import current_context
-from typing_extensions import Annotated, TypedDict
+from typing_extensions import TypedDict
 
 from interruptible import Agent, Session, Task, agent, current_task
-from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
+from interruptible._task.repair import INTERRUPTED
 from interruptible.ext import langchain
 from interruptible.ext.langchain import InterruptibleMiddleware
+from interruptible.formats import native
 from interruptible.formats.langchain import from_messages, to_messages
-from tests.server.conftest import LONG, eventually, is_idle, normal_mode
+from tests.server.conftest import normal_mode
 
 from .contract import NOTE, Contract, keep, plain
 from .langchain_model import OfflineModel, PlainModel
@@ -95,8 +104,8 @@ async def open_session(env: Restate, deploy: Deploy, agent: Agent) -> Session:
 
 
 def once(first: Answer, then: Answer) -> Callable[[list[Any]], Answer]:
-    """Answer the message of a person, and then what became of it."""
-    return lambda messages: first if messages[-1]["role"] == "user" else then
+    """Answer a message of a person, and then what became of it."""
+    return lambda messages: first if not any(x["role"] == "tool" for x in messages) else then
 
 
 def working(name: str, made: Any, **options: Any) -> Agent:
@@ -559,24 +568,324 @@ class Visits(TypedDict):
     city: str
 
 
+class State(MessagesState):
+    count: int
+
+
 async def test_run_takes_what_the_framework_takes_and_gives_what_it_gives(
     restate_env: Restate, deploy: Deploy
 ) -> None:
-    class State(MessagesState):
-        count: int
-
-    async def node(state: State, runtime: Any) -> Any:
-        return {"messages": [AIMessage(f"Hello {runtime.context['city']}.")], "count": 1}
+    async def node(state: State, runtime: Runtime[Visits]) -> Any:
+        said = AIMessage(f"Hello {runtime.context['city']}, {state['count']}.")
+        return {"messages": [said], "count": state["count"] + 1}
 
     graph = StateGraph(State, context_schema=Visits)
     graph.add_node("node", node)
     graph.add_edge(START, "node")
     made, results = graph.compile(), []
 
-    async def work(ctx: Context, task: Task) -> str:
-        results.append(await langchain.run(made, task, context={"city": "Rome"}))
-        results.append(await langchain.run(made, task, input={"count": 5}, output_keys=["count"]))
-        return "end"
+    async def work(ctx: Context, task: Task) -> None:
+        options: Any = {"input": {"count": 5}, "context": {"city": "Rome"}}
+        results.append(await langchain.run(made, task, **options))
+        results.append(await langchain.run(made, task, output_keys=["count"], **options))
 
-    await open_session(restate_env, deploy, named := agent(name="LcOptions")(work))
-    await Session(restate_env.client, named, "one").ask("Hi.")
+    session = await open_session(restate_env, deploy, agent(name="LcOptions")(work))
+    outcome = await session.ask("Hi.")
+    assert plain(outcome["messages"]) == [("assistant", "Hello Rome, 5.")] * 2
+    whole, part = results[-2:]
+    assert (whole["count"], [x.text for x in whole["messages"]]) == (6, ["Hi.", "Hello Rome, 5."])
+    assert part == {"count": 6}
+
+
+# What is asked for. -------------------------------------------------------------------------------
+
+
+async def asking_tool(word: str) -> str:
+    """Ask somebody."""
+    answer = interrupt({"question": f"Do you like {word}?"})
+    return f"The answer for {word} is {answer}."
+
+
+async def test_tools_that_interrupt_to_ask_hold_up_no_other_and_get_their_answers(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def approve(name: str, arguments: dict[str, Any]) -> Any:
+        return await promised(log, f"{name} {arguments['question']}")
+
+    asked = calls(a="asking_tool moon", b="look stars", c="asking_tool sun")
+    model = Offline(log, once(asked, says("Good.")))
+    made = agent_of(model, "LcInterrupts", asking_tool, "look")
+    session = await open_session(restate_env, deploy, langchain.agent(made, approve=approve))
+    await session.send("Go.")
+    moon = await log.first("asking_tool Do you like moon?")
+    sun = await log.first("asking_tool Do you like sun?")
+    await log.until("end", "look stars")
+    await keep(restate_env, sun, "no")
+    await keep(restate_env, moon, True)
+    messages = plain((await session.attach(1))["messages"])
+    assert sorted(messages[1:4], key=str) == [
+        ("tool", "The answer for moon is True.", "a"),
+        ("tool", "The answer for sun is no.", "c"),
+        ("tool", "found stars", "b"),
+    ]
+    assert messages[4] == ("assistant", "Good.")
+    assert len(model.requests) == 2
+    assert log.events.count(("begin", "look stars")) == 1
+
+
+@pytest.mark.parametrize("asks", ["in the graph", "in a tool of a tool"])
+async def test_a_node_and_an_agent_that_is_a_tool_may_ask_too(
+    restate_env: Restate, deploy: Deploy, log: Log, asks: str
+) -> None:
+    async def approve(name: str, arguments: dict[str, Any]) -> Any:
+        return await promised(log, json.dumps([name, arguments]))
+
+    inner = agent_of(
+        Offline(log, once(calls(x="asking_tool moon"), says("Hm."))), None, asking_tool
+    )
+
+    async def node(state: MessagesState) -> Any:
+        return {"messages": [AIMessage(f"You said {interrupt('Well?')}.")]}
+
+    async def consult(word: str) -> str:
+        """Ask the inner one."""
+        result = await inner.ainvoke({"messages": [("user", word)]})
+        return " ".join(str(x.text) for x in result["messages"])
+
+    if asks == "in the graph":
+        made, asked = team("LcNodeAsks", node), ["member 0", {"value": "Well?"}]
+    else:
+        model = Offline(log, once(calls(a="consult moon"), says("Done.")))
+        made = agent_of(model, "LcInnerAsks", consult)
+        asked = ["consult", {"question": "Do you like moon?"}]
+    session = await open_session(restate_env, deploy, langchain.agent(made, approve=approve))
+    await session.send("Go.")
+    await keep(restate_env, await log.first(json.dumps(asked)), "yes")
+    messages = plain((await session.attach(1))["messages"])
+    assert messages == (
+        [("assistant", "You said yes.")]
+        if asks == "in the graph"
+        else [
+            ("assistant", "", "a"),
+            ("tool", "moon  The answer for moon is yes. Hm.", "a"),
+            ("assistant", "Done."),
+        ]
+    )
+
+
+async def test_one_of_two_calls_is_approved_and_the_other_is_not(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def approve(name: str, arguments: dict[str, Any]) -> bool:
+        await promised(log, f"{name} {arguments['word']}")
+        return arguments["word"] == "moon"
+
+    model = Offline(log, once(calls(a="look moon", b="look sun"), says("Done.")))
+    asking = HumanInTheLoopMiddleware({"look": True})
+    made = agent_of(model, "LcApprovals", "look", middleware=[asking])
+    session = await open_session(restate_env, deploy, langchain.agent(made, approve=approve))
+    await session.send("Go.")
+    for word in ("moon", "sun"):
+        await keep(restate_env, await log.first(f"look {word}"), "")
+    called, *results, done = plain((await session.attach(1))["messages"])
+    assert called == ("assistant", "", "a", "b")
+    assert ("tool", "found moon", "a") in results
+    assert "User rejected the tool call" in str(results)
+    assert log.of("begin") == [("begin", "look moon")]
+    assert done == ("assistant", "Done.")
+
+
+async def test_without_approve_the_result_has_what_is_asked_for(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    asked: list[Any] = []
+    made = agent_of(Offline(log, lambda _: calls(a="asking_tool moon")), "a", asking_tool)
+
+    async def work(ctx: Context, task: Task) -> str:
+        result = await langchain.run(made, task)
+        asked[:] = [x.value for x in result["__interrupt__"]]
+        return "Somebody has to answer."
+
+    session = await open_session(restate_env, deploy, agent(name="LcAsked")(work))
+    outcome = await session.ask("Go.")
+    assert asked == [{"question": "Do you like moon?"}]
+    assert plain(outcome["messages"])[-1] == ("assistant", "Somebody has to answer.")
+    assert plain(outcome["messages"])[0] == ("assistant", "", "a")
+
+
+# Wrong use. ---------------------------------------------------------------------------------------
+
+
+class OwnSaver(BaseCheckpointSaver[int]):
+    """Somebody's own."""
+
+
+def with_middleware(*middleware: Any, **options: Any) -> Any:
+    model = PlainModel(script=lambda _: AIMessage("Hi."))
+    return create_agent(model, name="Wrong", middleware=middleware, **options)
+
+
+def without_messages() -> Any:
+    graph = StateGraph(Visits)
+    graph.add_node("node", lambda _: {"city": "Rome"})
+    graph.add_edge(START, "node")
+    return graph.compile(name="a")
+
+
+BOTH = (RestateMiddleware(), InterruptibleMiddleware())
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (with_middleware(), "has no `InterruptibleMiddleware`"),
+        (with_middleware(RestateMiddleware()), "has no `InterruptibleMiddleware`"),
+        (with_middleware(*BOTH, checkpointer=OwnSaver()), "checkpointer of its own"),
+        (StateGraph(MessagesState), "A StateGraph is no compiled graph"),
+        (without_messages(), "has no `messages`"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_at_once(made: Any, reason: str) -> None:
+    with pytest.raises(TypeError, match=reason):
+        langchain.agent(made)
+
+
+def test_a_checkpointer_in_memory_is_left_out() -> None:
+    assert langchain.agent(with_middleware(*BOTH, checkpointer=InMemorySaver())).name == "Wrong"
+
+
+@pytest.mark.parametrize("wrong", [(InterruptibleMiddleware(), RestateMiddleware()), BOTH[1:]])
+async def test_middleware_that_is_missing_or_in_the_wrong_place_fails_the_turn_before_a_request(
+    restate_env: Restate, deploy: Deploy, wrong: Any
+) -> None:
+    made = with_middleware(*wrong)
+    agent_ = langchain.agent(made, name=f"LcWrong{len(wrong)}")
+    session = await open_session(restate_env, deploy, agent_)
+    outcome = await session.ask("Hi.")
+    assert outcome["status"] == "failed"
+    assert outcome["error"] == (
+        "The request to the model is no durable step where `InterruptibleMiddleware` stands. "
+        "It stands after Restate's: `middleware=[RestateMiddleware(), InterruptibleMiddleware()]`."
+    )
+
+
+async def test_wrong_calls_fail_the_turn(restate_env: Restate, deploy: Deploy) -> None:
+    made = with_middleware(*BOTH)
+
+    async def work(ctx: Context, task: Task) -> None:
+        if task.text == "Invoke.":
+            await made.ainvoke({"messages": [("user", "Hi.")]})
+        await langchain.run(made, task, stream_mode="values")
+
+    session = await open_session(restate_env, deploy, agent(name="LcWrongCalls")(work))
+    outcomes = [await session.ask(x) for x in ("Invoke.", "Stream.")]
+    assert [x["status"] for x in outcomes] == ["failed"] * 2
+    assert "Call `await run(agent, task)` instead of `agent.ainvoke`." in outcomes[0]["error"]
+    assert "It takes no `stream_mode`" in outcomes[1]["error"]
+
+
+async def test_restates_integration_keeps_its_turns_where_ours_stand(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    """It is an inner name; see `_Turns`."""
+    found: list[Any] = []
+
+    async def look_up(word: str) -> str:
+        """Look."""
+        ctx = current_context()
+        assert ctx is not None
+        found.append(get_or_create_state(ctx))
+        return word
+
+    model = Offline(log, once(calls(a="look_up moon"), says("Done.")))
+    session = await open_session(
+        restate_env, deploy, langchain.agent(agent_of(model, "LcTurns", look_up))
+    )
+    await session.ask("Go.")
+    state = found[-1]
+    assert type(state).__module__ == langchain.__name__
+    assert [name for name in _State.__slots__ if name != "turnstile"] == []
+
+
+# Messages. ----------------------------------------------------------------------------------------
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGVsbG8="}}
+
+
+@pytest.mark.parametrize(
+    ("own", "neutral", "is_native"),
+    [
+        (HumanMessage("Hi."), {"role": "user", "content": "Hi."}, False),
+        (
+            HumanMessage([{"type": "text", "text": "This?"}, IMAGE]),
+            {"role": "user", "content": [{"type": "text", "text": "This?"}, IMAGE]},
+            False,
+        ),
+        (HumanMessage("Hi.", name="Ada"), {"role": "user", "content": "Hi."}, True),
+        (SystemMessage("Be kind."), {"role": "system", "content": "Be kind."}, False),
+        (AIMessage("Hello."), {"role": "assistant", "content": "Hello."}, False),
+        (
+            AIMessage("", tool_calls=[{"id": "a", "name": "look", "args": {"word": "moon"}}]),
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {
+                        "id": "a",
+                        "type": "function",
+                        "function": {"name": "look", "arguments": '{"word": "moon"}'},
+                    }
+                ],
+            },
+            False,
+        ),
+        (
+            AIMessage([{"type": "reasoning", "reasoning": "Hm."}, "Hello."], id="msg_1"),
+            {"role": "assistant", "content": "Hello."},
+            True,
+        ),
+        (
+            ToolMessage("found", tool_call_id="a", name="look"),
+            {"role": "tool", "tool_call_id": "a", "content": "found"},
+            False,
+        ),
+        (
+            ToolMessage([IMAGE], tool_call_id="a", status="error"),
+            {"role": "tool", "tool_call_id": "a", "content": "image_url"},
+            True,
+        ),
+    ],
+)
+def test_a_message_comes_back_as_it_was(own: Any, neutral: Any, is_native: bool) -> None:
+    (made,) = to_messages([own])
+    assert made == neutral
+    assert (native(made, "langchain") is not None) == is_native
+    call = {"id": "a", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    before = {"role": "assistant", "content": None, "tool_calls": [call]}
+    assert from_messages([before, made])[1:] == [own]
+
+
+@pytest.mark.parametrize("id_", ["lc_run--019", "run-1", "c8f0a54a-8b0a-4bd6-8d0e-b1a4b0b2a6d0"])
+def test_an_id_that_no_provider_gave_is_left_out(id_: str) -> None:
+    (made,) = to_messages([AIMessage("Hello.", id=id_)])
+    assert native(made, "langchain") is None
+
+
+def test_what_is_only_for_the_program_is_left_out() -> None:
+    (made,) = to_messages([ToolMessage("found", tool_call_id="a", artifact=object())])
+    assert made == {"role": "tool", "tool_call_id": "a", "content": "found"}
+    assert native(made, "langchain") is None
+
+
+def test_chunks_are_messages_and_removals_are_none() -> None:
+    chunk = AIMessageChunk("Hello.", id="msg_1")
+    assert from_messages(to_messages([chunk, RemoveMessage(id="x")])) == [
+        AIMessage("Hello.", id="msg_1")
+    ]
+
+
+def test_a_call_that_is_no_json_is_no_call() -> None:
+    broken = {"name": "look", "args": '{"wo', "id": "a", "error": None, "type": "invalid_tool_call"}
+    message: Any = AIMessage("", invalid_tool_calls=[broken])
+    assert from_messages(to_messages([message])) == [AIMessage("[look]")]
