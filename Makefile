@@ -6,6 +6,8 @@ OLDEST_SDK := $(shell sed -n 's/^dependencies.*restate-sdk>=\([0-9.]*\).*/\1/p' 
 OLDEST_PYTHON := $(shell sed -n 's/^requires-python = ">=\([0-9.]*\)"/\1/p' pyproject.toml)
 PACKAGE := -e '.[client,testing]' --group dev
 
+FRAMEWORKS := pydantic-ai
+
 # restate-server and its CLI come from npm into this folder, unless a restate-server is on the PATH.
 export RESTATE_NPM_DIR ?= $(CURDIR)/.restate
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -13,7 +15,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test quick server-tenth lint types unit server replay oldest docs wheel bench-short bench compare clean
-.PHONY: chaos chaos-short examples chat web web-test small-model
+.PHONY: chaos chaos-short examples chat web web-test small-model frameworks $(FRAMEWORKS)
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +37,8 @@ serve: setup ## Keep server, UI and quickstart agent up until Ctrl-C, to try the
 
 # Two parts at once, and in each of those that wait more than they compute several tests: so two cores
 # are busy, and hardly more than that. What a part prints is shown when it is over.
-PARTS := lint types unit server replay examples oldest docs web-test bench-short chaos-short \
-  small-model wheel
+PARTS := lint types unit server replay examples oldest $(FRAMEWORKS) docs web-test bench-short \
+  chaos-short small-model wheel
 TOGETHER = $(MAKE) --no-print-directory $(if $(filter output-sync,$(.FEATURES)),-O)
 PYTEST := $(VENV)/bin/python -m pytest
 # What mostly waits. Neighbours stay together, so that they share what their module has set up.
@@ -45,6 +47,7 @@ SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
 
 test: ## Run every check: all from here to `chaos-short`
 	@$(MAKE) -s --no-print-directory -j1 setup $(VENV)/.web $(VENV)/.small-model $(OLDEST)/.installed
+	@$(TOGETHER) -s -j2 $(FRAMEWORKS:%=.venv-%/.installed) $(FRAMEWORKS:%=.venv-%-oldest/.installed)
 	@echo "make test: $(words $(PARTS)) parts, two at a time; each is shown when it is over"
 	@$(TOGETHER) -j2 WORKERS=3 $(PARTS)
 	@echo "make test: every check passed: $(PARTS)"
@@ -96,6 +99,24 @@ oldest: setup $(OLDEST)/.installed ## Test what depends on the SDK, on the oldes
 WEB := tests/examples/test_web.py tests/examples/test_web_crash.py
 SMALL := tests/examples/test_small_model.py
 
+# Each framework has environments of its own, as they do not agree on what they depend on. One process
+# each: to import a framework takes longer than most tests.
+frameworks: $(FRAMEWORKS) ## Test the modules of the agent frameworks (one: pydantic-ai; shown: demo-pydantic-ai)
+
+demo-%: setup .venv-%/.installed
+	@.venv-$*/bin/python -m examples.frameworks.$(subst -,_,$*)
+
+IN = .venv-$@/bin/python -m
+OF_FRAMEWORK = $(wildcard interruptible/*/$(subst -,_,$@).py examples/frameworks/$(subst -,_,$@).py)
+$(FRAMEWORKS): %: setup .venv-%/.installed .venv-%-oldest/.installed
+	@echo "$@: types"
+	@$(IN) mypy $(OF_FRAMEWORK) tests/frameworks/typing_$(subst -,_,$@).py
+	@$(IN) pyright --pythonpath .venv-$@/bin/python $(filter interruptible/%,$(OF_FRAMEWORK))
+	@echo "$@: tests/frameworks; the same, replaying at every await; the same, on the oldest version"
+	@$(IN) pytest tests/frameworks/test_$(subst -,_,$@).py tests/frameworks/test_docs.py
+	@RESTATE_ALWAYS_REPLAY=1 $(IN) pytest tests/frameworks/test_$(subst -,_,$@).py
+	@.venv-$@-oldest/bin/python -m pytest tests/frameworks/test_$(subst -,_,$@).py
+
 examples: setup ## Test the coding agent
 	@echo "examples: tests/examples"
 	@$(PYTEST) $(SIDE_BY_SIDE) tests/examples $(WEB:%=--ignore=%) --ignore=$(SMALL)
@@ -139,7 +160,7 @@ compare: setup ## Print, side by side, what the hand-written pattern does and wh
 	@$(VENV)/bin/python -m tests.compare
 
 clean: ## Remove all that the above has made
-	rm -rf $(VENV) $(OLDEST) .restate build dist *.egg-info
+	rm -rf $(VENV) $(OLDEST) .venv-* .restate build dist *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -156,6 +177,22 @@ $(OLDEST)/.installed: pyproject.toml
 	@$(call new_venv,$(OLDEST))
 	@echo "setup: installing the same with restate-sdk $(OLDEST_SDK) into $(OLDEST)"
 	@$(call install,$(OLDEST),$(PACKAGE) restate-sdk==$(OLDEST_SDK))
+	@touch $@
+
+FRAMEWORK = -e '.[client,testing,$*]' --group frameworks
+# The lowest version of each package that a framework's extra allows.
+lowest = $(shell sed -n 's/^$(1) = //p' pyproject.toml | grep -o '"[^"]*>=[0-9.]*' | tr -d '"' | sed 's/>=/==/')
+
+.venv-%/.installed: pyproject.toml
+	@$(call new_venv,.venv-$*)
+	@echo "setup: installing the same with the newest $* into .venv-$*"
+	@$(call install,.venv-$*,$(FRAMEWORK))
+	@touch $@
+
+.venv-%-oldest/.installed: pyproject.toml
+	@$(call new_venv,.venv-$*-oldest)
+	@echo "setup: installing the same with the oldest $* into .venv-$*-oldest"
+	@$(call install,.venv-$*-oldest,$(FRAMEWORK) $(foreach x,$(call lowest,$*),'$(x)'))
 	@touch $@
 
 $(VENV)/.web: $(VENV)/.installed

@@ -49,9 +49,9 @@ INTRODUCTION = """\
 Eleven names make up the package `interruptible`. What is beside it is imported by its own name:
 [`interruptible.client`](#interruptibleclient) has the types of all that sessions and tasks take and
 answer (the receipt, the outcome, the status …), [`interruptible.formats`](#interruptibleformats)
-is for how providers write messages, and [`interruptible.testing`](#interruptibletesting) is for
-tests. Callers in other languages want
-[the wire](#the-wire).
+is for how providers write messages, [`interruptible.ext`](#interruptibleext) runs agents of
+frameworks, and [`interruptible.testing`](#interruptibletesting) is for tests. Callers in other
+languages want [the wire](#the-wire).
 """
 
 CONTEXTS = """\
@@ -62,6 +62,11 @@ CONTEXTS = """\
 OF_THE_CLIENT = """\
 What the methods of `Session` and `Task` take and return, as types: `from interruptible.client
 import Receipt`. `Message`, `Session` and `Turn` are there, too.
+"""
+
+OF_FRAMEWORK = """\
+Agents of frameworks, one module each, behind an extra of the same name:
+[how to use them](how-to/use-a-framework.md). Each has the same two functions.
 """
 
 WIRE = """\
@@ -198,8 +203,15 @@ def reference() -> str:
         *(a_function(WIRE_TYPES, name) for name in ("with_native", "native")),
         *(
             a_function(Module(f"formats/{module}"), name, owner=module)
-            for module in ("responses", "gemini")
+            for module in ("responses", "gemini", *OF_FRAMEWORKS)
             for name in ("to_messages", "from_messages")
+        ),
+        "## `interruptible.ext`",
+        OF_FRAMEWORK,
+        *(
+            a_function(Module(f"ext/{module}"), name, owner=module)
+            for module in FRAMEWORKS
+            for name in ("agent", "run")
         ),
         "## `interruptible.testing`",
         document(ast.get_docstring(TESTING.tree) or ""),
@@ -215,6 +227,9 @@ def reference() -> str:
     ]
     return joined(*parts) + "\n"
 
+
+FRAMEWORKS = [x for x in ("pydantic_ai", "openai_agents", "langchain", "adk") if (PACKAGE / "ext" / f"{x}.py").exists()]
+OF_FRAMEWORKS = [x for x in ("pydantic_ai", "langchain") if (PACKAGE / "formats" / f"{x}.py").exists()]
 
 RETURNED = ("Receipt", "Outcome", "Status", "LiveTurn", "Turns", "Rewound", "Cause", "Origin")
 
@@ -388,7 +403,8 @@ def typed(annotation: ast.expr | None) -> str:
     """Render a type; aliases that have no entry of their own are spelled out."""
     if annotation is None:
         return "Any"
-    shown = re.sub(r"\w+", lambda word: STANDS_FOR.get(word[0], word[0]), unparsed(annotation))
+    shown = unparsed(annotation).replace("said.", "")  # a framework's messages
+    shown = re.sub(r"\w+", lambda word: STANDS_FOR.get(word[0], word[0]), shown)
     for alias in SPELLED_OUT:
         if re.search(rf"\b{alias}\b", shown):
             meaning = unparsed({**WIRE_TYPES.values, **AGENT.values, **WIRE_TYPES.values}[alias])

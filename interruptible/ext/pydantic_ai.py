@@ -16,10 +16,11 @@ from interruptible import Agent, Task
 from interruptible.ext._extra import extra
 
 with extra("pydantic-ai"):
+    from pydantic_ai import ModelRequestNode
     from pydantic_ai import messages as said
     from pydantic_ai.agent import AbstractAgent, WrapperAgent
     from pydantic_ai.capabilities import AbstractCapability, ReinjectSystemPrompt
-    from pydantic_ai.exceptions import AgentRunError, ToolFailedError, ToolRetryError, UserError
+    from pydantic_ai.exceptions import AgentRunError, UserError
     from pydantic_ai.models import Model, ModelRequestContext, ModelRequestParameters
     from pydantic_ai.models.wrapper import WrapperModel
     from pydantic_ai.run import AgentRunResult
@@ -31,6 +32,7 @@ with extra("pydantic-ai"):
         ToolDefinition,
         ToolDenied,
     )
+    from pydantic_core import PydanticSerializationError
     from restate.ext.pydantic import RestateAgent
 
     from interruptible.ext._adapter import (
@@ -74,8 +76,12 @@ def agent(
     async def work(task: Task) -> None:
         result = await run(framework_agent, task, approve=approve)
         if isinstance(result.output, DeferredToolRequests):
-            asked = [*result.output.approvals, *result.output.calls]
-            raise not_approved(asked[0].tool_name)
+            if result.output.approvals:
+                raise not_approved(result.output.approvals[0].tool_name)
+            raise WrongUse(
+                f"The tool {result.output.calls[0].tool_name!r} is to be run elsewhere. Write a "
+                "`run` of your own, which waits for that, and gives `run` the results."
+            )
 
     _check(framework_agent)
     needed: type = getattr(framework_agent, "deps_type", object)
@@ -129,7 +135,7 @@ async def run(
     )
     kept = _Kept(feed, approve)
     given = from_messages(task.messages) if message_history is None else message_history
-    with failing(AgentRunError, UserError):
+    with failing(AgentRunError, UserError, PydanticSerializationError):
         result: AgentRunResult[Out] = await durable.run(
             message_history=given,
             capabilities=[ReinjectSystemPrompt(), *capabilities, kept],
@@ -208,15 +214,15 @@ class _Kept(AbstractCapability[Any]):
         """The parts of requests that are in the record, or were there before the run."""
         self._has_begun = False
 
-    async def before_model_request(
-        self, ctx: RunContext[Any], request_context: ModelRequestContext
-    ) -> ModelRequestContext:
-        self.put_new(ctx.messages)
-        for message in await self._feed.steering():
-            for request in from_messages([message]):
-                self._seen |= {id(part): part for part in request.parts}
-                ctx.enqueue(request)
-        return request_context
+    async def after_node_run(self, ctx: RunContext[Any], *, node: Any, result: Any) -> Any:
+        """Before a request to the model: what was put into it, and what was steered meanwhile."""
+        if isinstance(result, ModelRequestNode):
+            self.put_new([*ctx.messages, result.request])
+            for message in await self._feed.steering():
+                for request in from_messages([message]):
+                    self._seen |= {id(part): part for part in request.parts}
+                    ctx.enqueue(request)
+        return result
 
     async def after_model_request(
         self,
@@ -241,11 +247,11 @@ class _Kept(AbstractCapability[Any]):
         with self._feed.working_on(call.tool_call_id):
             try:
                 result = await handler(args)
-            except ToolRetryError as error:
-                self._put(error.tool_retry)
-                raise
-            except ToolFailedError as error:
-                self._put(error.tool_failed)
+            except Exception as error:
+                # How the framework tells a tool's own word for it that it failed.
+                part = getattr(error, "tool_retry", None) or getattr(error, "tool_failed", None)
+                if part is not None:
+                    self._put(part)
                 raise
         is_whole = isinstance(result, said.ToolReturn)
         whole = cast("said.ToolReturn[Any]", result if is_whole else said.ToolReturn(result))

@@ -18,6 +18,9 @@ FORMAT: Final = "pydantic-ai"
 _CHANGING: Final = ("timestamp", "run_id", "conversation_id")
 """What is another in each attempt, or in each run."""
 
+_FEEDBACK: Final = ("retry-feedback", "retry-prompt")
+"""The parts, of newer and of older versions, that ask the model to try again."""
+
 
 def to_messages(messages: Iterable[said.ModelMessage]) -> list[Message]:
     """Make messages of the framework's, to be put out by a task.
@@ -78,13 +81,20 @@ def _given(part: said.ModelRequestPart) -> Message | None:
     if isinstance(part, said.ToolReturnPart):
         text = part.model_response_str()
         return {"role": "tool", "tool_call_id": part.tool_call_id, "content": text}
-    if isinstance(part, said.RetryFeedbackPart):
-        return {"role": "user", "content": part.model_response()}
+    if part.part_kind in _FEEDBACK:
+        return _feedback(part)
     if isinstance(part, said.UserPromptPart):
         given = part.content
         content = given if isinstance(given, str) else [*map(_part, given)]
         return {"role": "user", "content": content}
     return None
+
+
+def _feedback(part: Any) -> Message:
+    text: str = part.model_response()
+    if getattr(part, "tool_name", None):
+        return {"role": "tool", "tool_call_id": part.tool_call_id, "content": text}
+    return {"role": "user", "content": text}
 
 
 def _part(content: said.UserContent) -> dict[str, Any]:
@@ -103,7 +113,10 @@ def _part(content: said.UserContent) -> dict[str, Any]:
 
 def _dumped(message: said.ModelMessage) -> dict[str, Any]:
     whole: dict[str, Any] = said.ModelMessagesTypeAdapter.dump_python([message], mode="json")[0]
-    return {**_lean(whole), "parts": [_lean(part) for part in whole["parts"]]}
+    lean = {**_lean(whole), "parts": [_lean(part) for part in whole["parts"]]}
+    if "usage" in lean:
+        lean["usage"] = {key: x for key, x in lean["usage"].items() if x}
+    return lean
 
 
 def _lean(value: dict[str, Any]) -> dict[str, Any]:

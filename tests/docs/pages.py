@@ -38,6 +38,8 @@ PATHS = [
     "CHANGELOG.md",
     *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md")),
 ]
+OF_FRAMEWORKS = {"pydantic_ai": "docs/how-to/use-pydantic-ai.md"}
+"""The pages that are followed where their framework is installed, in `tests/frameworks`."""
 LANGUAGES = {"python", "bash", "json", "text", "mermaid"}
 PATIENCE = 30  # seconds, for what takes a few
 

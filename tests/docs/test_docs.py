@@ -21,7 +21,7 @@ from interruptible import Agent, Session, client, formats, testing
 from interruptible._wire import types
 from tests.server.process import free_port
 
-from .pages import LANGUAGES, PATHS, PATIENCE, ROOT, Page, Reader
+from .pages import LANGUAGES, OF_FRAMEWORKS, PATHS, PATIENCE, ROOT, Page, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +63,7 @@ NOT_RUN = {
             "If that is meant, raise"
         ),
     ),
+    ("docs/how-to/use-pydantic-ai.md", "pip install 'restate-interruptible[pydantic-ai]'"),
     ("docs/policies.md", "class SupportAgent(Agent):"),
     ("docs/tutorial.md", "mkdir first-steps"),
     ("docs/tutorial.md", '"$(python -m interruptible.testing)"'),
@@ -749,6 +750,7 @@ def test_no_example_is_left_out_in_silence() -> None:
     }
     assert skipped == NOT_RUN
     followed = set(re.findall(r'reading\("(.*?)"\)', Path(__file__).read_text()))
+    followed |= {*OF_FRAMEWORKS.values()}
     assert {block.page for block in blocks if block.is_run} == followed
 
 

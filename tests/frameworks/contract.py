@@ -5,13 +5,15 @@ A framework's module subclasses `Contract`, and says how its agents are made.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from restate import Context
+from restate import Context, ObjectContext, VirtualObject
 
 from interruptible import Agent, Session, Task
 from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
@@ -56,6 +58,19 @@ async def keep(env: Restate, promise: str, value: Any) -> None:
         answer.raise_for_status()
 
 
+async def journal_bytes(env: Restate, invocation: str) -> int:
+    """How much an invocation has written to its journal."""
+    rows = await env.query(f"SELECT raw_length FROM sys_journal WHERE id = '{invocation}'")  # noqa: S608
+    return sum(row["raw_length"] for row in rows)
+
+
+def look_and_tell(messages: list[Message]) -> Answer:
+    """Calls a tool, and then tells what it gave: what an agent does in an ordinary turn."""
+    if messages[-1]["role"] == "user":
+        return calls(a=f"look {last(messages)}")
+    return says("It is ", "where it ", "always was.")
+
+
 class Contract:
     """The tests; `pytestmark` of a subclass's module is `pytest.mark.anyio`."""
 
@@ -81,6 +96,10 @@ class Contract:
 
         `limit` is how many requests to the model are allowed.
         """
+
+    @abstractmethod
+    async def alone(self, framework_agent: Any, ctx: ObjectContext, said: str) -> str:
+        """A turn by Restate's integration alone, which keeps the conversation in its state."""
 
     # -- What must hold. ---------------------------------------------------------------------------
 
@@ -402,6 +421,41 @@ class Contract:
         assert outcome["error"] == (
             "The tool 'look' asks for an approval, and there is nobody to give it. Pass `approve=`."
         )
+
+    async def test_the_journal_is_not_much_larger_than_without_the_module(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        made = self.made("Journal", Offline(log, look_and_tell), "look")
+        by_hand, alone = VirtualObject("JournalAlone"), self.alone
+
+        @by_hand.handler()
+        async def message(ctx: ObjectContext, said: str) -> str:
+            return await alone(made, ctx, said)
+
+        await deploy(agent := self.agent(made, name="JournalAgent"), by_hand)
+        session = Session(restate_env.client, agent, "one")
+        receipt = await session.send("moon")
+        assert (await session.attach())["status"] == "completed"
+        said = await restate_env.client.object_call(message, "one", "moon")
+        assert said == "It is where it always was."
+        (invocation,) = await restate_env.invocations("target_service_name = 'JournalAlone'")
+        sizes = [
+            await journal_bytes(restate_env, x) for x in (receipt["task_id"], invocation["id"])
+        ]
+        print(f"bytes of the journal: {sizes[0]}, and {sizes[1]} without the module")
+        assert sizes[0] <= 1.3 * sizes[1], sizes
+
+    @normal_mode
+    async def test_the_example_is_as_it_tells(self, anyio_backend: str) -> None:
+        name = type(self).__module__.rpartition("test_")[2]
+        shown = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", f"examples.frameworks.{name}"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        told, _ = await shown.communicate()
+        assert shown.returncode == 0, told.decode()
+        assert "All as told" in told.decode()
 
     async def test_an_agent_is_called_as_the_framework_calls_it(self, log: Log) -> None:
         made = self.made("booking agent", Offline(log, lambda _: says("")))

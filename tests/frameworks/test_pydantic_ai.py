@@ -11,6 +11,7 @@ from pydantic_ai import Agent as PydanticAgent
 from pydantic_ai import ImageUrl, ModelRetry, Tool, ToolReturn, UsageLimits
 from pydantic_ai.messages import (
     ModelMessage,
+    ModelMessagesTypeAdapter,
     ModelRequest,
     ModelResponse,
     SystemPromptPart,
@@ -20,8 +21,9 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.tools import DeferredToolRequests
-from restate import Context, RunOptions
+from restate import Context, ObjectContext, RunOptions
 from restate.ext.pydantic import RestateAgent
+from restate.serde import BytesSerde
 
 from interruptible import Agent, Session, Task, current_task
 from interruptible.ext import pydantic_ai
@@ -71,6 +73,18 @@ class TestPydanticAI(Contract):
     async def output(self, framework_agent: Any, task: Task, *, limit: int | None = None) -> Any:
         limits = UsageLimits(request_limit=limit)
         return (await pydantic_ai.run(framework_agent, task, usage_limits=limits)).output
+
+    async def alone(self, framework_agent: Any, ctx: ObjectContext, said: str) -> str:
+        async def handle(_: Any, events: AsyncIterator[Any]) -> None:
+            async for _event in events:
+                pass
+
+        durable = RestateAgent(framework_agent, event_stream_handler=handle)
+        kept = await ctx.get("messages", serde=BytesSerde())
+        known = ModelMessagesTypeAdapter.validate_json(kept) if kept else []
+        result = await durable.run(said, message_history=known)
+        ctx.set("messages", result.all_messages_json(), serde=BytesSerde())
+        return str(result.output)
 
 
 # -- What is its own. ------------------------------------------------------------------------------
@@ -235,6 +249,41 @@ async def test_what_a_tool_gives_besides_its_result_is_told_once(
     assert [x["role"] for x in model.requests[-1]] == [
         *("user", "assistant", "tool", "user", "assistant", "user")
     ]
+
+
+async def test_what_a_tool_gives_that_is_no_json_fails_the_turn_once(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def odd(word: str) -> object:
+        await log.add("odd", word)
+        return log
+
+    model = Offline(log, lambda _: calls(a="odd one"))
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, "odd", odd))
+    )
+    outcome = await session.ask("Go.")
+    assert outcome["status"] == "failed"
+    assert "Unable to serialize unknown type" in outcome["error"]
+    assert log.of("odd") == [("odd", "one")]
+
+
+async def test_two_agents_may_work_in_one_turn(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    writer = agent_of(Offline(log, lambda _: says("A poem.")), "writer")
+    critic = agent_of(critics := Offline(log, lambda _: says("Too long.")), "critic")
+
+    class PairAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> None:
+            await pydantic_ai.run(writer, task)
+            await pydantic_ai.run(critic, task, user_prompt="Criticise it.")
+
+    session = await open_session(restate_env, deploy, PairAgent())
+    said = [("assistant", "A poem."), ("assistant", "Too long.")]
+    assert plain((await session.ask("Write."))["messages"]) == said
+    (request,) = critics.requests
+    assert plain(request) == [("user", "Write."), said[0], ("user", "Criticise it.")]
 
 
 @pytest.mark.parametrize("streams", [True, False])

@@ -344,3 +344,16 @@ async def test_whatever_a_task_reports_the_session_goes_on(
     await restate_env.client.service_call(send, "reported")
     assert (await session.ask("two"))["status"] == "completed"
     assert texts(await session.history()) == ["one", "Done.", "two", "Done."]
+
+
+async def test_what_run_returns_that_was_appended_last_is_put_out_once(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    class TwiceAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            task.append("One.", "Two.")
+            return "Two."
+
+    await deploy(agent := TwiceAgent())
+    outcome = await Session(restate_env.client, agent, "one").ask("Count.")
+    assert texts(outcome["messages"]) == ["One.", "Two."]

@@ -31,17 +31,18 @@ def name_of(path: Path) -> str:
 
 MODULES = sorted(name_of(path) for path in PACKAGE.rglob("*.py"))
 
+FRAMEWORKS = [x for x in MODULES if x.startswith("ext.") and not x.startswith("ext._")]
 TESTING = [f"_testing.{name}" for name in ("install", "retries", "serve", "server")]
 LEAVES = {
     **{name: {"testing"} for name in TESTING},
     "testing": set[str](),
     "client": {"__init__"},
-    "formats.gemini": set[str](),
-    "formats.responses": set[str](),
+    "formats.gemini": {"ext.adk"} & set(FRAMEWORKS),
+    "formats.responses": {"ext.openai_agents"} & set(FRAMEWORKS),
+    "formats.pydantic_ai": {"ext.pydantic_ai"},
+    **{name: set[str]() for name in FRAMEWORKS},
 }
 """What imports the modules that the core never imports."""
-
-FRAMEWORKS = [x for x in MODULES if x.startswith("ext.") and not x.startswith("ext._")]
 
 OF_RESTATE = {"", ".client", ".handler", ".serde", ".server_types"}
 """The modules of the SDK that users know, too; `_cancel.sdk` alone knows its inside."""

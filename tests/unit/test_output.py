@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import dataclasses
 import enum
 import json
 import pickle
@@ -19,6 +20,7 @@ from interruptible._wire.output import (
     MAX_NESTING,
     Conversation,
     WrongOutput,
+    last_output,
     new_output,
     output,
     stored,
@@ -403,3 +405,63 @@ def test_the_text_of_messages_is_their_text_and_that_of_their_parts(
     contents: list[Any], text: str
 ) -> None:
     assert text_of({"role": "user", "content": content} for content in contents) == text
+
+
+# -- What `run` returns, when the turn has said it last. -------------------------------------------
+
+
+@dataclasses.dataclass
+class Booking:
+    city: str
+    nights: int
+
+
+class Dumped:
+    def __init__(self, **values: Any) -> None:
+        self.values = values
+
+    def model_dump(self, *, mode: str = "python", exclude_none: bool = False) -> Any:
+        return self.values
+
+
+BOOKED = {"role": "assistant", "content": '{"city":"Rome","nights":2}'}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("Done.", ASSISTANT),
+        ("half \ud83d", {"role": "assistant", "content": "half \ufffd"}),
+        ('{"city":"Rome","nights":2}', BOOKED),
+        (Booking("Rome", 2), BOOKED),
+        (Dumped(city="Rome", nights=2), BOOKED),
+        ({"nights": 2, "city": "Rome"}, BOOKED),
+        ([1, 2], {"role": "assistant", "content": "[1, 2]"}),
+        (3, {"role": "assistant", "content": "3"}),
+        ("Done.", {**ASSISTANT, "native": {"format": "f", "value": 1}}),
+    ],
+)
+def test_what_the_turn_has_said_last_is_not_said_again_when_run_returns_it(
+    value: Any, said: dict[str, Any]
+) -> None:
+    assert last_output(value, [said], [said]) == []
+    assert last_output(value, [said], [TOOL, said]) == []
+
+
+@pytest.mark.parametrize(
+    "put_out",
+    [
+        [],
+        [ASSISTANT, TOOL],
+        [{"role": "assistant", "content": "Done!"}],
+        [{"role": "user", "content": "Done."}],
+        [{**ASSISTANT, "tool_calls": [FUNCTION]}],
+        [{"role": "assistant", "content": [{"type": "text", "text": "Done."}]}],
+    ],
+)
+def test_all_else_that_run_returns_is_put_out(put_out: list[dict[str, Any]]) -> None:
+    assert last_output("Done.", put_out, put_out) == [ASSISTANT]
+
+
+def test_an_object_that_nobody_has_said_is_still_refused() -> None:
+    assert "this one is" in refused(lambda: last_output(Dumped(city="Oslo"), [BOOKED], [BOOKED]))
