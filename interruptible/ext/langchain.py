@@ -20,7 +20,7 @@ from interruptible.ext._extra import extra
 with extra("langchain"):
     if sys.version_info < (3, 11):
         raise ImportError("LangGraph hands nothing on to asyncio tasks before Python 3.11")
-    from langchain.agents import create_agent
+    from langchain import agents
     from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
     from langchain.agents.middleware.model_call_limit import ModelCallLimitExceededError
     from langchain.agents.middleware.tool_call_limit import ToolCallLimitExceededError
@@ -44,10 +44,10 @@ with extra("langchain"):
         InvalidUpdateError,
     )
     from langgraph.prebuilt.tool_node import ToolCallRequest
-    from langgraph.pregel import Pregel
+    from langgraph.pregel import Pregel  # pyright: ignore[reportMissingTypeStubs]
     from langgraph.types import Command, Interrupt
     from restate.ext.turnstile import Turnstile
-    from restate.server_context import set_extension_data
+    from restate.server_context import get_extension_data, set_extension_data
 
     from interruptible.ext._adapter import (
         Approve,
@@ -70,6 +70,7 @@ INTERRUPT: Final = "__interrupt__"
 """Where a graph's result has what it waits for."""
 _KEY: Final = "interruptible"
 """Where the configuration of a graph has the run that it belongs to."""
+_STATE: Final = "langchain-state"
 _PLACE: Final = "middleware=[RestateMiddleware(), InterruptibleMiddleware()]"
 _run: Final[ContextVar["_Run | None"]] = ContextVar("interruptible_langchain", default=None)
 
@@ -96,9 +97,9 @@ def agent(
     """
 
     async def work(task: Task) -> None:
-        result = await run(framework_agent, task, approve=approve)
-        for asked in result.get(INTERRUPT) or ():
-            raise not_approved(next((name for name, _ in _asked(asked.value)), INTERRUPT))
+        running = await _ran(framework_agent, task, approve, None, None, {})
+        for asked in running.waiting:
+            raise not_approved(running.asks(asked)[0][0])
 
     _check(framework_agent)
     return as_agent(work, framework_agent, name, options)
@@ -136,15 +137,30 @@ async def run(
             checkpointer; there are no `messages`. The turn fails.
         Interrupted: The turn was cancelled.
     """
+    running = await _ran(framework_agent, task, approve, input, config, framework_options)
+    waiting = {INTERRUPT: running.waiting} if running.waiting else {}
+    return {**running.result, **waiting}
+
+
+async def _ran(
+    framework_agent: Pregel[Any, Any, Any, Any],
+    task: Task,
+    approve: Approve | None,
+    input: Mapping[str, Any] | None,  # noqa: A002 - as in `run`
+    config: RunnableConfig | None,
+    options: Mapping[str, Any],
+) -> "_Run":
     _check(framework_agent)
-    for option in ("stream_mode", "subgraphs", "version"):
-        if option in framework_options:
-            raise WrongUse(
-                f"`run` streams the graph by itself. It takes no `{option}`: leave it out."
-            )
+    for option in {"stream_mode", "subgraphs", "version"} & options.keys():
+        raise WrongUse(f"`run` streams the graph itself. It takes no `{option}`: leave it out.")
+    if _run.get() is not None:
+        raise WrongUse(
+            "`run` was called in what another `run` calls. An agent that is a tool is called as "
+            "ever: `await agent.ainvoke(...)`."
+        )
     asking = InMemorySaver() if approve else None  # the conversation is in the task
     running = _Run(framework_agent.copy({"checkpointer": asking}), task)
-    of_run: RunnableConfig = {"callbacks": [_Words(running)], "configurable": {_KEY: running}}
+    of_run: RunnableConfig = {"callbacks": [_Watching(running)], "configurable": {_KEY: running}}
     thread: RunnableConfig = {"configurable": {"thread_id": task.id}}
     whole = merge_configs(thread, config, of_run)
     messages = from_messages(task.messages)
@@ -152,19 +168,15 @@ async def run(
     token = _run.set(running)
     try:
         with failing(*_ALIKE):
-            given: Any = {**(input or {}), "messages": messages}
-            while True:
-                result = await running.go(given, whole, **framework_options)
-                waiting: Sequence[Interrupt] = result.get(INTERRUPT) or ()
-                if approve is None or not waiting:
-                    break
-                answers = await running.answers(waiting, approve, whole)
-                given = Command(resume=answers)
+            await running.go({**(input or {}), "messages": messages}, whole, **options)
+            while approve is not None and running.waiting:
+                answers = await running.answers(approve)
+                await running.go(Command(resume=answers), whole, **options)
     finally:
         _run.reset(token)
-    if not waiting and (output := result.get("structured_response")) is not None:
+    if not running.waiting and (output := running.result.get("structured_response")) is not None:
         running.feed.put_output(output)
-    return result
+    return running
 
 
 _ALIKE: Final = (
@@ -215,20 +227,14 @@ class InterruptibleMiddleware(AgentMiddleware[Any, Any]):
         request: ToolCallRequest,
         handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
     ) -> ToolMessage | Command[Any]:
-        """Run a tool; for `ToolNode(..., awrap_tool_call=...)` of a graph of your own, too."""
-        running, call = _here(), request.tool_call
+        """Run a tool within the block that says that its call is worked on."""
+        running, call = _here(), request.tool_call["id"] or ""
         if running is None:
             return await handler(request)
         said = [x for x in _messages_in(request.state) if isinstance(x, AIMessage)]
         running.put(said[-1:])  # the stream of a sub-graph may bring it later
-        with running.feed.working_on(call["id"] or ""):
-            try:
-                result = await handler(request)
-            except GraphInterrupt as asked:
-                running.asked_by |= {x.id: call["name"] for x in asked.args[0]}
-                raise
-        running.put(_messages_in(result))
-        return result
+        with running.feed.working_on(call):
+            return await handler(request)
 
 
 class _Run:
@@ -236,11 +242,16 @@ class _Run:
 
     def __init__(self, graph: Pregel[Any, Any, Any, Any], task: Task) -> None:
         self.graph, self.feed = graph, Feed(task)
+        self.result: dict[str, Any] = {}
+        self.waiting: list[Interrupt] = []
+        """What the graph waits for."""
         self.asked_by: dict[str, str] = {}
-        """The tools that were interrupted to ask for something, by the interrupt."""
+        """The tools that ask for something, by the interrupt."""
         self._seen: dict[int, BaseMessage] = {}
+        self._begun: set[str] = set()
         ctx = cast("Context", current_context())  # there is one where there is a task
-        set_extension_data(ctx, "langchain-state", _Turns())
+        if not isinstance(get_extension_data(ctx, _STATE), _Turns):
+            set_extension_data(ctx, _STATE, _Turns())
 
     async def go(
         self,
@@ -249,46 +260,48 @@ class _Run:
         *,
         output_keys: str | Sequence[str] | None = None,
         **options: Any,
-    ) -> dict[str, Any]:
+    ) -> None:
         """Go on until the graph ends, or waits for something."""
-        waiting: list[Interrupt] = []
+        self.waiting = []
         state: dict[str, Any] = {}
         # With `messages`, models stream that can.
         modes: Any = ["messages", "updates", "values"]
-        stream: Any = self.graph.astream(
-            given, config, stream_mode=modes, subgraphs=True, **options
-        )
+        graph: Any = self.graph
+        stream = graph.astream(given, config, stream_mode=modes, subgraphs=True, **options)
         async with aclosing(stream):
             async for path, mode, chunk in stream:
                 if mode == "values" and not path:
                     state = chunk
                 elif mode == "updates" and self.is_shared(path):
-                    waiting += chunk.get(INTERRUPT) or () if not path else ()
+                    self.waiting += chunk.get(INTERRUPT) or () if not path else ()
                     for update in chunk.values():
                         self.put(_said_in(update))
         wanted = output_keys or self.graph.output_channels
         keys = [wanted] if isinstance(wanted, str) else wanted
-        result = {key: state[key] for key in keys if key in state}
-        return {**result, INTERRUPT: waiting} if waiting else result
+        self.result = {key: state[key] for key in keys if key in state}
 
-    async def answers(
-        self, waiting: Sequence[Interrupt], approve: Approve, config: RunnableConfig
-    ) -> dict[str, Any]:
-        """Ask for what the graph waits for."""
-        state = await self.graph.aget_state(config)
-        nodes = {x.id: task.name for task in state.tasks for x in task.interrupts}
+    def asks(self, interrupt: Interrupt) -> list[tuple[str, dict[str, Any]]]:
+        """What is asked for: names and arguments of tools."""
+        value: Any = interrupt.value
+        if asked := _asked(value):
+            return asked
+        name = self.asked_by.get(interrupt.id, "interrupt")
+        return [(name, value if isinstance(value, dict) else {"value": value})]
+
+    async def answers(self, approve: Approve) -> dict[str, Any]:
+        """What the graph goes on with."""
 
         async def answer(interrupt: Interrupt) -> Any:
-            value: Any = interrupt.value
-            if asked := _asked(value):
-                said = await asyncio.gather(*(approve(*x) for x in asked))
-                decisions = [*map(_decision, said)]
-                return {"decisions": decisions} if "action_requests" in value else decisions[0]
-            name = self.asked_by.get(interrupt.id) or nodes[interrupt.id]
-            return await approve(name, value if isinstance(value, dict) else {"value": value})
+            said = await asyncio.gather(*(approve(*x) for x in self.asks(interrupt)))
+            if not _asked(interrupt.value):
+                return said[0]
+            decisions = [*map(_decision, said)]
+            return (
+                {"decisions": decisions} if "action_requests" in interrupt.value else decisions[0]
+            )
 
-        said = await asyncio.gather(*map(answer, waiting))
-        return {x.id: y for x, y in zip(waiting, said, strict=True)}
+        said = await asyncio.gather(*map(answer, self.waiting))
+        return {x.id: y for x, y in zip(self.waiting, said, strict=True)}
 
     def is_shared(self, path: Sequence[str]) -> bool:
         """Whether what a graph within this one says is said in the conversation.
@@ -318,15 +331,25 @@ class _Run:
                     # A node of a graph of one's own may give it what was steered.
                     is_steered = said["role"] == "user" and said in self.feed.task.messages
                     self.feed.put([] if is_steered else [said])
+        for call in self._begun & self.feed.calls:
+            self.begin(call)
+
+    def begin(self, call: str) -> None:
+        """Let a call have begun, as soon as it is put out."""
+        (self._begun.discard if call in self.feed.calls else self._begun.add)(call)
+        with self.feed.working_on(call):
+            pass
 
 
-class _Words(AsyncCallbackHandler):
-    """Hands on what a model says, while it is in its durable step."""
+class _Watching(AsyncCallbackHandler):
+    """What LangChain tells of models and tools, whatever graph they are in."""
 
     run_inline = True
+    raise_error = True
 
     def __init__(self, running: _Run) -> None:
         self._run = running
+        self._tools: dict[Any, str] = {}
 
     async def on_llm_new_token(
         self, token: Any, *, chunk: Any = None, tags: list[str] | None = None, **_: Any
@@ -337,13 +360,29 @@ class _Words(AsyncCallbackHandler):
         with suppress(RuntimeError):  # a model that is asked outside of a step
             self._run.feed.partial(str(text))
 
+    async def on_tool_start(
+        self, serialized: dict[str, Any], input_str: str, *, run_id: Any, **more: Any
+    ) -> None:
+        del input_str
+        self._tools[run_id] = serialized["name"]
+        if (call := more.get("tool_call_id")) and _here() is self._run:
+            self._run.begin(call)
+
+    async def on_tool_end(self, output: Any, **_: Any) -> None:
+        if _here() is self._run:
+            self._run.put(_messages_in(output))
+
+    async def on_tool_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
+        if isinstance(error, GraphInterrupt) and _here() is self._run:
+            self._run.asked_by |= {x.id: self._tools[run_id] for x in error.args[0]}
+
 
 class _Turns:
     """What stands where `RestateMiddleware` keeps whose turn it is among the tools of an answer.
 
     Its own is one for a whole invocation, whichever agent asks, and ends the attempt when a tool is
-    interrupted to ask for something. There is no public name for it: this is `langchain-state` in
-    the extension data of the context, and has the one attribute that is used of it.
+    interrupted to ask for something. There is no public name for it: this is what stands as
+    `_STATE` in the extension data of the context, with the one attribute that is used of it.
     """
 
     def __init__(self) -> None:
@@ -403,7 +442,8 @@ def _check_step(task: Task) -> None:
         )
 
 
-def _check(graph: Any) -> None:
+def _check(framework_agent: Any) -> None:
+    graph: Any = framework_agent
     if not isinstance(graph, Pregel):
         raise WrongUse(
             f"A {type(graph).__name__} is no compiled graph. Give what `compile()` gives."
@@ -415,17 +455,25 @@ def _check(graph: Any) -> None:
             "The graph has a checkpointer of its own, and would have the conversation twice. "
             "Compile it without: the session keeps it."
         )
-    # The functions of its nodes are the only trace of what made a graph.
-    functions = [getattr(node.bound, "afunc", None) for node in graph.nodes.values()]
-    owners = [getattr(function, "__self__", None) for function in functions]
-    made_by = {getattr(function, "__module__", None) for function in functions}
-    if create_agent.__module__ in made_by and not any(
-        isinstance(owner, InterruptibleMiddleware) for owner in owners
-    ):
+    _check_middleware(graph)
+
+
+def _check_middleware(graph: Any) -> None:
+    """Check that an agent, and each one that is a node of a graph, has the middleware."""
+    nodes = [node.bound for node in graph.nodes.values()]
+    # Their functions are the only trace of what made a graph.
+    functions = [getattr(node, "afunc", None) for node in nodes]
+    makers = {getattr(function, "__module__", None) for function in functions}
+    owners = (getattr(function, "__self__", None) for function in functions)
+    has = any(isinstance(owner, InterruptibleMiddleware) for owner in owners)
+    if not has and cast("Any", agents).create_agent.__module__ in makers:
         raise WrongUse(
-            "The agent has no `InterruptibleMiddleware`, and what its tools return would be lost. "
-            f"Make it with it: `create_agent(..., {_PLACE})`."
+            f"The agent {graph.name!r} has no `InterruptibleMiddleware`, and what its tools do "
+            f"would not be known. Make it with it: `create_agent(..., {_PLACE})`."
         )
+    for node in nodes:
+        if isinstance(node, Pregel):
+            _check_middleware(node)
 
 
 def _asked(value: Any) -> list[tuple[str, dict[str, Any]]]:
@@ -466,6 +514,6 @@ def _messages_in(value: Any) -> Iterator[BaseMessage]:
         for part in cast("list[Any]", value):
             yield from _messages_in(part)
     else:
-        given: Any = value.get("messages") if isinstance(value, dict) else None
-        given = given or getattr(value, "messages", None) or []
+        own: Any = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+        given: Any = own.get("messages") or []
         yield from convert_to_messages(given if isinstance(given, list) else [given])

@@ -454,7 +454,7 @@ async def test_of_an_agent_that_a_node_calls_by_itself_the_nodes_answer_is_put_o
 # Graphs of one's own. -----------------------------------------------------------------------------
 
 
-def graph_of(model: Offline, name: str, *names: str | Tool, hooked: bool = True) -> Any:
+def graph_of(model: Offline, name: str, *names: str | Tool) -> Any:
     """A graph that asks a model in durable steps, and has a node for its tools."""
     asked = OfflineModel(offline=model)
 
@@ -469,25 +469,25 @@ def graph_of(model: Offline, name: str, *names: str | Tool, hooked: bool = True)
         said = await ctx.run_typed("ask", ask, RunOptions())
         return {"messages": [*steered, AIMessage(**said)]}
 
-    hook = {"awrap_tool_call": InterruptibleMiddleware().awrap_tool_call} if hooked else {}
     graph = StateGraph(MessagesState)
     graph.add_node("think", think)
-    graph.add_node("tools", ToolNode(made_tools(model.log, *names), **hook))
+    graph.add_node("tools", ToolNode(made_tools(model.log, *names)))
     graph.add_edge(START, "think")
     graph.add_conditional_edges("think", tools_condition)
     graph.add_edge("tools", "think")
     return graph.compile(name=name)
 
 
-@pytest.mark.parametrize("hooked", [True, False])
-async def test_a_graph_of_ones_own_keeps_what_its_nodes_have_said_and_with_a_hook_its_tools(
-    restate_env: Restate, deploy: Deploy, log: Log, hooked: bool
+@pytest.mark.parametrize("nested", [False, True])
+async def test_a_graph_of_ones_own_keeps_what_its_nodes_and_tools_have_done(
+    restate_env: Restate, deploy: Deploy, log: Log, nested: bool
 ) -> None:
     def script(messages: list[Any]) -> Answer:
         return calls(a="look moon", b="slow sun") if last(messages) == "Look." else says("Good.")
 
     model = Offline(log, script)
-    made = graph_of(model, f"LcGraph {hooked}", "look", "slow", hooked=hooked)
+    made = graph_of(model, f"LcGraph {nested}", "look", "slow")
+    made = team(f"LcGraph {nested}", made) if nested else made
     session = await open_session(restate_env, deploy, langchain.agent(made))
     await session.send("Look.")
     await log.until("end", "look moon")
@@ -496,7 +496,7 @@ async def test_a_graph_of_ones_own_keeps_what_its_nodes_have_said_and_with_a_hoo
     outcome = await session.attach(1)
     done = [
         ("assistant", "", "a", "b"),
-        ("tool", "found moon" if hooked else INTERRUPTED, "a"),
+        ("tool", "found moon", "a"),
         ("tool", INTERRUPTED, "b"),
     ]
     assert plain(outcome["messages"]) == done
@@ -653,7 +653,7 @@ async def test_a_node_and_an_agent_that_is_a_tool_may_ask_too(
         return " ".join(str(x.text) for x in result["messages"])
 
     if asks == "in the graph":
-        made, asked = team("LcNodeAsks", node), ["member 0", {"value": "Well?"}]
+        made, asked = team("LcNodeAsks", team("a", node)), ["interrupt", {"value": "Well?"}]
     else:
         model = Offline(log, once(calls(a="consult moon"), says("Done.")))
         made = agent_of(model, "LcInnerAsks", consult)
