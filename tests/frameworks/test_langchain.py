@@ -21,6 +21,8 @@ from langchain_core.messages import (
     RemoveMessage,
     SystemMessage,
     ToolMessage,
+    messages_from_dict,
+    messages_to_dict,
 )
 from langchain_core.tools import InjectedToolCallId, StructuredTool, ToolException
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -32,7 +34,7 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
-from restate import Context, RunOptions
+from restate import Context, ObjectContext, RunOptions
 from restate.ext.langchain import RestateMiddleware
 from restate.ext.langchain._state import _State, get_or_create_state
 from restate.extensions import current_context
@@ -72,6 +74,12 @@ class TestLangChain(Contract):
         ask = options.get("approve", ())
         asking = [HumanInTheLoopMiddleware(dict.fromkeys(ask, True))] if ask else []
         self.limit = ModelCallLimitMiddleware(run_limit=99, exit_behavior="error")
+        self.without = create_agent(
+            OfflineModel(offline=model),
+            made_tools(model.log, *names),
+            name=name,
+            middleware=[RestateMiddleware(), self.limit],
+        )
         return agent_of(model, name, *names, middleware=[*asking, self.limit])
 
     def agent(self, framework_agent: Any, **options: Any) -> Agent:
@@ -80,6 +88,12 @@ class TestLangChain(Contract):
     async def output(self, framework_agent: Any, task: Task, *, limit: int | None = None) -> Any:
         self.limit.run_limit = limit or 99
         return (await langchain.run(framework_agent, task))["messages"][-1].text
+
+    async def alone(self, framework_agent: Any, ctx: ObjectContext, said: str) -> str:
+        kept = messages_from_dict(await ctx.get("messages", type_hint=list) or [])
+        result = await self.without.ainvoke({"messages": [*kept, HumanMessage(said)]})
+        ctx.set("messages", messages_to_dict(result["messages"]))
+        return str(result["messages"][-1].text)
 
 
 # -- What are their own. ---------------------------------------------------------------------------
