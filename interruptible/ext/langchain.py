@@ -313,7 +313,7 @@ class _Run:
         for place in path:
             node = graph.nodes.get(place.partition(":")[0])
             graph = getattr(node, "bound", None)
-            if not isinstance(graph, Pregel) or "messages" not in graph.channels:
+            if not _is_graph(graph) or "messages" not in graph.channels:
                 return False
         return True
 
@@ -444,7 +444,7 @@ def _check_step(task: Task) -> None:
 
 def _check(framework_agent: Any) -> None:
     graph: Any = framework_agent
-    if not isinstance(graph, Pregel):
+    if not _is_graph(graph):
         raise WrongUse(
             f"A {type(graph).__name__} is no compiled graph. Give what `compile()` gives."
         )
@@ -472,8 +472,12 @@ def _check_middleware(graph: Any) -> None:
             f"would not be known. Make it with it: `create_agent(..., {_PLACE})`."
         )
     for node in nodes:
-        if isinstance(node, Pregel):
+        if _is_graph(node):
             _check_middleware(node)
+
+
+def _is_graph(value: Any) -> bool:
+    return isinstance(value, Pregel)
 
 
 def _asked(value: Any) -> list[tuple[str, dict[str, Any]]]:
@@ -514,6 +518,6 @@ def _messages_in(value: Any) -> Iterator[BaseMessage]:
         for part in cast("list[Any]", value):
             yield from _messages_in(part)
     else:
-        own: Any = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+        own = cast("Any", value) if isinstance(value, dict) else getattr(value, "__dict__", {})
         given: Any = own.get("messages") or []
-        yield from convert_to_messages(given if isinstance(given, list) else [given])
+        yield from convert_to_messages(cast("Any", given if isinstance(given, list) else [given]))

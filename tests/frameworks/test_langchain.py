@@ -46,7 +46,7 @@ from interruptible.ext import langchain
 from interruptible.ext.langchain import InterruptibleMiddleware
 from interruptible.formats import native
 from interruptible.formats.langchain import from_messages, to_messages
-from tests.server.conftest import normal_mode
+from tests.server.conftest import LONG, normal_mode
 
 from .contract import NOTE, Contract, keep, plain
 from .langchain_model import OfflineModel, PlainModel
@@ -318,6 +318,32 @@ async def test_a_tool_that_gives_a_command_is_done_when_it_has_returned(
         ("user", NOTE),
         ("user", "Stop."),
     ]
+
+
+@normal_mode
+async def test_what_had_come_of_a_tool_that_is_cut_off_is_kept(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def read(word: str) -> str:
+        """Read."""
+        say = current_task().partial_result()
+
+        async def reading() -> str:
+            say(f"{word}, page one")
+            return await log.step("read", LONG)
+
+        ctx = current_context()
+        assert ctx is not None
+        return await ctx.run_typed("read", reading, RunOptions())
+
+    script = lambda x: calls(a="read moon") if last(x) == "Read." else says("Good.")  # noqa: E731
+    made = agent_of(Offline(log, script), "LcReading", read)
+    session = await open_session(restate_env, deploy, langchain.agent(made))
+    await session.send("Read.")
+    await log.until("begin", "read")
+    await session.ask("Stop.")
+    (_, result) = (await session.attach(1))["messages"]
+    assert result["content"].startswith("moon, page one\n[Interrupted: ")
 
 
 # Agents in agents. --------------------------------------------------------------------------------
@@ -757,6 +783,7 @@ BOTH = (RestateMiddleware(), InterruptibleMiddleware())
         (with_middleware(*BOTH, checkpointer=OwnSaver()), "checkpointer of its own"),
         (StateGraph(MessagesState), "A StateGraph is no compiled graph"),
         (without_messages(), "has no `messages`"),
+        (team("a", with_middleware(RestateMiddleware())), "agent 'Wrong' has no"),
     ],
 )
 def test_what_cannot_be_run_is_refused_at_once(made: Any, reason: str) -> None:
@@ -789,11 +816,18 @@ async def test_wrong_calls_fail_the_turn(restate_env: Restate, deploy: Deploy) -
     async def work(ctx: Context, task: Task) -> None:
         if task.text == "Invoke.":
             await made.ainvoke({"messages": [("user", "Hi.")]})
+        elif task.text == "Nest.":
+            await langchain.run(nesting, task)
         await langchain.run(made, task, stream_mode="values")
 
+    async def node(state: MessagesState) -> None:
+        await langchain.run(made, current_task())
+
+    nesting = team("a", node)
     session = await open_session(restate_env, deploy, agent(name="LcWrongCalls")(work))
-    outcomes = [await session.ask(x) for x in ("Invoke.", "Stream.")]
-    assert [x["status"] for x in outcomes] == ["failed"] * 2
+    outcomes = [await session.ask(x) for x in ("Invoke.", "Stream.", "Nest.")]
+    assert [x["status"] for x in outcomes] == ["failed"] * 3
+    assert "An agent that is a tool is called as ever" in outcomes[2]["error"]
     assert "Call `await run(agent, task)` instead of `agent.ainvoke`." in outcomes[0]["error"]
     assert "It takes no `stream_mode`" in outcomes[1]["error"]
 
