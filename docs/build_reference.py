@@ -228,8 +228,14 @@ def reference() -> str:
     return joined(*parts) + "\n"
 
 
-FRAMEWORKS = [x for x in ("pydantic_ai", "openai_agents", "langchain", "adk") if (PACKAGE / "ext" / f"{x}.py").exists()]
-OF_FRAMEWORKS = [x for x in ("pydantic_ai", "langchain") if (PACKAGE / "formats" / f"{x}.py").exists()]
+FRAMEWORKS = [
+    x
+    for x in ("pydantic_ai", "openai_agents", "langchain", "adk")
+    if (PACKAGE / "ext" / f"{x}.py").exists()
+]
+OF_FRAMEWORKS = [
+    x for x in ("pydantic_ai", "langchain") if (PACKAGE / "formats" / f"{x}.py").exists()
+]
 
 RETURNED = ("Receipt", "Outcome", "Status", "LiveTurn", "Turns", "Rewound", "Cause", "Origin")
 

@@ -39,6 +39,10 @@ REGISTER_AGAIN = (
 )
 NOT_RUN = {
     ("README.md", "make demo"),
+    (
+        "README.md",
+        "from interruptible.ext import pydantic_ai  # or openai_agents, langchain, adk",
+    ),
     ("README.md", "pip install '.[client,testing]'"),
     ("docs/how-to/add-a-handler.md", "import restate"),
     ("docs/how-to/add-a-handler.md", REGISTER_AGAIN),
