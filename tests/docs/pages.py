@@ -38,7 +38,10 @@ PATHS = [
     "CHANGELOG.md",
     *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md")),
 ]
-OF_FRAMEWORKS = {"pydantic_ai": "docs/how-to/use-pydantic-ai.md"}
+OF_FRAMEWORKS = {
+    "pydantic_ai": "docs/how-to/use-pydantic-ai.md",
+    "langchain": "docs/how-to/use-langchain.md",
+}
 """The pages that are followed where their framework is installed, in `tests/frameworks`."""
 LANGUAGES = {"python", "bash", "json", "text", "mermaid"}
 PATIENCE = 30  # seconds, for what takes a few
