@@ -231,8 +231,6 @@ class InterruptibleMiddleware(AgentMiddleware[Any, Any]):
         running, call = _here(), request.tool_call["id"] or ""
         if running is None:
             return await handler(request)
-        said = [x for x in _messages_in(request.state) if isinstance(x, AIMessage)]
-        running.put(said[-1:])  # the stream of a sub-graph may bring it later
         with running.feed.working_on(call):
             return await handler(request)
 
