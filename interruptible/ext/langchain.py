@@ -158,8 +158,11 @@ async def _ran(
             "`run` was called in what another `run` calls. An agent that is a tool is called as "
             "ever: `await agent.ainvoke(...)`."
         )
-    asking = InMemorySaver() if approve else None  # the conversation is in the task
-    running = _Run(framework_agent.copy({"checkpointer": asking}), task)
+    # The conversation is in the task: what a graph remembers is for its interrupts in this run.
+    memory = InMemorySaver() if approve else None
+    if memory:
+        options = {"durability": "exit", **options}
+    running = _Run(framework_agent.copy({"checkpointer": memory}), task)
     of_run: RunnableConfig = {"callbacks": [_Watching(running)], "configurable": {_KEY: running}}
     thread: RunnableConfig = {"configurable": {"thread_id": task.id}}
     whole = merge_configs(thread, config, of_run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,7 +42,7 @@ from restate.extensions import current_context
 from typing_extensions import TypedDict
 
 from interruptible import Agent, Session, Task, agent, current_task
-from interruptible._task.repair import INTERRUPTED
+from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
 from interruptible.ext import langchain
 from interruptible.ext.langchain import InterruptibleMiddleware
 from interruptible.formats import native
@@ -455,6 +456,32 @@ async def test_steered_at_a_team_it_is_told_to_the_member_that_asks_next(
     ]
 
 
+async def test_a_member_of_a_team_hands_over_to_another(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def hand_over(word: str, call: Annotated[str, InjectedToolCallId]) -> Command[Any]:
+        """Let somebody else go on."""
+        done = ToolMessage(f"over to {word}", tool_call_id=call, name="hand_over")
+        return Command(goto=word, graph=Command.PARENT, update={"messages": [done]})
+
+    first = agent_of(Offline(log, lambda _: calls(a="hand_over second")), None, hand_over)
+    model = Offline(log, lambda _: says("I am second."))
+    graph = StateGraph(MessagesState)
+    graph.add_node("first", first, destinations=("second",))
+    graph.add_node("second", agent_of(model, None))
+    graph.add_edge(START, "first")
+    agent_ = langchain.agent(graph.compile(name="LcHandsOver"))
+    session = await open_session(restate_env, deploy, agent_)
+    messages = plain((await session.ask("Go."))["messages"])
+    assert messages == [
+        ("assistant", "", "a"),
+        ("tool", "over to second", "a"),
+        ("assistant", "I am second."),
+    ]
+    await session.ask("Again.")
+    assert plain(model.requests[-1])[:4] == [("user", "Go."), *messages]
+
+
 async def test_members_of_a_team_side_by_side_have_their_tools_run(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -733,6 +760,35 @@ async def test_one_of_two_calls_is_approved_and_the_other_is_not(
     assert "User rejected the tool call" in str(results)
     assert log.of("begin") == [("begin", "look moon")]
     assert done == ("assistant", "Done.")
+
+
+async def test_calls_that_are_approved_one_by_one_have_not_begun(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    if "interrupt_mode" not in inspect.signature(HumanInTheLoopMiddleware).parameters:
+        pytest.skip("this version of LangChain asks about all calls at once")
+
+    async def approve(name: str, arguments: dict[str, Any]) -> Any:
+        return await promised(log, f"{name} {arguments['word']}")
+
+    def script(messages: list[Any]) -> Answer:
+        both = calls(a="look moon", b="look sun")
+        return both if not any(x["role"] == "tool" for x in messages) else says("Done.")
+
+    model = Offline(log, script)
+    asking: Any = HumanInTheLoopMiddleware({"look": True}, interrupt_mode="per_call")
+    made = agent_of(model, "LcOneByOne", "look", middleware=[asking])
+    session = await open_session(restate_env, deploy, langchain.agent(made, approve=approve))
+    await session.send("Go.")
+    await log.first("look moon")
+    await keep(restate_env, await log.first("look sun"), "too dear")
+    await session.send("Go on.")
+    messages = plain((await session.attach(1))["messages"])
+    assert messages == [
+        ("assistant", "", "a", "b"),
+        ("tool", NOT_BEGUN, "a"),
+        ("tool", NOT_BEGUN, "b"),
+    ]
 
 
 async def test_without_approve_the_result_has_what_is_asked_for(
