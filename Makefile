@@ -6,7 +6,8 @@ OLDEST_SDK := $(shell sed -n 's/^dependencies.*restate-sdk>=\([0-9.]*\).*/\1/p' 
 OLDEST_PYTHON := $(shell sed -n 's/^requires-python = ">=\([0-9.]*\)"/\1/p' pyproject.toml)
 PACKAGE := -e '.[client,testing]' --group dev
 
-FRAMEWORKS := pydantic-ai
+FRAMEWORKS := pydantic-ai openai-agents langchain adk
+RECIPES := litellm claude-agent-sdk
 
 # restate-server and its CLI come from npm into this folder, unless a restate-server is on the PATH.
 export RESTATE_NPM_DIR ?= $(CURDIR)/.restate
@@ -15,7 +16,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test quick server-tenth lint types unit server replay oldest docs wheel bench-short bench compare clean
-.PHONY: chaos chaos-short examples chat web web-test small-model frameworks $(FRAMEWORKS)
+.PHONY: chaos chaos-short examples chat web web-test small-model frameworks recipes $(FRAMEWORKS)
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +38,7 @@ serve: setup ## Keep server, UI and quickstart agent up until Ctrl-C, to try the
 
 # Two parts at once, and in each of those that wait more than they compute several tests: so two cores
 # are busy, and hardly more than that. What a part prints is shown when it is over.
-PARTS := lint types unit server replay examples oldest $(FRAMEWORKS) docs web-test bench-short \
+PARTS := lint types unit server replay examples oldest $(FRAMEWORKS) recipes docs web-test bench-short \
   chaos-short small-model wheel
 TOGETHER = $(MAKE) --no-print-directory $(if $(filter output-sync,$(.FEATURES)),-O)
 PYTEST := $(VENV)/bin/python -m pytest
@@ -47,7 +48,7 @@ SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
 
 test: ## Run every check: all from here to `chaos-short`
 	@$(MAKE) -s --no-print-directory -j1 setup $(VENV)/.web $(VENV)/.small-model $(OLDEST)/.installed
-	@$(TOGETHER) -s -j2 $(FRAMEWORKS:%=.venv-%/.installed) $(FRAMEWORKS:%=.venv-%-oldest/.installed)
+	@$(TOGETHER) -s -j2 $(foreach x,$(FRAMEWORKS) $(FRAMEWORKS:%=%-oldest) $(RECIPES),.venv-$(x)/.installed)
 	@echo "make test: $(words $(PARTS)) parts, two at a time; each is shown when it is over"
 	@$(TOGETHER) -j2 WORKERS=3 $(PARTS)
 	@echo "make test: every check passed: $(PARTS)"
@@ -117,6 +118,10 @@ $(FRAMEWORKS): %: setup .venv-%/.installed .venv-%-oldest/.installed
 	@RESTATE_ALWAYS_REPLAY=1 $(IN) pytest tests/frameworks/test_$(subst -,_,$@).py
 	@.venv-$@-oldest/bin/python -m pytest tests/frameworks/test_$(subst -,_,$@).py
 
+recipes: setup $(RECIPES:%=.venv-%/.installed) ## Test the recipes for what needs no module
+	@echo "recipes: tests/frameworks/test_recipes.py, in an environment for each"
+	@set -e; for name in $(RECIPES); do .venv-$$name/bin/python -m pytest tests/frameworks/test_recipes.py; done
+
 examples: setup ## Test the coding agent
 	@echo "examples: tests/examples"
 	@$(PYTEST) $(SIDE_BY_SIDE) tests/examples $(WEB:%=--ignore=%) --ignore=$(SMALL)
@@ -179,6 +184,7 @@ $(OLDEST)/.installed: pyproject.toml
 	@$(call install,$(OLDEST),$(PACKAGE) restate-sdk==$(OLDEST_SDK))
 	@touch $@
 
+RECIPE = -e '.[client,testing]' --group frameworks $*
 FRAMEWORK = -e '.[client,testing,$*]' --group frameworks
 # The lowest version of each package that a framework's extra allows.
 lowest = $(shell sed -n 's/^$(1) = //p' pyproject.toml | grep -o '"[^"]*>=[0-9.]*' | tr -d '"' | sed 's/>=/==/')
@@ -187,6 +193,12 @@ lowest = $(shell sed -n 's/^$(1) = //p' pyproject.toml | grep -o '"[^"]*>=[0-9.]
 	@$(call new_venv,.venv-$*)
 	@echo "setup: installing the same with the newest $* into .venv-$*"
 	@$(call install,.venv-$*,$(FRAMEWORK))
+	@touch $@
+
+$(RECIPES:%=.venv-%/.installed): .venv-%/.installed: pyproject.toml
+	@$(call new_venv,.venv-$*)
+	@echo "setup: installing the same with $* into .venv-$*"
+	@$(call install,.venv-$*,$(RECIPE))
 	@touch $@
 
 .venv-%-oldest/.installed: pyproject.toml

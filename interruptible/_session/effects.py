@@ -6,8 +6,8 @@ invocation id of a new task; that one is shielded, as state set before a failure
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
 
 import restate
 from restate import (
@@ -26,10 +26,8 @@ from interruptible._session.storage import JSON
 from interruptible._task.body import AgentBody
 from interruptible._task.outcome import Ending, ending, known_ending, public_outcome
 from interruptible._task.waiting import cancelled_signal, given_up_signal
-from interruptible._wire.checks import Refusal
 from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement, Turn
 
-T = TypeVar("T")
 AnyContext = ObjectContext | ObjectSharedContext
 
 
@@ -40,14 +38,6 @@ class Settings(AgentBody, Protocol):
     keep_queued: bool
     max_content: int
     max_pending: int
-
-
-def checked_body(check: Callable[..., T], body: Any, *args: Any, **options: Any) -> T:
-    """Check a body, and refuse what is wrong with it."""
-    try:
-        return check(body, *args, **options)
-    except Refusal as refusal:
-        raise TerminalError(refusal.reason, refusal.status) from None
 
 
 def require(record: Record, turn: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from restate import ObjectContext, ObjectSharedContext, TerminalError
 
 from interruptible._session import effects, rules, storage
-from interruptible._session.effects import Settings, carry_out, checked_body
+from interruptible._session.effects import Settings, carry_out
 from interruptible._session.reading import Moment, Stored, read_record, read_steered
 from interruptible._session.turns import Said, finished_turn
 from interruptible._wire import reports
@@ -19,7 +19,7 @@ async def on_load(_: Settings, ctx: ObjectSharedContext, __: Any) -> bytes:
 
 async def on_take(agent: Settings, ctx: ObjectContext, body: Any) -> list[Said]:
     """For a task: the steered messages that wait for it, each of them once."""
-    fields = checked_body(reports.TAKING, body)
+    fields = reports.TAKING(body)
     turn, waited = fields["turn"], fields["waited"]
     record = await read_record(ctx)
     after, taken = rules.hand_out(record, turn, waited=waited, begins=fields["begins"])
@@ -35,14 +35,14 @@ async def on_take(agent: Settings, ctx: ObjectContext, body: Any) -> list[Said]:
 
 async def on_get_cause(_: Settings, ctx: ObjectSharedContext, body: Any) -> str:
     """For a task: why its turn was cancelled."""
-    turn = checked_body(reports.ONE_TURN, body)["turn"]
+    turn = reports.ONE_TURN(body)["turn"]
     live = (await read_record(ctx)).find(turn)
     return (live.cancelled if live is not None else None) or "cancelled"
 
 
 async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
     """For a task: record a turn's outcome, in its own slot and once."""
-    settlement = checked_body(reports.SETTLEMENT, body)
+    settlement = reports.SETTLEMENT(body)
     outcome = settlement["outcome"]
     record, now = await effects.known_now(agent, ctx)
     step = rules.settle_step(record, outcome["turn"], merge=agent.merges)
@@ -63,7 +63,7 @@ async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
 
 async def on_recover(agent: Settings, ctx: ObjectSharedContext, body: Any) -> None:
     """For the object: settle a turn on behalf of a task that is over and did not report."""
-    turn = checked_body(reports.ONE_TURN, body)["turn"]
+    turn = reports.ONE_TURN(body)["turn"]
     record = await read_record(ctx)
     if record.find(turn) is not None:
         await effects.recorded_outcome(agent, ctx, record, turn)
@@ -71,7 +71,7 @@ async def on_recover(agent: Settings, ctx: ObjectSharedContext, body: Any) -> No
 
 async def on_give_up(agent: Settings, ctx: ObjectContext, body: Any) -> None:
     """For a task: it has waited out `cleanup_timeout` for these turns; nobody else is to."""
-    turns = checked_body(reports.SOME_TURNS, body)["turns"]
+    turns = reports.SOME_TURNS(body)["turns"]
     step = rules.give_up_step(await effects.known(agent, ctx), turns)
     if step.give_up:
         await carry_out(agent, ctx, step)
@@ -79,7 +79,7 @@ async def on_give_up(agent: Settings, ctx: ObjectContext, body: Any) -> None:
 
 async def on_adopt(_: Settings, ctx: ObjectContext, body: Any) -> None:
     """For `fork`: begin this session with the turns of another."""
-    copy = checked_body(reports.copy_in, body)
+    copy = reports.COPY(body)
     if (await read_record(ctx)).epoch:
         raise TerminalError("session: there is one of this key already. Choose another.", 412)
     record = storage.new_record(ctx)._replace(next=copy["next"], forked_from=copy["from"])

@@ -7,10 +7,10 @@ from typing import Any
 from restate import ObjectContext, ObjectSharedContext, TerminalError
 
 from interruptible._session import effects, reading, rules, storage
-from interruptible._session.effects import Settings, carry_out, checked_body, require
+from interruptible._session.effects import Settings, carry_out, require
 from interruptible._session.reading import Moment, read_moment, read_record, read_steered
 from interruptible._session.rules import Record
-from interruptible._session.turns import asked, whole_conversation, without_end
+from interruptible._session.turns import asked, whole_conversation
 from interruptible._wire import requests
 from interruptible._wire import types as wire
 from interruptible._wire.native import neutral
@@ -20,8 +20,7 @@ from interruptible._wire.native import neutral
 
 async def on_message(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Receipt:
     """Take in a message: it becomes the next turn, and interrupts what is live or waits for it."""
-    request = checked_body(
-        requests.message_in,
+    request = requests.message_in(
         body,
         max_content=agent.max_content,
         policy=agent.policy,
@@ -60,7 +59,7 @@ async def on_message(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
 
 async def on_cancel(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Cancelled:
     """Cancel everything live, or one turn; what is over already is no error."""
-    fields = checked_body(requests.CANCEL_IN, body)
+    fields = requests.CANCEL_IN(body)
     turn = fields.get("turn")
     record = await effects.known(agent, ctx)
     if turn is not None:
@@ -73,7 +72,7 @@ async def on_cancel(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Canc
 
 async def on_regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Receipt:
     """Work on the messages of a turn again, by default the last: it and all after it go."""
-    fields = checked_body(requests.REGENERATE_IN, body)
+    fields = requests.REGENERATE_IN(body)
     turn = fields.get("turn")
     record, now = await effects.known_now(agent, ctx)
     session = Moment(ctx, record)
@@ -94,7 +93,7 @@ async def on_regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> wire.
 
 async def on_rewind(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rewound:
     """Take back a turn and all after it."""
-    fields = checked_body(requests.REWIND_IN, body)
+    fields = requests.REWIND_IN(body)
     turn = fields["turn"]
     record = await effects.known(agent, ctx)
     require(record, turn)
@@ -112,7 +111,7 @@ async def on_rewind(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rewo
 
 async def on_reset(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Cancelled:
     """Cancel what is live and empty the conversation; the numbers of the turns go on."""
-    reason = checked_body(requests.RESET_IN, body).get("reason")
+    reason = requests.RESET_IN(body).get("reason")
     record = await effects.known(agent, ctx)
     if not record.epoch:
         return {"cancelled": []}
@@ -127,7 +126,7 @@ async def on_reset(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Cance
 
 async def on_fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> wire.Forked:
     """Copy the conversation up to a turn, by default the last that has ended, to a new session."""
-    fields = checked_body(requests.FORK_IN, body)
+    fields = requests.FORK_IN(body)
     copy, last = fields["session"], fields.get("turn")
     if copy == ctx.key():
         raise TerminalError("session: is this session itself. Name a new one.", 400)
@@ -145,7 +144,9 @@ async def on_fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> wire.
         )
     instead = "A fork copies all of them. Fork at an earlier turn."
     read = await _conversation(session, last, reading.MAX_COPIED, instead)
-    turns = [without_end(x) if x["status"] == "running" else x for x in read]
+    # What is live here was given up; it is copied as later turns are told of it.
+    turns: list[wire.Turn]
+    turns = [{**x, "status": "interrupted"} if x["status"] == "running" else x for x in read]
     last = turns[-1]["turn"] if turns else 0
     old = record.forked_from  # where the first of the turns were worked on
     origin = old[0] if old is not None and last <= old[1] else ctx.key()
@@ -159,7 +160,7 @@ async def on_fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> wire.
 
 async def on_attach(agent: Settings, ctx: ObjectSharedContext, body: Any) -> wire.Outcome:
     """Wait for the outcome of a turn, by default the newest."""
-    turn = checked_body(requests.ATTACH_IN, body).get("turn")
+    turn = requests.ATTACH_IN(body).get("turn")
     record = await read_record(ctx)
     if turn is None:
         turn = max(1, record.next - 1)
@@ -171,7 +172,7 @@ async def on_get_history(
     agent: Settings, ctx: ObjectSharedContext, body: Any
 ) -> list[wire.Message]:
     """The conversation: what was said and put out, in the order of the turns."""
-    checked_body(requests.NOTHING_IN, body)
+    requests.NOTHING_IN(body)
     session = await read_moment(ctx)
     instead = "Read the conversation with get_turns, which gives it in parts."
     last = session.record.next - 1
@@ -181,7 +182,7 @@ async def on_get_history(
 
 async def on_get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> wire.Turns:
     """The record of the turns, discarded ones too, a page at a time from the newest on."""
-    fields = checked_body(requests.GET_TURNS_IN, body)
+    fields = requests.GET_TURNS_IN(body)
     before, limit = fields.get("before"), fields.get("limit") or wire.MAX_TURNS
     session = await read_moment(ctx)
     newest = session.record.next
@@ -198,7 +199,7 @@ async def on_get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) ->
 
     The record alone would call a turn live whose task was killed, so each task is asked for.
     """
-    checked_body(requests.NOTHING_IN, body)
+    requests.NOTHING_IN(body)
     record = await read_record(ctx)
     looked = await effects.look(agent, ctx, record)
     for x, end in looked:

@@ -6,9 +6,10 @@ record, in which that turn is live.
 """
 
 import json
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
+from restate import ObjectSharedContext
 from restate.serde import BytesSerde, Serde
 
 from interruptible._session.rules import Record, Steered
@@ -25,6 +26,7 @@ from interruptible._session.storage import (
     steered_key,
     tail_of,
     turn_key,
+    turns_of,
 )
 from interruptible._session.turns import Said, as_live
 from interruptible._wire.types import Message, Turn
@@ -43,6 +45,8 @@ MAX_COPIED: Final = 12 * 1024 * 1024
 """Bytes of the turns that a fork copies: it has read them, and has them again in what it sends."""
 _FIRST: Final = "first"
 """Where `Stored` has the first of its turns, if these are not all."""
+_UNREAD: Final = cast("Turn", {})
+"""What stands in a page that is not parsed."""
 
 
 class Moment(NamedTuple):
@@ -53,7 +57,10 @@ class Moment(NamedTuple):
     said: Sequence[Said] = ()
     """What was steered at live turns, if they are to have it."""
     notes: dict[str, bytes] | None = None
-    """Where to note each page and large turn that is read, as it is stored."""
+    """Where to note each page and large turn that is read, as it is stored, to read it once."""
+    keys: Awaitable[list[str]] | None = None
+    """Every key of the state, if pages are not parsed for nothing: one that has no large turn is
+    then read as one slot, that of the last turn in it."""
 
     async def turns(
         self, numbers: range, most: int | None = None, *, discarded: bool = True
@@ -113,13 +120,21 @@ class Moment(NamedTuple):
         """The same without large ones, as many as are read at a time."""
         numbers = range(max(numbers.start, self.record.first), numbers.stop)
         tail = {x.number: x for x in tail_of(self.record) if x.number in numbers}
-        elsewhere = [n for n in reversed(numbers) if n not in tail] if self.record.paged else []
-        pages = list(dict.fromkeys(map(first_of_page, elsewhere)))
+        elsewhere = [n for n in numbers if n not in tail] if self.record.paged else []
+        last = {first_of_page(n): n for n in elsewhere}  # in each page
+        pages = list(last)[::-1]
+        whole: set[int] = set()
         above = numbers.stop
         for start in range(0, len(pages) + 1, AHEAD):
             batch = pages[start : start + AHEAD]
             read = await self._read([page_key(x) for x in batch])
-            found = {x.number: x for page in read for x in parse_page(page) if x.number in numbers}
+            if self.keys is not None and start == 0:  # they were asked for together
+                whole = set(pages) - set(map(first_of_page, turns_of(await self.keys)))
+            each = [
+                [Slot(last[x], _UNREAD, discarded=False)] if x in whole else parse_page(page)
+                for x, page in zip(batch, read, strict=True)
+            ]
+            found = {x.number: x for slots in each for x in slots if x.number in numbers}
             # What is live may be older than what is settled, and in a page.
             lowest = batch[-1] if start + AHEAD <= len(pages) else 0
             found |= {number: x for number, x in tail.items() if lowest <= number < above}
@@ -137,11 +152,10 @@ class Moment(NamedTuple):
             at_once = min(AHEAD, max(1, MAX_AHEAD // max(1, *map(len, values))))
 
     async def _read(self, keys: Sequence[str]) -> list[bytes]:
-        reading = [self.ctx.get(key, BytesSerde()) for key in keys]
-        values: list[bytes] = [await value or b"" for value in reading]
-        if self.notes is not None:
-            self.notes.update(zip(keys, values, strict=True))
-        return values
+        notes = {} if self.notes is None else self.notes
+        reading = {key: self.ctx.get(key, BytesSerde()) for key in keys if key not in notes}
+        notes.update({key: await value or b"" for key, value in reading.items()})
+        return [notes[key] for key in keys]
 
 
 async def read_record(ctx: State) -> Record:
@@ -193,13 +207,20 @@ class Stored:
         return int(self._values.get(_FIRST, b"1"))
 
     @classmethod
-    async def copy(cls, ctx: State) -> "Stored":
+    async def copy(cls, ctx: ObjectSharedContext) -> "Stored":
         """What a task needs of a session, the latest first, until it is enough."""
         read: dict[str, bytes] = {}
         session = (await read_moment(ctx))._replace(notes=read)
-        record = session.record
-        if not record.epoch:
+        if not session.record.epoch:
             return cls({})
+        keys = ctx.state_keys() if session.record.paged else None
+        stored = await cls._latest(session._replace(keys=keys), read)
+        # Where there is no room for all, none is for what is discarded: so pages are parsed then.
+        return await cls._latest(session, read) if stored.first > 1 else stored
+
+    @classmethod
+    async def _latest(cls, session: Moment, read: Mapping[str, bytes]) -> "Stored":
+        record = session.record
         values = {"session": JSON.serialize(dump_record(record))}
         values |= {steered_key(x.number): JSON.serialize(said) for x, said in session.said}
         room, has_ended = MAX_LOADED - sum(map(len, values.values())), False

@@ -223,7 +223,7 @@ def note_task_id(record: Record, turn: int, task_id: str) -> Record:
 
 
 def hand_out(
-    record: Record, turn: int, *, waited: bool, begins: bool = False
+    record: Record, turn: int, *, waited: bool, begins: bool
 ) -> tuple[Record, tuple[Steered, ...]]:
     """A task takes the messages that wait for it; a turn that is cancelled gets none.
 
@@ -234,7 +234,7 @@ def hand_out(
     if not record.goes_on(turn):
         return record, ()
     taken = tuple(
-        x._replace(turn=turn, taken=True, joined=begins or not waited)
+        x._replace(turn=turn, taken=True, joined=begins)
         for x in record.waiting
         if x.turn == turn or (waited and x.turn < turn)
     )

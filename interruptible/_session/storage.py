@@ -55,6 +55,12 @@ def turn_key(turn: int) -> str:
     return f"turn/{turn}"
 
 
+def turns_of(keys: Iterable[str]) -> list[int]:
+    """The large turns that have one of these keys."""
+    found = [re.fullmatch(r"turn/(\d+)", key) for key in keys]
+    return [int(x[1]) for x in found if x is not None]
+
+
 def page_key(turn: int) -> str:
     """Where a turn is that is not in the tail any more."""
     return f"page/{(turn - 1) // TURNS_PER_PAGE}"

@@ -75,11 +75,6 @@ def as_live(turn: Turn, live: Live, steered: Sequence[Said] = ()) -> Turn:
     return shown
 
 
-def without_end(turn: Turn) -> Turn:
-    """The record of a live turn that was given up, as later ones are told of it."""
-    return {**turn, "status": "interrupted"}
-
-
 def with_joined(turn: int, begun: Sequence[Message], joined: Iterable[Said]) -> list[Message]:
     """All messages that a turn begins with, in the order in which they were accepted."""
     joined = list(joined)

@@ -60,7 +60,7 @@ async def send_message(
     attempt.delegated += 1
     key = f"{ctx.request().id}/{attempt.delegated}"
     message = {"content": stored(content), **({} if policy is None else {"policy": policy})}
-    job = {"agent": agent, "session": session, "message": message, "key": key}
+    job = {"agent": agent, "session": session, "message": message}
     # With a key, as the answer is to be kept until it is asked for.
     sent = ctx.generic_send(service, "relay", json.dumps(job).encode(), idempotency_key=key)
     try:
@@ -79,8 +79,7 @@ async def send_message(
 async def relay(ctx: Context, job: Any) -> Any:
     """For a task: send a message to another agent, and answer what that answers."""
     arg = json.dumps(job["message"]).encode()
-    to = {"key": job["session"], "idempotency_key": job["key"]}
-    return json.loads(await ctx.generic_call(job["agent"], "message", arg, **to))
+    return json.loads(await ctx.generic_call(job["agent"], "message", arg, key=job["session"]))
 
 
 async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Receipt) -> Outcome:

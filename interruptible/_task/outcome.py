@@ -64,7 +64,7 @@ async def ending(ctx: Context, turn: int, task: RestateDurableFuture[Any]) -> En
     try:
         return Ending(reports.OUTCOME_IN(told), reported=True)
     except Refusal as refusal:
-        outcome["error"] = f"What the task reported cannot be kept: {refusal.reason}"
+        outcome["error"] = f"What the task reported cannot be kept: {refusal.message}"
         return Ending(outcome, reported=False)
 
 

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeVar
 
-from restate import InvocationRetryPolicy, TerminalError, VirtualObject
+from restate import InvocationRetryPolicy, VirtualObject
 from restate.handler import Handler
 from restate.serde import DefaultSerde, Serde
 
-from interruptible._wire.checks import Malformed, parse
+from interruptible._wire.checks import Malformed, Refusal, parse
 from interruptible._wire.shapes import Shape, shape
 from interruptible._wire.text import sayable
 
@@ -103,7 +103,7 @@ def add(to: VirtualObject, name: str, method: Method, options: Mapping[str, Any]
     async def handle(ctx: Any, *body: Any) -> Any:
         for x in body:
             if isinstance(x, Malformed):
-                raise TerminalError(x.reason, 400)
+                raise Refusal(x.reason)
         with sayable():
             return await method(ctx, *body)
 

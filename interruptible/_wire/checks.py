@@ -6,6 +6,8 @@ from functools import cached_property
 from math import isfinite
 from typing import Any, Final, Generic, TypeVar, cast
 
+from restate import TerminalError
+
 from interruptible._wire.shapes import Shape, shape
 from interruptible._wire.text import brief
 from interruptible._wire.types import MAX_DEPTH
@@ -16,13 +18,11 @@ MAX_LEVELS: Final = 256
 """How deep what a turn puts out may be nested: what Python's JSON reads, it cannot always write."""
 
 
-class Refusal(Exception):
+class Refusal(TerminalError):
     """A request that is refused: what is wrong with it, and the HTTP status that says so."""
 
     def __init__(self, reason: str, status: int = 400) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
+        super().__init__(reason, status)
 
 
 class Malformed:

@@ -5,16 +5,11 @@ handler could not work on would fail it again and again, while it holds the sess
 refused. What is not known here passes, as a newer version may have added it.
 """
 
-import sys
-from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
-if sys.version_info >= (3, 11):
-    from typing import TypedDict
-else:
-    from typing_extensions import TypedDict
+from typing_extensions import TypedDict
 
-from interruptible._wire.checks import Body, Refusal
+from interruptible._wire.checks import Body
 from interruptible._wire.types import Count, Settlement, TaskOutcome, Turn, TurnNumber
 
 
@@ -47,15 +42,4 @@ TAKING: Final = Body(Taking)
 OUTCOME_IN: Final = Body(TaskOutcome)
 """What a task ends with, as `settle` would take it."""
 SETTLEMENT: Final = Body(Settlement)
-_copy: Final = Body(Copy)
-
-
-def copy_in(body: Any) -> Copy:
-    """What `adopt` is told: turns that have ended, in order."""
-    copied = _copy(body)
-    numbers = [0, *(x["turn"] for x in copied["turns"]), copied["next"]]
-    if any(x >= y for x, y in pairwise(numbers)):
-        raise Refusal("turns, next: must be numbers that go up, from 1 on.")
-    if any(x["status"] == "running" for x in copied["turns"]):
-        raise Refusal("turns: must have ended.")
-    return copied
+COPY: Final = Body(Copy)

@@ -1,14 +1,10 @@
 """What callers send to an agent: the fields of each handler's body, and what is refused."""
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-if sys.version_info >= (3, 11):
-    from typing import NotRequired, Required, TypedDict
-else:
-    from typing_extensions import NotRequired, Required, TypedDict
+from typing_extensions import NotRequired, Required, TypedDict
 
 from interruptible._wire.checks import Body, Refusal
 from interruptible._wire.shapes import NO_TEXT

@@ -1,14 +1,10 @@
 """What goes over the wire, as types; the checks and the schemas are made of them. Knows nobody."""
 
 import re
-import sys
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
-if sys.version_info >= (3, 11):
-    from typing import NotRequired, TypedDict
-else:
-    from typing_extensions import NotRequired, TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 Message: TypeAlias = dict[str, Any]
 """One message, as the chat APIs have it: `role`, `content`, and what else they take."""

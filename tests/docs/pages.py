@@ -43,6 +43,11 @@ OF_FRAMEWORKS = {
     "langchain": "docs/how-to/use-langchain.md",
 }
 """The pages that are followed where their framework is installed, in `tests/frameworks`."""
+RECIPES = {
+    "litellm": "docs/how-to/use-litellm.md",
+    "claude_agent_sdk": "docs/how-to/use-the-claude-agent-sdk.md",
+}
+"""The same of what needs no module of ours."""
 LANGUAGES = {"python", "bash", "json", "text", "mermaid"}
 PATIENCE = 30  # seconds, for what takes a few
 

@@ -21,7 +21,7 @@ from interruptible import Agent, Session, client, formats, testing
 from interruptible._wire import types
 from tests.server.process import free_port
 
-from .pages import LANGUAGES, OF_FRAMEWORKS, PATHS, PATIENCE, ROOT, Page, Reader
+from .pages import LANGUAGES, OF_FRAMEWORKS, PATHS, PATIENCE, RECIPES, ROOT, Page, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,19 @@ NOT_RUN = {
             "If that is meant, raise"
         ),
     ),
+    (
+        "docs/how-to/use-a-framework.md",
+        (
+            ".venv-pydantic-ai/bin/python -m tests.frameworks.cost "
+            "tests.frameworks.test_pydantic_ai TestPydanticAI"
+        ),
+    ),
+    ("docs/how-to/use-litellm.md", "pip install restate-interruptible litellm"),
     ("docs/how-to/use-pydantic-ai.md", "pip install 'restate-interruptible[pydantic-ai]'"),
+    (
+        "docs/how-to/use-the-claude-agent-sdk.md",
+        "pip install restate-interruptible claude-agent-sdk",
+    ),
     ("docs/policies.md", "class SupportAgent(Agent):"),
     ("docs/tutorial.md", "mkdir first-steps"),
     ("docs/tutorial.md", '"$(python -m interruptible.testing)"'),
@@ -754,7 +766,7 @@ def test_no_example_is_left_out_in_silence() -> None:
     }
     assert skipped == NOT_RUN
     followed = set(re.findall(r'reading\("(.*?)"\)', Path(__file__).read_text()))
-    followed |= {*OF_FRAMEWORKS.values()}
+    followed |= {*OF_FRAMEWORKS.values(), *RECIPES.values()}
     assert {block.page for block in blocks if block.is_run} == followed
 
 

@@ -101,17 +101,3 @@ async def test_a_turn_that_is_taken_back_while_it_is_cleaned_up_learns_of_it_whe
     assert (await session.attach(1))["status"] == "interrupted"
     assert log.of("asked") == [("asked", ("rolled back", None, "typo"))]
     assert await history(session) == []
-
-
-async def test_a_turn_that_is_not_cancelled_has_no_cause(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    class HastyAgent(Gated):
-        async def run(self, ctx: Context, task: Task) -> str:
-            with pytest.raises(RuntimeError, match=r"a turn that is not cancelled\. Catch"):
-                await task.cause()
-            return "no cause"
-
-    session = await open_session(restate_env, deploy, HastyAgent(log, "HastyAgent"))
-    outcome = await session.ask("first")
-    assert outcome["messages"] == [{"role": "assistant", "content": "no cause"}]

@@ -371,59 +371,6 @@ async def test_a_turn_waits_for_a_cleanup_no_longer_than_the_cleanup_timeout(
     await eventually(lambda: is_idle(session))
 
 
-@pytest.mark.parametrize(
-    ("value", "messages"),
-    [
-        (None, []),
-        ("text", [{"role": "assistant", "content": "text"}]),
-        ({"role": "assistant", "content": "x", "name": "y"},) * 2,
-        ([{"role": "user", "content": "a"}, "b"], None),
-    ],
-)
-async def test_a_body_returns_nothing_text_a_message_or_a_list(
-    restate_env: Restate, deploy: Deploy, value: Any, messages: Any
-) -> None:
-    class ReturningAgent(Agent):
-        async def run(self, ctx: Context, task: Task) -> Any:
-            task.append("before")
-            return value
-
-    if messages is None:
-        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    agent = ReturningAgent(name=f"Returning{type(value).__name__}")
-    await deploy(agent)
-    session = Session(restate_env.client, agent, "one")
-    outcome = await session.ask("go")
-    expected = [
-        {"role": "assistant", "content": "before"},
-        *([messages] if isinstance(messages, dict) else messages),
-    ]
-    assert outcome == {"turn": 1, "status": "completed", "messages": expected}
-    assert (await session.history())[1:] == expected
-
-
-async def test_a_body_that_raises_fails_the_turn_and_keeps_what_it_had_put_out(
-    restate_env: Restate, deploy: Deploy
-) -> None:
-    class RaisingAgent(Agent):
-        async def run(self, ctx: Context, task: Task) -> None:
-            task.append("so far so good")
-            raise TerminalError("no more credit", 402)
-
-    agent = RaisingAgent()
-    await deploy(agent)
-    session = Session(restate_env.client, agent, "one")
-    said = {"role": "assistant", "content": "so far so good"}
-    assert await session.ask("go") == {
-        "turn": 1,
-        "status": "failed",
-        "messages": [said],
-        "error": "no more credit",
-    }
-    assert await session.history() == [{"role": "user", "content": "go"}, said]
-    assert (await session.attach(1)).get("error") == "no more credit"
-
-
 async def test_a_shielded_await_gives_its_result_under_cancellation_and_the_next_one_raises(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:

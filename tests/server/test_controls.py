@@ -153,23 +153,6 @@ async def test_regenerate_of_a_live_turn_has_all_that_was_said_in_it(
     assert [texts(turn["input"]) for turn in turns[:2]] == [["first"], ["first", "a", "b"]]
 
 
-async def test_regenerate_of_a_queued_turn_interrupts_the_one_at_work_and_keeps_it(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    worker = Gated(log, "QueuedAgainAgent", policy="queue")
-    session = await open_session(restate_env, deploy, worker)
-    await start(session, worker, "first")
-    for text in ("second", "third"):
-        await session.send(text)
-    receipt = await session.regenerate(2)
-    assert (receipt["turn"], receipt.get("discarded")) == (4, [2, 3])
-    assert sorted(receipt["interrupted"]) == [1, 2, 3]
-    worker.stop(1)
-    await finish(session, worker, 4)
-    assert worker.seen[4] == ["first", "note: interrupted by turn 4", "second"]
-    assert log.events == [("begin", 1), ("begin", 4), ("end", 4)]
-
-
 async def test_a_repeated_regenerate_or_rewind_of_one_idempotency_key_is_one(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -293,25 +276,6 @@ async def test_a_turn_that_is_rewound_while_it_is_cleaned_up_ends_so_and_nothing
         (2, "interrupted", "rolled back: typo", True),
         (3, "completed", None, None),
     ]
-
-
-async def test_rewind_keeps_the_turn_before_although_it_is_still_cleaned_up(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    worker = Gated(log, "RewindBehindAgent")
-    session = await open_session(restate_env, deploy, worker)
-    worker.hold(1)
-    await start(session, worker, "first")
-    await session.send("second")
-    worker.stop(1)
-    await log.until("cleaning", 1)
-    assert await session.rewind(2) == {"cancelled": [2], "discarded": [2]}
-    await session.send("third")
-    worker.free(1)
-    await finish(session, worker, 3)
-    assert worker.seen[3] == ["first", "note: interrupted by turn 2", "third"]
-    assert await history(session) == [*worker.seen[3], "answer 3"]
-    assert log.of("begin") == [("begin", 1), ("begin", 3)]
 
 
 @pytest.mark.parametrize("how", ["rewind", "reset", "regenerate", "cancel"])

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restate import TerminalError
 
 from interruptible import Session
 from interruptible._session import storage
@@ -224,20 +223,6 @@ async def test_a_message_that_is_steered_or_regenerated_waits_for_quiet_like_any
     await finish(session, worker, 2)
     assert worker.seen[2] == ["a", "b", "shorter, please"]
     assert await history(session) == [*worker.seen[2], "answer 2"]
-
-
-async def test_the_messages_of_a_burst_count_as_pending(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    worker = Bursts(log, "FullBurstAgent", max_pending=3)
-    session = await open_session(restate_env, deploy, worker)
-    await burst(session, "a", "b", "c")
-    with pytest.raises(TerminalError, match="3 of 3 are pending") as refusal:
-        await session.send("d")
-    assert refusal.value.status_code == 429
-    await finish(session, worker, 1)
-    assert worker.seen[1] == ["a", "b", "c"]
-    assert await history(session) == ["a", "b", "c", "answer 1"]
 
 
 async def test_a_message_that_arrives_as_the_window_ends_is_answered_once_and_in_order(

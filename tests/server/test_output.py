@@ -324,28 +324,6 @@ async def test_what_is_said_piece_by_piece_is_text_or_nothing(
     ]
 
 
-async def test_whatever_a_task_reports_the_session_goes_on(
-    restate_env: Restate, deploy: Deploy
-) -> None:
-    poison = PoisonAgent("ReportedAgent")
-    sender = restate.Service("PoisonSender")
-    outcome = '{"turn": 1, "status": "completed", "messages": [{"role": "x", "content": NaN}]}'
-    bodies = (b"{", b"null", b"{}", f'{{"outcome": {outcome}}}'.encode(), b"[" * 5000 + b"]" * 5000)
-
-    @sender.handler()
-    async def send(ctx: Context, session: str) -> None:
-        for handler in ("settle", "take", "adopt", "recover", "get_cause"):
-            for body in bodies:
-                ctx.generic_send("ReportedAgent", handler, body, key=session)
-
-    await deploy(poison, sender)
-    session = Session(restate_env.client, poison, "reported")
-    await session.ask("one")
-    await restate_env.client.service_call(send, "reported")
-    assert (await session.ask("two"))["status"] == "completed"
-    assert texts(await session.history()) == ["one", "Done.", "two", "Done."]
-
-
 async def test_what_run_returns_that_was_appended_last_is_put_out_once(
     restate_env: Restate, deploy: Deploy
 ) -> None:

@@ -333,40 +333,6 @@ async def test_a_turn_that_fails_keeps_none_of_it(
     assert "partial" not in (await talk.turns())["turns"][0]
 
 
-async def test_read_inside_a_step_or_called_outside_of_one_it_says_what_to_do(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    class WrongAgent(Speaker):
-        async def speak(self, ctx: Context, task: Task) -> list[str]:
-            async def read() -> str:
-                with pytest.raises(RuntimeError) as error:
-                    task.partial("too late")
-                return str(error.value)
-
-            def read_in_a_thread() -> str:
-                with pytest.raises(RuntimeError) as error:
-                    task.partial("too late")
-                return str(error.value)
-
-            with pytest.raises(RuntimeError) as error:
-                task.partial("too early")
-            inside = await ctx.run_typed("read", read)
-            assert await ctx.run_typed("read in a thread", read_in_a_thread) == inside
-            return [str(error.value), inside]
-
-    agent = WrongAgent(log)
-    await deploy(agent)
-    outcome = await Session(restate_env.client, agent, "one").ask("go")
-    assert outcome["messages"] == [
-        assistant(
-            "`task.partial` was called outside of a step. Call it in what `ctx.run_typed` runs."
-        ),
-        assistant(
-            "`task.partial` was read inside a step. Do it outside, and give the step what you get."
-        ),
-    ]
-
-
 @pytest.mark.parametrize("session", ["asks for it", "does not"])
 async def test_it_costs_an_interrupted_turn_one_step_and_an_agent_that_does_not_use_it_nothing(
     restate_env: Restate, deploy: Deploy, log: Log, session: str

@@ -39,25 +39,6 @@ async def test_queued_messages_become_turns_of_their_own_one_after_the_other(
     assert await history(session) == [*expected, "answer 3"]
 
 
-async def test_an_interrupt_supersedes_the_turn_at_work_and_all_that_are_queued(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    worker = Gated(log, "SupersedeAgent")
-    session = await open_session(restate_env, deploy, worker)
-    await start(session, worker, "first")
-    await session.send("second", policy="queue")
-    await session.send("third", policy="queue")
-    receipt = await session.send("fourth")
-    assert (receipt["turn"], receipt["interrupted"]) == (4, [1, 2, 3])
-    worker.stop(1)
-    await finish(session, worker, 4)
-    statuses = [(await session.attach(turn))["status"] for turn in (1, 2, 3)]
-    assert statuses == ["interrupted"] * 3
-    assert log.events == [("begin", 1), ("begin", 4), ("end", 4)]
-    said = [text for text in await history(session) if not text.startswith("note")]
-    assert said == ["first", "second", "third", "fourth", "answer 4"]
-
-
 async def test_a_rollback_takes_all_that_is_live_out_of_the_conversation_and_nothing_else(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -91,27 +72,6 @@ async def test_a_rollback_takes_all_that_is_live_out_of_the_conversation_and_not
         (3, "interrupted", why, True),
         (4, "completed", None, None),
     ]
-
-
-async def test_a_rollback_keeps_what_an_earlier_interrupt_had_cancelled(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    worker = Gated(log, "EarlierAgent")
-    session = await open_session(restate_env, deploy, worker)
-    worker.hold(1)
-    worker.tell(1, "half done")
-    await start(session, worker, "first")
-    await session.send("second")
-    worker.stop(1)
-    await log.until("cleaning", 1)
-    receipt = await session.send("third", policy="rollback")
-    assert (receipt["interrupted"], receipt.get("discarded")) == ([2], [2])
-    worker.free(1)
-    await finish(session, worker, 3)
-    said = ["first", "half done", "note: interrupted by turn 2", "third"]
-    assert worker.seen[3] == said
-    assert await history(session) == [*said, "answer 3"]
-    assert log.of("begin") == [("begin", 1), ("begin", 3)]
 
 
 @pytest.mark.parametrize(("policy", "left"), [("interrupt", "draft"), ("rollback", "as it was")])
@@ -148,49 +108,6 @@ async def test_a_workspace_keeps_its_files_when_interrupted_and_restores_them_wh
     assert (await session.ask("second", policy=policy))["status"] == "completed"
     restored = [("restored", 1)] if policy == "rollback" else []
     assert log.events == [("found", 1, "as it was"), *restored, ("found", 2, left)]
-
-
-@pytest.mark.parametrize("policy", ["interrupt", "rollback"])
-async def test_an_agent_that_keeps_what_is_queued_cancels_only_the_turn_at_work(
-    restate_env: Restate, deploy: Deploy, log: Log, policy: Any
-) -> None:
-    worker = Gated(log, f"Keep{policy.title()}Agent", keep_queued=True)
-    session = await open_session(restate_env, deploy, worker)
-    await start(session, worker, "first")
-    await session.send("second", policy="queue")
-    receipt = await session.send("third", policy=policy)
-    assert (receipt["turn"], receipt["interrupted"]) == (3, [1])
-    assert receipt.get("discarded") == ([1] if policy == "rollback" else None)
-    worker.stop(1)
-    await log.until("begin", 2)
-    # What was queued is at work now, and so it is what the next one supersedes.
-    receipt = await session.send("fourth", policy=policy)
-    assert (receipt["turn"], receipt["interrupted"]) == (4, [2])
-    worker.stop(2)
-    await finish(session, worker, 3, 4)
-    assert log.events == [
-        *(("begin", turn) for turn in (1, 2)),
-        *((kind, turn) for turn in (3, 4) for kind in ("begin", "end")),
-    ]
-    notes = [f"note: interrupted by turn {turn}" for turn in (3, 4)]
-    before = ["first", notes[0], "second", notes[1]] if policy == "interrupt" else []
-    assert await history(session) == [*before, "third", "answer 3", "fourth", "answer 4"]
-
-
-async def test_a_queued_turn_that_is_cancelled_leaves_the_others_in_their_order(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    worker = Gated(log, "DequeueAgent", policy="queue")
-    session = await open_session(restate_env, deploy, worker)
-    for n in (1, 2, 3):
-        await session.send(f"message {n}")
-    await log.until("begin", 1)
-    assert await session.cancel(2, reason="not needed any more") == [2]
-    assert (await session.attach(2))["status"] == "interrupted"
-    await finish(session, worker, 1, 3)
-    assert log.events == [(kind, turn) for turn in (1, 3) for kind in ("begin", "end")]
-    note = "note: cancelled: not needed any more"
-    assert worker.seen[3] == ["message 1", "answer 1", "message 2", note, "message 3"]
 
 
 async def test_a_reject_is_refused_while_a_turn_is_live_and_taken_once_none_is(
@@ -285,19 +202,6 @@ async def test_more_than_may_be_pending_is_refused_and_an_interrupt_still_works(
     notes = ["note: interrupted by turn 3"] * 2
     said = ["first", "a", "b", notes[0], "second", notes[1], "stop"]
     assert worker.seen[3] == said
-
-
-async def test_a_policy_that_the_agent_does_not_allow_is_refused(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    worker = Gated(log, "NarrowAgent", policy="queue", allowed_policies=["queue", "reject"])
-    session = await open_session(restate_env, deploy, worker)
-    policies: tuple[Any, ...] = ("interrupt", "rollback", "steer")
-    for policy in policies:
-        with pytest.raises(TerminalError, match="must be one of queue, reject") as refusal:
-            await session.send("first", policy=policy)
-        assert refusal.value.status_code == 400
-    assert await session.history() == []
 
 
 async def send_unless_rejected(session: Session, said: str, policy: Any) -> Any:

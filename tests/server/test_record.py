@@ -185,26 +185,6 @@ async def test_twenty_callers_wait_for_a_turn_that_has_not_begun(
     assert await asyncio.gather(*callers) == [outcome] * 20
 
 
-async def test_whoever_waits_for_a_turn_that_is_discarded_gets_its_outcome(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    worker = Gated(log, "AttachDiscardedAgent")
-    session = await open_session(restate_env, deploy, worker)
-    worker.hold(2)
-    await start(session, worker, "first")
-    await finish(session, worker, 1)
-    await start(session, worker, "second")
-    waiting = asyncio.create_task(session.attach(2))
-    await session.rewind(1)
-    worker.stop(2)
-    await log.until("cleaning", 2)
-    assert not waiting.done()
-    assert (await session.attach(1))["messages"] == [said("assistant", "answer 1")]
-    worker.free(2)
-    outcome = {"turn": 2, "status": "interrupted", "messages": []}
-    assert await waiting == await session.attach(2) == outcome
-
-
 # -- fork ------------------------------------------------------------------------------------------
 
 

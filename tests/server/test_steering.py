@@ -93,51 +93,6 @@ async def test_what_a_turn_did_not_take_belongs_to_the_queued_one_in_the_order_o
     assert texts(turns[1]["input"]) == ["a", "second", "b", "c"]
 
 
-async def test_a_message_is_steered_at_the_queued_turn_when_all_before_it_are_cancelled(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    worker = Gated(log, "BehindAgent")
-    session = await open_session(restate_env, deploy, worker)
-    worker.hold(1)
-    await start(session, worker, "first")
-    await session.send("second", policy="queue")
-    await session.cancel(1)
-    worker.stop(1)
-    await log.until("cleaning", 1)
-    (receipt,) = await steer(session, "a")
-    assert (receipt["turn"], receipt["status"]) == (2, "steered")
-    worker.free(1)
-    worker.tell(2, "look")
-    await log.until("begin", 2)
-    await finish(session, worker, 2)
-    said = ["first", "note: cancelled", "second", "a", "answer 2"]
-    assert await history(session) == said
-
-
-@pytest.mark.parametrize("cancelled", [False, True])
-async def test_with_no_turn_to_steer_at_the_message_becomes_a_turn(
-    restate_env: Restate, deploy: Deploy, log: Log, cancelled: bool
-) -> None:
-    worker = Gated(log, f"Alone{cancelled}Agent")
-    session = await open_session(restate_env, deploy, worker)
-    if cancelled:
-        worker.hold(1)
-    await start(session, worker, "first")
-    if cancelled:
-        await session.cancel()
-        worker.stop(1)
-        await log.until("cleaning", 1)
-    else:
-        await finish(session, worker, 1)
-    (receipt,) = await steer(session, "a")
-    status = "waiting" if cancelled else "running"
-    assert (receipt["turn"], receipt["status"], receipt["interrupted"]) == (2, status, [])
-    if cancelled:
-        worker.free(1)
-    await finish(session, worker, 2)
-    assert worker.seen[2] == ["first", "note: cancelled" if cancelled else "answer 1", "a"]
-
-
 @pytest.mark.parametrize("how", ["interrupt", "cancel", "rollback", "rewind"])
 async def test_what_was_steered_at_a_turn_stays_with_it_when_it_is_cancelled_and_goes_with_it(
     restate_env: Restate, deploy: Deploy, log: Log, how: Any

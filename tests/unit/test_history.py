@@ -726,13 +726,15 @@ def test_the_newest_turn_may_be_live() -> None:
 # -- Histories that are longer than what can be sent. ----------------------------------------------
 
 
-def long_history(monkeypatch: pytest.MonkeyPatch) -> History:
+def long_history(
+    monkeypatch: pytest.MonkeyPatch, large: Sequence[int] = range(5, 101, 5)
+) -> History:
     """A hundred turns, every fifth of them large, and some discarded; one more is live."""
     monkeypatch.setattr(reading, "AHEAD", 2)
     history = History()
     history.begin(1)
     for turn in range(2, 101):
-        history.run_turn(turn, size=LARGE if turn % 5 == 0 else 0)
+        history.run_turn(turn, size=LARGE if turn in large else 0)
     history.discard(*range(71, 81))
     history.begin(101)
     history.state.values["session"] = dump_record(history.record)
@@ -844,6 +846,43 @@ def test_a_task_is_sent_the_latest_turns_of_a_conversation_that_is_too_long(
     assert min(seen) == 5
     assert max(seen) == len(STANDING)
     assert len(seen) > 10
+
+
+def test_a_page_goes_to_a_task_as_it_is_unless_something_in_it_has_to_be_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = long_history(monkeypatch, large=range(20, 81, 20))
+    history.state.set("turn/x", "a user's own")
+    parsed: list[bytes] = []
+
+    def parse(page: bytes) -> Any:
+        parsed.append(page)
+        return storage.parse_page(page)
+
+    monkeypatch.setattr(reading, "parse_page", parse)
+    stored = run(Stored.copy(history.ctx))
+    pages = [run(stored.get(f"page/{x}", BytesSerde())) for x in range(7)]
+    assert None not in pages
+    assert sorted(parsed) == sorted(pages[x] for x in (1, 2, 3, 4))  # of 20, 40, 60 and 80
+
+
+def test_pages_that_are_discarded_take_no_room_where_there_is_none_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = long_history(monkeypatch, large=())
+    history.discard(*range(40, 101))
+    history.state.values["session"] = dump_record(history.record)
+    history.state.reads.clear()
+    every = run(Stored.copy(history.ctx))
+    monkeypatch.setattr(reading, "MAX_LOADED", 0)
+    history.state.reads.clear()
+    stored, turns = loaded(history)
+    assert turns == [*range(33, 40), 101]
+    assert len(history.state.reads) == len(set(history.state.reads))
+    for page in range(3, 6):
+        key = f"page/{page}"
+        assert run(every.get(key, BytesSerde()))
+        assert run(stored.get(key, BytesSerde())) is None
 
 
 def test_large_turns_that_stand_in_the_tail_are_too_long_together(

@@ -66,14 +66,12 @@ REFUSED: list[tuple[Any, list[Any]]] = [
         ],
     ),
     (
-        reports.copy_in,
+        reports.COPY,
         [
             *NO_OBJECT,
             {},
-            *({**COPY, "next": x} for x in (*NO_NUMBER, 3)),
+            *({**COPY, "next": x} for x in NO_NUMBER),
             *({**COPY, "turns": x} for x in (None, {}, [1], [OUTCOME], [{**TURN, "turn": 0}])),
-            {**COPY, "turns": [TURN, TURN]},
-            {**COPY, "turns": [{**TURN, "status": "running"}]},
             *(
                 {**COPY, "from": x}
                 for x in (None, [], ["old"], ["old", 1, 2], [1, 1], ["old", "1"])
@@ -89,7 +87,7 @@ REFUSED: list[tuple[Any, list[Any]]] = [
 def test_what_a_handler_could_not_work_on_is_refused_at_once(check: Any, body: Any) -> None:
     with pytest.raises(Refusal) as refused:
         check(body)
-    assert refused.value.status == 400
+    assert refused.value.status_code == 400
 
 
 def test_a_task_that_ends_with_what_cannot_be_kept_has_failed_by_that(
@@ -122,8 +120,8 @@ def test_what_tasks_tell_is_taken_as_it_is_and_so_is_what_a_newer_version_adds()
         (reports.SETTLEMENT, {"outcome": outcome}),
         (reports.SETTLEMENT, {"outcome": outcome, "ended": [1]}),
         (reports.SETTLEMENT, {"outcome": deep}),
-        (reports.copy_in, COPY),
-        (reports.copy_in, {"next": 1, "turns": [], "from": ["old", 0]}),
+        (reports.COPY, COPY),
+        (reports.COPY, {"next": 1, "turns": [], "from": ["old", 0]}),
     ]
     for check, body in taken:
         assert check(body) == body

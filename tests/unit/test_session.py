@@ -736,7 +736,7 @@ def take_leaves_what_those_before_did_not_take(record: Record, turn: int, **opti
 def take_takes_from_those_before_in_the_window(
     record: Record, turn: int, *, waited: bool, begins: bool
 ) -> Taken:
-    after, taken = _take(record, turn, waited=True, begins=begins or not waited)
+    after, taken = _take(record, turn, waited=True, begins=begins)
     return (after, taken) if taken else _take(record, turn, waited=waited, begins=begins)
 
 
@@ -762,7 +762,7 @@ def take_closes_the_window_with_what_it_takes(record: Record, turn: int, **optio
 def take_does_not_know_that_a_turn_begins(
     record: Record, turn: int, *, waited: bool, begins: bool
 ) -> Taken:
-    return _take(record, turn, waited=waited)
+    return _take(record, turn, waited=waited, begins=not waited)
 
 
 def take_is_always_to_begin_with(record: Record, turn: int, *, waited: bool, begins: bool) -> Taken:
@@ -1053,16 +1053,6 @@ def test_a_record_of_a_newer_version_is_refused_with_the_remedy() -> None:
         storage.parse_record(stored)
 
 
-def test_a_message_says_why_it_cancels_and_what_to_dispatch_in_this_order() -> None:
-    one = Live(1, "inv-1", "cancelled")
-    two = Live(2, "inv-2")
-    record = Record("e", 3, (one, two))
-    interrupted = two._replace(cancelled="interrupted by turn 3")
-    assert rules.message_step(record) == Step(
-        Record("e", 4, (one, interrupted, Live(3))), cancel=(two,), dispatch=3
-    )
-
-
 @pytest.mark.parametrize("policy", ["queue", "reject"])
 def test_a_message_that_interrupts_nothing_changes_only_what_comes_after(policy: str) -> None:
     live = (Live(1, "inv-1", "cancelled"), Live(2, "inv-2"))
@@ -1136,48 +1126,11 @@ def test_a_message_is_refused_with_the_field_that_does_and_the_turn_that_is_live
     assert rules.refusal(record, policy, **wish) == refused
 
 
-@pytest.mark.parametrize(
-    ("record", "policy", "wish"),
-    [
-        (IDLE, "reject", {"if_idle": True, "max_pending": 1}),
-        (IDLE, "queue", {"max_pending": 1}),
-        (BUSY, "interrupt", {"if_turn": 2, "max_pending": 1}),
-        (BUSY, "queue", {"if_turn": 2, "max_pending": 3}),
-        (ENDING, "queue", {"if_turn": 3, "max_pending": 1}),
-    ],
-)
-def test_any_other_message_is_taken_in(record: Record, policy: str, wish: dict[str, Any]) -> None:
-    assert rules.refusal(record, policy, **wish) is None
-
-
 def test_the_id_of_a_task_is_stored_at_its_own_turn() -> None:
     record = Record("e", 4, (Live(2, open=True), Live(3, "inv-3", "cancelled")))
     known = Live(2, "inv-2", open=True)
     assert rules.note_task_id(record, 2, "inv-2") == record._replace(live=(known, record.live[1]))
     assert rules.note_task_id(record, 1, "inv-1") == record
-
-
-def test_a_reason_is_kept_with_what_a_cancel_takes_and_with_nothing_else() -> None:
-    one, two, three = Live(1, "inv-1", "cancelled"), Live(2, "inv-2"), Live(3, "inv-3")
-    record = Record("e", 4, (one, two, three))
-    cancelled = two._replace(cancelled="cancelled: wrong file")
-    assert rules.cancel_step(record, 2, "wrong file") == Step(
-        Record("e", 4, (one, cancelled, three)), cancel=(two,)
-    )
-    # One that is cancelled already keeps the reason it has.
-    assert rules.cancel_step(record, 1, "wrong file") == Step(record)
-
-
-def test_a_cancel_takes_all_that_is_live_or_one_and_leaves_what_is_over() -> None:
-    one, two = Live(1, "inv-1"), Live(2, "inv-2")
-    record = Record("e", 4, (one, two))
-    all_cancelled = tuple(x._replace(cancelled="cancelled") for x in (one, two))
-    assert rules.cancel_step(record) == Step(Record("e", 4, all_cancelled), cancel=(one, two))
-    assert rules.cancel_step(record, 2) == Step(
-        Record("e", 4, (one, all_cancelled[1])), cancel=(two,)
-    )
-    assert rules.cancel_step(record, 3) == Step(record)
-    assert rules.cancel_step(Record("e", 4, all_cancelled)) == Step(Record("e", 4, all_cancelled))
 
 
 def test_a_record_knows_its_turns() -> None:
@@ -1188,78 +1141,8 @@ def test_a_record_knows_its_turns() -> None:
     assert record.lost == (Live(3),)
 
 
-def test_the_oldest_turn_that_is_not_cancelled_is_at_work_or_else_the_newest_cleans_up() -> None:
-    assert [x.at_work for x in (IDLE, BUSY, ENDING)] == [None, BUSY.live[1], ENDING.live[1]]
-    assert [x.pending for x in (IDLE, BUSY, ENDING)] == [0, 2, 0]
-
-
-def test_a_steered_message_is_kept_for_the_turn_at_work_and_nothing_else_happens() -> None:
-    earlier = Steered(4, 2, 3, taken=True)
-    step = rules.message_step(BUSY._replace(steered=(earlier,)), "steer")
-    steered = Steered(5, 2, at=4)
-    assert step == Step(BUSY._replace(steered=(earlier, steered)), steer=steered)
-    # One that is known to be over takes nothing any more.
-    assert rules.message_step(BUSY, "steer", over={2}).steer == Steered(1, 3, at=4)
-    assert rules.message_step(BUSY, "steer", over={2, 3}).dispatch == 4
-
-
-def test_a_rollback_says_so_and_discards_what_it_cancels() -> None:
-    one, two, three = BUSY.live
-    why = "rolled back by turn 4"
-    gone = (one, two._replace(cancelled=why), three._replace(cancelled=why))
-    assert rules.message_step(BUSY, "rollback") == Step(
-        Record("e", 5, (*gone, Live(4))), cancel=(two, three), discard=(2, 3), dispatch=4
-    )
-    assert rules.message_step(BUSY, "rollback", keep_queued=True) == Step(
-        Record("e", 5, (*gone[:2], three, Live(4))), cancel=(two,), discard=(2,), dispatch=4
-    )
-
-
-def test_a_rewind_tells_all_that_it_takes_back_why_also_what_was_cancelled_before() -> None:
-    one, two = Live(1, "inv-1", "cancelled"), Live(2, "inv-2")
-    why = "rolled back: wrong file"
-    step = rules.rewind_step(Record("e", 3, (one, two)), 1, "wrong file")
-    live = (one._replace(cancelled=why), two._replace(cancelled=why))
-    assert step == Step(Record("e", 3, live), cancel=(two,), discard=range(1, 3))
-
-
-def test_to_regenerate_takes_back_a_turn_and_interrupts_those_before() -> None:
-    two, three = BUSY.live[1:]
-    step = rules.regenerate_step(BUSY._replace(live=(two, three)), 3, merge=True)
-    live = (
-        two._replace(cancelled="interrupted by turn 4"),
-        three._replace(cancelled="rolled back by turn 4"),
-        Live(4, open=True),
-    )
-    assert step == Step(Record("e", 5, live), cancel=(two, three), discard=range(3, 4), dispatch=4)
-
-
 STUCK = Live(1, "inv-1", "cancelled")
 GAVE_UP = BUSY._replace(live=(STUCK._replace(given_up=True), *BUSY.live[1:]))
-
-
-def test_what_is_given_up_is_cancelled_and_live_and_nobody_waits_for_it() -> None:
-    assert rules.give_up_step(BUSY, {1, 2, 7}) == Step(GAVE_UP, give_up=(1,))
-    assert rules.give_up_step(GAVE_UP, {1}) == Step(GAVE_UP)
-    assert GAVE_UP.awaited == GAVE_UP.before(4) == BUSY.live[1:]
-    assert GAVE_UP.find(1) == GAVE_UP.live[0]
-
-
-def test_a_session_in_which_all_was_given_up_is_idle() -> None:
-    alone = Record("e", 2, GAVE_UP.live[:1])
-    assert alone.at_work is None
-    assert rules.refusal(alone, "reject", if_idle=True, max_pending=1) is None
-    assert rules.message_step(alone, "steer").dispatch == 2
-
-
-def test_what_was_steered_at_a_turn_that_is_given_up_stays_with_it() -> None:
-    steered = (Steered(1, 1, 2), Steered(2, 1, 2, taken=True), Steered(3, 2, 3))
-    record = rules.give_up_step(BUSY._replace(steered=steered), {1}).record
-    assert record == GAVE_UP._replace(steered=steered)
-    settled = rules.settle_step(record, 1)
-    assert settled == Step(
-        record._replace(live=BUSY.live[1:], steered=steered[2:]), keep=steered[:2]
-    )
 
 
 def test_what_is_taken_back_again_keeps_why_it_was_the_first_time() -> None:
@@ -1279,29 +1162,3 @@ def test_a_reset_forgets_what_was_given_up_and_what_was_steered_at_it() -> None:
         discard=range(1, 4),
     )
     assert rules.settle_step(rules.reset_step(record).record, 1) is None
-
-
-def test_a_burst_within_the_quiet_window_is_one_turn() -> None:
-    record = rules.note_task_id(rules.message_step(Record("e"), merge=True).record, 1, "inv-1")
-    for policy in ("interrupt", "queue"):
-        record = rules.message_step(record, policy, merge=True).record
-    record, taken = rules.hand_out(record, 1, waited=False)
-    joined = (Steered(1, 1, 2, taken=True, joined=True), Steered(2, 1, 2, taken=True, joined=True))
-    assert taken == record.steered == joined
-    assert rules.hand_out(record, 1, waited=False) == (
-        record._replace(live=(Live(1, "inv-1"),)),
-        (),
-    )
-
-
-def test_what_was_not_taken_becomes_a_turn_or_the_next_ones() -> None:
-    taken, left = Steered(1, 1, 2, taken=True), Steered(2, 1, 2)
-    alone = Record("e", 2, (Live(1, "inv-1"),), (taken, left))
-    assert rules.settle_step(alone, 1) == Step(
-        Record("e", 3, (Live(2),)), keep=(taken,), dispatch=2, begin=(left,)
-    )
-    followed = Record("e", 3, (*alone.live, Live(2, "inv-2")), (taken, left))
-    assert rules.settle_step(followed, 1) == Step(
-        Record("e", 3, (Live(2, "inv-2"),), (left._replace(turn=2),)), keep=(taken,), watch=2
-    )
-    assert rules.settle_step(followed, 3) is None

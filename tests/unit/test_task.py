@@ -518,9 +518,9 @@ SEARCHER: Any = SimpleNamespace(name="SearchAgent")
 
 def sent(body: Any, number: int) -> list[Any]:
     """A message to the other agent, relayed, and the wait for its receipt."""
-    to = {"agent": "SearchAgent", "session": "theirs"}
-    job = {**to, "message": body, "key": f"inv-3/{number}"}
-    return [("IdleTask", "relay", job, {"idempotency_key": job["key"]}), "attach inv-sent"]
+    job = {"agent": "SearchAgent", "session": "theirs", "message": body}
+    key = {"idempotency_key": f"inv-3/{number}"}
+    return [("IdleTask", "relay", job, key), "attach inv-sent"]
 
 
 def test_each_message_to_another_agent_has_a_key_of_its_own_and_in_the_background_a_receipt() -> (

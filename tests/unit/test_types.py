@@ -177,7 +177,7 @@ def test_a_policy_that_the_agent_does_not_allow_is_refused_with_400_and_those_it
     with pytest.raises(Refusal) as caught:
         message_in({"content": "Hello", "policy": "interrupt"}, policy="queue", allowed=allowed)
     reason = 'policy: must be one of queue, reject, not "interrupt".'
-    assert (caught.value.reason, caught.value.status) == (reason, 400)
+    assert (caught.value.message, caught.value.status_code) == (reason, 400)
     for policy in allowed:
         body = {"content": "Hello", "policy": policy}
         assert message_in(body, policy="queue", allowed=allowed).policy == policy
@@ -189,7 +189,7 @@ def test_a_wrong_message_is_refused_with_400_and_the_field_that_is_wrong(
 ) -> None:
     with pytest.raises(Refusal) as caught:
         message_in(body)
-    assert (caught.value.reason, caught.value.status) == (reason, 400)
+    assert (caught.value.message, caught.value.status_code) == (reason, 400)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_part_that_is_not_for_users_to_send_is_refused_with_400_and_its_place(
 ) -> None:
     with pytest.raises(Refusal) as caught:
         message_in({"content": content})
-    assert (caught.value.reason, caught.value.status) == (reason, 400)
+    assert (caught.value.message, caught.value.status_code) == (reason, 400)
 
 
 @pytest.mark.parametrize(
@@ -212,15 +212,15 @@ def test_content_that_is_too_long_is_refused_with_413_and_both_sizes(
     with pytest.raises(Refusal) as caught:
         message_in({"content": content})
     reason = f"content: has {size} bytes; at most {MAX} are accepted."
-    assert (caught.value.reason, caught.value.status) == (reason, 413)
+    assert (caught.value.message, caught.value.status_code) == (reason, 413)
     assert message_in({"content": content}, max_content=size)
 
 
 def test_a_refusal_quotes_no_more_of_the_input_than_a_reader_needs() -> None:
     with pytest.raises(Refusal) as caught:
         message_in({"content": "Hello", "role": "x" * 10_000})
-    assert len(caught.value.reason) < 150
-    assert "…" in caught.value.reason
+    assert len(caught.value.message) < 150
+    assert "…" in caught.value.message
 
 
 # -- Bodies. ---------------------------------------------------------------------------------------
@@ -251,8 +251,8 @@ def test_what_is_not_json_is_refused_by_every_handler_with_400(body: bytes) -> N
     ):
         with pytest.raises(Refusal) as caught:
             check(parsed)
-        assert caught.value.status == 400
-        assert caught.value.reason == f"body: is not JSON ({parsed.reason}). Send {example}."
+        assert caught.value.status_code == 400
+        assert caught.value.message == f"body: is not JSON ({parsed.reason}). Send {example}."
 
 
 NO_TEXT = "content: has half a surrogate pair, which is no text."
@@ -291,8 +291,8 @@ def test_what_cannot_be_stored_or_sent_back_is_refused(body: bytes, reason: str)
     # Any other error would be retried for ever, and the session would be stuck behind it.
     with pytest.raises(Refusal) as caught:
         message_in(parse(body))
-    assert (caught.value.reason, caught.value.status) == (reason, 400)
-    assert caught.value.reason.encode()
+    assert (caught.value.message, caught.value.status_code) == (reason, 400)
+    assert caught.value.message.encode()
 
 
 @pytest.mark.parametrize("around", ["[", '{"x": ['])
@@ -310,13 +310,13 @@ def test_content_may_be_nested_to_a_depth_and_no_deeper(around: str) -> None:
     with pytest.raises(Refusal) as caught:
         message_in(nested(_types.MAX_DEPTH + 1), max_content=MAX * MAX)
     reason = f"content: is nested more than {_types.MAX_DEPTH} levels deep. Flatten it."
-    assert (caught.value.reason, caught.value.status) == (reason, 400)
+    assert (caught.value.message, caught.value.status_code) == (reason, 400)
 
 
 def test_a_depth_that_cannot_be_parsed_is_refused() -> None:
     with pytest.raises(Refusal, match=r"^body: is not JSON \(.*recursion") as caught:
         message_in(parse(b'{"content": ' + b"[" * 99_999))
-    assert caught.value.status == 400
+    assert caught.value.status_code == 400
 
 
 # -- Which turn. -----------------------------------------------------------------------------------
@@ -499,7 +499,7 @@ def test_the_wrong_body_of_a_control_is_refused_with_400_and_the_field_that_is_w
 ) -> None:
     with pytest.raises(Refusal) as caught:
         check(body)
-    assert (caught.value.reason, caught.value.status) == (reason, 400)
+    assert (caught.value.message, caught.value.status_code) == (reason, 400)
 
 
 @pytest.mark.parametrize(
@@ -511,15 +511,15 @@ def test_a_reason_that_cannot_be_kept_is_refused_by_whatever_takes_one(
 ) -> None:
     with pytest.raises(Refusal) as caught:
         check({**body, **wrong})
-    assert (caught.value.reason, caught.value.status) == (reason, 400)
-    assert caught.value.reason.encode()
+    assert (caught.value.message, caught.value.status_code) == (reason, 400)
+    assert caught.value.message.encode()
 
 
 def test_the_key_of_a_new_session_is_text() -> None:
     with pytest.raises(Refusal) as caught:
         FORK_IN({"session": "\ud800"})
     reason = "session: has half a surrogate pair, which is no text. Name the new session."
-    assert (caught.value.reason, caught.value.status) == (reason, 400)
+    assert (caught.value.message, caught.value.status_code) == (reason, 400)
 
 
 @pytest.mark.parametrize(
@@ -599,7 +599,7 @@ def test_what_takes_nothing_takes_nothing() -> None:
     ):
         with pytest.raises(Refusal) as caught:
             NOTHING_IN(body)
-        assert (caught.value.reason, caught.value.status) == (reason, 400)
+        assert (caught.value.message, caught.value.status_code) == (reason, 400)
 
 
 # -- The schemas that discovery shows. -------------------------------------------------------------
@@ -799,7 +799,7 @@ def test_a_number_that_other_readers_of_json_would_change_is_refused_in_few_word
 ) -> None:
     with pytest.raises(Refusal) as caught:
         ATTACH_IN({"turn": number})
-    assert (caught.value.status, caught.value.reason) == (
+    assert (caught.value.status_code, caught.value.message) == (
         400,
         "turn: is a number beyond 9007199254740991, which JSON cannot carry safely.",
     )

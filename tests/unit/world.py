@@ -634,19 +634,17 @@ def a_task_takes_what_waits_for_it(world: World) -> Iterator[Happening]:
     """
     for task in world.tasks:
         if task.phase == WINDOW and not task.begins_no_more:
-            after, took = take(world, task, waited=False)
+            after, took = take(world, task, waited=False, begins=True)
             if not took:
                 after = after.put(task._replace(phase=WAITING))
             yield Happening(f"{task.turn} takes {took} in its window", after)
         elif task.phase == WORKING:
-            after, took = take(world, task, waited=True)
+            after, took = take(world, task, waited=True, begins=False)
             if after != world:
                 yield Happening(f"{task.turn} takes {took}", after)
 
 
-def take(
-    world: World, task: Task, *, waited: bool, begins: bool = False
-) -> tuple[World, list[int]]:
+def take(world: World, task: Task, *, waited: bool, begins: bool) -> tuple[World, list[int]]:
     """Take what waits, and judge it by what was handed out before."""
     content, turn = dict(world.contents), task.turn
     record, taken = rules.hand_out(world.record, turn, waited=waited, begins=begins)
