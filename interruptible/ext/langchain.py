@@ -219,7 +219,12 @@ class InterruptibleMiddleware(AgentMiddleware[Any, Any]):
             TypeError: It is not.
             TerminalError: The answer is not of the form that was asked for.
         """
-        _check_step(_running().feed.task)
+        with suppress(RuntimeError):  # that is what it raises within a step
+            _running().feed.task.partial  # noqa: B018
+            raise WrongUse(
+                "The request to the model is no durable step where `InterruptibleMiddleware` "
+                f"stands. It stands after Restate's: `{_PLACE}`."
+            )
         try:
             return await handler(request)
         except StructuredOutputError as error:  # Restate would repeat the step without end
@@ -351,11 +356,12 @@ class _Watching(AsyncCallbackHandler):
     def __init__(self, running: _Run) -> None:
         self._run = running
         self._tools: dict[Any, str] = {}
+        """The tools at work on calls of this run, by what LangChain calls their runs."""
 
     async def on_llm_new_token(
         self, token: Any, *, chunk: Any = None, tags: list[str] | None = None, **_: Any
     ) -> None:
-        if TAG_NOSTREAM in (tags or ()) or _here() is not self._run:
+        if TAG_NOSTREAM in (tags or ()) or not self._is_here():
             return
         text = getattr(chunk, "message", chunk).text if chunk is not None else token
         with suppress(RuntimeError):  # a model that is asked outside of a step
@@ -365,17 +371,20 @@ class _Watching(AsyncCallbackHandler):
         self, serialized: dict[str, Any], input_str: str, *, run_id: Any, **more: Any
     ) -> None:
         del input_str
-        self._tools[run_id] = serialized["name"]
-        if (call := more.get("tool_call_id")) and _here() is self._run:
+        if (call := more.get("tool_call_id")) and self._is_here():
+            self._tools[run_id] = serialized["name"]
             self._run.begin(call)
 
-    async def on_tool_end(self, output: Any, **_: Any) -> None:
-        if _here() is self._run:
+    async def on_tool_end(self, output: Any, *, run_id: Any, **_: Any) -> None:
+        if self._tools.pop(run_id, None):
             self._run.put(_messages_in(output))
 
     async def on_tool_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
-        if isinstance(error, GraphInterrupt) and _here() is self._run:
-            self._run.asked_by |= {x.id: self._tools[run_id] for x in error.args[0]}
+        if (name := self._tools.pop(run_id, None)) and isinstance(error, GraphInterrupt):
+            self._run.asked_by |= {x.id: name for x in error.args[0]}
+
+    def _is_here(self) -> bool:
+        return _run.get() is self._run and _here() is self._run
 
 
 class _Turns:
@@ -432,15 +441,6 @@ def _graph() -> tuple["_Run | None", tuple[str, ...]]:
     configurable: Any = get_config().get("configurable") or {}
     *path, _ = str(configurable.get("checkpoint_ns") or "").split("|")
     return configurable.get(_KEY), tuple(path)
-
-
-def _check_step(task: Task) -> None:
-    with suppress(RuntimeError):  # that is what it raises within a step
-        task.partial  # noqa: B018
-        raise WrongUse(
-            "The request to the model is no durable step where `InterruptibleMiddleware` stands. "
-            f"It stands after Restate's: `{_PLACE}`."
-        )
 
 
 def _check(framework_agent: Any) -> None:
