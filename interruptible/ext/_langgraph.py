@@ -7,7 +7,7 @@ tool or a node calls by itself puts out nothing.
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, Final, cast
 
 from langchain_core.callbacks import AsyncCallbackHandler
@@ -25,6 +25,7 @@ from langgraph.constants import TAG_NOSTREAM
 from langgraph.errors import GraphInterrupt
 from langgraph.pregel import Pregel  # pyright: ignore[reportMissingTypeStubs]
 from langgraph.types import Command, Interrupt
+from langsmith import set_runtime_overrides
 
 from interruptible import Task
 from interruptible.ext._adapter import Approve, Feed, WrongUse
@@ -37,6 +38,16 @@ _KEY: Final = "interruptible"
 """Where the configuration of a graph has the run that it belongs to."""
 
 _current: Final[ContextVar["GraphRun | None"]] = ContextVar("interruptible_graph", default=None)
+
+
+async def _in_place(default: Any, ctx: Context, function: Any, *args: Any, **options: Any) -> Any:
+    """Trace without a thread in a run: who waits for one goes on in another order when replayed."""
+    if _current.get() is None:
+        return await default(ctx, function, *args, **options)
+    return ctx.run(function, *args, **options)
+
+
+set_runtime_overrides(aio_to_thread=_in_place)
 
 
 class GraphRun:
@@ -53,7 +64,7 @@ class GraphRun:
         """The state that the graph ended in."""
         self.waiting: list[Interrupt] = []
         """What the graph waits for."""
-        self._asked_by: dict[str, str] = {}
+        self.asked_by: dict[str, str] = {}
         """The tools that ask for something, by the interrupt."""
         self._seen: dict[int, BaseMessage] = {}
         self._begun: set[str] = set()
@@ -66,14 +77,7 @@ class GraphRun:
         output_keys: str | Sequence[str] | None = None,
         **options: Any,
     ) -> None:
-        """Go on until the graph ends, or waits for something that nobody approves of.
-
-        Args:
-            given: What the state begins with, besides the messages.
-            config: The graph's configuration.
-            output_keys: What of the state is the result.
-            options: Those of `astream`.
-        """
+        """Go on until the graph ends, or waits for something that nobody approves of."""
         if _current.get() is not None:
             raise WrongUse(
                 "`run` was called in what another `run` calls. An agent that is a tool is called "
@@ -122,7 +126,7 @@ class GraphRun:
         value: Any = interrupt.value
         if asked := _asked(value):
             return asked
-        name = self._asked_by.get(interrupt.id, "interrupt")
+        name = self.asked_by.get(interrupt.id, "interrupt")
         return [(name, value if isinstance(value, dict) else {"value": value})]
 
     async def _answers(self, approve: Approve) -> dict[str, Any]:
@@ -169,10 +173,6 @@ class GraphRun:
         for call in self._begun & self.feed.calls:
             self.begin(call)
 
-    def asked(self, interrupts: dict[str, str]) -> None:
-        """Know the tools that ask for something, by the interrupt."""
-        self._asked_by |= interrupts
-
     def begin(self, call: str) -> None:
         """Let a call have begun, as soon as it is put out."""
         (self._begun.discard if call in self.feed.calls else self._begun.add)(call)
@@ -214,7 +214,7 @@ class _Watching(AsyncCallbackHandler):
 
     async def on_tool_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
         if (name := self._tools.pop(run_id, None)) and isinstance(error, GraphInterrupt):
-            self._run.asked({x.id: name for x in error.args[0]})
+            self._run.asked_by |= {x.id: name for x in error.args[0]}
 
     def _is_here(self) -> bool:
         return _current.get() is self._run and here() is self._run

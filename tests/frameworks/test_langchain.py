@@ -482,15 +482,18 @@ async def test_a_member_of_a_team_hands_over_to_another(
     assert plain(model.requests[-1])[:4] == [("user", "Go."), *messages]
 
 
+@pytest.mark.parametrize("again", range(3))
 async def test_members_of_a_team_side_by_side_have_their_tools_run(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, deploy: Deploy, log: Log, again: int
 ) -> None:
+    """Again: what waits for a thread goes on in another order, sometimes."""
+
     def member(word: str) -> Any:
         first = calls(**{f"{word}1": f"look {word}1", f"{word}2": f"look {word}2"})
         script = lambda x: says(f"{word} done.") if f"found {word}2" in str(x) else first  # noqa: E731
         return agent_of(Offline(log, script), word, "look")
 
-    made = team("LcBeside", member("moon"), member("sun"), beside=True)
+    made = team(f"LcBeside {again}", member("moon"), member("sun"), beside=True)
     session = await open_session(restate_env, deploy, langchain.agent(made))
     outcome = await session.ask("Go.")
     assert outcome["status"] == "completed"
