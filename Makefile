@@ -108,7 +108,7 @@ demo-%: setup .venv-%/.installed
 	@.venv-$*/bin/python -m examples.frameworks.$(subst -,_,$*)
 
 IN = .venv-$@/bin/python -m
-OF_FRAMEWORK = $(wildcard interruptible/*/$(subst -,_,$@).py examples/frameworks/$(subst -,_,$@).py)
+OF_FRAMEWORK = $(wildcard interruptible/*/$(subst -,_,$@).py interruptible/*/_$(subst -,_,$@).py examples/frameworks/$(subst -,_,$@).py)
 $(FRAMEWORKS): %: setup .venv-%/.installed .venv-%-oldest/.installed
 	@echo "$@: types"
 	@$(IN) mypy $(OF_FRAMEWORK) tests/frameworks/typing_$(subst -,_,$@).py

@@ -234,7 +234,7 @@ FRAMEWORKS = [
     if (PACKAGE / "ext" / f"{x}.py").exists()
 ]
 OF_FRAMEWORKS = [
-    x for x in ("pydantic_ai", "langchain") if (PACKAGE / "formats" / f"{x}.py").exists()
+    x for x in ("pydantic_ai", "langchain", "adk") if (PACKAGE / "formats" / f"{x}.py").exists()
 ]
 
 RETURNED = ("Receipt", "Outcome", "Status", "LiveTurn", "Turns", "Rewound", "Cause", "Origin")

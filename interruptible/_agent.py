@@ -167,8 +167,7 @@ class Agent:
             task: The conversation, and where to put out messages.
 
         Returns:
-            What the turn puts out last: text, a message, a list of messages, or nothing. What it
-            has put out last already is not put out twice.
+            What the turn puts out last: text, a message, a list of messages, or nothing.
         """
         raise NotImplementedError
 

@@ -39,6 +39,8 @@ class Attempt:
         self.ends: dict[int, TaskOutcome] = {}
         """How turns before this one ended, of which it has seen the end."""
         self.put_out: list[Message] = []
+        self.answered = False
+        """Whether the last of it is known to be the turn's answer."""
         self.taken: dict[int, Message] = {}
         """The steered messages among what was put out, by their numbers."""
         self.streams = False

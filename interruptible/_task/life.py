@@ -43,7 +43,9 @@ async def work(body: AgentBody, ctx: Context, job: Dispatch) -> TaskOutcome:
         task: Task | None = None
         try:
             task = await _wait_and_begin(attempt)
-            result = last_output(await body.run(ctx, task), task.messages, attempt.put_out)
+            returned = await body.run(ctx, task)
+            answer = attempt.put_out[-1] if attempt.answered and attempt.put_out else None
+            result = last_output(returned, task.messages, answer)
             watch.check()
             if watch.must_end:
                 raise Interrupted  # noqa: TRY301

@@ -62,7 +62,7 @@ class Task:
         """
         return text_of([*self.input, *self._attempt.taken.values()])
 
-    def append(self, *messages: OutputMessage) -> None:
+    def append(self, *messages: OutputMessage, final: bool = False) -> None:
         """Put out messages: they stay in the conversation, also when the turn is interrupted later.
 
         Once an await has raised `Interrupted`, what `run` puts out does not count: code that turns
@@ -72,6 +72,9 @@ class Task:
         Args:
             messages: Messages, what an SDK hands out as such (an object with `model_dump`), or
                 text, which stands for a message of the assistant.
+            final: Whether the last of them, or of those before if there are none, is the turn's
+                answer. If `run` returns that too, as text or as what its JSON stands for, it is
+                not put out twice.
 
         Raises:
             TypeError: One of them is none of these, is no JSON, is nested more than 128 levels
@@ -87,6 +90,7 @@ class Task:
         added = new_output(messages, self.messages)
         if self._attempt.watch.counts:
             self._attempt.put(added)
+            self._attempt.answered = final
             self.messages.grow(map(from_stored, added))
 
     async def steering(self) -> list[Message]:

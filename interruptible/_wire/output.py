@@ -100,18 +100,15 @@ def new_output(value: Any, known: Sequence[Message]) -> list[Message]:
     return output(value)
 
 
-def last_output(value: Any, known: Sequence[Message], put_out: Sequence[Message]) -> list[Message]:
-    """What `run` returned, unless it is what the turn has put out last: said twice, it is once.
-
-    Who lets a framework put out its answer returns that answer, as text or as the object that the
-    model was asked for.
+def last_output(value: Any, known: Sequence[Message], answer: Message | None) -> list[Message]:
+    """What `run` returned, unless it is the answer that the turn has put out already.
 
     Args:
         value: What it returned.
         known: The conversation.
-        put_out: What the turn has put out, as it is stored.
+        answer: The turn's answer, if that has been put out; as it is stored.
     """
-    return [] if put_out and is_said(value, put_out[-1]) else new_output(value, known)
+    return [] if answer is not None and is_said(value, answer) else new_output(value, known)
 
 
 def is_said(value: Any, message: Message) -> bool:

@@ -140,8 +140,15 @@ class Feed:
         """The block that works on a call; it says nothing if the call is not this run's."""
         return self.task.call(call) if call in self.calls else nullcontext()
 
-    def put_output(self, output: Any) -> None:
-        """Put out what the run has come to, unless the model has said just that last."""
-        text = output if isinstance(output, str) else to_json(output).decode()
-        if text and not is_said(output, self.task.messages[-1]):
-            self.put([{"role": "assistant", "content": text}])
+    def end(self, output: Any = None) -> None:
+        """The run has come to its end: what was put out last is the turn's answer.
+
+        Args:
+            output: What the run has come to, if it has an output; it is put out, unless the model
+                has said just that last.
+        """
+        if output is not None:
+            text = output if isinstance(output, str) else to_json(output).decode()
+            if text and not is_said(output, self.task.messages[-1]):
+                self.put([{"role": "assistant", "content": text}])
+        self.task.append(final=True)

@@ -41,7 +41,7 @@ with extra("langchain"):
         failing,
         not_approved,
     )
-    from interruptible.ext._langgraph import (
+    from interruptible.ext._langchain import (
         INTERRUPT,
         GraphRun,
         current_run,
@@ -141,8 +141,8 @@ async def _ran(
     running = GraphRun(framework_agent, task, approve)
     with failing(*_ALIKE):
         await running.go(input or {}, config, **options)
-    if not running.waiting and (output := running.result.get("structured_response")) is not None:
-        running.feed.put_output(output)
+    if not running.waiting:
+        running.feed.end(running.result.get("structured_response"))
     return running
 
 

@@ -143,7 +143,7 @@ async def run(
         )
     kept.put_new(result.all_messages())
     if not isinstance(result.output, DeferredToolRequests):
-        feed.put_output(result.output)
+        feed.end(result.output)
     return result
 
 

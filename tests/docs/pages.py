@@ -39,8 +39,9 @@ PATHS = [
     *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md")),
 ]
 OF_FRAMEWORKS = {
-    "pydantic_ai": "docs/how-to/use-pydantic-ai.md",
+    "adk": "docs/how-to/use-adk.md",
     "langchain": "docs/how-to/use-langchain.md",
+    "pydantic_ai": "docs/how-to/use-pydantic-ai.md",
 }
 """The pages that are followed where their framework is installed, in `tests/frameworks`."""
 RECIPES = {

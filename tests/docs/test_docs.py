@@ -74,6 +74,7 @@ NOT_RUN = {
             "tests.frameworks.test_pydantic_ai TestPydanticAI"
         ),
     ),
+    ("docs/how-to/use-adk.md", "pip install 'restate-interruptible[adk]'"),
     ("docs/how-to/use-litellm.md", "pip install restate-interruptible litellm"),
     ("docs/how-to/use-pydantic-ai.md", "pip install 'restate-interruptible[pydantic-ai]'"),
     (

@@ -77,6 +77,9 @@ class Contract:
     side_by_side = False
     """Whether the framework runs the tools of one answer at once."""
 
+    other_id = "x"
+    """What a model is told of the id `x` of a call that another provider made."""
+
     # -- What a framework says of itself. ----------------------------------------------------------
 
     @abstractmethod
@@ -256,8 +259,8 @@ class Contract:
         request = model.requests[-1]
         assert plain(request)[:3] == [
             ("user", "Look."),
-            ("assistant", "Let me look.", "x"),
-            ("tool", "nothing", "x"),
+            ("assistant", "Let me look.", self.other_id),
+            ("tool", "nothing", self.other_id),
         ]
         assert request[3]["role"] == "user"
         told = json.dumps(request[3]["content"])

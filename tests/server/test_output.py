@@ -324,14 +324,18 @@ async def test_what_is_said_piece_by_piece_is_text_or_nothing(
     ]
 
 
-async def test_what_run_returns_that_was_appended_last_is_put_out_once(
-    restate_env: Restate, deploy: Deploy
+@pytest.mark.parametrize("is_final", [False, True, None])
+async def test_an_answer_that_run_returns_too_is_put_out_once_if_it_was_said_to_be_final(
+    restate_env: Restate, deploy: Deploy, is_final: bool | None
 ) -> None:
     class TwiceAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
-            task.append("One.", "Two.")
+            task.append("One.", "Two.", final=is_final is not False)
+            if is_final is None:  # it was not the last
+                task.append("Three.")
             return "Two."
 
-    await deploy(agent := TwiceAgent())
+    await deploy(agent := TwiceAgent(f"TwiceAgent{is_final}"))
     outcome = await Session(restate_env.client, agent, "one").ask("Count.")
-    assert texts(outcome["messages"]) == ["One.", "Two."]
+    more = {False: ["Two."], True: [], None: ["Three.", "Two."]}[is_final]
+    assert texts(outcome["messages"]) == ["One.", "Two.", *more]

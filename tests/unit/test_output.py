@@ -407,7 +407,7 @@ def test_the_text_of_messages_is_their_text_and_that_of_their_parts(
     assert text_of({"role": "user", "content": content} for content in contents) == text
 
 
-# -- What `run` returns, when the turn has said it last. -------------------------------------------
+# -- What `run` returns, when the turn has put out its answer. -------------------------------------
 
 
 @dataclasses.dataclass
@@ -441,27 +441,26 @@ BOOKED = {"role": "assistant", "content": '{"city":"Rome","nights":2}'}
         ("Done.", {**ASSISTANT, "native": {"format": "f", "value": 1}}),
     ],
 )
-def test_what_the_turn_has_said_last_is_not_said_again_when_run_returns_it(
+def test_the_answer_is_not_put_out_again_when_run_returns_it(
     value: Any, said: dict[str, Any]
 ) -> None:
-    assert last_output(value, [said], [said]) == []
-    assert last_output(value, [said], [TOOL, said]) == []
+    assert last_output(value, [said], said) == []
 
 
 @pytest.mark.parametrize(
-    "put_out",
+    "answer",
     [
-        [],
-        [ASSISTANT, TOOL],
-        [{"role": "assistant", "content": "Done!"}],
-        [{"role": "user", "content": "Done."}],
-        [{**ASSISTANT, "tool_calls": [FUNCTION]}],
-        [{"role": "assistant", "content": [{"type": "text", "text": "Done."}]}],
+        None,
+        TOOL,
+        {"role": "assistant", "content": "Done!"},
+        {"role": "user", "content": "Done."},
+        {**ASSISTANT, "tool_calls": [FUNCTION]},
+        {"role": "assistant", "content": [{"type": "text", "text": "Done."}]},
     ],
 )
-def test_all_else_that_run_returns_is_put_out(put_out: list[dict[str, Any]]) -> None:
-    assert last_output("Done.", put_out, put_out) == [ASSISTANT]
+def test_all_else_that_run_returns_is_put_out(answer: dict[str, Any] | None) -> None:
+    assert last_output("Done.", [], answer) == [ASSISTANT]
 
 
 def test_an_object_that_nobody_has_said_is_still_refused() -> None:
-    assert "this one is" in refused(lambda: last_output(Dumped(city="Oslo"), [BOOKED], [BOOKED]))
+    assert "this one is" in refused(lambda: last_output(Dumped(city="Oslo"), [BOOKED], BOOKED))
