@@ -12,6 +12,7 @@ from restate import Context, TerminalError
 from interruptible import Agent, Interrupted, Message, Task
 from interruptible import agent as make_agent
 from interruptible._options import Options  # what `agent` of each module takes, too
+from interruptible._wire.output import is_said
 
 __all__ = [
     "DENIED",
@@ -176,7 +177,9 @@ class Feed:
                 if call not in self.calls or call in self._answered:
                     continue
                 self._answered.add(call)
-            self.calls |= {x["id"] for x in message.get("tool_calls") or ()}
+            made = {x["id"] for x in message.get("tool_calls") or ()}
+            self.calls |= made
+            self._answered -= made  # a model may use an id again
             self.task.append(message)
 
     @contextmanager
@@ -206,7 +209,6 @@ class Feed:
         """
         if output is not None:
             text = output if isinstance(output, str) else to_json(output).decode()
-            last = self.task.messages[-1]
-            if text and (last["role"], last.get("content")) != ("assistant", text):
+            if text and not is_said(output, self.task.messages[-1]):
                 self.put([{"role": "assistant", "content": text}])
         self.task.append(final=True)
