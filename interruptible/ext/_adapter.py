@@ -1,16 +1,18 @@
 """What the modules of the frameworks share."""
 
+import inspect
 import re
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Final
 
 from pydantic_core import to_json
 from restate import Context, TerminalError
 
-from interruptible import Agent, Message, Task
+from interruptible import Agent, Interrupted, Message, Task
 from interruptible import agent as make_agent
 from interruptible._options import Options  # what `agent` of each module takes, too
+from interruptible._wire.output import is_said
 
 __all__ = [
     "DENIED",
@@ -19,7 +21,10 @@ __all__ = [
     "Options",
     "WrongUse",
     "as_agent",
+    "asking",
+    "check_approve",
     "failing",
+    "nobody",
     "not_approved",
 ]
 
@@ -28,6 +33,9 @@ Approve = Callable[[str, dict[str, Any]], Awaitable[bool | str]]
 
 True lets it run; False, or the reason why not, is what the model is told.
 """
+
+_TRIED_AGAIN: Final = (408, 409, 425, 429)
+"""Of HTTP's statuses that say that the request is wrong, those that say no such thing."""
 
 DENIED: Final = "The user said no."
 """Why a tool may not run, if `approve` gave no reason."""
@@ -53,13 +61,16 @@ def as_agent(
     """
     own = name or camel_case(getattr(framework_agent, "name", None) or "")
     if not own:
-        kind = type(framework_agent).__name__
-        raise TypeError(f"The {kind} has no name. Give the agent one: `name=...`.")
+        raise TypeError(
+            f"The {type(framework_agent).__name__} has no name. Give it one, or say how it is "
+            'called in Restate: `agent(..., name="TravelAgent")`.'
+        )
 
     async def work(ctx: Context, task: Task) -> None:
         del ctx
         await run(task)
 
+    work.__name__ = own  # errors call it so
     work.__doc__ = getattr(framework_agent, "description", None) or None
     return make_agent(name=own, **options)(work)
 
@@ -82,6 +93,37 @@ def not_approved(tool: str) -> TerminalError:
         f"The tool {tool!r} asks for an approval, and there is nobody to give it. Pass `approve=`.",
         500,
     )
+
+
+async def nobody(tool: str, _: dict[str, Any]) -> bool | str:
+    """What `approve` is where nobody was named."""
+    raise not_approved(tool)
+
+
+def check_approve(approve: Any) -> None:
+    """Refuse an `approve` that cannot be awaited: it would be found out at the first question."""
+    is_async = inspect.iscoroutinefunction(approve) or inspect.iscoroutinefunction(
+        getattr(approve, "__call__", None)  # noqa: B004 - of an object it may be async, too
+    )
+    if approve is not None and not is_async:
+        raise WrongUse(
+            f"`approve` is {approve!r}. Give an `async def` of a tool's name and arguments, which "
+            "returns True, False, or the reason why not."
+        )
+
+
+@contextmanager
+def asking() -> Generator[None, None, None]:
+    """Ask a model, in a durable step: what it refuses fails the turn, all else is tried again."""
+    try:
+        yield
+    except Exception as error:
+        status = getattr(error, "status_code", None) or getattr(error, "code", None)
+        if isinstance(status, int) and status // 100 == 4 and status not in _TRIED_AGAIN:  # noqa: PLR2004
+            raise TerminalError(
+                f"The model refused the request. {type(error).__name__}: {error}"
+            ) from error
+        raise
 
 
 @contextmanager
@@ -108,6 +150,11 @@ class Feed:
     """
 
     def __init__(self, task: Task) -> None:
+        if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise WrongUse(
+                f"`run` was given a {type(task).__name__} where the task stands. Write "
+                "`await run(agent, task)`: the conversation is in the task."
+            )
         self.task, self.partial = task, task.partial
         self.calls: set[str] = set()
         self._answered: set[str] = set()
@@ -130,12 +177,28 @@ class Feed:
                 if call not in self.calls or call in self._answered:
                     continue
                 self._answered.add(call)
-            self.calls |= {x["id"] for x in message.get("tool_calls") or ()}
+            made = {x["id"] for x in message.get("tool_calls") or ()}
+            self.calls |= made
+            self._answered -= made  # a model may use an id again
             self.task.append(message)
 
-    def working_on(self, call: str) -> AbstractContextManager[None]:
-        """The block that works on a call; it says nothing if the call is not this run's."""
-        return self.task.call(call) if call in self.calls else nullcontext()
+    @contextmanager
+    def working_on(self, call: str) -> Generator[None, None, None]:
+        """The block that works on a call; it says nothing if the call is not this run's.
+
+        A tool that fails for good has its reason as its result.
+        """
+        if call not in self.calls:
+            yield
+            return
+        with self.task.call(call):
+            try:
+                yield
+            except TerminalError as error:
+                if not isinstance(error, Interrupted):
+                    text = f"[Failed: {error.message}]"
+                    self.put([{"role": "tool", "tool_call_id": call, "content": text}])
+                raise
 
     def end(self, output: Any = None) -> None:
         """The run has come to its end: what was put out last is the turn's answer.
@@ -146,7 +209,6 @@ class Feed:
         """
         if output is not None:
             text = output if isinstance(output, str) else to_json(output).decode()
-            last = self.task.messages[-1]
-            if text and (last["role"], last.get("content")) != ("assistant", text):
+            if text and not is_said(output, self.task.messages[-1]):
                 self.put([{"role": "assistant", "content": text}])
         self.task.append(final=True)

@@ -4,10 +4,9 @@ What the model says and what each tool returns is put out as it is made; what is
 is told to the model before its next request.
 """
 
-import asyncio
+import inspect
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from restate import RunOptions
 from typing_extensions import Unpack
@@ -16,36 +15,28 @@ from interruptible import Agent, Task
 from interruptible.ext._extra import extra
 
 with extra("pydantic-ai"):
-    from pydantic_ai import ModelRequestNode
     from pydantic_ai import messages as said
-    from pydantic_ai.agent import AbstractAgent, WrapperAgent
-    from pydantic_ai.capabilities import AbstractCapability, ReinjectSystemPrompt
+    from pydantic_ai.agent import AbstractAgent
+    from pydantic_ai.capabilities import ReinjectSystemPrompt
     from pydantic_ai.exceptions import AgentRunError, UserError
-    from pydantic_ai.models import Model, ModelRequestContext, ModelRequestParameters
-    from pydantic_ai.models.wrapper import WrapperModel
+    from pydantic_ai.models import Model
     from pydantic_ai.run import AgentRunResult
-    from pydantic_ai.settings import ModelSettings
-    from pydantic_ai.tools import (
-        DeferredToolRequests,
-        DeferredToolResults,
-        RunContext,
-        ToolDefinition,
-        ToolDenied,
-    )
+    from pydantic_ai.tools import DeferredToolRequests
     from pydantic_core import PydanticSerializationError
     from restate.ext.pydantic import RestateAgent
 
     from interruptible.ext._adapter import (
-        DENIED,
         Approve,
         Feed,
         Options,
         WrongUse,
         as_agent,
+        check_approve,
         failing,
-        not_approved,
+        nobody,
     )
-    from interruptible.formats.pydantic_ai import from_messages, to_messages
+    from interruptible.ext._pydantic_ai import Kept, Streaming
+    from interruptible.formats.pydantic_ai import from_messages
 
 __all__ = ["agent", "run"]
 
@@ -58,6 +49,7 @@ def agent(
     *,
     name: str | None = None,
     approve: Approve | None = None,
+    auto_wrap_tools: bool = False,
     **options: Unpack[Options],
 ) -> Agent:
     """Make an agent of Pydantic AI one that can be interrupted.
@@ -66,6 +58,7 @@ def agent(
         framework_agent: The agent; one that needs dependencies is run by a `run` of your own.
         name: The name of the object in Restate; by default the agent's own, in camel case.
         approve: Whether a tool may run that asks for approval; see `run`.
+        auto_wrap_tools: Whether each tool is a durable step; what it gives is JSON then.
         options: Those of `interruptible.Agent`.
 
     Raises:
@@ -74,10 +67,10 @@ def agent(
     """
 
     async def work(task: Task) -> None:
-        result = await run(framework_agent, task, approve=approve)
+        result = await run(
+            framework_agent, task, approve=approve or nobody, auto_wrap_tools=auto_wrap_tools
+        )
         if isinstance(result.output, DeferredToolRequests):
-            if result.output.approvals:
-                raise not_approved(result.output.approvals[0].tool_name)
             raise WrongUse(
                 f"The tool {result.output.calls[0].tool_name!r} is to be run elsewhere. Write a "
                 "`run` of your own, which waits for that, and gives `run` the results."
@@ -90,6 +83,7 @@ def agent(
             f"The agent needs dependencies ({needed.__name__}), which `agent` has not. Write a "
             "`run` of your own, with `await pydantic_ai.run(agent, task, deps=...)`."
         )
+    check_approve(approve)
     return as_agent(work, framework_agent, name, options)
 
 
@@ -112,7 +106,7 @@ async def run(
         approve: Whether a tool may run that asks for approval: an `async` function of the tool's
             name and arguments, which may wait durably; True, False, or the reason why not. Without
             it, `result.output` has the requests.
-        auto_wrap_tools: Whether each tool is a durable step, as for `RestateAgent`.
+        auto_wrap_tools: Whether each tool is a durable step; what it gives is JSON then.
         run_options: How Restate runs the requests to the model (and the tools, if they are steps).
         message_history: What the model is told instead of the task's conversation.
         capabilities: Those of this run; the module's own come with them.
@@ -123,27 +117,34 @@ async def run(
 
     Raises:
         AgentRunError: A limit was reached, or the model did not do as it was told. The turn fails.
-        TypeError: It is no agent that Restate's integration can run. The turn fails.
+        TypeError: It is no agent that Restate's integration can run, or an argument makes no sense.
+            The turn fails.
         Interrupted: The turn was cancelled.
     """
     _check(framework_agent)
-    feed = Feed(task)
-    durable: RestateAgent[Deps, Out] = RestateAgent(
-        _Streaming(framework_agent, feed),
-        auto_wrap_tools=auto_wrap_tools,
-        run_options=run_options,
-    )
-    kept = _Kept(feed, approve)
+    check_approve(approve)
+    steps = run_options or RunOptions[Any]()
+    kept = Kept(Feed(task), approve, steps if auto_wrap_tools else None)
     given = from_messages(task.messages) if message_history is None else message_history
-    with failing(AgentRunError, UserError, PydanticSerializationError):
-        result: AgentRunResult[Out] = await durable.run(
-            message_history=given,
-            capabilities=[ReinjectSystemPrompt(), *capabilities, kept],
-            **framework_options,
+    is_answered = bool(given) and isinstance(given[-1], said.ModelResponse)
+    if is_answered and not {"user_prompt", "deferred_tool_results"} & framework_options.keys():
+        raise WrongUse(
+            "The conversation ends in the assistant's words, and a model would not be asked. Say "
+            'what it is asked: `run(agent, task, user_prompt="...")`. The model alone is told that.'
         )
+    durable = RestateAgent(Streaming(framework_agent, kept.feed), run_options=steps)
+    options: dict[str, Any] = {
+        "message_history": given,
+        "capabilities": [ReinjectSystemPrompt(), *capabilities, kept],
+        **framework_options,
+    }
+    with failing(TypeError):
+        inspect.signature(durable.run).bind(**options)
+    with failing(AgentRunError, UserError, PydanticSerializationError):
+        result: AgentRunResult[Out] = await durable.run(**options)
     kept.put_new(result.all_messages())
     if not isinstance(result.output, DeferredToolRequests):
-        feed.end(result.output)
+        kept.feed.end(result.output)
     return result
 
 
@@ -153,142 +154,12 @@ def _check(framework_agent: Any) -> None:
             "This is a `RestateAgent` already, which keeps its messages to itself. Give the agent "
             "that is in it; what `RestateAgent` takes, `run` takes, too."
         )
-    model = getattr(framework_agent, "model", framework_agent)
+    if not isinstance(framework_agent, AbstractAgent):
+        kind = type(framework_agent).__name__
+        raise WrongUse(f"This is a {kind}. Give the agent: `pydantic_ai.Agent(...)`.")
+    model: Any = framework_agent.model
     if not isinstance(model, Model):
         raise WrongUse(
             f"The agent's model is {model!r}, and Restate's integration asks for an object. Give "
             "the agent a `Model`: `Agent(OpenAIChatModel('...'))`."
         )
-
-
-class _Streaming(WrapperAgent[Any, Any]):
-    """An agent whose model says what it says as it says it."""
-
-    def __init__(self, wrapped: AbstractAgent[Any, Any], feed: Feed) -> None:
-        super().__init__(wrapped)
-        self._model = _StreamingModel(cast("Model", wrapped.model), feed)
-
-    @property
-    def model(self) -> Model:
-        return self._model
-
-
-class _StreamingModel(WrapperModel):
-    """Asks a model to stream, if it can; all of it is in Restate's step."""
-
-    def __init__(self, wrapped: Model, feed: Feed) -> None:
-        super().__init__(wrapped)
-        self._feed = feed
-
-    async def request(
-        self,
-        messages: list[said.ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-    ) -> said.ModelResponse:
-        request = (messages, model_settings, model_request_parameters)
-        async with AsyncExitStack() as stack:
-            try:
-                opened = self.wrapped.request_stream(*request)
-                streamed = await stack.enter_async_context(opened)
-            except (NotImplementedError, AssertionError):  # a `FunctionModel` asserts that it can
-                return await self.wrapped.request(*request)
-            async for event in streamed:
-                match event:
-                    case said.PartStartEvent(part=said.TextPart(content=text)):
-                        self._feed.partial(text)
-                    case said.PartDeltaEvent(delta=said.TextPartDelta(content_delta=text)):
-                        self._feed.partial(text)
-                    case _:
-                        pass
-            return streamed.get()
-
-
-class _Kept(AbstractCapability[Any]):
-    """Puts out what is said and done in a run, and tells the model what was steered at it."""
-
-    def __init__(self, feed: Feed, approve: Approve | None) -> None:
-        super().__init__()
-        self._feed, self._approve = feed, approve
-        self._seen: dict[int, Any] = {}
-        """The parts of requests that are in the record, or were there before the run."""
-        self._has_begun = False
-
-    async def after_node_run(self, ctx: RunContext[Any], *, node: Any, result: Any) -> Any:
-        """Before a request to the model: what was put into it, and what was steered meanwhile."""
-        if isinstance(result, ModelRequestNode):
-            self.put_new([*ctx.messages, result.request])
-            for message in await self._feed.steering():
-                for request in from_messages([message]):
-                    self._seen |= {id(part): part for part in request.parts}
-                    ctx.enqueue(request)
-        return result
-
-    async def after_model_request(
-        self,
-        ctx: RunContext[Any],
-        *,
-        request_context: ModelRequestContext,
-        response: said.ModelResponse,
-    ) -> said.ModelResponse:
-        self._feed.put(to_messages([response]))
-        return response
-
-    async def wrap_tool_execute(
-        self,
-        ctx: RunContext[Any],
-        *,
-        call: said.ToolCallPart,
-        tool_def: ToolDefinition,
-        args: dict[str, Any],
-        handler: Any,
-    ) -> Any:
-        """Run a tool; what it gives is put out as it returns, and not when all have."""
-        with self._feed.working_on(call.tool_call_id):
-            try:
-                result = await handler(args)
-            except Exception as error:
-                # How the framework tells a tool's own word for it that it failed.
-                part = getattr(error, "tool_retry", None) or getattr(error, "tool_failed", None)
-                if part is not None:
-                    self._put(part)
-                raise
-        is_whole = isinstance(result, said.ToolReturn)
-        whole = cast("said.ToolReturn[Any]", result if is_whole else said.ToolReturn(result))
-        self._put(
-            said.ToolReturnPart(
-                call.tool_name,
-                whole.return_value,
-                call.tool_call_id,
-                tool_kind=tool_def.tool_kind,
-                metadata=whole.metadata,
-            )
-        )
-        return result
-
-    async def handle_deferred_tool_calls(
-        self, ctx: RunContext[Any], *, requests: DeferredToolRequests
-    ) -> DeferredToolResults | None:
-        if self._approve is None:
-            return None
-        asked = requests.approvals
-        answered = await asyncio.gather(
-            *(self._approve(x.tool_name, x.args_as_dict()) for x in asked)
-        )
-        answers = {
-            call.tool_call_id: yes if yes is True else ToolDenied(yes or DENIED)
-            for call, yes in zip(asked, answered, strict=True)
-        }
-        return requests.build_results(approvals=answers)
-
-    def put_new(self, messages: Sequence[said.ModelMessage]) -> None:
-        """Put out what the framework itself has added to its requests since the last time."""
-        requests = [x for x in messages if isinstance(x, said.ModelRequest)]
-        for part in (x for request in requests for x in request.parts if id(x) not in self._seen):
-            self._seen[id(part)] = part
-            if self._has_begun:
-                self._put(part)
-        self._has_begun = True
-
-    def _put(self, part: said.ModelRequestPart) -> None:
-        self._feed.put(to_messages([said.ModelRequest([part])]))

@@ -41,6 +41,7 @@ PATHS = [
 OF_FRAMEWORKS = {
     "adk": "docs/how-to/use-adk.md",
     "openai_agents": "docs/how-to/use-openai-agents.md",
+    "langchain": "docs/how-to/use-langchain.md",
     "pydantic_ai": "docs/how-to/use-pydantic-ai.md",
 }
 """The pages that are followed where their framework is installed, in `tests/frameworks`."""

@@ -75,6 +75,7 @@ NOT_RUN = {
         ),
     ),
     ("docs/how-to/use-adk.md", "pip install 'restate-interruptible[adk]'"),
+    ("docs/how-to/use-langchain.md", "pip install 'restate-interruptible[langchain]'"),
     ("docs/how-to/use-litellm.md", "pip install restate-interruptible litellm"),
     ("docs/how-to/use-pydantic-ai.md", "pip install 'restate-interruptible[pydantic-ai]'"),
     ("docs/how-to/use-openai-agents.md", "pip install 'restate-interruptible[openai-agents]'"),

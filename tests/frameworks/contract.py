@@ -339,7 +339,10 @@ class Contract:
         assert outcome["status"] == "failed"
         assert "no luck today" in outcome["error"]
         assert log.events.count(("begin", "fail luck")) == 1
-        assert plain(outcome["messages"])[0] == ("assistant", "", "a")
+        assert plain(outcome["messages"]) == [
+            ("assistant", "", "a"),
+            ("tool", "[Failed: no luck today]", "a"),
+        ]
         assert plain((await session.ask("And?"))["messages"]) == [("assistant", "Well.")]
 
     async def test_the_limit_of_requests_fails_the_turn_once_with_the_reason(

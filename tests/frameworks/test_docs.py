@@ -37,6 +37,10 @@ async def test_the_page_of_a_framework(
         page.write("own.py")
         await page.serve("own.py")
         await page.shell()
+        if framework == "langchain":
+            page.write("graph.py")
+            await page.serve("graph.py")
+            await page.shell()
         page.write("approval.py")
         await page.serve("approval.py")
         session = Session(restate_env.client, "Payer", "ada")

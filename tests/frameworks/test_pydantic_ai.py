@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent as PydanticAgent
 from pydantic_ai import ImageUrl, ModelRetry, Tool, ToolReturn, UsageLimits
+from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import (
     ModelMessage,
     ModelMessagesTypeAdapter,
@@ -286,6 +288,83 @@ async def test_two_agents_may_work_in_one_turn(
     assert plain(request) == [("user", "Write."), said[0], ("user", "Criticise it.")]
 
 
+async def test_tools_that_are_steps_run_side_by_side_also_if_one_asks_to_retry(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def guess(word: str) -> str:
+        await log.add("guess", word)
+        raise ModelRetry("No.")
+
+    async def snap(word: str) -> ToolReturn[str]:
+        return ToolReturn(f"shot {word}", content=["Look: ", ImageUrl("https://a.b/c.png")])
+
+    def script(messages: list[Any]) -> Answer:
+        asked = messages[-1]["role"] == "user" and len(messages) == 1
+        return calls(a="guess one", b="snap moon") if asked else says("Done.")
+
+    made = agent_of(Offline(log, script), "steps", guess, snap, retries=2)
+    agent = pydantic_ai.agent(made, auto_wrap_tools=True)
+    session = await open_session(restate_env, deploy, agent)
+    outcome = await session.ask("Go.")
+    results = {x["tool_call_id"]: x["content"] for x in outcome["messages"] if x["role"] == "tool"}
+    assert results["b"] == "shot moon"
+    assert "No." in results["a"]
+    assert [x["role"] for x in outcome["messages"]][3:] == ["user", "assistant"]
+    assert log.of("guess") == [("guess", "one")]
+
+
+@pytest.mark.parametrize(("status", "times"), [(401, 1), (400, 1), (429, 2), (500, 2)])
+async def test_what_a_model_refuses_fails_the_turn_and_what_may_pass_is_tried_again(
+    restate_env: Restate, deploy: Deploy, log: Log, status: int, times: int
+) -> None:
+    async def stream(_: list[ModelMessage], __: AgentInfo) -> AsyncIterator[str]:
+        await log.add("asked")
+        if len(log.of("asked")) == 1:
+            raise ModelHTTPError(status, "a model", {"error": "no key"})
+        yield "Hello."
+
+    made = agent_of(FunctionModel(stream_function=stream), f"refused {status}")
+    session = await open_session(restate_env, deploy, pydantic_ai.agent(made))
+    outcome = await session.ask("Hi.")
+    assert len(log.of("asked")) == times
+    if times == 1:
+        assert outcome["status"] == "failed"
+        assert outcome["error"].startswith("The model refused the request. ModelHTTPError: status_")
+        assert "no key" in outcome["error"]
+    else:
+        assert plain(outcome["messages"]) == [("assistant", "Hello.")]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ("answered", "a model would not be asked"),
+        ("no task", "where the task stands"),
+        ("no option", "unexpected keyword argument 'dips'|no parameter named 'dips'|'dips'"),
+        ("no coroutine", "Give an `async def`"),
+    ],
+)
+async def test_a_wrong_use_of_run_fails_the_turn_once(
+    restate_env: Restate, deploy: Deploy, log: Log, wrong: str, reason: str
+) -> None:
+    made = agent_of(Offline(log, lambda _: says("Hello.")), "wrong")
+
+    class WrongAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> None:
+            given: Any = "a task" if wrong == "no task" else task
+            more: dict[str, Any] = {"dips": 3} if wrong == "no option" else {}
+            if wrong == "no coroutine":
+                more["approve"] = lambda *_: True
+            if wrong == "answered":
+                task.append("Let me see.")
+            await pydantic_ai.run(made, given, **more)
+
+    agent = WrongAgent(f"Wrong{wrong.title().replace(' ', '')}Agent")
+    outcome = await (await open_session(restate_env, deploy, agent)).ask("Go.")
+    assert outcome["status"] == "failed"
+    assert re.search(reason, outcome["error"]), outcome["error"]
+
+
 @pytest.mark.parametrize("streams", [True, False])
 async def test_the_system_prompt_and_the_instructions_reach_the_model_that_may_not_stream(
     restate_env: Restate, deploy: Deploy, streams: bool
@@ -340,6 +419,7 @@ async def test_tools_may_be_durable_steps_by_themselves(
         (PydanticAgent("openai:gpt-5", name="a", defer_model_check=True), "'openai:gpt-5'"),
         (PydanticAgent(TestModel(), name="a", deps_type=Booking), r"dependencies \(Booking\)"),
         (PydanticAgent(TestModel()), "has no name"),
+        ("travel agent", "This is a str"),
     ],
 )
 def test_what_cannot_be_run_is_refused_at_once(made: Any, reason: str) -> None:

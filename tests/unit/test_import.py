@@ -39,6 +39,7 @@ LEAVES = {
     "client": {"__init__"},
     "formats.gemini": {"formats.adk"},
     "formats.responses": {"ext.openai_agents"} & set(FRAMEWORKS),
+    "formats.langchain": {"ext._langchain", "ext.langchain"},
     "formats.pydantic_ai": {"ext.pydantic_ai"},
     **{name: set[str]() for name in FRAMEWORKS},
 }
