@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 from pydantic_core import to_json
@@ -158,6 +158,8 @@ class Feed:
         self.task, self.partial = task, task.partial
         self.calls: set[str] = set()
         self._answered: set[str] = set()
+        self._failed: dict[str, str] = {}
+        """Why calls have failed for good."""
         self._has_asked = False
 
     async def steering(self) -> list[Message]:
@@ -183,21 +185,32 @@ class Feed:
             self.task.append(message)
 
     @contextmanager
-    def working_on(self, call: str) -> Generator[None, None, None]:
-        """The block that works on a call; it says nothing if the call is not this run's.
+    def running(self, *errors: type[Exception]) -> Generator[None, None, None]:
+        """The block that runs the framework.
 
-        A tool that fails for good has its reason as its result.
+        Tools that failed for good, and so ended it, have their reasons as their results.
+
+        Args:
+            errors: Those that are `failing`.
         """
-        if call not in self.calls:
-            yield
-            return
-        with self.task.call(call):
+        try:
+            with failing(*errors):
+                yield
+        except Exception as error:
+            if not isinstance(error, Interrupted):
+                failed = ((call, f"[Failed: {reason}]") for call, reason in self._failed.items())
+                self.put({"role": "tool", "tool_call_id": x, "content": y} for x, y in failed)
+            raise
+
+    @contextmanager
+    def working_on(self, call: str) -> Generator[None, None, None]:
+        """The block that works on a call; it says nothing if the call is not this run's."""
+        with self.task.call(call) if call in self.calls else nullcontext():
             try:
                 yield
-            except TerminalError as error:
+            except TerminalError as error:  # of which the framework may make a result, yet
                 if not isinstance(error, Interrupted):
-                    text = f"[Failed: {error.message}]"
-                    self.put([{"role": "tool", "tool_call_id": call, "content": text}])
+                    self._failed[call] = error.message
                 raise
 
     def end(self, output: Any = None) -> None:

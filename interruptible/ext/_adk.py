@@ -26,7 +26,7 @@ from google.genai import types
 from restate.ext.adk import RestatePlugin
 
 from interruptible import Interrupted, Task
-from interruptible.ext._adapter import Approve, Feed, WrongUse
+from interruptible.ext._adapter import Approve, Feed, WrongUse, asking
 from interruptible.formats.adk import from_messages, to_messages
 
 T = TypeVar("T")
@@ -114,12 +114,13 @@ class _Copy:
         """Ask the model, within the step, to stream."""
         whole: list[LlmResponse] = []
         async with aclosing(self._model.generate_content_async(llm_request, stream=True)) as said:
-            async for response in said:
-                if not response.partial:
-                    whole.append(response)
-                    continue
-                for part in (response.content and response.content.parts) or []:
-                    self._run.partial(None if part.thought else part.text)
+            with asking():
+                async for response in said:
+                    if not response.partial:
+                        whole.append(response)
+                        continue
+                    for part in (response.content and response.content.parts) or []:
+                        self._run.partial(None if part.thought else part.text)
         if whole:  # some models give their thoughts, their words and their calls one by one
             parts = [x for each in whole if each.content for x in each.content.parts or []]
             content = types.Content(role="model", parts=parts) if parts else None

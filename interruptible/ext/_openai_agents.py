@@ -18,7 +18,7 @@ from restate import RunOptions, TerminalError
 from restate.ext.openai import restate_context
 from restate.serde import Serde
 
-from interruptible.ext._adapter import Feed, WrongUse
+from interruptible.ext._adapter import Feed, WrongUse, asking
 
 __all__ = ["Durable"]
 
@@ -105,10 +105,11 @@ async def _said(
 ) -> ModelResponse:
     """Ask a model, which says what it says as it says it, if it can; this is Restate's step."""
     try:
-        if say is not None:
-            with suppress(NotImplementedError):
-                return await _streamed(model, request, say)
-        return await model.get_response(**request)
+        with asking():
+            if say is not None:
+                with suppress(NotImplementedError):
+                    return await _streamed(model, request, say)
+            return await model.get_response(**request)
     except sdk.UserError as error:  # it would be tried again
         raise TerminalError(f"UserError: {error}") from error
 

@@ -36,6 +36,7 @@ with extra("adk"):
         Options,
         WrongUse,
         as_agent,
+        check_approve,
         failing,
         not_approved,
     )
@@ -80,6 +81,7 @@ def agent(
         ValueError: An option makes no sense.
     """
     app = _app(framework_agent)
+    check_approve(approve)
 
     async def work(task: Task) -> None:
         events = (await run(app, task, approve=approve)).events
@@ -134,6 +136,7 @@ async def run(
         Interrupted: The turn was cancelled.
     """
     app = _app(framework_agent)
+    check_approve(approve)
     if session_service is not None:
         raise WrongUse(
             f"`run` was given a {type(session_service).__name__}. The session of a run is made of "
@@ -161,7 +164,7 @@ async def run(
         event.invocation_id = task.id
         await work.sessions.append_event(session, event)
     events: list[Event] = []
-    with _failing():
+    with work.running(), _failing():
         running = runner.run_async(
             user_id=user,
             session_id=task.id,
@@ -188,12 +191,12 @@ def _failing() -> Generator[None, None, None]:
     try:
         with failing(LlmCallsLimitExceededError):
             yield
-    except ValueError as error:
+    except (KeyError, ValueError) as error:
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         where = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
-        with failing(*[ValueError] * where.startswith("google.adk.")):
+        with failing(*(KeyError, ValueError) * where.startswith("google.adk.")):
             raise
 
 

@@ -38,7 +38,8 @@ with extra("langchain"):
         Options,
         WrongUse,
         as_agent,
-        failing,
+        asking,
+        check_approve,
         not_approved,
     )
     from interruptible.ext._langchain import (
@@ -84,6 +85,7 @@ def agent(
             raise not_approved(running.asks(asked)[0][0])
 
     _check(framework_agent)
+    check_approve(approve)
     return as_agent(work, framework_agent, name, options)
 
 
@@ -133,13 +135,14 @@ async def _ran(
     options: Mapping[str, Any],
 ) -> GraphRun:
     _check(framework_agent)
+    check_approve(approve)
     for option in {"stream_mode", "subgraphs", "version"} & options.keys():
         raise WrongUse(f"`run` streams the graph itself. It takes no `{option}`: leave it out.")
     ctx: Any = restate_context()
     if not isinstance(ctx.get_extension_data(_STATE), _Turns):
         ctx.set_extension_data(_STATE, _Turns())
     running = GraphRun(framework_agent, task, approve)
-    with failing(*_ALIKE):
+    with running.feed.running(*_ALIKE):
         await running.go(input or {}, config, **options)
     if not running.waiting:
         running.feed.end(running.result.get("structured_response"))
@@ -190,7 +193,8 @@ class InterruptibleMiddleware(AgentMiddleware[Any, Any]):
                 f"stands. It stands after Restate's: `{_PLACE}`."
             )
         try:
-            return await handler(request)
+            with asking():
+                return await handler(request)
         except StructuredOutputError as error:  # Restate would repeat the step without end
             raise TerminalError(f"{type(error).__name__}: {error}") from error
 

@@ -30,6 +30,7 @@ with extra("openai-agents"):
         Options,
         WrongUse,
         as_agent,
+        check_approve,
         failing,
         not_approved,
     )
@@ -77,6 +78,7 @@ def agent(
         if result.interruptions:
             raise not_approved(result.interruptions[0].name or "")
 
+    check_approve(approve)
     return as_agent(work, framework_agent, name, options)
 
 
@@ -114,6 +116,7 @@ async def run(
         TypeError: There is no such option, or it keeps the conversation elsewhere. The turn fails.
         Interrupted: The turn was cancelled.
     """
+    check_approve(approve)
     for option in (x for x in _ELSEWHERE if framework_options.get(x)):
         raise WrongUse(
             f"`{option}` keeps the conversation elsewhere, which a task cannot replay. Leave it "

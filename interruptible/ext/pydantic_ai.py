@@ -140,7 +140,7 @@ async def run(
     }
     with failing(TypeError):
         inspect.signature(durable.run).bind(**options)
-    with failing(AgentRunError, UserError, PydanticSerializationError):
+    with kept.feed.running(AgentRunError, UserError, PydanticSerializationError):
         result: AgentRunResult[Out] = await durable.run(**options)
     kept.put_new(result.all_messages())
     if not isinstance(result.output, DeferredToolRequests):
