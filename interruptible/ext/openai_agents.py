@@ -131,29 +131,32 @@ async def run(
     given: Any = from_messages(task.messages) if input is None else input
     with failing(TypeError):
         inspect.signature(sdk.Runner.run).bind(starting, given, **options)
-    try:
-        result = await sdk.Runner.run(starting, given, **options)
-        answered: set[str] = set()
-        while approve and result.interruptions:
-            state, asked = result.to_state(), result.interruptions
-            calls = {str(getattr(x.raw_item, "call_id", None)) for x in asked}
-            if calls <= answered:  # it would go on for ever, and await nothing
-                raise WrongUse(f"The SDK asks again for approval of {asked[0].name!r}. Update it.")
-            answered |= calls
-            questions = ((x.name or "", json.loads(x.arguments or "{}")) for x in asked)
-            answers = await asyncio.gather(*(approve(*question) for question in questions))
-            for request, yes in zip(asked, answers, strict=True):
-                if yes is True:
-                    state.approve(request)
-                else:
-                    state.reject(request, rejection_message=yes or DENIED)
-            result = await sdk.Runner.run(starting, state, **options)
-    except sdk.AgentsException as error:
-        kept.put_rest(error.run_data.new_items if error.run_data else ())
-        if any(error.__cause__ is each for each in kept.raised):
-            raise  # it is tried again, unless what the tool has raised is terminal
-        with failing(sdk.AgentsException):
-            raise
+    with kept.feed.running():
+        try:
+            result = await sdk.Runner.run(starting, given, **options)
+            answered: set[str] = set()
+            while approve and result.interruptions:
+                state, asked = result.to_state(), result.interruptions
+                calls = {str(getattr(x.raw_item, "call_id", None)) for x in asked}
+                if calls <= answered:  # it would go on for ever, and await nothing
+                    raise WrongUse(
+                        f"The SDK asks again for approval of {asked[0].name!r}. Update it."
+                    )
+                answered |= calls
+                questions = ((x.name or "", json.loads(x.arguments or "{}")) for x in asked)
+                answers = await asyncio.gather(*(approve(*question) for question in questions))
+                for request, yes in zip(asked, answers, strict=True):
+                    if yes is True:
+                        state.approve(request)
+                    else:
+                        state.reject(request, rejection_message=yes or DENIED)
+                result = await sdk.Runner.run(starting, state, **options)
+        except sdk.AgentsException as error:
+            kept.put_rest(error.run_data.new_items if error.run_data else ())
+            if any(error.__cause__ is each for each in kept.raised):
+                raise  # it is tried again, unless what the tool has raised is terminal
+            with failing(sdk.AgentsException):
+                raise
     kept.put_rest(result.new_items)
     if not result.interruptions:  # what the model has said last is the output as it is
         is_said = task.messages[-1]["role"] == "assistant"
