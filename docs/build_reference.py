@@ -228,14 +228,8 @@ def reference() -> str:
     return joined(*parts) + "\n"
 
 
-FRAMEWORKS = [
-    x
-    for x in ("pydantic_ai", "openai_agents", "langchain", "adk")
-    if (PACKAGE / "ext" / f"{x}.py").exists()
-]
-OF_FRAMEWORKS = [
-    x for x in ("pydantic_ai", "langchain", "adk") if (PACKAGE / "formats" / f"{x}.py").exists()
-]
+FRAMEWORKS = ("pydantic_ai", "openai_agents", "langchain", "adk")
+OF_FRAMEWORKS = ("pydantic_ai", "langchain", "adk")
 
 RETURNED = ("Receipt", "Outcome", "Status", "LiveTurn", "Turns", "Rewound", "Cause", "Origin")
 

@@ -38,7 +38,7 @@ LEAVES = {
     "testing": set[str](),
     "client": {"__init__"},
     "formats.gemini": {"formats.adk"},
-    "formats.responses": {"ext.openai_agents"} & set(FRAMEWORKS),
+    "formats.responses": {"ext.openai_agents"},
     "formats.langchain": {"ext._langchain", "ext.langchain"},
     "formats.pydantic_ai": {"ext.pydantic_ai", "ext._pydantic_ai"},
     **{name: set[str]() for name in FRAMEWORKS},
