@@ -1,0 +1,365 @@
+"""What a hostile tester tried on Google ADK."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.adk.models import LlmResponse
+from google.adk.tools import LongRunningFunctionTool, ToolContext
+from google.adk.tools.agent_tool import AgentTool
+from google.genai import types
+from pydantic import BaseModel
+from restate import Context, RunOptions
+from restate.extensions import current_context
+
+from interruptible import Agent, Session, Task, current_task
+from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
+from interruptible.ext import adk
+
+from .contract import keep, plain
+from .offline import Answer, Log, Offline, calls, last, promised, says, tools
+from .test_adk import Fixed, agent_of, calls_once, open_session, said, saying
+
+if TYPE_CHECKING:
+    from interruptible.testing import Restate
+    from tests.server.conftest import Deploy
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+def returning(made: Any, name: str, **options: Any) -> Agent:
+    class Returning(Agent):
+        async def run(self, ctx: Context, task: Task) -> Any:
+            return (await adk.run(made, task, **options)).output
+
+    return Returning(name=name)
+
+
+class Trip(BaseModel):
+    city: str
+    nights: int | None = 3
+
+
+@pytest.mark.parametrize("value", ['{"city": "Rome"}', '{"city": "Rome", "nights": null}'])
+async def test_c1_output_with_a_default_returned_by_run(
+    restate_env: Restate, deploy: Deploy, log: Log, value: str
+) -> None:
+    made = agent_of(Offline(log, lambda _: says(value)), "c1", output_schema=Trip)
+    session = await open_session(restate_env, deploy, returning(made, f"C1{len(value)}Agent"))
+    outcome = await session.ask("Go.")
+    assert outcome["status"] == "completed", outcome
+    assert len(outcome["messages"]) == 1, outcome
+
+
+async def test_c2_an_id_that_is_used_twice_in_a_turn(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    def script(asked: list[Any]) -> Answer:
+        done = sum(x["role"] == "tool" for x in asked)
+        return [calls(a="look moon"), calls(a="look sun"), says("Good.")][done]
+
+    session = await open_session(restate_env, deploy, agent_of(Offline(log, script), "c2", tools(log)["look"]))
+    outcome = await session.ask("Go.")
+    print(outcome)
+    assert plain(outcome["messages"]) == [
+        ("assistant", "", "a"), ("tool", "found moon", "a"),
+        ("assistant", "", "a"), ("tool", "found sun", "a"), ("assistant", "Good."),
+    ]
+
+
+async def test_c3_an_id_twice_in_an_answer(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    two = Answer(calls=(("a", "look", {"word": "moon"}), ("a", "look", {"word": "sun"})))
+    session = await open_session(
+        restate_env, deploy, agent_of(calls_once(log, two, says("Good.")), "c3", tools(log)["look"])
+    )
+    outcome = await asyncio.wait_for(session.ask("Go."), 20)
+    print(outcome)
+    assert (await session.ask("Go."))["status"] == "completed"
+
+
+async def test_c4_a_long_running_tool(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    async def order(word: str) -> Any:
+        """Order."""
+        return None
+
+    async def order2(word: str) -> Any:
+        """Order."""
+        return {"status": "pending"}
+
+    model = calls_once(log, calls(a="order moon", b="order2 sun"), says("Ordered."))
+    made = agent_of(model, "c4", LongRunningFunctionTool(order), LongRunningFunctionTool(order2))
+    session = await open_session(restate_env, deploy, made)
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        print(outcome)
+        assert outcome["status"] == "completed", outcome
+        assert not outcome.get("cut_off"), outcome
+
+
+async def test_c5_parallel_tools_with_steps(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    async def many(word: str) -> str:
+        """Many."""
+        ctx = current_context()
+        assert ctx
+        for n in range(4):
+            await ctx.run_typed(f"{word} {n}", log.step, RunOptions(), name=f"{word} {n}")
+        return f"done {word}"
+
+    async def before(tool: Any, args: Any, tool_context: Any) -> None:
+        ctx = current_context()
+        assert ctx
+        for n in range(3):
+            await ctx.run_typed("before", log.step, RunOptions(), name="before", seconds=0.01 * len(args["word"]))
+
+    async def after(tool: Any, args: Any, tool_context: Any, tool_response: Any) -> None:
+        ctx = current_context()
+        assert ctx
+        for n in range(3):
+            await ctx.run_typed("after", log.step, RunOptions(), name="after", seconds=0.01 * len(args["word"]))
+
+    model = calls_once(log, calls(a="many moon", b="many sun", c="many stars"), says("Good."))
+    made = agent_of(model, "c5", many, before_tool_callback=before, after_tool_callback=after)
+    session = await open_session(restate_env, deploy, made)
+    outcome = await asyncio.wait_for(session.ask("Go."), 60)
+    assert plain(outcome["messages"])[-1] == ("assistant", "Good."), outcome
+
+
+async def test_c6_a_sync_tool(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    def sync(word: str) -> str:
+        """Sync."""
+        log.events.append(("sync", word))
+        return f"{word} {current_task().turn}"
+
+    model = calls_once(log, calls(a="sync moon"), says("Good."))
+    session = await open_session(restate_env, deploy, agent_of(model, "c6", sync))
+    outcome = await session.ask("Go.")
+    assert plain(outcome["messages"])[1] == ("tool", "moon 1", "a")
+
+
+async def test_c7_surrogates(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    async def bad(word: str) -> Any:
+        """Bad."""
+        return "x\ud800y" if word == "text" else {"k": "x\ud800y"}
+
+    model = calls_once(log, calls(a="bad text", b="bad dict"), says("Good."))
+    session = await open_session(restate_env, deploy, agent_of(model, "c7", bad))
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        assert outcome["status"] == "completed", outcome
+
+
+@pytest.mark.parametrize("parts", [[], [types.Part(text="")], [types.Part(text=" ")]])
+async def test_c8_an_empty_answer(restate_env: Restate, deploy: Deploy, log: Log, parts: Any) -> None:
+    model = Fixed(model="fixed", requests=[], responses=[LlmResponse(content=said(*parts))])
+    session = await open_session(restate_env, deploy, agent_of(model, f"c8_{len(parts) and len(parts[0].text) + 1}"))
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        print(outcome)
+        assert outcome["status"] == "completed", outcome
+
+
+async def test_c9_thoughts_alone_and_unsigned(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    model = Fixed(model="fixed", requests=[], responses=[LlmResponse(content=said(types.Part(text="Hm.", thought=True)))])
+    session = await open_session(restate_env, deploy, returning(agent_of(model, "c9"), "C9Agent"))
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        print(outcome, model.requests[-1])
+        assert outcome["status"] == "completed", outcome
+
+
+async def test_c10_code_execution_returned(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    parts = [
+        types.Part(text="Let me see."),
+        types.Part(executable_code=types.ExecutableCode(code="1+1", language="PYTHON")),
+        types.Part(code_execution_result=types.CodeExecutionResult(output="2", outcome="OUTCOME_OK")),
+        types.Part(text="It is 2."),
+    ]
+    model = Fixed(model="fixed", requests=[], responses=[LlmResponse(content=said(*parts))])
+    session = await open_session(restate_env, deploy, returning(agent_of(model, "c10"), "C10Agent"))
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        print(outcome)
+        assert len(outcome["messages"]) == 1, outcome
+    assert model.requests[-1][1].parts == parts
+
+
+async def test_c11_swallowing(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    known = tools(log)
+
+    async def swallow(word: str) -> str:
+        """Swallow."""
+        try:
+            return await known["slow"](word)
+        except Exception as error:
+            return f"swallowed {error}"
+
+    model = Offline(log, lambda x: says("Good.") if last(x) == "Stop." else calls(a="look moon", b="swallow sun", c="look stars"))
+    session = await open_session(restate_env, deploy, agent_of(model, "c11", known["look"], swallow))
+    await session.send("Go.")
+    await log.until("begin", "slow sun")
+    await session.ask("Stop.")
+    outcome = await session.attach(1)
+    assert plain(outcome["messages"]) == [
+        ("assistant", "", "a", "b", "c"), ("tool", "found moon", "a"), ("tool", INTERRUPTED, "b"), ("tool", NOT_BEGUN, "c")]
+
+
+async def test_c12_a_result_that_a_slow_callback_holds_is_kept(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    known = tools(log)
+
+    async def after(tool: Any, args: Any, tool_context: Any, tool_response: Any) -> None:
+        await known["slow"]("audit")
+
+    model = Offline(log, lambda x: says("Good.") if last(x) == "Stop." else calls(a="look moon", b="look stars"))
+    session = await open_session(
+        restate_env, deploy, agent_of(model, "c12", known["look"], after_tool_callback=after)
+    )
+    await session.send("Go.")
+    await log.until("begin", "slow audit")
+    await session.ask("Stop.")
+    outcome = await session.attach(1)
+    print(outcome, log.events)
+    assert ("tool", "found moon", "a") in plain(outcome["messages"])
+
+
+async def test_c13_two_steers_while_an_approval_waits(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    from google.adk.tools import FunctionTool
+
+    async def approve(tool: str, arguments: dict[str, Any]) -> bool | str:
+        return await promised(log, "approve")
+
+    model = Offline(log, lambda x: calls(a="look bill") if len(x) == 1 else says("Good."))
+    tool = FunctionTool(tools(log)["look"], require_confirmation=True)
+    session = await open_session(restate_env, deploy, agent_of(model, "c13", tool), approve=approve)
+    await session.send("Pay.")
+    promise = await log.first("approve")
+    await session.send("One.", policy="steer")
+    await session.send("Two.", policy="steer")
+    await keep(restate_env, promise, True)
+    outcome = await session.attach(1)
+    assert plain(outcome["messages"]) == [
+        ("assistant", "", "a"), ("tool", "found bill", "a"), ("user", "One."), ("user", "Two."), ("assistant", "Good.")]
+    print(model.requests[-1])
+    assert len((await session.turns())["turns"]) == 1
+    assert str(model.requests[-1]).count("One.") == 1
+
+
+async def test_c14_agent_tool_of_another_kind_is_refused(log: Log) -> None:
+    from google.adk.agents import SequentialAgent
+
+    made = agent_of(Offline(log, lambda _: says("")), "c14", AgentTool(SequentialAgent(name="seq")))
+    with pytest.raises(TypeError):
+        adk.agent(made)
+
+
+async def test_c15_skip_summarization(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    async def final(word: str, tool_context: ToolContext) -> str:
+        """Final."""
+        tool_context.actions.skip_summarization = True
+        return "the answer"
+
+    model = calls_once(log, calls(a="final moon"), says("Good."))
+    session = await open_session(restate_env, deploy, agent_of(model, "c15", final))
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        print(outcome)
+        assert plain(outcome["messages"])[1] == ("tool", "the answer", "a")
+
+
+async def test_c16_include_contents_none(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    model = calls_once(log, calls(a="hold Godot"), says("Good."))
+    model = Offline(log, lambda x: says("Good.") if any(y["role"] == "tool" for y in x) else calls(a="hold Godot"))
+    session = await open_session(
+        restate_env, deploy, agent_of(model, "c16", tools(log)["hold"], include_contents="none")
+    )
+    await session.send("Go.")
+    promise = await log.first("held")
+    await session.send("Quick.", policy="steer")
+    await keep(restate_env, promise, None)
+    outcome = await session.attach(1)
+    print(outcome, model.requests)
+    assert outcome["status"] == "completed"
+
+
+async def test_c17_large_result(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    async def large(word: str) -> str:
+        """Large."""
+        return "x" * 9_000_000
+
+    model = Offline(log, lambda x: says("Good.") if last(x) == "And?" else calls(a="large moon"))
+    session = await open_session(restate_env, deploy, agent_of(model, "c17", large))
+    outcome = await asyncio.wait_for(session.ask("Go."), 60)
+    assert outcome["status"] == "failed", str(outcome)[:500]
+    assert (await session.ask("And?"))["status"] == "completed"
+
+
+async def test_c18_state_of_a_tool_and_dynamic_instruction(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    async def remember(word: str, tool_context: ToolContext) -> str:
+        """Remember."""
+        tool_context.state["word"] = word
+        return "ok"
+
+    model = calls_once(log, calls(a="remember moon"), says("Good."))
+    made = agent_of(model, "c18", remember, instruction="Know {word?}.")
+    session = await open_session(restate_env, deploy, made)
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        assert outcome["status"] == "completed"
+
+
+async def test_c19_a_transfer_and_a_tool_beside_cut_off_in_sub(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    known = tools(log)
+    expert = Offline(log, lambda x: says("Yes.") if last(x) == "Stop." else calls(b="slow moon"))
+    sub = agent_of(expert, "expert", known["slow"], description="Knows.")
+    two = Answer(calls=(("x", "look", {"word": "sun"}), ("a", "transfer_to_agent", {"agent_name": "expert"})))
+    first = Offline(log, lambda _: two)
+    session = await open_session(restate_env, deploy, agent_of(first, "c19", known["look"], sub_agents=[sub]))
+    await session.send("Look.")
+    await log.until("begin", "slow moon")
+    outcome = await session.ask("Stop.")
+    assert plain(outcome["messages"]) == [("assistant", "Yes.")]
+    outcome = await session.attach(1)
+    print(plain(outcome["messages"]))
+    assert outcome["cut_off"] == ["b"]
+
+
+async def test_c20_before_model_callback_that_answers(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    def before(callback_context: Any, llm_request: Any) -> Any:
+        return LlmResponse(content=said(types.Part(text="Cached.")))
+
+    made = agent_of(Offline(log, lambda _: says("No.")), "c20", before_model_callback=before)
+    session = await open_session(restate_env, deploy, returning(made, "C20Agent"))
+    for _ in range(2):
+        outcome = await session.ask("Go.")
+        assert plain(outcome["messages"]) == [("assistant", "Cached.")]
+
+
+async def test_c21_a_media_result_kept_when_another_is_cut_off(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    async def snap(word: str) -> Any:
+        """Snap."""
+        return types.Part.from_bytes(data=b"hello", mime_type="image/png")
+
+    model = Offline(log, lambda x: says("Good.") if last(x) == "Stop." else calls(a="snap moon", b="slow sun"))
+    session = await open_session(restate_env, deploy, agent_of(model, "c21", snap, tools(log)["slow"]))
+    await session.send("Go.")
+    await log.until("begin", "slow sun")
+    await session.ask("Stop.")
+    outcome = await session.attach(1)
+    print(outcome)
+    assert outcome["cut_off"] == ["b"], outcome
+
+
+async def test_c22_model_error_codes_midway_and_finish_max_tokens(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    model = Fixed(model="fixed", requests=[], responses=[LlmResponse(content=said(types.Part(text="Half")), error_code="MAX_TOKENS")])
+    session = await open_session(restate_env, deploy, agent_of(model, "c22"))
+    outcome = await session.ask("Go.")
+    print(outcome)
+    assert plain(outcome["messages"]) == [("assistant", "Half")]

@@ -1,0 +1,431 @@
+"""What a hostile tester tried on Pydantic AI."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import BaseModel
+from pydantic_ai import BinaryContent, DeferredToolResults, TextOutput, Tool, ToolOutput, ToolReturn
+from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.exceptions import CallDeferred
+from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, UserPromptPart
+from pydantic_ai.tools import DeferredToolRequests
+from restate import Context, RunOptions
+from restate.extensions import current_context
+
+from interruptible import Agent, Session, Task, current_task
+from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
+from interruptible.ext import pydantic_ai
+
+from .contract import keep, plain
+from .offline import Answer, Log, Offline, calls, last, promised, says, tools
+from .test_pydantic_ai import agent_of, function_model, open_session
+
+if TYPE_CHECKING:
+    from interruptible.testing import Restate
+    from tests.server.conftest import Deploy
+
+pytestmark = pytest.mark.anyio
+
+
+def once(log: Log, call: Answer, end: Answer) -> Offline:
+    return Offline(log, lambda asked: call if asked[-1]["role"] == "user" else end)
+
+
+def returning(made: Any, name: str, **options: Any) -> Agent:
+    class Returning(Agent):
+        async def run(self, ctx: Context, task: Task) -> Any:
+            return (await pydantic_ai.run(made, task, **options)).output
+
+    return Returning(name=name)
+
+
+async def test_b1_a_tool_that_returns_none(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    async def nothing(word: str) -> None:
+        """Nothing."""
+
+    model = once(log, calls(a="nothing moon"), says("Ok."))
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, "none one", nothing))
+    )
+    for _ in range(2):
+        outcome = await session.ask("Go.")
+        assert outcome["status"] == "completed", outcome
+        print(outcome)
+
+
+class Trip(BaseModel):
+    city: str
+    nights: int | None = None
+
+
+async def test_b2_output_with_an_optional_field_returned_by_run(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    model = Offline(log, lambda _: Answer(calls=(("a", "final_result", {"city": "Rome"}),)))
+    made = agent_of(model, "b2", output_type=Trip)
+    session = await open_session(restate_env, deploy, returning(made, "B2Agent"))
+    outcome = await session.ask("Go.")
+    assert outcome["status"] == "completed", outcome
+    assert plain(outcome["messages"])[2:] == [("assistant", '{"city":"Rome","nights":null}')]
+
+
+@dataclass
+class When:
+    day: date
+
+
+async def test_b3_a_dataclass_with_a_date_returned_by_run(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    model = Offline(log, lambda _: Answer(calls=(("a", "final_result", {"day": "2026-01-02"}),)))
+    made = agent_of(model, "b3", output_type=When)
+    session = await open_session(restate_env, deploy, returning(made, "B3Agent"))
+    outcome = await session.ask("Go.")
+    assert outcome["status"] == "completed", outcome
+    assert plain(outcome["messages"])[2:] == [("assistant", '{"day":"2026-01-02"}')]
+
+
+@pytest.mark.parametrize("kind", ["list", "bool", "int", "dates", "none"])
+async def test_b3_other_outputs(
+    restate_env: Restate, deploy: Deploy, log: Log, kind: str
+) -> None:
+    types: dict[str, Any] = {
+        "list": (list[str], ["a"]), "bool": (bool, False), "int": (int, 0),
+        "dates": (list[date], ["2026-01-02"]), "none": (list[Trip], [{"city": "x", "nights": None}]),
+    }
+    of, value = types[kind]
+    model = Offline(log, lambda _: Answer(calls=(("a", "final_result", {"response": value}),)))
+    made = agent_of(model, "b3o", output_type=of)
+    session = await open_session(restate_env, deploy, returning(made, f"B3{kind}Agent"))
+    outcome = await session.ask("Go.")
+    assert outcome["status"] == "completed", outcome
+    print(outcome)
+    assert len(outcome["messages"]) == 3
+
+
+async def test_b4_cut_off_in_an_output_function_it_has_begun(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    known = tools(log)
+
+    async def book(city: str) -> str:
+        """Book."""
+        ctx = current_context()
+        assert ctx
+        await ctx.run_typed("book", log.step, RunOptions(), name="book")
+        return await known["slow"]("sun")
+
+    def script(asked: list[Any]) -> Answer:
+        if last(asked) == "Stop.":
+            return says("Good.")
+        if asked[-1]["role"] == "user":
+            return calls(a="look moon")
+        return Answer(calls=(("b", "final_result", {"city": "Rome"}),))
+
+    made = agent_of(Offline(log, script), "b4", known["look"], output_type=[book, str])
+    session = await open_session(restate_env, deploy, pydantic_ai.agent(made))
+    await session.send("Book.")
+    await log.until("begin", "slow sun")
+    await session.ask("Stop.")
+    outcome = await session.attach(1)
+    print(outcome)
+    assert plain(outcome["messages"])[-1] == ("tool", INTERRUPTED, "b")
+    assert outcome["cut_off"] == ["b"]
+
+
+async def test_b5_an_event_stream_handler_of_the_run(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def handle(_: Any, events: Any) -> None:
+        async for _event in events:
+            await log.add("event")
+
+    made = agent_of(Offline(log, lambda _: says("Hi.")), "b5")
+    session = await open_session(
+        restate_env, deploy, returning(made, "B5Agent", event_stream_handler=handle)
+    )
+    outcome = await asyncio.wait_for(session.ask("Go."), 20)
+    print(outcome, log.events)
+    assert plain(outcome["messages"]) == [("assistant", "Hi.")]
+
+
+class Redacting(AbstractCapability[Any]):
+    async def after_tool_execute(self, ctx: Any, *, result: Any, **_: Any) -> Any:
+        return "redacted"
+
+    async def after_model_request(self, ctx: Any, *, request_context: Any, response: Any) -> Any:
+        parts = [TextPart(x.content.upper()) if isinstance(x, TextPart) else x for x in response.parts]
+        return ModelResponse(parts)
+
+
+@pytest.mark.parametrize("where", ["agent", "run"])
+async def test_b6_what_a_capability_makes_of_it_is_in_the_record(
+    restate_env: Restate, deploy: Deploy, log: Log, where: str
+) -> None:
+    model = once(log, calls(a="look moon"), says("Good."))
+    own = {"capabilities": [Redacting()]}
+    made = agent_of(model, "b6", tools(log)["look"], **(own if where == "agent" else {}))
+    agent = returning(made, f"B6{where}Agent", **(own if where == "run" else {}))
+    session = await open_session(restate_env, deploy, agent)
+    outcome = await session.ask("Go.")
+    print(outcome, model.requests[-1])
+    assert plain(outcome["messages"]) == [
+        ("assistant", "", "a"), ("tool", "redacted", "a"), ("assistant", "GOOD."),
+    ]
+
+
+class Odd:
+    pass
+
+
+async def test_b7_an_output_that_is_no_json_fails_the_turn_once(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    def parse(text: str) -> Any:
+        return Odd()
+
+    model = Offline(log, lambda _: says("Hi."))
+    made = agent_of(model, "b7", output_type=TextOutput(parse))
+    session = await open_session(restate_env, deploy, pydantic_ai.agent(made))
+    outcome = await asyncio.wait_for(session.ask("Go."), 20)
+    assert outcome["status"] in ("failed", "completed"), outcome
+
+
+async def test_b8_a_deferred_call_that_a_run_of_ones_own_answers(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def elsewhere(word: str) -> str:
+        """Elsewhere."""
+        raise CallDeferred
+
+    model = once(log, calls(a="elsewhere moon"), says("Good."))
+    made = agent_of(model, "b8", elsewhere, output_type=[str, DeferredToolRequests])
+
+    class DeferredAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> Any:
+            result = await pydantic_ai.run(made, task)
+            assert isinstance(result.output, DeferredToolRequests)
+            results = DeferredToolResults(calls={"a": "found moon"})
+            result = await pydantic_ai.run(made, task, deferred_tool_results=results)
+            return result.output
+
+    session = await open_session(restate_env, deploy, DeferredAgent())
+    outcome = await session.ask("Go.")
+    print(outcome)
+    assert plain(outcome["messages"]) == [
+        ("assistant", "", "a"), ("tool", "found moon", "a"), ("assistant", "Good."),
+    ]
+
+
+async def test_b9_an_id_that_is_used_twice_in_a_turn(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    def script(asked: list[Any]) -> Answer:
+        done = sum(x["role"] == "tool" for x in asked)
+        return [calls(a="look moon"), calls(a="look sun"), says("Good.")][done]
+
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(Offline(log, script), "b9", tools(log)["look"]))
+    )
+    outcome = await session.ask("Go.")
+    print(outcome)
+    assert plain(outcome["messages"]) == [
+        ("assistant", "", "a"), ("tool", "found moon", "a"),
+        ("assistant", "", "a"), ("tool", "found sun", "a"), ("assistant", "Good."),
+    ]
+
+
+async def test_b10_a_history_processor_puts_out_nothing(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    from pydantic_ai.capabilities import ProcessHistory
+
+    async def shorten(messages: list[ModelMessage]) -> list[ModelMessage]:
+        return [ModelRequest([UserPromptPart("Summary.")]), *messages[-2:]] if len(messages) > 2 else messages
+
+    model = once(log, calls(a="look moon"), says("Good."))
+    made = agent_of(model, "b10", tools(log)["look"], capabilities=[ProcessHistory(shorten)])
+    session = await open_session(restate_env, deploy, pydantic_ai.agent(made))
+    for _ in range(2):
+        outcome = await session.ask("Go.")
+        print(plain(outcome["messages"]))
+        assert plain(outcome["messages"]) == [
+            ("assistant", "", "a"), ("tool", "found moon", "a"), ("assistant", "Good."),
+        ]
+
+
+async def test_b11_what_a_tool_gives_besides_its_result_is_kept_when_another_is_cut_off(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def snap(word: str) -> ToolReturn[str]:
+        await log.add("snapped")
+        return ToolReturn("shot", content=["Look: ", BinaryContent(b"hello", media_type="image/png")])
+
+    model = Offline(
+        log, lambda x: says("Good.") if last(x) == "Stop." else calls(a="snap moon", b="slow sun")
+    )
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, "b11", snap, tools(log)["slow"]))
+    )
+    await session.send("Go.")
+    await log.until("begin", "slow sun")
+    await log.until("snapped")
+    await session.ask("Stop.")
+    outcome = await session.attach(1)
+    print(outcome)
+    assert "Look: " in str(outcome["messages"])
+
+
+async def test_b12_parallel_tools_with_several_steps_each(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def many(word: str) -> str:
+        """Many."""
+        ctx = current_context()
+        assert ctx
+        for n in range(6):
+            await ctx.run_typed(
+                f"{word} {n}", log.step, RunOptions(), name=f"{word} {n}",
+                seconds=0.01 * ((hash((word, n)) % 5)),
+            )
+        return f"done {word}"
+
+    model = once(log, calls(a="many moon", b="many sun", c="many stars"), says("Good."))
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, "b12", many))
+    )
+    outcome = await asyncio.wait_for(session.ask("Go."), 60)
+    assert plain(outcome["messages"])[-1] == ("assistant", "Good."), outcome
+    assert all(n == 1 for n in map(log.events.count, log.of("end")))
+
+
+async def test_b13_a_sync_tool(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    def sync(word: str) -> str:
+        """Sync."""
+        log.events.append(("sync", word))
+        time.sleep(0.5)
+        return f"{word} {current_task().turn}"
+
+    model = Offline(log, lambda x: says("Good.") if last(x) == "Stop." or x[-1]["role"] == "tool" else calls(a="sync moon"))
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, "b13", sync))
+    )
+    outcome = await session.ask("Go.")
+    assert plain(outcome["messages"])[1] == ("tool", "moon 1", "a")
+    await session.send("Go.")
+    while len(log.of("sync")) < 2:
+        await asyncio.sleep(0.01)
+    outcome = await asyncio.wait_for(session.ask("Stop."), 20)
+    assert plain(outcome["messages"]) == [("assistant", "Good.")]
+    print(await session.attach(2))
+
+
+async def test_b14_a_surrogate_in_a_tools_result(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    async def bad(word: str) -> Any:
+        """Bad."""
+        return "x\ud800y" if word == "text" else {"k\ud800": "x\ud800y"}
+
+    model = once(log, calls(a="bad text", b="bad dict"), says("Good."))
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, "b14", bad))
+    )
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        assert outcome["status"] == "completed", outcome
+
+
+async def test_b15_two_runs_in_a_turn_without_a_prompt(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    one, two = Offline(log, lambda _: says("Draft.")), Offline(log, lambda _: says("Final."))
+    first, second = agent_of(one, "first"), agent_of(two, "second")
+
+    class TwoAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> None:
+            await pydantic_ai.run(first, task)
+            await pydantic_ai.run(second, task)
+
+    session = await open_session(restate_env, deploy, TwoAgent(name="B15Agent"))
+    outcome = await session.ask("Go.")
+    print(outcome)
+    assert plain(outcome["messages"]) == [("assistant", "Draft."), ("assistant", "Final.")]
+
+
+async def test_b16_two_steers(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    def script(messages: list[Any]) -> Answer:
+        return says("Done.") if len(messages) > 1 else calls(a="hold Godot")
+
+    model = Offline(log, script)
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, "b16", tools(log)["hold"]))
+    )
+    await session.send("Wait.")
+    promise = await log.first("held")
+    await session.send("One.", policy="steer")
+    await session.send("Two.", policy="steer")
+    await keep(restate_env, promise, None)
+    outcome = await session.attach(1)
+    done = [("assistant", "", "a"), ("tool", "Godot came", "a"), ("user", "One."), ("user", "Two.")]
+    assert plain(outcome["messages"]) == [*done, ("assistant", "Done.")]
+    print(plain(model.requests[-1]))
+    assert "One." in str(model.requests[-1]) and "Two." in str(model.requests[-1])
+    outcome = await session.ask("And?")
+    assert outcome["status"] == "completed"
+
+
+async def test_b17_swallowing(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    known = tools(log)
+
+    async def swallow(word: str) -> str:
+        """Swallow."""
+        try:
+            return await known["slow"](word)
+        except Exception as error:
+            return f"swallowed {error}"
+
+    model = Offline(log, lambda x: says("Good.") if last(x) == "Stop." else calls(a="look moon", b="swallow sun"))
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, "b17", known["look"], swallow))
+    )
+    await session.send("Go.")
+    await log.until("begin", "slow sun")
+    await log.until("end", "look moon")
+    await session.ask("Stop.")
+    outcome = await session.attach(1)
+    assert sorted(plain(outcome["messages"])) == sorted([
+        ("assistant", "", "a", "b"), ("tool", "found moon", "a"), ("tool", INTERRUPTED, "b")])
+
+
+async def test_b18_parallel_one_fails_terminal(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    model = Offline(log, lambda x: says("Good.") if last(x) == "Stop." else calls(a="fail luck", b="slow sun", c="look moon"))
+    known = tools(log)
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, "b18", *(known[x] for x in ("fail", "slow", "look"))))
+    )
+    outcome = await asyncio.wait_for(session.ask("Go."), 20)
+    print(outcome)
+    assert outcome["status"] == "failed"
+    assert "no luck" in outcome["error"]
+    assert (await session.ask("Stop."))["status"] == "completed"
+
+
+async def test_b19_an_agent_with_its_own_event_stream_handler(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    from pydantic_ai.capabilities import ProcessEventStream
+
+    async def handle(_: Any, events: Any) -> None:
+        async for _event in events:
+            await log.add("event")
+
+    made = agent_of(Offline(log, lambda _: says("Hi.")), "b19", capabilities=[ProcessEventStream(handle)])
+    session = await open_session(restate_env, deploy, pydantic_ai.agent(made))
+    outcome = await asyncio.wait_for(session.ask("Go."), 20)
+    print(outcome, log.events)
+    assert plain(outcome["messages"]) == [("assistant", "Hi.")]
