@@ -130,7 +130,9 @@ class Feed:
                 if call not in self.calls or call in self._answered:
                     continue
                 self._answered.add(call)
-            self.calls |= {x["id"] for x in message.get("tool_calls") or ()}
+            made = {x["id"] for x in message.get("tool_calls") or ()}
+            self.calls |= made
+            self._answered -= made  # some models use an id again, for another call
             self.task.append(message)
 
     def working_on(self, call: str) -> AbstractContextManager[None]:
