@@ -139,16 +139,17 @@ class Feed:
         """The block that works on a call; it says nothing if the call is not this run's."""
         return self.task.call(call) if call in self.calls else nullcontext()
 
-    def end(self, output: Any = None) -> None:
+    def end(self, output: Any, *, said: bool = False) -> None:
         """The run has come to its end: what was put out last is the turn's answer.
 
         Args:
-            output: What the run has come to, if it has an output; it is put out, unless the model
-                has said just that last.
+            output: What the run has come to; it is put out, unless the model has said just that
+                last.
+            said: Whether the output is what the model has said last, however that is written.
         """
-        if output is not None:
+        if output is not None and not said:
             text = output if isinstance(output, str) else to_json(output).decode()
             last = self.task.messages[-1]
             if text and (last["role"], last.get("content")) != ("assistant", text):
                 self.put([{"role": "assistant", "content": text}])
-        self.task.append(final=True)
+        self.task.append(final=True, output=output)

@@ -178,7 +178,7 @@ async def run(
     ended = await work.sessions.get_session(app_name=app_name, user_id=user, session_id=task.id)
     with failing(ValueError):
         output = _output(events, root)
-    work.end()
+    work.end(output, said=True)
     return Result(events, ended or session, output)
 
 
