@@ -6,7 +6,7 @@ is told to the model before its next request.
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from typing import Any, TypeVar, cast
 
 from restate import RunOptions
@@ -265,6 +265,14 @@ class _Kept(AbstractCapability[Any]):
             )
         )
         return result
+
+    async def wrap_output_process(
+        self, ctx: RunContext[Any], *, output_context: Any, output: Any, handler: Any
+    ) -> Any:
+        """Run an output function: the call by which the model has given its arguments has begun."""
+        call = output_context.tool_call if output_context.has_function else None
+        with nullcontext() if call is None else self._feed.working_on(call.tool_call_id):
+            return await handler(output)
 
     async def handle_deferred_tool_calls(
         self, ctx: RunContext[Any], *, requests: DeferredToolRequests
