@@ -141,9 +141,9 @@ async def run(
             capabilities=[ReinjectSystemPrompt(), *capabilities, kept],
             **framework_options,
         )
-    kept.put_new(result.all_messages())
-    if not isinstance(result.output, DeferredToolRequests):
-        feed.end(result.output)
+        kept.put_new(result.all_messages())
+        if not isinstance(result.output, DeferredToolRequests):
+            feed.end(result.output)
     return result
 
 
