@@ -104,12 +104,15 @@ class Feed:
     Attributes:
         task: The task.
         partial: Takes what the model says, piece by piece, within its step.
-        calls: The ids of the calls that were put out.
+        calls: The ids of the calls that were put out, and of those that had no result before.
     """
 
     def __init__(self, task: Task) -> None:
         self.task, self.partial = task, task.partial
         self.calls: set[str] = set()
+        for message in task.messages:  # a run before this one may have left calls unanswered
+            self.calls |= {x["id"] for x in message.get("tool_calls") or ()}
+            self.calls -= {message.get("tool_call_id")}
         self._answered: set[str] = set()
         self._has_asked = False
 

@@ -294,7 +294,8 @@ class _Kept(AbstractCapability[Any]):
         requests = [x for x in messages if isinstance(x, said.ModelRequest)]
         for part in (x for request in requests for x in request.parts if id(x) not in self._seen):
             self._seen[id(part)] = part
-            if self._has_begun:
+            # The results of calls that were deferred come with the first request.
+            if self._has_begun or getattr(part, "tool_call_id", None) in self._feed.calls:
                 self._put(part)
         self._has_begun = True
 
