@@ -19,8 +19,12 @@ with extra("pydantic-ai"):
     from pydantic_ai import ModelRequestNode
     from pydantic_ai import messages as said
     from pydantic_ai.agent import AbstractAgent, WrapperAgent
-    from pydantic_ai.capabilities import AbstractCapability, ReinjectSystemPrompt
-    from pydantic_ai.exceptions import AgentRunError, UserError
+    from pydantic_ai.capabilities import (
+        AbstractCapability,
+        CapabilityOrdering,
+        ReinjectSystemPrompt,
+    )
+    from pydantic_ai.exceptions import AgentRunError, SkipModelRequest, UserError
     from pydantic_ai.models import Model, ModelRequestContext, ModelRequestParameters
     from pydantic_ai.models.wrapper import WrapperModel
     from pydantic_ai.run import AgentRunResult
@@ -213,26 +217,47 @@ class _Kept(AbstractCapability[Any]):
         self._seen: dict[int, Any] = {}
         """The parts of requests that are in the record, or were there before the run."""
         self._has_begun = False
+        self._has_answer = False
+        """Whether the answer to the last request is in the record."""
+
+    def get_ordering(self) -> CapabilityOrdering:
+        """Around all others: what they make of an answer or a result is what is put out."""
+        return CapabilityOrdering(position="outermost")
+
+    async def before_model_request(
+        self, ctx: RunContext[Any], request_context: ModelRequestContext
+    ) -> ModelRequestContext:
+        """Put out what was enqueued; what others make of the history then is for the model alone."""
+        self.put_new(request_context.messages)
+        return request_context
+
+    async def wrap_model_request(
+        self, ctx: RunContext[Any], *, request_context: ModelRequestContext, handler: Any
+    ) -> said.ModelResponse:
+        """Put out an answer, whoever has given it."""
+        try:
+            response: said.ModelResponse = await handler(request_context)
+        except SkipModelRequest as skipped:
+            self._answer(skipped.response)
+            raise
+        self._answer(response)
+        return response
 
     async def after_node_run(self, ctx: RunContext[Any], *, node: Any, result: Any) -> Any:
         """Before a request to the model: what was put into it, and what was steered meanwhile."""
+        if isinstance(node, ModelRequestNode):
+            answer = ctx.messages[-1] if ctx.messages else None
+            if not self._has_answer and isinstance(answer, said.ModelResponse):
+                self._answer(answer)  # a capability has refused it, and asks for another
+            self._has_answer = False
+            self._know(ctx.messages)
         if isinstance(result, ModelRequestNode):
             self.put_new([*ctx.messages, result.request])
             for message in await self._feed.steering():
                 for request in from_messages([message]):
-                    self._seen |= {id(part): part for part in request.parts}
+                    self._know([request])
                     ctx.enqueue(request)
         return result
-
-    async def after_model_request(
-        self,
-        ctx: RunContext[Any],
-        *,
-        request_context: ModelRequestContext,
-        response: said.ModelResponse,
-    ) -> said.ModelResponse:
-        self._feed.put(to_messages([response]))
-        return response
 
     async def wrap_tool_execute(
         self,
@@ -298,6 +323,15 @@ class _Kept(AbstractCapability[Any]):
             if self._has_begun or getattr(part, "tool_call_id", None) in self._feed.calls:
                 self._put(part)
         self._has_begun = True
+
+    def _answer(self, response: said.ModelResponse) -> None:
+        self._has_answer = True
+        self._feed.put(to_messages([response]))
+
+    def _know(self, messages: Sequence[said.ModelMessage]) -> None:
+        """Let what there is be known: it is in the record, or is for the model alone."""
+        requests = [x for x in messages if isinstance(x, said.ModelRequest)]
+        self._seen |= {id(part): part for request in requests for part in request.parts}
 
     def _put(self, part: said.ModelRequestPart) -> None:
         self._feed.put(to_messages([said.ModelRequest([part])]))

@@ -429,3 +429,149 @@ async def test_b19_an_agent_with_its_own_event_stream_handler(
     outcome = await asyncio.wait_for(session.ask("Go."), 20)
     print(outcome, log.events)
     assert plain(outcome["messages"]) == [("assistant", "Hi.")]
+
+
+async def test_b20_what_a_tool_enqueues_is_in_the_record_once(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    from pydantic_ai import RunContext
+
+    async def telling(ctx: RunContext[None], word: str) -> str:
+        """Tell."""
+        ctx.enqueue(f"By the way: {word}.")
+        return "told"
+
+    telling.__annotations__["ctx"] = RunContext[None]
+    model = Offline(
+        log, lambda x: says("Good.") if any(y["role"] == "tool" for y in x) else calls(a="telling moon")
+    )
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, "b20", Tool(telling, takes_ctx=True)))
+    )
+    outcome = await session.ask("Go.")
+    print(outcome)
+    assert plain(outcome["messages"]) == [
+        ("assistant", "", "a"), ("tool", "told", "a"), ("user", "By the way: moon."),
+        ("assistant", "Good."),
+    ]
+
+
+class Cached(AbstractCapability[Any]):
+    async def wrap_model_request(self, ctx: Any, *, request_context: Any, handler: Any) -> Any:
+        from pydantic_ai.messages import ToolCallPart
+
+        if len(request_context.messages) == 1:
+            return ModelResponse([ToolCallPart("look", {"word": "moon"}, "a")])
+        return await handler(request_context)
+
+
+async def test_b21_an_answer_that_a_capability_gives_is_in_the_record(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    model = Offline(log, lambda _: says("Good."))
+    made = agent_of(model, "b21", tools(log)["look"], capabilities=[Cached()])
+    session = await open_session(restate_env, deploy, pydantic_ai.agent(made))
+    outcome = await session.ask("Go.")
+    assert plain(outcome["messages"]) == [
+        ("assistant", "", "a"), ("tool", "found moon", "a"), ("assistant", "Good."),
+    ]
+
+
+class Refusing(AbstractCapability[Any]):
+    async def after_model_request(self, ctx: Any, *, request_context: Any, response: Any) -> Any:
+        from pydantic_ai import ModelRetry
+
+        if response.text == "Bad.":
+            raise ModelRetry("Better.")
+        return response
+
+
+async def test_b22_an_answer_that_a_capability_refuses_is_in_the_record_once(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    model = Offline(log, lambda x: says("Bad.") if len(x) == 1 else says("Good."))
+    made = agent_of(model, "b22", capabilities=[Refusing()])
+    session = await open_session(restate_env, deploy, pydantic_ai.agent(made))
+    outcome = await session.ask("Go.")
+    print(outcome, model.requests[-1])
+    assert [x["role"] for x in outcome["messages"]] == ["assistant", "user", "assistant"]
+    assert (await session.ask("Go."))["status"] == "completed"
+
+
+async def test_b23_a_limit_of_tokens_keeps_the_answer(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    from pydantic_ai import UsageLimits
+
+    made = agent_of(Offline(log, lambda _: says("Good. " * 50)), "b23")
+    agent = returning(made, "B23Agent", usage_limits=UsageLimits(output_tokens_limit=5))
+    session = await open_session(restate_env, deploy, agent)
+    outcome = await asyncio.wait_for(session.ask("Go."), 20)
+    assert outcome["status"] == "failed"
+    assert [x["role"] for x in outcome["messages"]] == ["assistant"], outcome
+
+
+async def test_b24_a_tool_that_returns_an_image(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    asked: list[Any] = []
+
+    async def snap(word: str) -> Any:
+        """Snap."""
+        return ["Look: ", BinaryContent(b"\xff\xfehello", media_type="image/png")]
+
+    def script(x: Any) -> Answer:
+        return calls(a="snap moon") if x[-1]["role"] == "user" and len(x) < 3 else says("Good.")
+
+    model = Offline(log, script)
+    session = await open_session(restate_env, deploy, pydantic_ai.agent(agent_of(model, "b24", snap)))
+    outcome = await asyncio.wait_for(session.ask("Go."), 20)
+    assert outcome["status"] == "completed", outcome
+    print(outcome)
+    outcome = await asyncio.wait_for(session.ask("Go."), 20)
+    assert outcome["status"] == "completed", outcome
+    print(model.requests[-1])
+
+
+@pytest.mark.parametrize("parts", [[], [TextPart("")], [TextPart(" ")]])
+async def test_b25_empty_answers(
+    restate_env: Restate, deploy: Deploy, log: Log, parts: Any
+) -> None:
+    from pydantic_ai.models.function import FunctionModel
+
+    given: list[Any] = []
+
+    def answer(messages: Any, info: Any) -> ModelResponse:
+        given.append(messages)
+        return ModelResponse([*parts] if len(given) == 1 else [TextPart("Hi.")])
+
+    name = f"b25 {len(parts) and len(parts[0].content) + 1}"
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(FunctionModel(answer), name))
+    )
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        print(outcome)
+        assert outcome["status"] == "completed", outcome
+
+
+async def test_b26_thinking_alone_and_unsigned(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    from pydantic_ai.messages import ThinkingPart
+    from pydantic_ai.models.function import FunctionModel
+
+    given: list[Any] = []
+
+    def answer(messages: Any, info: Any) -> ModelResponse:
+        given.append([*messages])
+        return ModelResponse([ThinkingPart("Hm.")] if len(given) == 1 else [ThinkingPart("Hm."), TextPart("Hi.")])
+
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(FunctionModel(answer), "b26"))
+    )
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        print(outcome)
+        assert outcome["status"] == "completed", outcome
+    print(given[-1])
