@@ -5,7 +5,7 @@ is told to the model before its next request.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, nullcontext
 from typing import Any, TypeVar, cast
 
@@ -18,7 +18,7 @@ from interruptible.ext._extra import extra
 with extra("pydantic-ai"):
     from pydantic_ai import ModelRequestNode
     from pydantic_ai import messages as said
-    from pydantic_ai.agent import AbstractAgent, WrapperAgent
+    from pydantic_ai.agent import AbstractAgent, EventStreamHandler, WrapperAgent
     from pydantic_ai.capabilities import (
         AbstractCapability,
         CapabilityOrdering,
@@ -104,6 +104,7 @@ async def run(
     approve: Approve | None = None,
     auto_wrap_tools: bool = False,
     run_options: RunOptions[Any] | None = None,
+    event_stream_handler: EventStreamHandler[Deps] | None = None,
     message_history: Sequence[said.ModelMessage] | None = None,
     capabilities: Sequence[Any] = (),
     **framework_options: Any,
@@ -118,6 +119,8 @@ async def run(
             it, `result.output` has the requests.
         auto_wrap_tools: Whether each tool is a durable step, as for `RestateAgent`.
         run_options: How Restate runs the requests to the model (and the tools, if they are steps).
+        event_stream_handler: It gets the events of each request within the step that makes it, as for
+            `RestateAgent`; those of the tools where they run.
         message_history: What the model is told instead of the task's conversation.
         capabilities: Those of this run; the module's own come with them.
         framework_options: All else that `Agent.run` takes, such as `deps` and `usage_limits`.
@@ -136,6 +139,7 @@ async def run(
         _Streaming(framework_agent, feed),
         auto_wrap_tools=auto_wrap_tools,
         run_options=run_options,
+        event_stream_handler=_heard(framework_agent, feed, event_stream_handler, capabilities),
     )
     kept = _Kept(feed, approve)
     given = from_messages(task.messages) if message_history is None else message_history
@@ -198,14 +202,44 @@ class _StreamingModel(WrapperModel):
             except (NotImplementedError, AssertionError):  # a `FunctionModel` asserts that it can
                 return await self.wrapped.request(*request)
             async for event in streamed:
-                match event:
-                    case said.PartStartEvent(part=said.TextPart(content=text)):
-                        self._feed.partial(text)
-                    case said.PartDeltaEvent(delta=said.TextPartDelta(content_delta=text)):
-                        self._feed.partial(text)
-                    case _:
-                        pass
+                _tell(self._feed, event)
             return streamed.get()
+
+
+def _tell(feed: Feed, event: Any) -> None:
+    match event:
+        case said.PartStartEvent(part=said.TextPart(content=text)):
+            feed.partial(text)
+        case said.PartDeltaEvent(delta=said.TextPartDelta(content_delta=text)):
+            feed.partial(text)
+        case _:
+            pass
+
+
+def _heard(
+    framework_agent: Any, feed: Feed, handler: Any, capabilities: Sequence[Any]
+) -> EventStreamHandler[Any] | None:
+    """Who hears the events of the requests, if anybody asks for events.
+
+    If so, the framework asks Restate's model to stream, which fails if nobody hears it.
+    """
+    all_of = [*capabilities, getattr(framework_agent, "root_capability", None)]
+    hear = ("has_wrap_run_event_stream", "has_on_event")
+    if handler is None and not any(getattr(x, name, False) for x in all_of for name in hear):
+        return None
+
+    async def hear_all(ctx: RunContext[Any], events: AsyncIterable[Any]) -> None:
+        async def told() -> AsyncIterator[Any]:
+            async for event in events:
+                _tell(feed, event)
+                yield event
+
+        if handler is not None:
+            await handler(ctx, told())
+        async for _ in told():
+            pass
+
+    return hear_all
 
 
 class _Kept(AbstractCapability[Any]):

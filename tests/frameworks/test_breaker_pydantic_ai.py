@@ -575,3 +575,45 @@ async def test_b26_thinking_alone_and_unsigned(
         print(outcome)
         assert outcome["status"] == "completed", outcome
     print(given[-1])
+
+
+@pytest.mark.parametrize("where", ["handler", "capability"])
+async def test_b27_who_hears_events_can_be_interrupted_too(
+    restate_env: Restate, deploy: Deploy, log: Log, where: str
+) -> None:
+    from pydantic_ai.capabilities import ProcessEventStream
+
+    async def handle(_: Any, events: Any) -> None:
+        async for _event in events:
+            await log.add("event")
+
+    known = tools(log)
+
+    def script(x: list[Any]) -> Answer:
+        if last(x) == "Stop.":
+            return says("Good.")
+        if last(x) == "Speak.":
+            return Answer(("Half an ", "answer"), stays=True)
+        return calls(a="look moon", b="slow sun")
+
+    caps = [ProcessEventStream(handle)] if where == "capability" else []
+    made = agent_of(Offline(log, script), "b27", known["look"], known["slow"], capabilities=caps)
+    options: Any = {"event_stream_handler": handle} if where == "handler" else {}
+    session = await open_session(restate_env, deploy, returning(made, f"B27{where}Agent", **options))
+    await session.send("Go.")
+    await log.until("begin", "slow sun")
+    await log.until("end", "look moon")
+    outcome = await asyncio.wait_for(session.ask("Stop."), 20)
+    assert plain(outcome["messages"]) == [("assistant", "Good.")]
+    outcome = await session.attach(1)
+    assert plain(outcome["messages"]) == [
+        ("assistant", "", "a", "b"), ("tool", "found moon", "a"), ("tool", INTERRUPTED, "b")]
+    from tests.server.conftest import REPLAY
+
+    if REPLAY:
+        return
+    await session.send("Speak.")
+    await log.until("said", "Half an answer")
+    outcome = await asyncio.wait_for(session.ask("Stop."), 20)
+    assert plain(outcome["messages"]) == [("assistant", "Good.")]
+    assert plain((await session.attach(3))["messages"]) == [("assistant", "Half an answer")]
