@@ -7,12 +7,14 @@ is told to the model before its next request.
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, nullcontext
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from restate import RunOptions
 from typing_extensions import Unpack
 
 from interruptible import Agent, Task
+from interruptible._wire.text import mended
 from interruptible.ext._extra import extra
 
 with extra("pydantic-ai"):
@@ -242,6 +244,21 @@ def _heard(
     return hear_all
 
 
+def _sayable(result: Any) -> Any:
+    """What a tool has given, as models can be told it: what is half a surrogate pair is U+FFFD."""
+    if isinstance(result, str):
+        return mended(result)
+    if isinstance(result, said.ToolReturn):
+        whole = cast("said.ToolReturn[Any]", result)
+        return replace(whole, return_value=_sayable(whole.return_value))
+    if type(result) is dict:
+        given = cast("dict[Any, Any]", result)
+        return {_sayable(key): _sayable(value) for key, value in given.items()}
+    if type(result) is list:
+        return [_sayable(x) for x in cast("list[Any]", result)]
+    return result
+
+
 class _Kept(AbstractCapability[Any]):
     """Puts out what is said and done in a run, and tells the model what was steered at it."""
 
@@ -312,6 +329,7 @@ class _Kept(AbstractCapability[Any]):
                 if part is not None:
                     self._put(part)
                 raise
+        result = _sayable(result)
         is_whole = isinstance(result, said.ToolReturn)
         whole = cast("said.ToolReturn[Any]", result if is_whole else said.ToolReturn(result))
         self._put(
