@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydantic_core import to_json
 from restate import Context, TerminalError
@@ -11,6 +11,7 @@ from restate import Context, TerminalError
 from interruptible import Agent, Message, Task
 from interruptible import agent as make_agent
 from interruptible._options import Options  # what `agent` of each module takes, too
+from interruptible._wire.text import mended
 
 __all__ = [
     "DENIED",
@@ -21,6 +22,7 @@ __all__ = [
     "as_agent",
     "failing",
     "not_approved",
+    "sayable",
 ]
 
 Approve = Callable[[str, dict[str, Any]], Awaitable[bool | str]]
@@ -96,6 +98,18 @@ def failing(*errors: type[Exception]) -> Generator[None, None, None]:
         if error.__cause__ is None or not isinstance(error.__cause__, TerminalError):
             raise error from TerminalError(f"{type(error).__name__}: {error}")
         raise
+
+
+def sayable(value: Any) -> Any:
+    """A value as UTF-8 has it: what is half a surrogate pair in its text becomes U+FFFD."""
+    if isinstance(value, str):
+        return mended(value)
+    if type(value) is dict:
+        given = cast("dict[Any, Any]", value)
+        return {sayable(key): sayable(x) for key, x in given.items()}
+    if type(value) is list:
+        return [sayable(x) for x in cast("list[Any]", value)]
+    return value
 
 
 class Feed:

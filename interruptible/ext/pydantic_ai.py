@@ -14,7 +14,6 @@ from restate import RunOptions
 from typing_extensions import Unpack
 
 from interruptible import Agent, Task
-from interruptible._wire.text import mended
 from interruptible.ext._extra import extra
 
 with extra("pydantic-ai"):
@@ -50,6 +49,7 @@ with extra("pydantic-ai"):
         as_agent,
         failing,
         not_approved,
+        sayable,
     )
     from interruptible.formats.pydantic_ai import from_messages, to_messages
 
@@ -202,10 +202,21 @@ class _StreamingModel(WrapperModel):
                 opened = self.wrapped.request_stream(*request)
                 streamed = await stack.enter_async_context(opened)
             except (NotImplementedError, AssertionError):  # a `FunctionModel` asserts that it can
-                return await self.wrapped.request(*request)
+                return _stored(await self.wrapped.request(*request))
             async for event in streamed:
                 _tell(self._feed, event)
-            return streamed.get()
+            return _stored(streamed.get())
+
+
+def _stored(response: said.ModelResponse) -> said.ModelResponse:
+    """An answer as a step can store it; otherwise the model would be asked again without end."""
+    parts: list[Any] = []
+    for part in response.parts:
+        values = {key: getattr(part, key, None) for key in ("content", "args")}
+        new = {key: x for key, x in values.items() if isinstance(x, (str, dict))}
+        new = {key: sayable(x) for key, x in new.items() if sayable(x) != x}
+        parts.append(replace(part, **new) if new else part)
+    return replace(response, parts=parts) if parts != response.parts else response
 
 
 def _tell(feed: Feed, event: Any) -> None:
@@ -245,18 +256,11 @@ def _heard(
 
 
 def _sayable(result: Any) -> Any:
-    """What a tool has given, as models can be told it: what is half a surrogate pair is U+FFFD."""
-    if isinstance(result, str):
-        return mended(result)
+    """What a tool has given, as models can be told it."""
     if isinstance(result, said.ToolReturn):
         whole = cast("said.ToolReturn[Any]", result)
-        return replace(whole, return_value=_sayable(whole.return_value))
-    if type(result) is dict:
-        given = cast("dict[Any, Any]", result)
-        return {_sayable(key): _sayable(value) for key, value in given.items()}
-    if type(result) is list:
-        return [_sayable(x) for x in cast("list[Any]", result)]
-    return result
+        return replace(whole, return_value=sayable(whole.return_value))
+    return sayable(result)
 
 
 class _Kept(AbstractCapability[Any]):

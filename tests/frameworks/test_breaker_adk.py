@@ -363,3 +363,96 @@ async def test_c22_model_error_codes_midway_and_finish_max_tokens(restate_env: R
     outcome = await session.ask("Go.")
     print(outcome)
     assert plain(outcome["messages"]) == [("assistant", "Half")]
+
+
+@pytest.mark.parametrize("pieces", [("\ud83d", "\ude00"), ("x\ud83d",)])
+async def test_c23_a_model_that_says_half_a_surrogate_pair(
+    restate_env: Restate, deploy: Deploy, log: Log, pieces: Any
+) -> None:
+    model = Offline(log, lambda _: says(*pieces))
+    session = await open_session(restate_env, deploy, agent_of(model, f"c23_{len(pieces)}"))
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        assert outcome["status"] == "completed", outcome
+
+
+async def test_c24_two_calls_at_once_one_raises_once(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    known = tools(log)
+    tried: list[str] = []
+
+    async def flaky(word: str) -> str:
+        """Flaky."""
+        tried.append(word)
+        await known["look"](word)
+        if len(tried) == 1:
+            raise ConnectionError("gone")
+        return await known["look"](word + "2")
+
+    model = calls_once(log, calls(a="look moon", b="flaky sun", c="look stars"), says("Good."))
+    session = await open_session(restate_env, deploy, agent_of(model, "c24", known["look"], flaky))
+    outcome = await asyncio.wait_for(session.ask("Go."), 30)
+    assert plain(outcome["messages"]) == [
+        ("assistant", "", "a", "b", "c"), ("tool", "found moon", "a"), ("tool", "found sun2", "b"),
+        ("tool", "found stars", "c"), ("assistant", "Good.")]
+    assert log.events.count(("end", "look moon")) == 1
+
+
+async def test_c25_steered_in_an_agent_that_is_a_tool(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    nested = calls_once(log, calls(i="hold Godot"), says("Inner."))
+    sub = agent_of(nested, "expert", tools(log)["hold"], description="Knows.")
+    model = calls_once(log, saying("expert", request="Sun?"), says("Good."))
+    model = Offline(log, lambda x: says("Good.") if any(y["role"] == "tool" for y in x) else saying("expert", request="Sun?"))
+    session = await open_session(restate_env, deploy, agent_of(model, "c25", AgentTool(sub)))
+    await session.send("Go.")
+    promise = await log.first("held")
+    await session.send("One.", policy="steer")
+    await keep(restate_env, promise, None)
+    outcome = await session.attach(1)
+    assert plain(outcome["messages"]) == [
+        ("assistant", "", "a"), ("tool", "Inner.", "a"), ("user", "One."), ("assistant", "Good.")]
+
+
+async def test_c26_output_key_and_tools_and_none(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    """An output_schema, with tools beside it, and one cut off."""
+    known = tools(log)
+    model = Offline(log, lambda x: saying("set_model_response", city="Rome", nights=1) if last(x) == "Stop." else calls(a="look moon", b="slow sun"))
+    made = agent_of(model, "c26", known["look"], known["slow"], output_schema=Trip)
+    session = await open_session(restate_env, deploy, returning(made, "C26Agent"))
+    await session.send("Go.")
+    await log.until("begin", "slow sun")
+    outcome = await asyncio.wait_for(session.ask("Stop."), 20)
+    assert outcome["status"] == "completed", outcome
+    assert json.loads(outcome["messages"][-1]["content"]) == {"city": "Rome", "nights": 1}
+    outcome = await session.attach(1)
+    assert outcome["cut_off"] == ["b"]
+
+
+async def test_c27_a_plugin_that_changes_results_and_one_cut_off(restate_env: Restate, deploy: Deploy, log: Log) -> None:
+    from google.adk.apps import App
+
+    from .test_adk import Changing
+
+    known = tools(log)
+    model = Offline(log, lambda x: says("Good.") if last(x) == "Stop." else calls(a="look moon", b="slow sun"))
+    app = App(name="c27", root_agent=agent_of(model, "c27", known["look"], known["slow"]), plugins=[Changing()])
+    session = await open_session(restate_env, deploy, app)
+    await session.send("Go.")
+    await log.until("begin", "slow sun")
+    await asyncio.wait_for(session.ask("Stop."), 20)
+    outcome = await session.attach(1)
+    print(outcome)
+    assert plain(outcome["messages"])[1] == ("tool", "changed", "a")
+
+
+async def test_c28_an_agent_that_is_a_tool_whose_model_answers_piece_by_piece(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    apart = [
+        LlmResponse(content=said(types.Part(text="Hm.", thought=True))),
+        LlmResponse(content=said(types.Part(text="Full."))),
+    ]
+    sub = agent_of(Fixed(model="fixed", requests=[], responses=apart), "expert", description="Knows.")
+    model = calls_once(log, saying("expert", request="Moon?"), says("Good."))
+    session = await open_session(restate_env, deploy, agent_of(model, "c28", AgentTool(sub)))
+    outcome = await asyncio.wait_for(session.ask("Go."), 20)
+    assert plain(outcome["messages"])[1] == ("tool", "Full.", "a")

@@ -617,3 +617,103 @@ async def test_b27_who_hears_events_can_be_interrupted_too(
     outcome = await asyncio.wait_for(session.ask("Stop."), 20)
     assert plain(outcome["messages"]) == [("assistant", "Good.")]
     assert plain((await session.attach(3))["messages"]) == [("assistant", "Half an answer")]
+
+
+@pytest.mark.parametrize("pieces", [("\ud83d", "\ude00"), ("x\ud83d",)])
+async def test_b28_a_model_that_says_half_a_surrogate_pair(
+    restate_env: Restate, deploy: Deploy, log: Log, pieces: Any
+) -> None:
+    model = Offline(log, lambda _: says(*pieces))
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, f"b28 {len(pieces)}"))
+    )
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        assert outcome["status"] == "completed", outcome
+        print(outcome)
+
+
+async def test_b29_half_a_surrogate_pair_in_arguments(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    model = once(log, calls(a="look mo\ud83don"), says("Good."))
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, "b29", tools(log)["look"]))
+    )
+    outcome = await asyncio.wait_for(session.ask("Go."), 20)
+    assert outcome["status"] == "completed", outcome
+
+
+async def test_b30_nested_run_of_the_same_task_in_a_tool(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    inner = agent_of(Offline(log, lambda _: says("Inner.")), "inner")
+
+    async def consult(word: str) -> str:
+        """Consult."""
+        return (await pydantic_ai.run(inner, current_task(), user_prompt=word, message_history=[])).output
+
+    model = once(log, calls(a="consult moon"), says("Good."))
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, "b30", consult))
+    )
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        print(outcome)
+        assert outcome["status"] == "completed", outcome
+
+
+async def test_b31_steered_while_an_output_is_validated_and_refused(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    from pydantic_ai import ModelRetry
+
+    def script(x: list[Any]) -> Answer:
+        return Answer(calls=((f"f{len(x)}", "final_result", {"city": "Rome"}),))
+
+    made = agent_of(model := Offline(log, script), "b31", output_type=Trip)
+    tried: list[int] = []
+
+    @made.output_validator
+    async def check(output: Trip) -> Trip:
+        tried.append(1)
+        if await promised(log, "held"):
+            return output
+        raise ModelRetry("Again.")
+
+    session = await open_session(restate_env, deploy, returning(made, "B31Agent"))
+    await session.send("Go.")
+    promise = await log.first("held")
+    await session.send("One.", policy="steer")
+    await session.send("Two.", policy="steer")
+    await keep(restate_env, promise, None)
+    while len(set(x[1] for x in log.of("held"))) < 2:
+        await asyncio.sleep(0.05)
+    second = [x[1] for x in log.of("held") if x[1] != promise][0]
+    await session.send("Three.", policy="steer")
+    await keep(restate_env, second, True)
+    outcome = await session.attach(1)
+    print(plain(outcome["messages"]))
+    roles = [x["role"] for x in outcome["messages"]]
+    assert roles == ["assistant", "tool", "user", "user", "assistant", "tool", "assistant"], roles
+    turn = await asyncio.wait_for(session.attach(2), 1) if False else None
+
+
+async def test_b32_regenerate_and_fork_with_framework_turns(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    n = []
+
+    def script(x: list[Any]) -> Answer:
+        n.append(1)
+        return says(f"Answer {len(n)}.") if x[-1]["role"] == "tool" else calls(**{"a": "look moon"})
+
+    made = agent_of(model := Offline(log, script), "b32", tools(log)["look"])
+    session = await open_session(restate_env, deploy, pydantic_ai.agent(made))
+    await session.ask("One.")
+    await session.ask("Two.")
+    receipt = await session.regenerate(2)
+    outcome = await session.attach(receipt["turn"])
+    assert outcome["status"] == "completed"
+    print(plain(model.requests[-1]))
+    assert [x["role"] for x in model.requests[-1]] == ["user", "assistant", "tool", "assistant", "user", "assistant", "tool"]
