@@ -121,7 +121,7 @@ async def run(
             it, `result.output` has the requests.
         auto_wrap_tools: Whether each tool is a durable step, as for `RestateAgent`.
         run_options: How Restate runs the requests to the model (and the tools, if they are steps).
-        event_stream_handler: It gets the events of each request within the step that makes it, as for
+        event_stream_handler: It gets the events of a request within the step that makes it, as for
             `RestateAgent`; those of the tools where they run.
         message_history: What the model is told instead of the task's conversation.
         capabilities: Those of this run; the module's own come with them.
@@ -282,7 +282,7 @@ class _Kept(AbstractCapability[Any]):
     async def before_model_request(
         self, ctx: RunContext[Any], request_context: ModelRequestContext
     ) -> ModelRequestContext:
-        """Put out what was enqueued; what others make of the history then is for the model alone."""
+        """Put out what was enqueued; what others make of it then is for the model alone."""
         self.put_new(request_context.messages)
         return request_context
 
