@@ -172,8 +172,14 @@ def _content(part: dict[str, Any]) -> said.UserContent:
         return str(part["text"])
     url = part["image_url"]["url"] if part["type"] == "image_url" else None
     url = url or part.get("file", {}).get("file_data")
+    if part["type"] == "input_audio":
+        audio: dict[str, Any] = part["input_audio"]
+        url = f"data:audio/{audio['format']};base64,{audio['data']}"
     if url is None:
         return f"[{part['type']}]"
-    if url.startswith("data:"):
+    if not url.startswith("data:"):
+        return said.ImageUrl(url)
+    try:
         return said.BinaryContent.from_data_uri(url)
-    return said.ImageUrl(url)
+    except ValueError:  # whoever sends it is no reason to refuse all that is ever said after it
+        return f"[{part['type']}]"

@@ -456,3 +456,81 @@ async def test_c28_an_agent_that_is_a_tool_whose_model_answers_piece_by_piece(
     session = await open_session(restate_env, deploy, agent_of(model, "c28", AgentTool(sub)))
     outcome = await asyncio.wait_for(session.ask("Go."), 20)
     assert plain(outcome["messages"])[1] == ("tool", "Full.", "a")
+
+
+@pytest.mark.parametrize("kind", ["audio", "plain", "broken", "pdf"])
+async def test_c29_what_a_user_sends(
+    restate_env: Restate, deploy: Deploy, log: Log, kind: str
+) -> None:
+    part: dict[str, Any] = {
+        "audio": {"type": "input_audio", "input_audio": {"data": "aGVsbG8=", "format": "wav"}},
+        "plain": {"type": "image_url", "image_url": {"url": "data:image/svg+xml,abc"}},
+        "broken": {"type": "image_url", "image_url": {"url": "data:image/png;base64,@@@"}},
+        "pdf": {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,aGVsbG8="}},
+    }[kind]
+    model = Offline(log, lambda _: says("I see."))
+    session = await open_session(restate_env, deploy, agent_of(model, f"c29_{kind}"))
+    outcome = await asyncio.wait_for(session.ask([{"type": "text", "text": "This?"}, part]), 15)
+    print(outcome, model.requests)
+    outcome = await asyncio.wait_for(session.ask("And?"), 15)
+    assert outcome["status"] == "completed", outcome
+
+
+async def test_c30_words_of_a_request_that_failed_are_not_doubled(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    from google.adk.models import BaseLlm
+
+    from tests.server.conftest import LONG, REPLAY
+
+    if REPLAY:
+        return
+    tried: list[int] = []
+
+    class Flaky(BaseLlm):
+        async def generate_content_async(self, llm_request: Any, stream: bool = False) -> Any:
+            if "Stop." in str(llm_request.contents):
+                yield LlmResponse(content=said(types.Part(text="Good.")))
+                return
+            yield LlmResponse(content=said(types.Part(text="Half ")), partial=True)
+            tried.append(1)
+            if len(tried) < 3:
+                raise ConnectionError("gone")
+            await log.step("stay", LONG)
+
+    session = await open_session(restate_env, deploy, agent_of(Flaky(model="flaky"), "c30"))
+    await session.send("Go.")
+    await log.until("begin", "stay")
+    await session.ask("Stop.")
+    outcome = await session.attach(1)
+    assert plain(outcome["messages"]) == [("assistant", "Half ")]
+
+
+async def test_c31_a_system_message_in_the_conversation(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    made = agent_of(model := Offline(log, lambda _: says("Hi.")), "c31", instruction="Be kind.")
+
+    class NotedAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> None:
+            await adk.run(made, task)
+
+        def conversation(self, turns: Any) -> list[Any]:
+            return [{"role": "system", "content": "Ada likes tea."}, *super().conversation(turns)]
+
+    session = await open_session(restate_env, deploy, NotedAgent(name="C31Agent"))
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 15)
+        assert outcome["status"] == "completed", outcome
+    assert "Ada likes tea." in str(model.requests[-1])
+
+
+@pytest.mark.parametrize("data", ["@@@", "abc", ""])
+async def test_c32_audio_that_is_none(
+    restate_env: Restate, deploy: Deploy, log: Log, data: str
+) -> None:
+    part = {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+    model = Offline(log, lambda _: says("I see."))
+    session = await open_session(restate_env, deploy, agent_of(model, f"c32_{len(data)}{data.isalpha()}"))
+    outcome = await asyncio.wait_for(session.ask([{"type": "text", "text": "This?"}, part]), 15)
+    assert outcome["status"] == "completed", outcome

@@ -717,3 +717,104 @@ async def test_b32_regenerate_and_fork_with_framework_turns(
     assert outcome["status"] == "completed"
     print(plain(model.requests[-1]))
     assert [x["role"] for x in model.requests[-1]] == ["user", "assistant", "tool", "assistant", "user", "assistant", "tool"]
+
+
+async def test_b34_a_tool_beside_one_that_waits_for_approval(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def approve(tool: str, arguments: dict[str, Any]) -> bool | str:
+        return await promised(log, "approve")
+
+    known = tools(log)
+    model = Offline(log, lambda x: says("Good.") if last(x) == "Stop." or x[-1]["role"] == "tool" else calls(a="look moon", b="hold bill", c="hold rent"))
+    made = agent_of(model, "b34", known["look"], Tool(known["hold"], requires_approval=True), output_type=[str, DeferredToolRequests])
+    await deploy(agent := pydantic_ai.agent(made, approve=approve))
+    session = Session(restate_env.client, agent, "one")
+    await session.send("Pay.")
+    await log.first("approve")
+    assert plain((await session.ask("Stop."))["messages"]) == [("assistant", "Good.")]
+    outcome = await session.attach(1)
+    assert plain(outcome["messages"]) == [
+        ("assistant", "", "a", "b", "c"), ("tool", "found moon", "a"), ("tool", NOT_BEGUN, "b"), ("tool", NOT_BEGUN, "c")]
+
+
+async def test_b35_words_of_a_request_that_failed_are_not_doubled(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    from pydantic_ai.models.function import FunctionModel
+
+    from tests.server.conftest import LONG, REPLAY
+
+    if REPLAY:
+        return
+    tried: list[int] = []
+
+    async def stream(messages: Any, info: Any) -> Any:
+        if "Stop." in str(messages):
+            yield "Good."
+            return
+        yield "Half "
+        tried.append(1)
+        if len(tried) < 3:
+            raise ConnectionError("gone")
+        await log.step("stay", LONG)
+
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(FunctionModel(stream_function=stream), "b35"))
+    )
+    await session.send("Go.")
+    await log.until("begin", "stay")
+    await session.ask("Stop.")
+    outcome = await session.attach(1)
+    assert plain(outcome["messages"]) == [("assistant", "Half ")]
+
+
+@pytest.mark.parametrize("kind", ["audio", "plain", "broken", "pdf"])
+async def test_b36_what_a_user_sends(
+    restate_env: Restate, deploy: Deploy, log: Log, kind: str
+) -> None:
+    part: dict[str, Any] = {
+        "audio": {"type": "input_audio", "input_audio": {"data": "aGVsbG8=", "format": "wav"}},
+        "plain": {"type": "image_url", "image_url": {"url": "data:image/svg+xml,abc"}},
+        "broken": {"type": "image_url", "image_url": {"url": "data:image/png;base64,@@@"}},
+        "pdf": {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,aGVsbG8="}},
+    }[kind]
+    model = Offline(log, lambda _: says("I see."))
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, f"b36 {kind}"))
+    )
+    outcome = await asyncio.wait_for(session.ask([{"type": "text", "text": "This?"}, part]), 15)
+    print(outcome, model.requests)
+    outcome = await asyncio.wait_for(session.ask("And?"), 15)
+    assert outcome["status"] == "completed", outcome
+    assert kind not in ("audio", "pdf") or "aGVsbG8=" in str(model.requests[-1])
+
+
+async def test_b38_a_note_of_the_system_keeps_the_agents_prompt(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    from pydantic_ai.messages import SystemPromptPart
+    from pydantic_ai.models.function import FunctionModel
+
+    told: list[Any] = []
+
+    def answer(messages: Any, info: Any) -> ModelResponse:
+        parts = [x for y in messages if isinstance(y, ModelRequest) for x in y.parts]
+        told.append([x.content for x in parts if isinstance(x, SystemPromptPart)])
+        return ModelResponse([TextPart("Hi.")])
+
+    made = agent_of(FunctionModel(answer), "b38", system_prompt="Be kind.")
+
+    class NotedAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> None:
+            await pydantic_ai.run(made, task)
+
+        def conversation(self, turns: Any) -> list[Any]:
+            return [{"role": "system", "content": "Ada likes tea."}, *super().conversation(turns)]
+
+    session = await open_session(restate_env, deploy, NotedAgent())
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 15)
+        assert outcome["status"] == "completed", outcome
+    print(told)
+    assert all({"Be kind.", "Ada likes tea."} <= {*x} for x in told), told
