@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from pydantic_core import to_json
 from restate import Context, TerminalError
@@ -104,12 +104,10 @@ def sayable(value: Any) -> Any:
     """A value as UTF-8 has it: what is half a surrogate pair in its text becomes U+FFFD."""
     if isinstance(value, str):
         return mended(value)
-    if type(value) is dict:
-        given = cast("dict[Any, Any]", value)
-        return {sayable(key): sayable(x) for key, x in given.items()}
-    if type(value) is list:
-        return [sayable(x) for x in cast("list[Any]", value)]
-    return value
+    kind: type[Any] = type(value)  # what is more than a dict or a list stays what it is
+    if kind is dict:
+        return {sayable(key): sayable(x) for key, x in value.items()}
+    return [*map(sayable, value)] if kind is list else value
 
 
 class Feed:

