@@ -104,10 +104,9 @@ def sayable(value: Any) -> Any:
     """A value as UTF-8 has it: what is half a surrogate pair in its text becomes U+FFFD."""
     if isinstance(value, str):
         return mended(value)
-    kind: Any = type(value)  # what is more than a dict or a list stays what it is
-    if kind is dict:
-        return {sayable(key): sayable(x) for key, x in value.items()}
-    return [*map(sayable, value)] if kind is list else value
+    if type(value) is dict:  # what is more than a dict or a list stays what it is
+        return {sayable(key): sayable(x) for key, x in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return [*map(sayable, value)] if type(value) is list else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 class Feed:
