@@ -108,15 +108,16 @@ demo-%: setup .venv-%/.installed
 	@.venv-$*/bin/python -m examples.frameworks.$(subst -,_,$*)
 
 IN = .venv-$@/bin/python -m
-OF_FRAMEWORK = $(wildcard interruptible/*/$(subst -,_,$@).py interruptible/*/_$(subst -,_,$@).py examples/frameworks/$(subst -,_,$@).py)
+TESTS_OF = $(wildcard tests/frameworks/test_$(subst -,_,$@).py tests/frameworks/test_$(subst -,_,$@)_*.py)
+OF_FRAMEWORK = $(wildcard interruptible/*/$(subst -,_,$@).py interruptible/*/_$(subst -,_,$@)*.py examples/frameworks/$(subst -,_,$@).py)
 $(FRAMEWORKS): %: setup .venv-%/.installed .venv-%-oldest/.installed
 	@echo "$@: types"
 	@$(IN) mypy $(OF_FRAMEWORK) tests/frameworks/typing_$(subst -,_,$@).py
 	@$(IN) pyright --pythonpath .venv-$@/bin/python $(filter interruptible/%,$(OF_FRAMEWORK))
 	@echo "$@: tests/frameworks; the same, replaying at every await; the same, on the oldest version"
-	@$(IN) pytest tests/frameworks/test_$(subst -,_,$@).py tests/frameworks/test_docs.py
-	@RESTATE_ALWAYS_REPLAY=1 $(IN) pytest tests/frameworks/test_$(subst -,_,$@).py
-	@.venv-$@-oldest/bin/python -m pytest tests/frameworks/test_$(subst -,_,$@).py
+	@$(IN) pytest $(TESTS_OF) tests/frameworks/test_docs.py
+	@RESTATE_ALWAYS_REPLAY=1 $(IN) pytest $(TESTS_OF)
+	@.venv-$@-oldest/bin/python -m pytest $(TESTS_OF)
 
 recipes: setup $(RECIPES:%=.venv-%/.installed) ## Test the recipes for what needs no module
 	@echo "recipes: tests/frameworks/test_recipes.py, in an environment for each"

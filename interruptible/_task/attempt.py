@@ -41,6 +41,8 @@ class Attempt:
         self.put_out: list[Message] = []
         self.answered = False
         """Whether the last of it is known to be the turn's answer."""
+        self.output: Any = None
+        """What that is to the program, if it is known."""
         self.taken: dict[int, Message] = {}
         """The steered messages among what was put out, by their numbers."""
         self.streams = False

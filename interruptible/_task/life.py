@@ -45,7 +45,7 @@ async def work(body: AgentBody, ctx: Context, job: Dispatch) -> TaskOutcome:
             task = await _wait_and_begin(attempt)
             returned = await body.run(ctx, task)
             answer = attempt.put_out[-1] if attempt.answered and attempt.put_out else None
-            result = last_output(returned, task.messages, answer)
+            result = last_output(returned, task.messages, answer, attempt.output)
             watch.check()
             if watch.must_end:
                 raise Interrupted  # noqa: TRY301

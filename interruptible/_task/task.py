@@ -62,7 +62,7 @@ class Task:
         """
         return text_of([*self.input, *self._attempt.taken.values()])
 
-    def append(self, *messages: OutputMessage, final: bool = False) -> None:
+    def append(self, *messages: OutputMessage, final: bool = False, output: Any = None) -> None:
         """Put out messages: they stay in the conversation, also when the turn is interrupted later.
 
         Once an await has raised `Interrupted`, what `run` puts out does not count: code that turns
@@ -75,6 +75,8 @@ class Task:
             final: Whether the last of them, or of those before if there are none, is the turn's
                 answer. If `run` returns that too, as text or as what its JSON stands for, it is
                 not put out twice.
+            output: What the answer is to the program, if `final`: an object that was read from it.
+                If `run` returns just that, nothing is put out twice, whatever it is.
 
         Raises:
             TypeError: One of them is none of these, is no JSON, is nested more than 128 levels
@@ -90,7 +92,7 @@ class Task:
         added = new_output(messages, self.messages)
         if self._attempt.watch.counts:
             self._attempt.put(added)
-            self._attempt.answered = final
+            self._attempt.answered, self._attempt.output = final, output if final else None
             self.messages.grow(map(from_stored, added))
 
     async def steering(self) -> list[Message]:

@@ -100,15 +100,19 @@ def new_output(value: Any, known: Sequence[Message]) -> list[Message]:
     return output(value)
 
 
-def last_output(value: Any, known: Sequence[Message], answer: Message | None) -> list[Message]:
+def last_output(
+    value: Any, known: Sequence[Message], answer: Message | None, meant: Any = None
+) -> list[Message]:
     """What `run` returned, unless it is the answer that the turn has put out already.
 
     Args:
         value: What it returned.
         known: The conversation.
         answer: The turn's answer, if that has been put out; as it is stored.
+        meant: What the answer is to the program, if that is known.
     """
-    return [] if answer is not None and is_said(value, answer) else new_output(value, known)
+    is_known = answer is not None and (value is meant or is_said(value, answer))
+    return [] if is_known else new_output(value, known)
 
 
 def is_said(value: Any, message: Message) -> bool:

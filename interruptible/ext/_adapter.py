@@ -13,6 +13,7 @@ from interruptible import Agent, Interrupted, Message, Task
 from interruptible import agent as make_agent
 from interruptible._options import Options  # what `agent` of each module takes, too
 from interruptible._wire.output import is_said
+from interruptible._wire.text import mended
 
 __all__ = [
     "DENIED",
@@ -26,6 +27,7 @@ __all__ = [
     "failing",
     "nobody",
     "not_approved",
+    "sayable",
 ]
 
 Approve = Callable[[str, dict[str, Any]], Awaitable[bool | str]]
@@ -140,13 +142,23 @@ def failing(*errors: type[Exception]) -> Generator[None, None, None]:
         raise
 
 
+def sayable(value: Any) -> Any:
+    """A value as UTF-8 has it: what is half a surrogate pair in its text becomes U+FFFD."""
+    if isinstance(value, str):
+        return mended(value)
+    kind, inside = type(value), value  # what is more than a dict or a list stays what it is
+    if kind is dict:
+        return {sayable(key): sayable(x) for key, x in inside.items()}
+    return [*map(sayable, inside)] if kind is list else value
+
+
 class Feed:
     """What goes between one run of a framework and the task that it works on.
 
     Attributes:
         task: The task.
         partial: Takes what the model says, piece by piece, within its step.
-        calls: The ids of the calls that were put out.
+        calls: The ids of the calls that were put out, and of those that had no result before.
     """
 
     def __init__(self, task: Task) -> None:
@@ -157,6 +169,9 @@ class Feed:
             )
         self.task, self.partial = task, task.partial
         self.calls: set[str] = set()
+        for message in task.messages:  # a run before this one may have left calls unanswered
+            self.calls |= {x["id"] for x in message.get("tool_calls") or ()}
+            self.calls.discard(message.get("tool_call_id", ""))
         self._answered: set[str] = set()
         self._failed: dict[str, str] = {}
         """Why calls have failed for good."""
@@ -213,15 +228,16 @@ class Feed:
                     self._failed[call] = error.message
                 raise
 
-    def end(self, output: Any = None) -> None:
+    def end(self, output: Any = None, *, said: bool = False) -> None:
         """The run has come to its end: what was put out last is the turn's answer.
 
         Args:
             output: What the run has come to, if it has an output; it is put out, unless the model
                 has said just that last.
+            said: Whether it is what the model has said last, however that is written.
         """
-        if output is not None:
+        if output is not None and not said:
             text = output if isinstance(output, str) else to_json(output).decode()
             if text and not is_said(output, self.task.messages[-1]):
                 self.put([{"role": "assistant", "content": text}])
-        self.task.append(final=True)
+        self.task.append(final=True, output=output)

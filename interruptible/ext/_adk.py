@@ -26,7 +26,7 @@ from google.genai import types
 from restate.ext.adk import RestatePlugin
 
 from interruptible import Interrupted, Task
-from interruptible.ext._adapter import Approve, Feed, WrongUse, asking
+from interruptible.ext._adapter import Approve, Feed, WrongUse, asking, sayable
 from interruptible.formats.adk import from_messages, to_messages
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ class _Copy:
         The plugin alone would do so in place of the model: no callback of the agent would be
         called, and `max_llm_calls` would count nothing.
         """
-        asked = self._model if self._nested else _with(self._model, generate_content_async=self.say)
+        asked = _with(self._model, generate_content_async=self.say)
         own = self._agent.model_copy(update={"model": asked})
         context, durable = self._context, self._run.durable
         await durable.before_agent_callback(agent=own, callback_context=context)
@@ -120,9 +120,14 @@ class _Copy:
                         whole.append(response)
                         continue
                     for part in (response.content and response.content.parts) or []:
-                        self._run.partial(None if part.thought else part.text)
+                        if not self._nested:
+                            self._run.partial(None if part.thought else part.text)
         if whole:  # some models give their thoughts, their words and their calls one by one
             parts = [x for each in whole if each.content for x in each.content.parts or []]
+            for part in parts:  # as the step can store it
+                part.text = sayable(part.text)
+                if part.function_call:
+                    part.function_call.args = sayable(part.function_call.args)
             content = types.Content(role="model", parts=parts) if parts else None
             yield whole[-1].model_copy(update={"content": content})
 

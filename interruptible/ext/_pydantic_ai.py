@@ -1,18 +1,17 @@
-"""What goes on in a run of Pydantic AI: its model streams, its tools put out what they give."""
+"""What goes on in a run of Pydantic AI: what is said and done is put out as it is."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from pydantic import TypeAdapter
 from pydantic_ai import ModelRequestNode, exceptions
 from pydantic_ai import messages as said
-from pydantic_ai.agent import AbstractAgent, WrapperAgent
-from pydantic_ai.capabilities import AbstractCapability
-from pydantic_ai.models import Model, ModelRequestContext, ModelRequestParameters
-from pydantic_ai.models.wrapper import WrapperModel
-from pydantic_ai.settings import ModelSettings
+from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
+from pydantic_ai.exceptions import SkipModelRequest
+from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.tools import (
     DeferredToolRequests,
     DeferredToolResults,
@@ -24,52 +23,15 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from restate import Context, RunOptions, TerminalError
 from restate.extensions import current_context
 
-from interruptible.ext._adapter import DENIED, Approve, Feed, asking
+from interruptible.ext._adapter import DENIED, Approve, Feed, sayable
 from interruptible.formats.pydantic_ai import from_messages, to_messages
 
 
-class Streaming(WrapperAgent[Any, Any]):
-    """An agent whose model says what it says as it says it."""
-
-    def __init__(self, wrapped: AbstractAgent[Any, Any], feed: Feed) -> None:
-        super().__init__(wrapped)
-        self._model = _StreamingModel(cast("Model", wrapped.model), feed)
-
-    @property
-    def model(self) -> Model:
-        return self._model
-
-
-class _StreamingModel(WrapperModel):
-    """Asks a model to stream, if it can; all of it is in Restate's step."""
-
-    def __init__(self, wrapped: Model, feed: Feed) -> None:
-        super().__init__(wrapped)
-        self.feed = feed
-
-    async def request(
-        self,
-        messages: list[said.ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-    ) -> said.ModelResponse:
-        request = (messages, model_settings, model_request_parameters)
-        async with AsyncExitStack() as stack:
-            stack.enter_context(asking())
-            try:
-                opened = self.wrapped.request_stream(*request)
-                streamed = await stack.enter_async_context(opened)
-            except (NotImplementedError, AssertionError):  # a `FunctionModel` asserts that it can
-                return await self.wrapped.request(*request)
-            async for event in streamed:
-                match event:
-                    case said.PartStartEvent(part=said.TextPart(content=text)):
-                        self.feed.partial(text)
-                    case said.PartDeltaEvent(delta=said.TextPartDelta(content_delta=text)):
-                        self.feed.partial(text)
-                    case _:
-                        pass
-            return streamed.get()
+def _sayable(result: Any) -> Any:
+    """What a tool has given, as models can be told it."""
+    if isinstance(result, said.ToolReturn):
+        return replace(result, return_value=sayable(result.return_value))
+    return sayable(result)
 
 
 class Kept(AbstractCapability[Any]):
@@ -77,32 +39,55 @@ class Kept(AbstractCapability[Any]):
 
     def __init__(self, feed: Feed, approve: Approve | None, wrap: RunOptions[Any] | None) -> None:
         super().__init__()
-        self.feed, self._approve = feed, approve
+        self._feed, self._approve = feed, approve
         self._wrap = wrap
         """How a tool is run, if it is to be a durable step."""
         self._seen: dict[int, Any] = {}
         """The parts of requests that are in the record, or were there before the run."""
+        self._told: list[Any] = []
+        """What tools have given besides their results."""
         self._has_begun = False
+        self._has_answer = False
+        """Whether the answer to the last request is in the record."""
+
+    def get_ordering(self) -> CapabilityOrdering:
+        """Around all others: what they make of an answer or a result is what is put out."""
+        return CapabilityOrdering(position="outermost")
+
+    async def before_model_request(
+        self, ctx: RunContext[Any], request_context: ModelRequestContext
+    ) -> ModelRequestContext:
+        """Put out what was enqueued; what others make of it then is for the model alone."""
+        self.put_new(request_context.messages)
+        return request_context
+
+    async def wrap_model_request(
+        self, ctx: RunContext[Any], *, request_context: ModelRequestContext, handler: Any
+    ) -> said.ModelResponse:
+        """Put out an answer, whoever has given it."""
+        try:
+            response: said.ModelResponse = await handler(request_context)
+        except SkipModelRequest as skipped:
+            self._answer(skipped.response)
+            raise
+        self._answer(response)
+        return response
 
     async def after_node_run(self, ctx: RunContext[Any], *, node: Any, result: Any) -> Any:
         """Before a request to the model: what was put into it, and what was steered meanwhile."""
+        if isinstance(node, ModelRequestNode):
+            answer = ctx.messages[-1] if ctx.messages else None
+            if not self._has_answer and isinstance(answer, said.ModelResponse):
+                self._answer(answer)  # a capability has refused it, and asks for another
+            self._has_answer = False
+            self._know(ctx.messages)
         if isinstance(result, ModelRequestNode):
             self.put_new([*ctx.messages, result.request])
-            for message in await self.feed.steering():
+            for message in await self._feed.steering():
                 for request in from_messages([message]):
-                    self._seen |= {id(part): part for part in request.parts}
+                    self._know([request])
                     ctx.enqueue(request)
         return result
-
-    async def after_model_request(
-        self,
-        ctx: RunContext[Any],
-        *,
-        request_context: ModelRequestContext,
-        response: said.ModelResponse,
-    ) -> said.ModelResponse:
-        self.feed.put(to_messages([response]))
-        return response
 
     async def wrap_tool_execute(
         self,
@@ -114,7 +99,7 @@ class Kept(AbstractCapability[Any]):
         handler: Any,
     ) -> Any:
         """Run a tool; what it gives is put out as it returns, and not when all have."""
-        with self.feed.working_on(call.tool_call_id):
+        with self._feed.working_on(call.tool_call_id):
             try:
                 if self._wrap is None:
                     result = await handler(args)
@@ -125,6 +110,7 @@ class Kept(AbstractCapability[Any]):
                 if part is not None:
                     self._put(part)
                 raise
+        result = _sayable(result)
         is_whole = isinstance(result, said.ToolReturn)
         whole = cast("said.ToolReturn[Any]", result if is_whole else said.ToolReturn(result))
         self._put(
@@ -136,7 +122,18 @@ class Kept(AbstractCapability[Any]):
                 metadata=whole.metadata,
             )
         )
+        if whole.content:  # the framework tells it when all tools are done
+            self._told.append(whole.content)
+            self._put(said.UserPromptPart(whole.content))
         return result
+
+    async def wrap_output_process(
+        self, ctx: RunContext[Any], *, output_context: Any, output: Any, handler: Any
+    ) -> Any:
+        """Run an output function: the call by which the model has given its arguments has begun."""
+        call = output_context.tool_call if output_context.has_function else None
+        with nullcontext() if call is None else self._feed.working_on(call.tool_call_id):
+            return await handler(output)
 
     async def handle_deferred_tool_calls(
         self, ctx: RunContext[Any], *, requests: DeferredToolRequests
@@ -158,12 +155,25 @@ class Kept(AbstractCapability[Any]):
         requests = [x for x in messages if isinstance(x, said.ModelRequest)]
         for part in (x for request in requests for x in request.parts if id(x) not in self._seen):
             self._seen[id(part)] = part
-            if self._has_begun:
+            if isinstance(part, said.UserPromptPart) and part.content in self._told:
+                self._told.remove(part.content)
+                continue
+            # The results of calls that were deferred come with the first request.
+            if self._has_begun or getattr(part, "tool_call_id", None) in self._feed.calls:
                 self._put(part)
         self._has_begun = True
 
+    def _answer(self, response: said.ModelResponse) -> None:
+        self._has_answer = True
+        self._feed.put(to_messages([response]))
+
+    def _know(self, messages: Sequence[said.ModelMessage]) -> None:
+        """Let what there is be known: it is in the record, or is for the model alone."""
+        requests = [x for x in messages if isinstance(x, said.ModelRequest)]
+        self._seen |= {id(part): part for request in requests for part in request.parts}
+
     def _put(self, part: said.ModelRequestPart) -> None:
-        self.feed.put(to_messages([said.ModelRequest([part])]))
+        self._feed.put(to_messages([said.ModelRequest([part])]))
 
 
 def _told_by(error: Exception) -> said.ModelRequestPart | None:
@@ -188,7 +198,7 @@ async def in_step(
             result = await handler(args)
             if isinstance(result, said.ToolReturn):
                 return {"whole": _WHOLE.dump_python(result, mode="json")}
-            return {"result": to_jsonable_python(result)}
+            return {"result": to_jsonable_python(_sayable(result))}
         except (exceptions.UserError, PydanticSerializationError) as error:
             raise TerminalError(f"{type(error).__name__}: {error}") from error
         except (exceptions.ApprovalRequired, exceptions.CallDeferred) as error:

@@ -27,6 +27,7 @@ with extra("adk"):
     from google.adk.memory import BaseMemoryService
     from google.adk.runners import Runner
     from google.adk.sessions import BaseSessionService, Session
+    from google.adk.tools.agent_tool import AgentTool
     from google.genai import types
     from pydantic import TypeAdapter
     from restate.ext.adk import RestatePlugin
@@ -181,7 +182,7 @@ async def run(
     ended = await work.sessions.get_session(app_name=app_name, user_id=user, session_id=task.id)
     with failing(ValueError):
         output = _output(events, root)
-    work.end()
+    work.end(output, said=True)
     return Result(events, ended or session, output)
 
 
@@ -221,6 +222,9 @@ def _app(framework_agent: Any) -> App:
                 f"The agent {each.name!r} has the mode {each.mode!r}, which makes it a tool of "
                 "another. Leave the mode out, or let another lead it."
             )
+        for tool in each.tools:
+            if isinstance(tool, AgentTool):
+                list(agents_of(tool.agent))
     return app
 
 

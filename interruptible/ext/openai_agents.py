@@ -160,7 +160,7 @@ async def run(
     kept.put_rest(result.new_items)
     if not result.interruptions:  # what the model has said last is the output as it is
         is_said = task.messages[-1]["role"] == "assistant"
-        kept.feed.end(None if is_said else result.final_output)
+        kept.feed.end(result.final_output, said=is_said)
     return result
 
 

@@ -16,7 +16,7 @@ from interruptible.ext._extra import extra
 
 with extra("pydantic-ai"):
     from pydantic_ai import messages as said
-    from pydantic_ai.agent import AbstractAgent
+    from pydantic_ai.agent import AbstractAgent, EventStreamHandler
     from pydantic_ai.capabilities import ReinjectSystemPrompt
     from pydantic_ai.exceptions import AgentRunError, UserError
     from pydantic_ai.models import Model
@@ -35,7 +35,8 @@ with extra("pydantic-ai"):
         failing,
         nobody,
     )
-    from interruptible.ext._pydantic_ai import Kept, Streaming
+    from interruptible.ext._pydantic_ai import Kept
+    from interruptible.ext._pydantic_ai_model import Streaming, heard
     from interruptible.formats.pydantic_ai import from_messages
 
 __all__ = ["agent", "run"]
@@ -94,6 +95,7 @@ async def run(
     approve: Approve | None = None,
     auto_wrap_tools: bool = False,
     run_options: RunOptions[Any] | None = None,
+    event_stream_handler: EventStreamHandler[Deps] | None = None,
     message_history: Sequence[said.ModelMessage] | None = None,
     capabilities: Sequence[Any] = (),
     **framework_options: Any,
@@ -108,6 +110,8 @@ async def run(
             it, `result.output` has the requests.
         auto_wrap_tools: Whether each tool is a durable step; what it gives is JSON then.
         run_options: How Restate runs the requests to the model (and the tools, if they are steps).
+        event_stream_handler: It gets the events of a request within the step that makes it, as for
+            `RestateAgent`; those of the tools where they run.
         message_history: What the model is told instead of the task's conversation.
         capabilities: Those of this run; the module's own come with them.
         framework_options: All else that `Agent.run` takes, such as `deps` and `usage_limits`.
@@ -124,7 +128,8 @@ async def run(
     _check(framework_agent)
     check_approve(approve)
     steps = run_options or RunOptions[Any]()
-    kept = Kept(Feed(task), approve, steps if auto_wrap_tools else None)
+    feed = Feed(task)
+    kept = Kept(feed, approve, steps if auto_wrap_tools else None)
     given = from_messages(task.messages) if message_history is None else message_history
     is_answered = bool(given) and isinstance(given[-1], said.ModelResponse)
     if is_answered and not {"user_prompt", "deferred_tool_results"} & framework_options.keys():
@@ -132,7 +137,11 @@ async def run(
             "The conversation ends in the assistant's words, and a model would not be asked. Say "
             'what it is asked: `run(agent, task, user_prompt="...")`. The model alone is told that.'
         )
-    durable = RestateAgent(Streaming(framework_agent, kept.feed), run_options=steps)
+    durable = RestateAgent(
+        Streaming(framework_agent, feed),
+        run_options=steps,
+        event_stream_handler=heard(framework_agent, feed, event_stream_handler, capabilities),
+    )
     options: dict[str, Any] = {
         "message_history": given,
         "capabilities": [ReinjectSystemPrompt(), *capabilities, kept],
@@ -140,11 +149,11 @@ async def run(
     }
     with failing(TypeError):
         inspect.signature(durable.run).bind(**options)
-    with kept.feed.running(AgentRunError, UserError, PydanticSerializationError):
+    with feed.running(AgentRunError, UserError, PydanticSerializationError):
         result: AgentRunResult[Out] = await durable.run(**options)
-    kept.put_new(result.all_messages())
-    if not isinstance(result.output, DeferredToolRequests):
-        kept.feed.end(result.output)
+        kept.put_new(result.all_messages())
+        if not isinstance(result.output, DeferredToolRequests):
+            feed.end(result.output)
     return result
 
 

@@ -15,6 +15,7 @@ What its API asks for:
   docs.cloud.google.com/vertex-ai/generative-ai/docs/thought-signatures).
 """
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -268,14 +269,24 @@ def _object(text: str) -> dict[str, Any] | None:
 def _written_part(part: dict[str, Any]) -> Part:
     if part["type"] == "text":
         return {"text": part["text"]}
-    if part["type"] == "input_audio":
-        audio = part["input_audio"]
-        return {"inlineData": {"mimeType": f"audio/{audio['format']}", "data": audio["data"]}}
     file: dict[str, Any] = part.get("file") or {}
     url: str = part["image_url"]["url"] if "image_url" in part else file.get("file_data", "")
+    if part["type"] == "input_audio":
+        audio = part["input_audio"]
+        url = f"data:audio/{audio['format']};base64,{audio['data']}"
     data = re.fullmatch(r"data:([^;,]*);base64,(.*)", url, re.DOTALL)
     if data is not None:
-        return {"inlineData": {"mimeType": data[1], "data": data[2]}}
+        # What is none is left out: else all that is ever said after it would be refused.
+        own = "".join(data[2].split())
+        inline = {"inlineData": {"mimeType": data[1], "data": own}}
+        return inline if _is_base64(own) else {"text": f"[{part['type']}]"}
     if url:
         return {"fileData": {"fileUri": url}}
     return {"text": f"[{file.get('filename') or 'file'}]"}
+
+
+def _is_base64(data: str) -> bool:
+    try:
+        return bool(base64.b64decode(data, validate=True))
+    except ValueError:
+        return False

@@ -6,6 +6,7 @@ They are those of pydantic-ai-slim 2, which has to be installed.
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from pydantic import ValidationError
 from pydantic_ai import messages as said
 
 from interruptible._wire.native import native, with_native
@@ -53,10 +54,10 @@ def from_messages(messages: Iterable[Message]) -> list[said.ModelMessage]:
     made: list[said.ModelMessage] = []
     names: dict[str, str] = {}
     for message in messages:
-        own = native(message, FORMAT)
+        own = _read(native(message, FORMAT))
         names |= {call.id: call.name for call in _neutral.calls(message)}
         if own is not None:
-            made += said.ModelMessagesTypeAdapter.validate_python([own])
+            made.append(own)
         elif message["role"] == "assistant":
             made.append(said.ModelResponse([*_response_parts(message)]))
         else:
@@ -120,10 +121,26 @@ def _dumped(message: said.ModelMessage) -> dict[str, Any]:
 
 
 def _lean(value: dict[str, Any]) -> dict[str, Any]:
-    return {key: x for key, x in value.items() if x is not None and key not in _CHANGING}
+    return {
+        key: x
+        for key, x in value.items()
+        # A result that is `None` is one all the same.
+        if (x is not None or key == "content") and key not in _CHANGING
+    }
 
 
 # -- To the framework's. ---------------------------------------------------------------------------
+
+
+def _read(own: Any) -> said.ModelMessage | None:
+    """A message as it was; none if this version of the framework does not take it."""
+    if own is None:
+        return None
+    try:
+        [message] = said.ModelMessagesTypeAdapter.validate_python([own])
+    except ValidationError:
+        return None
+    return message
 
 
 def _response_parts(message: Message) -> Iterator[said.ModelResponsePart]:
@@ -155,8 +172,14 @@ def _content(part: dict[str, Any]) -> said.UserContent:
         return str(part["text"])
     url = part["image_url"]["url"] if part["type"] == "image_url" else None
     url = url or part.get("file", {}).get("file_data")
+    if part["type"] == "input_audio":
+        audio: dict[str, Any] = part["input_audio"]
+        url = f"data:audio/{audio['format']};base64,{audio['data']}"
     if url is None:
         return f"[{part['type']}]"
-    if url.startswith("data:"):
+    if not url.startswith("data:"):
+        return said.ImageUrl(url)
+    try:
         return said.BinaryContent.from_data_uri(url)
-    return said.ImageUrl(url)
+    except ValueError:  # whoever sends it is no reason to refuse all that is ever said after it
+        return f"[{part['type']}]"
