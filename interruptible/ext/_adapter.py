@@ -146,10 +146,9 @@ def sayable(value: Any) -> Any:
     """A value as UTF-8 has it: what is half a surrogate pair in its text becomes U+FFFD."""
     if isinstance(value, str):
         return mended(value)
-    kind, inside = type(value), value  # what is more than a dict or a list stays what it is
-    if kind is dict:
-        return {sayable(key): sayable(x) for key, x in inside.items()}
-    return [*map(sayable, inside)] if kind is list else value
+    if value.__class__ is dict:  # what is more than a dict or a list stays what it is
+        return {sayable(key): sayable(x) for key, x in value.items()}
+    return [*map(sayable, value)] if value.__class__ is list else value
 
 
 class Feed:

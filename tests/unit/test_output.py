@@ -462,5 +462,11 @@ def test_all_else_that_run_returns_is_put_out(answer: dict[str, Any] | None) -> 
     assert last_output("Done.", [], answer) == [ASSISTANT]
 
 
+def test_the_very_object_that_the_answer_stands_for_is_not_put_out_again() -> None:
+    meant = object()
+    assert last_output(meant, [], {"role": "assistant", "content": "3 nights"}, meant) == []
+    assert "not object" in refused(lambda: last_output(object(), [], ASSISTANT, meant))
+
+
 def test_an_object_that_nobody_has_said_is_still_refused() -> None:
     assert "this one is" in refused(lambda: last_output(Dumped(city="Oslo"), [BOOKED], BOOKED))
