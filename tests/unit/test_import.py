@@ -135,6 +135,28 @@ def test_the_module_of_a_framework_uses_public_names_alone(module: str) -> None:
     assert known <= {"__init__", "formats", "ext._adapter", "ext._extra", own, f"{own}_model"}
 
 
+@pytest.mark.parametrize("module", FRAMEWORKS)
+def test_without_its_extra_the_module_of_a_framework_names_it(module: str) -> None:
+    name = module.removeprefix("ext.")
+    hidden = ["pydantic_ai", "agents", "langchain", "google.adk"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({hidden}))",
+        "try:",
+        f"    import interruptible.ext.{name}",
+        "except ImportError as error:",
+        "    print(error)",
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", "\n".join(code)],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    extra = name.replace("_", "-")
+    assert f"Run: pip install 'restate-interruptible[{extra}]'" in said.stdout
+
+
 def test_the_core_knows_no_framework() -> None:
     for module in MODULES:
         if not module.startswith("ext."):
