@@ -1,4 +1,7 @@
-"""What the modules of the frameworks share."""
+"""What the modules of the frameworks share.
+
+The few inner names of the library that they need are imported here, and nowhere else in this room.
+"""
 
 import inspect
 import re
