@@ -11,6 +11,7 @@ from restate.serde import BytesSerde, Serde
 from interruptible._options import MIN_RETENTION
 from interruptible._session import private, public
 from interruptible._session.effects import Settings
+from interruptible._session.storage import compact
 from interruptible._task import delegate
 from interruptible._task.body import AgentBody
 from interruptible._task.life import work
@@ -121,7 +122,7 @@ class _JsonSerde(Serde[Any]):
         return parse(buf, lenient=self._ours)
 
     def serialize(self, obj: Any) -> bytes:
-        return json.dumps(obj, separators=(",", ":") if self._ours else None).encode()
+        return compact(obj) if self._ours else json.dumps(obj).encode()
 
 
 _JSON: Final = _JsonSerde()

@@ -22,7 +22,7 @@ from interruptible._cancel.watch import shield
 from interruptible._session import rules, storage
 from interruptible._session.reading import Moment, at_hand, read_record
 from interruptible._session.rules import Live, Record, Step
-from interruptible._session.storage import JSON
+from interruptible._session.storage import JSON, compact
 from interruptible._task.body import AgentBody
 from interruptible._task.outcome import Ending, ending, known_ending, public_outcome
 from interruptible._task.waiting import cancelled_signal, given_up_signal
@@ -226,7 +226,7 @@ def _dispatch(
     return ctx.generic_send(
         agent.task_name,
         "run_task",
-        json.dumps(job, separators=(",", ":")).encode(),
+        compact(job),
         idempotency_key=_idempotency_key(ctx, record, turn),
     )
 

@@ -79,6 +79,11 @@ def steered_key(number: int) -> str:
 # -- The record. -----------------------------------------------------------------------------------
 
 
+def compact(value: Any) -> bytes:
+    """JSON as tasks and the object tell each other of a turn: it is in many a journal."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
 def dump_record(record: Record) -> dict[str, Any]:
     """The record as it is stored."""
     # As before there was the last field, where it says nothing: older versions read it, too.

@@ -14,7 +14,7 @@ from restate import Context, RestateDurableFuture, TerminalError
 
 from interruptible._cancel.sdk import asks_for_a_retry, is_stray, seal, terminal_cause, unseal
 from interruptible._cancel.watch import Interrupted, Watch, terminal
-from interruptible._session.storage import JSON
+from interruptible._session.storage import JSON, compact
 from interruptible._wire import reports
 from interruptible._wire.checks import Refusal
 from interruptible._wire.native import neutral
@@ -141,8 +141,7 @@ def report_outcome(
 ) -> None:
     """Tell the object a turn's outcome, one-way; `ended` are turns that were seen to end."""
     settlement: Settlement = {"outcome": outcome, "ended": list(ended)}
-    report = json.dumps(settlement, separators=(",", ":")).encode()
-    ctx.generic_send(agent, "settle", report, key=session)
+    ctx.generic_send(agent, "settle", compact(settlement), key=session)
 
 
 def public_outcome(outcome: TaskOutcome | Turn) -> Outcome:

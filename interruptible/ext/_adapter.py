@@ -28,9 +28,9 @@ __all__ = [
     "asking",
     "check_approve",
     "failing",
+    "mended_within",
     "nobody",
     "not_approved",
-    "sayable",
 ]
 
 Approve = Callable[[str, dict[str, Any]], Awaitable[bool | str]]
@@ -140,18 +140,18 @@ def failing(*errors: type[Exception]) -> Generator[None, None, None]:
     try:
         yield
     except errors as error:
-        if error.__cause__ is None or not isinstance(error.__cause__, TerminalError):
+        if not isinstance(error.__cause__, TerminalError):
             raise error from TerminalError(f"{type(error).__name__}: {error}")
         raise
 
 
-def sayable(value: Any) -> Any:
+def mended_within(value: Any) -> Any:
     """A value as UTF-8 has it: what is half a surrogate pair in its text becomes U+FFFD."""
     if isinstance(value, str):
         return mended(value)
     if value.__class__ is dict:  # what is more than a dict or a list stays what it is
-        return {sayable(key): sayable(x) for key, x in value.items()}
-    return [*map(sayable, value)] if value.__class__ is list else value
+        return {mended_within(key): mended_within(x) for key, x in value.items()}
+    return [*map(mended_within, value)] if value.__class__ is list else value
 
 
 class Feed:

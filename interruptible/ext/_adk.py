@@ -26,7 +26,7 @@ from google.genai import types
 from restate.ext.adk import RestatePlugin
 
 from interruptible import Interrupted, Task
-from interruptible.ext._adapter import Approve, Feed, WrongUse, asking, sayable
+from interruptible.ext._adapter import Approve, Feed, WrongUse, asking, mended_within
 from interruptible.formats.adk import from_messages, to_messages
 
 T = TypeVar("T")
@@ -125,9 +125,9 @@ class _Copy:
         if whole:  # some models give their thoughts, their words and their calls one by one
             parts = [x for each in whole if each.content for x in each.content.parts or []]
             for part in parts:  # as the step can store it
-                part.text = sayable(part.text)
+                part.text = mended_within(part.text)
                 if part.function_call:
-                    part.function_call.args = sayable(part.function_call.args)
+                    part.function_call.args = mended_within(part.function_call.args)
             content = types.Content(role="model", parts=parts) if parts else None
             yield whole[-1].model_copy(update={"content": content})
 

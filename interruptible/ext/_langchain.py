@@ -162,10 +162,11 @@ class GraphRun:
 
     def put(self, messages: Iterable[BaseMessage]) -> None:
         """Put out messages, but for those that are in the conversation already."""
+        ids = {x.id for x in self._seen.values() if x.id}  # a state may give them late
         for message in messages:
-            ids = {x.id for x in self._seen.values() if x.id}  # a state may give them late
             if id(message) not in self._seen and message.id not in ids:
                 self.see([message])
+                ids |= {message.id} if message.id else set()
                 for said in to_messages([message]):
                     # A node of a graph of one's own may give it what was steered.
                     is_steered = said["role"] == "user" and said in self.feed.task.messages

@@ -23,15 +23,15 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from restate import Context, RunOptions, TerminalError
 from restate.extensions import current_context
 
-from interruptible.ext._adapter import DENIED, Approve, Feed, sayable
+from interruptible.ext._adapter import DENIED, Approve, Feed, mended_within
 from interruptible.formats.pydantic_ai import from_messages, to_messages
 
 
-def _sayable(result: Any) -> Any:
+def _mended(result: Any) -> Any:
     """What a tool has given, as models can be told it."""
     if isinstance(result, said.ToolReturn):
-        return replace(result, return_value=sayable(result.return_value))
-    return sayable(result)
+        return replace(result, return_value=mended_within(result.return_value))
+    return mended_within(result)
 
 
 class Kept(AbstractCapability[Any]):
@@ -102,7 +102,7 @@ class Kept(AbstractCapability[Any]):
         with self._feed.working_on(call.tool_call_id):
             try:
                 if self._wrap is None:
-                    result = await handler(args)
+                    result = _mended(await handler(args))
                 else:
                     result = await in_step(call.tool_name, handler, args, self._wrap)
             except Exception as error:
@@ -110,7 +110,6 @@ class Kept(AbstractCapability[Any]):
                 if part is not None:
                     self._put(part)
                 raise
-        result = _sayable(result)
         is_whole = isinstance(result, said.ToolReturn)
         whole = cast("said.ToolReturn[Any]", result if is_whole else said.ToolReturn(result))
         self._put(
@@ -195,10 +194,10 @@ async def in_step(
 
     async def step() -> dict[str, Any]:
         try:
-            result = await handler(args)
+            result = _mended(await handler(args))
             if isinstance(result, said.ToolReturn):
                 return {"whole": _WHOLE.dump_python(result, mode="json")}
-            return {"result": to_jsonable_python(_sayable(result))}
+            return {"result": to_jsonable_python(result)}
         except (exceptions.UserError, PydanticSerializationError) as error:
             raise TerminalError(f"{type(error).__name__}: {error}") from error
         except (exceptions.ApprovalRequired, exceptions.CallDeferred) as error:

@@ -12,7 +12,7 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import RunContext
 
-from interruptible.ext._adapter import Feed, asking, sayable
+from interruptible.ext._adapter import Feed, asking, mended_within
 
 
 class Streaming(WrapperAgent[Any, Any]):
@@ -59,8 +59,9 @@ def _stored(response: said.ModelResponse) -> said.ModelResponse:
     given: list[Any] = [*response.parts]
     for part in given:
         values = {key: getattr(part, key, None) for key in ("content", "args")}
-        new = {key: x for key, x in values.items() if isinstance(x, (str, dict))}
-        new = {key: sayable(x) for key, x in new.items() if sayable(x) != x}
+        told = {key: x for key, x in values.items() if isinstance(x, (str, dict))}
+        mended = {key: mended_within(x) for key, x in told.items()}
+        new = {key: x for key, x in mended.items() if x != told[key]}
         parts.append(replace(part, **new) if new else part)
     return replace(response, parts=parts) if parts != response.parts else response
 
