@@ -271,6 +271,15 @@ class Contract:
         assert "This?" in told
         assert "aGVsbG8=" in told
 
+    async def test_a_tool_finds_the_task_that_it_works_for(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            return calls(a="turn number") if messages[-1]["role"] == "user" else says("So.")
+
+        session, _ = await self.start(restate_env, deploy, log, "Finds", script, "turn")
+        assert plain((await session.ask("Which?"))["messages"])[1] == ("tool", "number 1", "a")
+
     async def test_two_tools_of_one_answer_both_give_their_results(
         self, restate_env: Restate, deploy: Deploy, log: Log
     ) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from restate import RunOptions, TerminalError
 from restate.extensions import current_context
 
+from interruptible import current_task
 from tests.server import conftest as server
 from tests.server.conftest import LONG, eventually
 
@@ -143,7 +144,15 @@ def tools(log: Notes) -> dict[str, Callable[..., Awaitable[str]]]:
         await _step("fail", log.step, name=f"fail {word}")
         raise TerminalError(f"no {word} today", 418)
 
-    return {"look": look, "slow": slow, "hold": hold, "fail": fail}
+    async def turn(word: str) -> str:
+        """Tell the number of the turn.
+
+        Args:
+            word: What it is called.
+        """
+        return f"{word} {current_task().turn}"
+
+    return {"look": look, "slow": slow, "hold": hold, "fail": fail, "turn": turn}
 
 
 async def promised(log: Notes, kind: str) -> Any:
