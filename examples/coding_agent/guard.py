@@ -56,11 +56,12 @@ def _watch(
 ) -> dict[str, object]:
     deadline = time.monotonic() + float(str(job["seconds"]))
     while child.poll() is None:
-        alive, dead = _descendants()
-        if len(alive) > int(str(job["processes"])):  # first: so many may have kept us from looking
+        late = time.monotonic() > deadline
+        alive, dead = _descendants()  # after the clock: so many may have kept us from looking
+        if len(alive) > int(str(job["processes"])):
             os.killpg(child.pid, signal.SIGKILL)
             return {"stopped": "processes"}
-        if time.monotonic() > deadline:
+        if late:
             return {"stopped": "time"}
         _bury(dead - {child.pid})
         ready, _, _ = select.select([0, news], [], [], 0.1)

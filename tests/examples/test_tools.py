@@ -322,13 +322,13 @@ async def test_too_many_processes_are_told_of_even_when_they_kept_the_guard_from
 ) -> None:
     many = "for i in {1..40}; do sleep 987.6 & done; wait"
     command = f"touch up; until [ -e go ]; do sleep 0.01; done; {many}"
-    running = asyncio.ensure_future(sh(workspace, command, seconds=2))
+    running = asyncio.ensure_future(sh(workspace, command, seconds=5))
     await soon((workspace.files / "up").exists)
     (guard,) = (pid for pid in mentioned("guard.py") if parent(pid) == os.getpid())
     os.kill(guard, signal.SIGSTOP)
     (workspace.files / "go").touch()
     await soon(lambda: len(mentioned("sleep\x00987.6")) == 40)
-    await asyncio.sleep(2)  # its time is over, too
+    await asyncio.sleep(5)  # its time is over, too
     os.kill(guard, signal.SIGCONT)
     text = await running
     assert text.startswith("[Stopped: it started more than 24 processes at a time.]")
