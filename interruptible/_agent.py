@@ -11,6 +11,7 @@ from interruptible import _checks, _options
 from interruptible._handlers import PUBLIC, add_handlers, add_task_handlers
 from interruptible._options import INACTIVITY_TIMEOUT, RETRY_POLICY, NamedOptions, Options
 from interruptible._session import turns as _turns
+from interruptible._task.body import Streaming
 from interruptible._task.repair import call_note
 from interruptible._task.task import Task
 from interruptible._wire.added import add, handler, marked
@@ -62,6 +63,9 @@ class Agent:
         alternate_roles: Whether `task.messages` begins with messages in which user and assistant
             take turns, for models whose chat template insists on it; see
             `interruptible.formats.alternating`.
+        stream: Whether those who follow a session see what its turns do, as they do it, and how:
+            an `interruptible.stream.Stream`. It adds an object, called as the agent with "Stream"
+            added.
 
     Raises:
         TypeError: `run` is missing, or an option has the wrong type.
@@ -82,6 +86,7 @@ class Agent:
     retention: timedelta | None = None
     max_content: int = MAX_CONTENT
     alternate_roles: bool = False
+    stream: Streaming | None = None
 
     _handlers: ClassVar[dict[str, tuple[str, dict[str, Any]]]] = {}
 
@@ -122,6 +127,7 @@ class Agent:
         for method, (exposed, chosen) in self._handlers.items():
             setattr(self, method, add(self._object, exposed, getattr(self, method), chosen))
         add_task_handlers(self._service, self)
+        self._stream = None if self.stream is None else self.stream.object_of(self.name)
 
     if TYPE_CHECKING:
         message: Any
@@ -154,8 +160,9 @@ class Agent:
 
     @property
     def services(self) -> list[Service | VirtualObject]:
-        """What `restate.app` takes: the object and the task service."""
-        return [self._object, self._service]
+        """What `restate.app` takes: the object, the task service, and the stream if it has one."""
+        streams = [] if self._stream is None else [self._stream]
+        return [self._object, self._service, *streams]
 
     async def run(self, ctx: Context, task: Task) -> Output:
         """Work on one turn; to be written by the subclass.
@@ -246,7 +253,7 @@ def agent(
     return _from_function(run, **options)
 
 
-_MADE: Final = {*PUBLIC, "name", "task_name", "_object", "_service"}
+_MADE: Final = {*PUBLIC, "name", "task_name", "_object", "_service", "_stream"}
 """The attributes that `Agent.__init__` alone sets."""
 
 

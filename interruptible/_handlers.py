@@ -68,7 +68,7 @@ PUBLIC: Final = [name for name, handler in HANDLERS.items() if handler.takes is 
 
 def add_handlers(to: VirtualObject, agent: Settings) -> dict[str, Any]:
     """Add them to an agent's object; returns the public ones, for the SDK's typed clients."""
-    added = {name: _add(to, agent, name, handler) for name, handler in HANDLERS.items()}
+    added = {name: add_handler(to, agent, name, handler) for name, handler in HANDLERS.items()}
     return {name: added[name] for name in PUBLIC}
 
 
@@ -96,13 +96,21 @@ def add_task_handlers(to: Service, agent: AgentBody) -> None:
         """Answer at once."""
 
 
-def _add(to: VirtualObject, agent: Settings, name: str, handler: Handler) -> Any:
+def add_handler(to: VirtualObject, whose: Any, name: str, handler: Handler) -> Any:
+    """Add one handler to an object.
+
+    Args:
+        to: The object.
+        whose: What the handler is given first.
+        name: Its name.
+        handler: What it does.
+    """
     takes, gives = handler.takes, handler.gives
 
     async def handle(ctx: Any, body: Any) -> Any:
         if takes is not None and not ctx.key():
             raise TerminalError("session: the key is empty. Name the conversation.", 400)
-        return await handler.does(agent, ctx, body)
+        return await handler.does(whose, ctx, body)
 
     handle.__doc__ = handler.does.__doc__
     chosen: dict[str, Any] = {"input_serde": _JSON, "output_serde": _JSON, **handler.options}

@@ -7,6 +7,7 @@ from typing import Any, Final, TypedDict, cast, get_args
 
 from restate import InvocationRetryPolicy
 
+from interruptible._task.body import Streaming
 from interruptible._wire.types import POLICIES, Burst, Policy
 
 RETRY_POLICY: Final = InvocationRetryPolicy(
@@ -43,6 +44,7 @@ class Options(TypedDict, total=False):
     retention: timedelta | None
     max_content: int
     alternate_roles: bool
+    stream: Streaming | None
 
 
 class NamedOptions(Options, total=False):
@@ -57,6 +59,7 @@ _WRITTEN: Final[Mapping[Any, str]] = {
     bool: "True or False",
     int: "it as a whole number",
     timedelta: "it as a `datetime.timedelta`",
+    Streaming: "it as an `interruptible.stream.Stream`",
     InvocationRetryPolicy: "it as a `restate.InvocationRetryPolicy`",
 }
 _NAME: Final = r"[A-Za-z][A-Za-z0-9._-]*"

@@ -6,8 +6,8 @@ The types of all that its methods take and return are here, too.
 import asyncio
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast, overload
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from urllib.parse import quote
 
 from restate import Context, HttpError, RestateClient, TerminalError
@@ -30,6 +30,9 @@ from interruptible._wire.types import (
     Turns,
     TurnStatus,
 )
+
+if TYPE_CHECKING:
+    from interruptible._stream.events import Event
 
 __all__ = [
     "Cause",
@@ -257,6 +260,36 @@ class Session:
         """Whether the session is at work, and on what."""
         return cast("Status", await self._call("get_status"))
 
+    def follow(self, after: int | None = None) -> "AsyncGenerator[Event, None]":
+        """What the session's turns do, as they do it; only of an agent with a `stream`.
+
+        It goes on over lost connections, and over workers and servers that end; it ends when it is
+        closed. The rules by which a follower comes to what is on record are in `docs/how-to/`
+        `show-tokens.md`. From a handler, each answer is kept in its journal.
+
+        Args:
+            after: The `id` of the last event that is known. Without it, or if that is known no
+                more, a `gap` comes first, and then all there is of the newest turn.
+
+        Raises:
+            TerminalError: 404: the agent has no stream.
+        """
+        from interruptible._stream.following import follow  # noqa: PLC0415 - who does not, has it not
+
+        async def pull(body: Any) -> Any:
+            try:
+                return await self._call("pull", body, of="Stream")
+            except TerminalError as error:
+                if error.status_code != 404:  # noqa: PLR2004
+                    raise
+                raise TerminalError(
+                    f"{self._agent} has no stream. Make it with `stream=Stream()`, and register "
+                    "its services again.",
+                    404,
+                ) from error
+
+        return follow(pull, after, durable=isinstance(self._via, Context))
+
     @overload
     async def call(
         self,
@@ -305,22 +338,33 @@ class Session:
         return io.output_serde.deserialize(answer)
 
     async def _call(
-        self, handler: str, body: Any = None, key: str | None = None, nothing: bytes = b"null"
+        self,
+        handler: str,
+        body: Any = None,
+        key: str | None = None,
+        nothing: bytes = b"null",
+        of: str = "",
     ) -> Any:
         arg = json.dumps(body).encode() if body is not None else nothing
-        answer = await self._send(handler, arg, key)
+        answer = await self._send(handler, arg, key, of=of)
         return json.loads(answer) if answer else None
 
     async def _send(
-        self, handler: str, arg: bytes, key: str | None, content_type: str = "application/json"
+        self,
+        handler: str,
+        arg: bytes,
+        key: str | None,
+        content_type: str = "application/json",
+        of: str = "",
     ) -> bytes:
+        name = f"{self._agent}{of}"
         if isinstance(self._via, Context):
             return await self._via.generic_call(
-                self._agent, handler, arg, key=self.key, idempotency_key=key
+                name, handler, arg, key=self.key, idempotency_key=key
             )
         session = quote(self.key, safe="")  # the client of restate-sdk takes it for a path
         headers = {"Content-Type": content_type} if arg else {}
-        return await _post(self._via, self._agent, handler, arg, session, key, headers)
+        return await _post(self._via, name, handler, arg, session, key, headers)
 
 
 async def _post(

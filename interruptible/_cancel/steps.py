@@ -109,8 +109,16 @@ def in_step() -> bool:
     return _running.get() is not None
 
 
-def say(delta: str, call: str | None = None) -> None:
+def running_step() -> RunningStep | None:
+    """The durable step by whose action this is called, if by one."""
+    return _running.get()
+
+
+def say(delta: str, call: str | None = None) -> RunningStep:
     """Note what the model says in the step that is running, or what comes of a tool's call there.
+
+    Returns:
+        The step.
 
     Raises:
         RuntimeError: When called outside of a step.
@@ -121,3 +129,4 @@ def say(delta: str, call: str | None = None) -> None:
         msg = f"`task.{name}` was called outside of a step. Call it in what `ctx.run_typed` runs."
         raise RuntimeError(msg)
     step.said.setdefault(call, []).append(delta)
+    return step

@@ -7,7 +7,7 @@ invocation id of a new task; that one is shielded, as state set before a failure
 import json
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import restate
 from restate import (
@@ -23,7 +23,7 @@ from interruptible._session import rules, storage
 from interruptible._session.reading import Moment, at_hand, read_record
 from interruptible._session.rules import Live, Record, Step
 from interruptible._session.storage import JSON, compact
-from interruptible._task.body import AgentBody
+from interruptible._task.body import AgentBody, Streaming
 from interruptible._task.outcome import Ending, ending, known_ending, public_outcome
 from interruptible._task.waiting import cancelled_signal, given_up_signal
 from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement, Turn
@@ -61,17 +61,27 @@ async def known(agent: Settings, ctx: ObjectContext) -> Record:
     return await _with_ids(agent, ctx, await read_record(ctx))
 
 
-async def known_now(agent: Settings, ctx: ObjectContext) -> tuple[Record, int]:
-    """The same, and the time, in milliseconds since 1970.
+class Now(NamedTuple):
+    """When a request is worked on."""
+
+    at: int
+    """In milliseconds since 1970."""
+    key: str | None = None
+    """What publishes for the turn that it begins, if the agent streams."""
+
+
+async def known_now(agent: Settings, ctx: ObjectContext) -> tuple[Record, Now]:
+    """The same, and the time.
 
     Both are asked for at once, as each is a way to Restate and back. (`ctx.time()` needs a thread,
     of which users' steps that block may have taken all.)
     """
     stored = cast("RestateDurableFuture[Any]", ctx.get("session", serde=JSON))
-    now = ctx.run_typed("time", _time)
+    now = ctx.run_typed("time", _time, stream=agent.stream)
     await restate.gather(stored, now)
     record = storage.parse_record(await stored)
-    return await _with_ids(agent, ctx, record), await now
+    at = await now
+    return await _with_ids(agent, ctx, record), Now(at) if isinstance(at, int) else Now(*at)
 
 
 async def look(
@@ -132,7 +142,7 @@ async def carry_out(
     ctx: ObjectContext,
     step: Step,
     messages: Sequence[Message] = (),
-    accepted_at: int = 0,
+    now: Now | None = None,
 ) -> Record:
     """Carry out a step with the messages that are accepted; returns the record as it is then.
 
@@ -140,8 +150,9 @@ async def carry_out(
     """
     turn = step.dispatch
     record, pages = await storage.mark_discarded(ctx, step.record, step.discard)
-    if turn is not None:
-        record = storage.add_turn(ctx, record, turn, messages, accepted_at)
+    key = None if now is None else now.key
+    if turn is not None and now is not None:
+        record = storage.add_turn(ctx, record, turn, messages, now.at)
     for x in step.cancel:
         if x.task_id is not None:
             ctx.cancel_invocation(x.task_id)
@@ -157,10 +168,31 @@ async def carry_out(
         # queued loads it when it has waited.
         queued = any(x.cancelled is None for x in record.before(turn))
         turns = None if queued else at_hand(record, turn)
-        handle = _dispatch(agent, ctx, record, turn, messages, turns)
+        handle = _dispatch(agent, ctx, record, turn, messages, turns, key)
+        tell_followers(agent, ctx, step)
         record = rules.note_task_id(record, turn, await shield(handle.invocation_id()))
         storage.store_record(ctx, record)
+    else:
+        tell_followers(agent, ctx, step)
     return record
+
+
+def tell_followers(agent: Settings, ctx: ObjectContext, step: Step) -> None:
+    """Tell those who follow the session what has changed by a step, if the agent streams."""
+    if agent.stream is None:
+        return
+    events: list[dict[str, Any]] = []
+    if step.discard:
+        events.append({"type": "discarded", "turns": [*step.discard]})
+    if rules.changes_pending(step):
+        events.append({"type": "pending"})
+    if events:
+        tell_stream(agent, ctx, "note", {"turn": step.record.next - 1, "events": events})
+
+
+def tell_stream(agent: Settings, ctx: ObjectContext, handler: str, body: Any) -> None:
+    """Send something to the session's stream."""
+    ctx.generic_send(f"{agent.name}Stream", handler, compact(body), key=ctx.key())
 
 
 def send_recover(agent: Settings, ctx: AnyContext, turn: int) -> None:
@@ -178,8 +210,9 @@ def _tell_those_behind(ctx: ObjectContext, step: Step) -> None:
                 ctx.resolve_signal(behind.task_id, signal, True, serde=JSON)  # noqa: FBT003
 
 
-async def _time() -> int:
-    return int(time.time() * 1000)
+async def _time(stream: Streaming | None) -> int | list[Any]:
+    at = int(time.time() * 1000)
+    return at if stream is None else [at, stream.new_key()]
 
 
 async def _with_ids(agent: Settings, ctx: ObjectContext, record: Record) -> Record:
@@ -208,6 +241,7 @@ def _dispatch(
     turn: int,
     messages: Sequence[Message],
     turns: list[Turn] | None = None,
+    key: str | None = None,
 ) -> SendHandle:
     job: Dispatch = {
         "session": ctx.key(),
@@ -221,6 +255,8 @@ def _dispatch(
     }
     if turns is not None:
         job["turns"] = turns
+    if key is not None:
+        job["stream"] = key
     if record.forked_from is not None:
         job["forked_from"] = record.forked_from
     return ctx.generic_send(

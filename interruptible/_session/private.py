@@ -51,11 +51,15 @@ async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
         begun = [message for _, message in await read_steered(ctx, step.begin)]
         turn = await Moment(ctx, record).turn(outcome["turn"])
         assert turn is not None  # noqa: S101
-        ended: Turn = {**finished_turn(turn, outcome, kept), "ended_at": now}
+        ended: Turn = {**finished_turn(turn, outcome, kept), "ended_at": now.at}
         record = await storage.put_turns(ctx, step.record, [ended])
         for x in (*step.keep, *step.begin):
             ctx.clear(storage.steered_key(x.number))
         await carry_out(agent, ctx, step._replace(record=record), begun, now)
+        if agent.stream is not None:
+            told = {"turn": ended["turn"], "status": ended["status"]}
+            told["messages"] = len(ended["messages"])
+            effects.tell_stream(agent, ctx, "end", told)
     for number in settlement.get("ended", []):
         if record.find(number) is not None:  # its own report went missing
             effects.send_recover(agent, ctx, number)

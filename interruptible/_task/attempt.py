@@ -2,20 +2,21 @@
 
 import functools
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from restate import Context, TerminalError
 
-from interruptible._cancel.steps import in_step, say
+from interruptible._cancel.steps import in_step, running_step, say
 from interruptible._cancel.watch import Deaf, Interrupted, Watch
 from interruptible._session.rules import Steered
+from interruptible._session.storage import compact
 from interruptible._session.turns import Said
-from interruptible._task.body import AgentBody
+from interruptible._task.body import AgentBody, Telling
 from interruptible._task.repair import repaired
-from interruptible._wire.output import WrongOutput
+from interruptible._wire.output import WrongOutput, stored
 from interruptible._wire.text import brief, mended
 from interruptible._wire.types import MAX_OUTPUT, Dispatch, Message, TaskOutcome, TurnStatus
 from interruptible.formats._calls import calls_of
@@ -24,6 +25,8 @@ _call: Final[ContextVar[str | None]] = ContextVar("interruptible_call", default=
 """The call that this code works on, in turns that say so."""
 _BEGUN: Final = -1
 """Fewer than any number of commands."""
+_OURS: Final = ("turn", "text", "message", "output", "steered", "pending", "discarded", "gap")
+"""The types of the events that nobody but the library tells."""
 
 
 class Attempt:
@@ -49,18 +52,37 @@ class Attempt:
         """Whether a step may have said something piece by piece."""
         self.delegated = 0
         self._size = 0
+        self.teller: Telling | None = None
+        """What tells those who follow the session, from the turn's beginning on."""
+        self._names: dict[str, str] = {}
         self._calls: dict[str, int] = {}
         """How many commands had been given when a call was put out, by its id; `_BEGUN` once it is
         known to have begun."""
         self._names_calls = False
         """Whether `run` says which calls it works on."""
 
-    def call_session(self, how: Callable[..., Any], handler: str, body: Any) -> Any:
-        """Call a handler of the session, or send to it; it is done for no call of a tool."""
+    def call_session(self, how: Callable[..., Any], handler: str, body: Any, of: str = "") -> Any:
+        """Call a handler of the session, or send to it; it is done for no call of a tool.
+
+        Args:
+            how: A method of the context.
+            handler: Which.
+            body: What it takes.
+            of: Of which object of the session, by the end of its name.
+        """
         commands = self.watch.commands
-        asked = how(self.body.name, handler, json.dumps(body).encode(), key=self.session)
+        asked = how(f"{self.body.name}{of}", handler, compact(body), key=self.session)
         self.watch.commands = commands
         return asked
+
+    async def begin_telling(self) -> None:
+        """The turn begins, and those who follow the session are told."""
+        stream, job, ctx = self.body.stream, self.job, self.ctx
+        if stream is not None:
+            # One whose `message` was killed has no key.
+            key: Any = job.get("stream") or await ctx.run_typed("stream key", stream.new_key)
+            send = functools.partial(self.call_session, ctx.generic_send, of="Stream")
+            self.teller = stream.teller(self.body.name, self.session, self.turn, key, send)
 
     async def take_steered(self, *, waited: bool, begins: bool) -> list[Said]:
         """Take the steered messages that wait for this turn.
@@ -90,6 +112,7 @@ class Attempt:
         self.put_out += messages
         for call in (call for message in messages for call in calls_of(message)):
             self._calls[call.id] = self.watch.commands
+            self._names[call.id] = call.name
 
     @contextmanager
     def working_on(self, call: str) -> Generator[None, None, None]:
@@ -105,12 +128,20 @@ class Attempt:
         self._names_calls, was_told = True, self.watch.told
         put_out, commands, token = self._calls[call], self.watch.commands, _call.set(call)
         self._calls[call] = _BEGUN
+        if not was_told:
+            self._tell_of(call, "begins")
         try:
             yield
         except (Interrupted, Deaf):
             if was_told and self.watch.commands == commands:  # nothing was done for it
                 self._calls[call] = put_out
+            self._tell_of(call, "cut off")
             raise
+        except TerminalError:
+            self._tell_of(call, "ends")
+            raise
+        else:
+            self._tell_of(call, "ends")
         finally:
             _call.reset(token)
 
@@ -118,7 +149,7 @@ class Attempt:
         """What takes the pieces that a step says; see `Task.partial`."""
         _check_outside("`task.partial` was read")
         self.streams = True
-        return functools.partial(_say, None)
+        return functools.partial(_say, self.teller, None)
 
     def pieces_of_result(self, call: str | None) -> Callable[[str | None], None]:
         """What takes the pieces that come of a call; see `Task.partial_result`."""
@@ -131,7 +162,29 @@ class Attempt:
         self.streams = True
         if not self.watch.told:  # after the interruption, no call begins by itself
             self._calls[call] = _BEGUN
-        return functools.partial(_say, mended(call))
+        return functools.partial(_say, self.teller, mended(call))
+
+    def publish(self, event: Mapping[str, Any]) -> None:
+        """Tell those who follow the session of an event of the agent's own; see `Task.publish`."""
+        checked: Any = stored(event)
+        is_own = type(checked) is dict and not {"id", "turn"} & event.keys()
+        kind: Any = event.get("type") if is_own else None
+        if not isinstance(kind, str) or not kind or kind in _OURS:
+            raise WrongOutput(
+                "`task.publish` takes an event: a dict with a `type` of its own, and without `id` "
+                f"and `turn`; not {brief(checked)}. What the library tells, it tells by itself."
+            )
+        if kind == "reasoning":
+            _check_text("publish", "a `text` that is text, not", checked.get("text"))
+        step = running_step()
+        if self.teller is not None and step is None:
+            self.teller.tell(checked)
+        elif self.teller is not None and step is not None:
+            self.teller.say(checked, step.handle, step)
+
+    def _tell_of(self, call: str, state: Literal["begins", "ends", "cut off"]) -> None:
+        if self.teller is not None:
+            self.teller.tool(call, self._names.get(call, ""), state)
 
     def has_begun(self, call: str) -> bool:
         """Whether a call may have had an effect, as far as this turn's code has told."""
@@ -169,8 +222,11 @@ def _check_text(taker: str, takes: str, value: Any) -> None:
         raise WrongOutput(f"`task.{taker}` takes {takes} {type(value).__name__}.")
 
 
-def _say(call: str | None, delta: str | None) -> None:
+def _say(teller: Telling | None, call: str | None, delta: str | None) -> None:
     if delta is not None:
         taker = "partial" if call is None else "partial_result"
         _check_text(taker, "text, or nothing; not", delta)
-        say(delta, call)
+        step = say(delta, call)
+        if teller is not None and delta:
+            event = {"type": "text"} if call is None else {"type": "output", "call": call}
+            teller.say({**event, "text": delta}, step.handle, step)

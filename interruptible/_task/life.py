@@ -26,6 +26,7 @@ from interruptible._session.storage import JSON
 from interruptible._session.turns import Said, finished_turn, with_joined
 from interruptible._task.attempt import Attempt
 from interruptible._task.body import AgentBody
+from interruptible._task.delegate import answer_to
 from interruptible._task.outcome import failure_of, report_outcome, what_ends, with_outcome
 from interruptible._task.task import CURRENT, Task
 from interruptible._task.waiting import wait_for_ends, wait_for_quiet
@@ -43,6 +44,7 @@ async def work(body: AgentBody, ctx: Context, job: Dispatch) -> TaskOutcome:
         task: Task | None = None
         try:
             task = await _wait_and_begin(attempt)
+            await attempt.begin_telling()
             returned = await body.run(ctx, task)
             answer = attempt.put_out[-1] if attempt.answered and attempt.put_out else None
             result = last_output(returned, task.messages, answer, attempt.output)
@@ -58,11 +60,22 @@ async def work(body: AgentBody, ctx: Context, job: Dispatch) -> TaskOutcome:
                 outcome = await _interrupted(attempt, task, end)
             else:
                 outcome = attempt.outcome("failed", error=end.message)
-            report_outcome(ctx, body.name, attempt.session, outcome, attempt.ends)
+            _tell_end(attempt, outcome)
             raise with_outcome(end, ctx, outcome) from (None if end is error else error)
-        outcome = attempt.outcome("completed")
-        report_outcome(ctx, body.name, attempt.session, outcome, attempt.ends)
-        return outcome
+        else:
+            outcome = attempt.outcome("completed")
+            _tell_end(attempt, outcome)
+            return outcome
+        finally:
+            if attempt.teller is not None:
+                await attempt.teller.close()
+
+
+def _tell_end(attempt: Attempt, outcome: TaskOutcome) -> None:
+    """Tell how the turn ended: those who follow the session, and then the session."""
+    if attempt.teller is not None:
+        attempt.teller.ends(outcome)
+    report_outcome(attempt.ctx, attempt.body.name, attempt.session, outcome, attempt.ends)
 
 
 async def _wait_and_begin(attempt: Attempt) -> Task:
@@ -145,6 +158,11 @@ async def _interrupted(attempt: Attempt, task: Task | None, end: Interrupted) ->
     if attempt.streams:  # whether anything was said is known to this attempt alone
         step = attempt.ctx.run_typed("partial answer", _partials, watch=attempt.watch)
         partials = await shield(step)
+        if not partials and attempt.teller is not None:  # then another attempt may have said some
+            asked = attempt.call_session(
+                attempt.ctx.generic_send, "words", {"turn": attempt.turn}, "Stream"
+            )
+            partials = [(call, text) for call, text in await answer_to(attempt.ctx, asked)]
     try:
         await shield(attempt.body.on_interrupted(attempt.ctx, task))
     except BaseException as error:  # noqa: BLE001 - what is not a failure is raised again

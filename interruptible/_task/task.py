@@ -92,6 +92,8 @@ class Task:
         added = new_output(messages, self.messages)
         if self._attempt.watch.counts:
             self._attempt.put(added)
+            if self._attempt.teller is not None:
+                self._attempt.teller.put(added)
             self._attempt.answered, self._attempt.output = final, output if final else None
             self.messages.grow(map(from_stored, added))
 
@@ -111,6 +113,8 @@ class Task:
         self._attempt.taken.update((x.number, message) for x, message in said)
         messages = [message for _, message in said]
         self._attempt.put_out += messages
+        if self._attempt.teller is not None:
+            self._attempt.teller.took(messages)
         self.messages.grow(messages)
         return messages
 
@@ -164,6 +168,23 @@ class Task:
             TypeError: The id, or what it gave is called with, is no text.
         """
         return self._attempt.pieces_of_result(call)
+
+    def publish(self, event: Mapping[str, Any]) -> None:
+        """Tell those who follow the session of an event of the agent's own.
+
+        In a step, it is said like what `partial` is given, and may be lost with the worker;
+        elsewhere it is told once, whatever happens. Where the agent has no `stream`, nothing
+        happens.
+
+        Args:
+            event: JSON with a `type` of its own. Beside these, `{"type": "reasoning", "text": …}`
+                is what the model thinks, and `{"type": "tool", "call": …, "name": …, "state":
+                "waits"}` a call that waits for somebody's yes.
+
+        Raises:
+            TypeError: It is none, or is one that the library tells. It is a `TerminalError`, too.
+        """
+        self._attempt.publish(event)
 
     async def cause(self) -> Cause:
         """Why this turn was cancelled; for `on_interrupted`, and where `Interrupted` is caught.

@@ -257,6 +257,8 @@ class Dispatch(TypedDict):
     turns: NotRequired[list[Turn]]
     """The conversation before, when it is short and complete."""
     forked_from: NotRequired[tuple[str, int]]
+    stream: NotRequired[str]
+    """The key that publishes for the turn, if the agent streams."""
 
 
 class Settlement(TypedDict):

@@ -1,0 +1,221 @@
+"""Publishes what the steps of one attempt say: through Restate's ingress, in batches.
+
+| state     | what it does with what is said                                         |
+| --------- | ---------------------------------------------------------------------- |
+| `waits`   | publishes it, at once                                                  |
+| `is busy` | keeps it; publishes it, all at once, after the publish that is under way |
+| `is deaf` | drops it: there is no ingress, or the turn is not this attempt's any more |
+
+Never are two publishes under way. One that fails is tried again with what has come since, later and
+later: so a slow or dead server means larger batches. What does not fit into memory is dropped, and
+the stream says that there is a gap.
+"""
+
+import asyncio
+import re
+import secrets
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from typing import Any, Final
+
+from restate import HttpError
+
+from interruptible._session.storage import compact
+from interruptible._wire.text import mended
+
+MOST_KEPT: Final = 1 << 20
+"""Characters that are kept while the server does not take them."""
+MOST_AT_ONCE: Final = 64 << 10
+"""Characters of one batch, about."""
+MOST_SAID: Final = 16 << 20
+"""Characters that one attempt streams; a turn puts out half of that, at most."""
+PATIENCE: Final = 30.0
+"""Seconds in which the stream has to learn that the turn has begun."""
+LONGEST: Final = 2.0
+"""Seconds between two tries, at most."""
+
+AGAIN: Final = 0.01
+"""Seconds after which it is tried again what comes too early."""
+TRIED_AGAIN: Final = (403, 408, 429)
+"""Of HTTP's statuses that say that the request is wrong, those that may pass."""
+
+Post = Callable[[bytes], Awaitable[int]]
+Connect = Callable[[], AbstractAsyncContextManager[Post]]
+
+
+class NoIngress(Exception):
+    """There is no way to the stream; says why."""
+
+
+class Publisher:
+    """What one attempt at a turn says from within its steps.
+
+    Args:
+        connect: Opens the way to the stream. What it gives publishes a batch, and returns how many
+            of its events were taken.
+        key: What publishes for the turn.
+        every: How often it publishes, at most, while there is something to say.
+        warn: Is told why nothing can be published.
+    """
+
+    def __init__(
+        self, connect: Connect, key: str, every: timedelta, warn: Callable[[str], None]
+    ) -> None:
+        self._connect, self._key, self._every = connect, key, every.total_seconds()
+        self._warn = warn
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._voice, self._seq = secrets.token_hex(6), 0
+        self._queue: list[dict[str, Any]] = []
+        self._sent: tuple[str, list[dict[str, Any]], bytes] | None = None
+        """The batch that has no answer yet, and its voice: it is sent again as it is."""
+        self._size = self._said = 0
+        self._gap = self._deaf = False
+        self._runs: dict[int, object] = {}
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def say(self, event: dict[str, Any], after: int, handle: int, run: object) -> None:
+        """Say something; it may be called from any thread.
+
+        Args:
+            event: What.
+            after: How often the task had told something by then.
+            handle: Which step says it.
+            run: What is another object if the step is run again in this attempt.
+        """
+        if threading.get_ident() == self._thread:
+            self._add(event, after, handle, run)
+        else:
+            self._loop.call_soon_threadsafe(self._add, event, after, handle, run)
+
+    def forget(self, over: Callable[[str | None], bool]) -> None:
+        """Do not say what a message has replaced; `None` is the model's words, or else a call."""
+        queue = [x for x in self._queue if not _is_delta(x["event"]) or not over(_of(x["event"]))]
+        self._keep(queue)
+
+    async def close(self) -> None:
+        """The attempt is over: what is not said yet counts no more."""
+        self._deaf = True
+        self._queue.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def _add(self, event: dict[str, Any], after: int, handle: int, run: object) -> None:
+        if self._deaf or self._said > MOST_SAID:
+            return
+        if self._runs.setdefault(handle, run) is not run:  # what it had said is void
+            self._runs = {handle: run}
+            self._voice, self._seq = secrets.token_hex(6), 0
+            self._keep([])
+        said = {"event": event, "after": after, "step": handle}
+        last = self._queue[-1] if self._queue else None
+        if last is not None and _is_delta(event) and _goes_on(last, said):
+            last["event"] = {**event, "text": last["event"]["text"] + event["text"]}
+        else:
+            self._queue.append(said)
+        self._size += _length(said)
+        self._said += _length(said)
+        if self._size > MOST_KEPT:
+            self._keep([])
+            self._gap = True
+        self._news.set()
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        try:
+            async with self._connect() as post:
+                await self._publish_all(post)
+        except NoIngress as error:
+            self._warn(str(error))
+        self._deaf = True
+        self._keep([])
+
+    async def _publish_all(self, post: Post) -> None:
+        """Publish what comes, until the stream is another attempt's."""
+        first = self._loop.time()
+        heard, pause = False, 0.0
+        while True:
+            await self._news.wait()
+            began = self._loop.time()
+            try:
+                is_all = await self._publish(post)
+                heard, pause = True, self._every if is_all else min(AGAIN, self._every)
+            except HttpError as error:
+                if error.status_code == 403 and (heard or self._loop.time() - first > PATIENCE):  # noqa: PLR2004
+                    return
+                if error.status_code // 100 == 4 and error.status_code not in TRIED_AGAIN:  # noqa: PLR2004
+                    self._warn(f"it refuses: {error}. {error.body or ''}".strip())
+                    return
+                pause = min(LONGEST, 2 * pause or AGAIN)
+            except Exception as error:  # noqa: BLE001 - of the network, whatever the client makes of it
+                self._warn(f"it does not answer ({type(error).__name__}: {error})".rstrip(": "))
+                pause = min(LONGEST, 2 * pause or AGAIN)
+            await asyncio.sleep(began + pause - self._loop.time())
+
+    async def _publish(self, post: Post) -> bool:
+        """Publish what there is; returns whether that was taken, all of it."""
+        if self._sent is None or self._sent[0] != self._voice:
+            batch, kept = self._batch()
+            if not batch and not self._gap:
+                self._news.clear()
+                return True
+            self._seq += 1
+            body = {"key": self._key, "voice": self._voice, "seq": self._seq, "events": batch}
+            data = compact({**body, "gap": True} if self._gap else body)
+            self._sent, self._gap = (self._voice, batch, data), False
+            self._keep(kept)
+        voice, batch, data = self._sent
+        taken = await post(data)
+        self._sent = None
+        if voice == self._voice:  # or a step has begun again
+            self._keep([*batch[taken:], *self._queue])
+        return taken == len(batch)
+
+    def _keep(self, queue: list[dict[str, Any]]) -> None:
+        self._queue, self._size = queue, sum(map(_length, queue))
+
+    def _batch(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """What is to be published at once, and what is kept: half a character, for one."""
+        batch: list[dict[str, Any]] = []
+        kept: list[dict[str, Any]] = []
+        size = 0
+        for place, x in enumerate(self._queue):
+            if size > MOST_AT_ONCE:
+                kept += self._queue[place:]
+                break
+            event = x["event"]
+            if _is_delta(event):
+                text = event["text"]
+                half = re.search("[\ud800-\udbff]$", text) and place == len(self._queue) - 1
+                if half:
+                    kept.append({**x, "event": {**event, "text": text[-1]}})
+                    text = text[:-1]
+                event = {**event, "text": mended(text)}
+                if not text:
+                    continue
+            size += _length(x)
+            batch.append({**x, "event": event})
+        return batch, kept
+
+
+def _is_delta(event: dict[str, Any]) -> bool:
+    return event["type"] in ("text", "reasoning", "output")
+
+
+def _of(event: dict[str, Any]) -> str | None:
+    return event.get("call")
+
+
+def _goes_on(last: dict[str, Any], said: dict[str, Any]) -> bool:
+    same = {**last["event"], "text": ""} == {**said["event"], "text": ""}
+    return same and (last["after"], last["step"]) == (said["after"], said["step"])
+
+
+def _length(said: dict[str, Any]) -> int:
+    text = said["event"].get("text")
+    return len(text) if isinstance(text, str) else len(compact(said["event"]))

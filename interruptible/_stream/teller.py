@@ -1,0 +1,85 @@
+"""Tells the stream what one attempt at a turn does.
+
+What the turn *did* is told durably, by one-way sends in the task's journal: each attempt gives the
+same ones, so each arrives once and in order. What its steps *say*, piece by piece, is published
+past the journal, by the `Publisher`, and may be lost.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from interruptible._stream.events import ToolState
+from interruptible._stream.log import answered
+from interruptible._stream.publisher import Publisher
+from interruptible._wire.native import neutral
+from interruptible._wire.types import Message, TaskOutcome
+
+Send = Callable[[str, Any], Any]
+"""Sends something to a handler of the stream."""
+
+
+class Teller:
+    """One attempt at a turn, as those who follow the session are told of it.
+
+    Args:
+        send: The way to the stream.
+        turn: The turn.
+        key: What publishes for it from outside.
+        publisher: What publishes.
+    """
+
+    def __init__(self, send: Send, turn: int, key: str, publisher: Publisher) -> None:
+        self._send, self._turn, self._publisher = send, turn, publisher
+        self._told = 0
+        self._messages: list[Message] = []
+        """Those that were told, as they are stored."""
+        send("begin", {"turn": turn, "key": key})
+
+    def put(self, messages: Sequence[Message]) -> None:
+        """The turn has put out messages."""
+        speaks = any(x["role"] == "assistant" for x in messages)
+        calls = {call for x in messages for call in answered(x)}
+        self._publisher.forget(lambda of: speaks if of is None else of in calls)
+        self._tell_messages("message", messages)
+
+    def took(self, messages: Sequence[Message]) -> None:
+        """The turn has taken steered messages."""
+        self._tell_messages("steered", messages)
+
+    def tool(self, call: str, name: str, state: ToolState) -> None:
+        """Something has become of a tool's call."""
+        self._tell([{"type": "tool", "call": call, "name": name, "state": state}])
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """The agent says something of its own, outside of a step."""
+        self._tell([event])
+
+    def say(self, event: dict[str, Any], handle: int, run: object) -> None:
+        """A step says something; see `Publisher.say`."""
+        self._publisher.say(event, self._told, handle, run)
+
+    def ends(self, outcome: TaskOutcome) -> None:
+        """The turn has ended: tell what of its messages was not told yet, and how it ended."""
+        messages, before = outcome["messages"], self._messages
+        anew = messages[: len(before)] != before
+        events = _as_events("message", messages if anew else messages[len(before) :])
+        end = {"type": "turn", "state": "ends", "status": outcome["status"]}
+        self._tell([*events, end], anew=anew)
+
+    async def close(self) -> None:
+        """The attempt is over."""
+        await self._publisher.close()
+
+    def _tell_messages(self, kind: str, messages: Sequence[Message]) -> None:
+        if messages:
+            self._messages += messages
+            self._tell(_as_events(kind, messages))
+
+    def _tell(self, events: Sequence[dict[str, Any]], *, anew: bool = False) -> None:
+        self._told += 1
+        more = {"anew": True} if anew else {}
+        self._send("tell", {"turn": self._turn, "events": events, **more})
+
+
+def _as_events(kind: str, messages: Sequence[Message]) -> list[dict[str, Any]]:
+    return [{"type": kind, "message": x} for x in neutral({"messages": messages})["messages"]]

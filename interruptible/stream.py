@@ -1,0 +1,185 @@
+"""The stream: tokens as they come, for every page that shows a session, from whichever worker.
+
+```python
+from interruptible import Agent
+from interruptible.stream import Stream
+
+
+class Poet(Agent):
+    stream = Stream()  # Restate's ingress is where RESTATE_INGRESS_URL says
+```
+
+Followers get the events with `Session.follow`. Needs the extra `stream`.
+"""
+
+import asyncio
+import json
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from os import environ
+from typing import Any, Final
+from urllib.parse import quote
+from weakref import WeakKeyDictionary
+
+from restate import RestateClient, VirtualObject
+
+from interruptible._stream.events import (
+    DiscardedEvent,
+    Event,
+    GapEvent,
+    MessageEvent,
+    OutputEvent,
+    PendingEvent,
+    ReasoningEvent,
+    SteeredEvent,
+    TextEvent,
+    ToolEvent,
+    TurnEvent,
+)
+from interruptible._stream.handlers import stream_object
+from interruptible._stream.publisher import NoIngress, Post, Publisher
+from interruptible._stream.teller import Send, Teller
+from interruptible._task.body import Streaming
+
+try:
+    from restate.client import create_client
+except ImportError as error:
+    raise ImportError(
+        f"interruptible.stream needs what its extra installs ({error}). Run: pip install "
+        "'restate-interruptible[stream]'",
+        name=error.name,
+        path=error.path,
+    ) from error
+
+__all__ = [
+    "DiscardedEvent",
+    "Event",
+    "GapEvent",
+    "MessageEvent",
+    "OutputEvent",
+    "PendingEvent",
+    "ReasoningEvent",
+    "SteeredEvent",
+    "Stream",
+    "TextEvent",
+    "ToolEvent",
+    "TurnEvent",
+]
+
+INGRESS: Final = "RESTATE_INGRESS_URL"
+
+_log = logging.getLogger("interruptible.stream")
+
+
+class Stream(Streaming):
+    """Has an agent stream what its turns do: `Agent(..., stream=Stream())`.
+
+    Each session then has an object `<Agent>Stream` in Restate, from which followers pull. What a
+    turn *did* goes there from its task, durably. What its steps *say*, piece by piece, goes there
+    through Restate's ingress; where that does not answer, a warning says so once, and the turn goes
+    on.
+
+    Args:
+        ingress: The address of Restate's ingress; by default that of the environment variable
+            `RESTATE_INGRESS_URL`, when it is first needed.
+        headers: What the ingress wants besides, such as an API key.
+        every: How often a turn publishes while its steps speak. What is said meanwhile goes
+            together: more often costs the server more.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        ingress: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        every: timedelta = timedelta(milliseconds=50),
+    ) -> None:
+        if not isinstance(every, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"Stream: every is {every!r}. Write it as a `datetime.timedelta`.")
+        if every < timedelta(0):
+            raise ValueError(f"Stream: every={every} is in the past. Make it positive.")
+        self.ingress, self.headers, self.every = ingress, dict(headers or {}), every
+        self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
+        self._has_warned = False
+
+    def object_of(self, agent: str) -> VirtualObject:
+        """The virtual object of an agent's streams."""
+        return stream_object(f"{agent}Stream")
+
+    def new_key(self) -> str:
+        """What nobody can guess, for a new turn."""
+        return secrets.token_urlsafe(16)
+
+    def teller(self, agent: str, session: str, turn: int, key: str, send: Send) -> Teller:
+        """What tells the followers of a session of one attempt at a turn."""
+
+        @asynccontextmanager
+        async def connect() -> AsyncGenerator[Post, None]:
+            async with self._client() as client:
+
+                async def post(batch: bytes) -> int:
+                    answer = await client.generic_call(
+                        f"{agent}Stream",
+                        "publish",
+                        batch,
+                        key=quote(session, safe=""),
+                        headers={"Content-Type": "application/json"},
+                    )
+                    return int(json.loads(answer)["taken"])
+
+                yield post
+
+        return Teller(send, turn, key, Publisher(connect, key, self.every, self._warn(agent)))
+
+    def _warn(self, agent: str) -> Callable[[str], None]:
+        def warn(why: str) -> None:
+            if not self._has_warned:
+                self._has_warned = True
+                _log.warning(
+                    "%s streams no tokens: %s. Its turns go on, and are on record as always.",
+                    agent,
+                    why,
+                )
+
+        return warn
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncGenerator[RestateClient, None]:
+        """A client for as long as somebody uses it: all turns of an event loop share one."""
+        loop = asyncio.get_running_loop()
+        shared = self._open.get(loop)
+        if shared is None:
+            url = self.ingress or environ.get(INGRESS)
+            if not url:
+                raise NoIngress(
+                    f"nobody says where Restate's ingress is. Set {INGRESS}, or "
+                    "`Stream(ingress=...)`"
+                )
+            shared = _Shared()
+            create: Any = create_client(url, headers=self.headers)
+            shared.client = await shared.closing.enter_async_context(create)
+            self._open[loop] = shared
+        shared.users += 1
+        try:
+            yield shared.client
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                if self._open.get(loop) is shared:
+                    del self._open[loop]
+                await shared.closing.aclose()
+
+
+@dataclass
+class _Shared:
+    closing: AsyncExitStack = field(default_factory=AsyncExitStack)
+    users: int = 0
+    client: Any = None
