@@ -46,7 +46,7 @@ from interruptible._stream.teller import Send, Teller
 from interruptible._task.body import Streaming
 
 try:
-    from restate.client import create_client
+    from restate.client import create_client  # pyright: ignore[reportUnknownVariableType]
 except ImportError as error:
     raise ImportError(
         f"interruptible.stream needs what its extra installs ({error}). Run: pip install "

@@ -4,6 +4,7 @@ Reads come first, and between the first mutation and the last there is no await,
 invocation id of a new task; that one is shielded, as state set before a failure stays set.
 """
 
+import functools
 import json
 import time
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from interruptible._session.storage import JSON, compact
 from interruptible._task.body import AgentBody, Streaming
 from interruptible._task.outcome import Ending, ending, known_ending, public_outcome
 from interruptible._task.waiting import cancelled_signal, given_up_signal
+from interruptible._wire import types as wire
 from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement, Turn
 
 AnyContext = ObjectContext | ObjectSharedContext
@@ -77,11 +79,13 @@ async def known_now(agent: Settings, ctx: ObjectContext) -> tuple[Record, Now]:
     of which users' steps that block may have taken all.)
     """
     stored = cast("RestateDurableFuture[Any]", ctx.get("session", serde=JSON))
-    now = ctx.run_typed("time", _time, stream=agent.stream)
+    look = _time if agent.stream is None else functools.partial(_time_and_key, agent.stream)
+    now: RestateDurableFuture[Any] = ctx.run_typed("time", look)
     await restate.gather(stored, now)
     record = storage.parse_record(await stored)
     at = await now
-    return await _with_ids(agent, ctx, record), Now(at) if isinstance(at, int) else Now(*at)
+    record = await _with_ids(agent, ctx, record)
+    return record, Now(at) if agent.stream is None else Now(*at)
 
 
 async def look(
@@ -181,13 +185,23 @@ def tell_followers(agent: Settings, ctx: ObjectContext, step: Step) -> None:
     """Tell those who follow the session what has changed by a step, if the agent streams."""
     if agent.stream is None:
         return
-    events: list[dict[str, Any]] = []
+    turn, events = step.record.next - 1, list[dict[str, Any]]()
     if step.discard:
         events.append({"type": "discarded", "turns": [*step.discard]})
-    if rules.changes_pending(step):
+    if changes_pending(step):
         events.append({"type": "pending"})
-    if events:
-        tell_stream(agent, ctx, "note", {"turn": step.record.next - 1, "events": events})
+    if len(step.discard) > wire.MAX_TURNS:  # who follows had better read what there is
+        tell_stream(agent, ctx, "note", {"turn": turn, "events": events[1:], "anew": True})
+    elif events:
+        tell_stream(agent, ctx, "note", {"turn": turn, "events": events})
+
+
+def changes_pending(step: Step) -> bool:
+    """Whether a step changes what is pending: messages that no model has read yet."""
+    record = step.record
+    waits = step.dispatch is not None and bool(record.before(step.dispatch))
+    queued = any(record.before(x.turn) for x in step.cancel)
+    return step.steer is not None or step.watch is not None or waits or queued
 
 
 def tell_stream(agent: Settings, ctx: ObjectContext, handler: str, body: Any) -> None:
@@ -210,9 +224,12 @@ def _tell_those_behind(ctx: ObjectContext, step: Step) -> None:
                 ctx.resolve_signal(behind.task_id, signal, True, serde=JSON)  # noqa: FBT003
 
 
-async def _time(stream: Streaming | None) -> int | list[Any]:
-    at = int(time.time() * 1000)
-    return at if stream is None else [at, stream.new_key()]
+async def _time() -> int:
+    return int(time.time() * 1000)
+
+
+async def _time_and_key(stream: Streaming) -> list[Any]:
+    return [await _time(), stream.new_key()]
 
 
 async def _with_ids(agent: Settings, ctx: ObjectContext, record: Record) -> Record:

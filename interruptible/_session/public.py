@@ -118,10 +118,7 @@ async def on_reset(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Cance
     step = rules.reset_step(record, reason)
     stale = await storage.stale_keys(ctx, step.record)
     record = storage.without_settled(step.record)._replace(forked_from=None)
-    await carry_out(agent, ctx, step._replace(record=record, discard=()))
-    if agent.stream is not None:
-        anew: Any = {"turn": record.next - 1, "events": [], "anew": True}
-        effects.tell_stream(agent, ctx, "note", anew)
+    await carry_out(agent, ctx, step._replace(record=record))
     for key in stale:
         ctx.clear(key)
     return {"cancelled": [x.turn for x in step.cancel]}

@@ -217,14 +217,6 @@ def give_up_step(record: Record, turns: Collection[int]) -> Step:
     return Step(record.changed(chosen, given_up=True), give_up=tuple(chosen))
 
 
-def changes_pending(step: Step) -> bool:
-    """Whether a step changes what is pending: messages that no model has read yet."""
-    record = step.record
-    waits = step.dispatch is not None and bool(record.before(step.dispatch))
-    queued = any(record.before(x.turn) for x in step.cancel)
-    return step.steer is not None or step.watch is not None or waits or queued
-
-
 def note_task_id(record: Record, turn: int, task_id: str) -> Record:
     """The invocation id of a turn's task became known."""
     return record.changed({turn}, task_id=task_id)

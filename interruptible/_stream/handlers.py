@@ -5,127 +5,33 @@ pull, and publish if they know the key of the turn at work; all else is for the 
 """
 
 import json
+from collections.abc import Collection
 from datetime import timedelta
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import restate
 from restate import ObjectContext, ObjectSharedContext, TerminalError, VirtualObject
-from typing_extensions import NotRequired, Required, TypedDict
 
 from interruptible._handlers import Handler, add_handler
 from interruptible._options import MIN_RETENTION
 from interruptible._session.storage import JSON, compact
+from interruptible._stream import bodies, keeping
 from interruptible._stream import log as rules
-from interruptible._stream.log import Batch, Change, Entry, Log, Page, Plan, Progress
-from interruptible._wire.checks import Body
-from interruptible._wire.types import Count, Rule, TurnNumber, within
+from interruptible._stream.keeping import Change
+from interruptible._stream.log import Batch, Entry, Log, Page, Plan, Progress
+from interruptible._wire.text import brief
 
 MOST: Final = 1 << 20
 """Bytes of an answer to `pull`, about; what there is more is the next one's."""
 TOLD: Final = 64 << 10
 """Bytes that each follower who waits is sent; of more it hears that there is something."""
-WAIT: Final = 30.0
-"""Seconds that `pull` waits for something new, unless it is asked for less."""
 
 
-class PullIn(TypedDict, total=False):
-    """What `pull` takes."""
-
-    offset: Annotated[
-        int,
-        within(0),
-        Rule({"description": "The id of the last event that is known; by default the newest's."}),
-    ]
-    wait: Annotated[
-        float,
-        Rule(
-            {"description": "Seconds to wait for something new.", "minimum": 0, "maximum": WAIT},
-            lambda x: None if 0 <= x <= WAIT else f"must be 0 to {WAIT:g}.",
-        ),
-    ]
-
-
-class Pulled(TypedDict):
-    """The answer to `pull`: events, and the offset to go on from; none if nothing new came."""
-
-    messages: list[dict[str, Any]]
-    nextOffset: Count
-
-
-class SaidIn(TypedDict):
-    """One event of what is published."""
-
-    event: dict[str, Any]
-    after: Count
-    step: NotRequired[int | None]
-
-
-class PublishIn(TypedDict, total=False):
-    """What `publish` takes: what one attempt at a turn says."""
-
-    key: Required[str]
-    voice: Required[str]
-    seq: Required[TurnNumber]
-    events: Required[list[SaidIn]]
-    gap: bool
-
-
-class Published(TypedDict):
-    """The answer to `publish`: how many of the events were taken; the rest is to come again."""
-
-    taken: Count
-
-
-class SubscribeIn(TypedDict):
-    """What `subscribe` takes: an awakeable, and what it waits to be more than; `None`: no more."""
-
-    id: str
-    offset: NotRequired[Count | None]
-
-
-class BeginIn(TypedDict):
-    """What a task tells as its turn begins: the key that publishes for it."""
-
-    turn: TurnNumber
-    key: str
-
-
-class TellIn(TypedDict):
-    """What a task tells of its turn; `anew`, if these are all its events."""
-
-    turn: TurnNumber
-    events: list[dict[str, Any]]
-    anew: NotRequired[bool]
-
-
-class EndIn(TypedDict):
-    """What the agent's object tells when a turn is on record."""
-
-    turn: TurnNumber
-    status: str
-    messages: Count
-
-
-class OfTurnIn(TypedDict):
-    """A turn, and nothing else."""
-
-    turn: TurnNumber
-
-
-PULL_IN: Final = Body(PullIn, 'an offset: {"offset": 0}')
-PUBLISH_IN: Final = Body(PublishIn)
-SUBSCRIBE_IN: Final = Body(SubscribeIn)
-BEGIN_IN: Final = Body(BeginIn)
-TELL_IN: Final = Body(TellIn)
-END_IN: Final = Body(EndIn)
-OF_TURN_IN: Final = Body(OfTurnIn)
-
-
-async def on_pull(stream: str, ctx: ObjectSharedContext, body: Any) -> Pulled:
+async def on_pull(stream: str, ctx: ObjectSharedContext, body: Any) -> bodies.Pulled:
     """The events after an offset, or the next ones; it waits for them, half a minute at most."""
-    fields = PULL_IN(body)
+    fields = bodies.PULL_IN(body)
     log = await _read(ctx)
-    offset, wait = fields.get("offset", log.tail), fields.get("wait", WAIT)
+    offset, wait = fields.get("offset", log.tail), fields.get("wait", bodies.WAIT)
     while not (answer := await _since(ctx, log, offset))["messages"] and wait:
         name, news = ctx.awakeable(serde=JSON)
         _send(ctx, stream, "subscribe", {"id": name, "offset": offset})
@@ -133,17 +39,17 @@ async def on_pull(stream: str, ctx: ObjectSharedContext, body: Any) -> Pulled:
         if news not in done:
             _send(ctx, stream, "subscribe", {"id": name})
             break
-        told: Pulled | None = await news
+        told: bodies.Pulled | None = await news
         if told is not None:
             return told
         log = await _read(ctx)
     return answer
 
 
-async def on_publish(_: str, ctx: ObjectContext, body: Any) -> Published:
+async def on_publish(_: str, ctx: ObjectContext, body: Any) -> bodies.Published:
     """For the steps of a task: say what they say, piece by piece."""
-    fields = PUBLISH_IN(body)
-    say = [(x["after"], _event(x["event"]), x.get("step")) for x in fields["events"]]
+    fields = bodies.PUBLISH_IN(body)
+    say = [(x["after"], _event(x["event"], _SAID), x.get("step")) for x in fields["events"]]
     batch = Batch(fields["key"], fields["voice"], fields["seq"], say, fields.get("gap", False))
     log, waiting = await _known(ctx)
     plan = rules.publish(log, batch)
@@ -157,7 +63,7 @@ async def on_publish(_: str, ctx: ObjectContext, body: Any) -> Published:
 
 async def on_subscribe(_: str, ctx: ObjectContext, body: Any) -> None:
     """For `pull`: resolve an awakeable as soon as there is more than at an offset."""
-    fields = SUBSCRIBE_IN(body)
+    fields = bodies.SUBSCRIBE_IN(body)
     name, offset = fields["id"], fields.get("offset")
     log, waiting = await _known(ctx)
     if offset is None:
@@ -172,19 +78,19 @@ async def on_truncate(_: str, ctx: ObjectContext, body: Any) -> None:
     """Forget the oldest events, as many."""
     if type(body) is not int or body < 0:
         raise TerminalError(f"body: must be how many events to forget, not {body!r}.", 400)
-    _store(ctx, rules.truncate(await _read(ctx), body))
+    _store(ctx, keeping.truncate(await _read(ctx), body))
 
 
 async def on_begin(_: str, ctx: ObjectContext, body: Any) -> None:
     """For a task: its turn begins."""
-    fields = BEGIN_IN(body)
+    fields = bodies.BEGIN_IN(body)
     log, waiting = await _known(ctx)
     await _carry_out(ctx, rules.begin(log, fields["turn"], fields["key"]), waiting)
 
 
 async def on_tell(_: str, ctx: ObjectContext, body: Any) -> None:
     """For a task: what its turn did."""
-    fields = TELL_IN(body)
+    fields = bodies.TELL_IN(body)
     events = [_event(x) for x in fields["events"]]
     log, waiting = await _known(ctx)
     plan = rules.tell(log, fields["turn"], events, anew=fields.get("anew", False))
@@ -193,7 +99,7 @@ async def on_tell(_: str, ctx: ObjectContext, body: Any) -> None:
 
 async def on_end(_: str, ctx: ObjectContext, body: Any) -> None:
     """For the agent's object: a turn is on record."""
-    fields = END_IN(body)
+    fields = bodies.END_IN(body)
     log, waiting = await _known(ctx)
     plan = rules.end(log, fields["turn"], fields["status"], fields["messages"])
     await _carry_out(ctx, plan, waiting)
@@ -201,7 +107,7 @@ async def on_end(_: str, ctx: ObjectContext, body: Any) -> None:
 
 async def on_note(_: str, ctx: ObjectContext, body: Any) -> None:
     """For the agent's object: what has become of the session."""
-    fields = TELL_IN(body)
+    fields = bodies.TELL_IN(body)
     log, waiting = await _known(ctx)
     say = [(fields["turn"], _event(x), None) for x in fields["events"]]
     await _carry_out(ctx, Plan(log, say, anew=fields.get("anew", False)), waiting)
@@ -209,8 +115,8 @@ async def on_note(_: str, ctx: ObjectContext, body: Any) -> None:
 
 async def on_words(_: str, ctx: ObjectContext, body: Any) -> list[tuple[str | None, str]]:
     """For a task: what an attempt at its turn had said that is no message yet."""
-    turn = OF_TURN_IN(body)["turn"]
-    return rules.words(await _entries(ctx, await _read(ctx)), turn)
+    turn = bodies.OF_TURN_IN(body)["turn"]
+    return keeping.live_words(await _entries(ctx, await _read(ctx)), turn)
 
 
 def stream_object(stream: str) -> VirtualObject:
@@ -234,9 +140,12 @@ def stream_object(stream: str) -> VirtualObject:
 HANDLERS: Final = {
     # It ends without having heard of its timer: see `_LOOKS` in `_handlers.py`.
     "pull": Handler(
-        on_pull, PULL_IN, Pulled, {"kind": "shared", "idempotency_retention": MIN_RETENTION}
+        on_pull,
+        bodies.PULL_IN,
+        bodies.Pulled,
+        {"kind": "shared", "idempotency_retention": MIN_RETENTION},
     ),
-    "publish": Handler(on_publish, PUBLISH_IN, Published),
+    "publish": Handler(on_publish, bodies.PUBLISH_IN, bodies.Published),
     "subscribe": Handler(on_subscribe),
     "truncate": Handler(on_truncate),
     "begin": Handler(on_begin),
@@ -272,15 +181,15 @@ async def _known(ctx: ObjectContext) -> tuple[Log, Waiting]:
 
 async def _entries(ctx: ObjectSharedContext | ObjectContext, log: Log) -> list[Entry]:
     """All that a new follower is given."""
-    kept = rules.since(log, 0).pages
+    kept = keeping.since(log, 0).pages
     pages: list[Any] = [ctx.get(page_of_stream(page.first), serde=JSON) for page in kept]
     found = [Entry(*x) for page in pages for x in await page]
     return [*found, *log.recent]
 
 
-async def _since(ctx: ObjectSharedContext, log: Log, offset: int) -> Pulled:
+async def _since(ctx: ObjectSharedContext, log: Log, offset: int) -> bodies.Pulled:
     while True:
-        found = rules.since(log, offset)
+        found = keeping.since(log, offset)
         entries = await _some_entries(ctx, found.pages)
         if entries is None:  # the log was changed meanwhile
             log = await _read(ctx)
@@ -288,7 +197,7 @@ async def _since(ctx: ObjectSharedContext, log: Log, offset: int) -> Pulled:
         last = entries[-1].id if entries else 0
         if not found.pages or last == found.pages[-1].last:
             entries, last = [*entries, *found.recent], log.tail
-        return {"messages": rules.shown(log, found, entries), "nextOffset": last}
+        return {"messages": keeping.shown(log, found, entries), "nextOffset": last}
 
 
 async def _some_entries(ctx: ObjectSharedContext, pages: list[Page]) -> list[Entry] | None:
@@ -309,14 +218,14 @@ async def _some_entries(ctx: ObjectSharedContext, pages: list[Page]) -> list[Ent
 async def _carry_out(ctx: ObjectContext, plan: Plan | None, waiting: Waiting) -> None:
     if plan is None:
         return
-    change = rules.changed(plan, await _entries(ctx, plan.log) if plan.anew else ())
+    change = keeping.change_of(plan, await _entries(ctx, plan.log) if plan.anew else ())
     _store(ctx, change)
     if not change.fresh or not waiting:
         return
     start = change.fresh[0].id - 1
-    found = rules.Since(gap=False, start=start, pages=[], recent=[])
-    events = rules.shown(change.log, found, change.fresh)
-    told: Pulled | None = {"messages": events, "nextOffset": change.log.tail}
+    found = keeping.Since(gap=False, start=start, pages=[], recent=[])
+    events = keeping.shown(change.log, found, change.fresh)
+    told: bodies.Pulled | None = {"messages": events, "nextOffset": change.log.tail}
     if len(json.dumps(events)) > TOLD:
         told = None
     for _, name in waiting:
@@ -344,19 +253,39 @@ def _parsed(stored: Any) -> Log:
         fields["pages"] = tuple(_page(*x) for x in fields["pages"])
     if "recent" in fields:
         fields["recent"] = tuple(Entry(*x) for x in fields["recent"])
-    for name in ("answered", "silent"):
+    for name in ("answered", "silent", "live"):
         if name in fields:
             fields[name] = tuple(fields[name])
     return Log(**fields)
 
 
-def _page(first: int, last: int, period: int, live: list[str] | None) -> Page:
-    return Page(first, last, period, None if live is None else tuple(live))
+def _page(first: int, last: int, period: int, only: list[str] | None) -> Page:
+    return Page(first, last, period, None if only is None else tuple(only))
 
 
-def _event(given: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(given.get("type"), str):
-        raise TerminalError("events: one of them has no `type`.", 400)
+_SAID: Final = ("text", "reasoning", "output", "tool")
+"""The types of the library's own events that are published from outside."""
+_FIELDS: Final[dict[str, dict[str, type]]] = {
+    "turn": {"state": str, "status": str},
+    "text": {"text": str},
+    "reasoning": {"text": str},
+    "message": {"message": dict},
+    "steered": {"message": dict},
+    "tool": {"call": str, "name": str, "state": str},
+    "output": {"call": str, "text": str},
+    "discarded": {"turns": list},
+    "pending": {},
+    "gap": {},
+}
+
+
+def _event(given: dict[str, Any], kinds: Collection[str] = tuple(_FIELDS)) -> dict[str, Any]:
+    """An event, if the rules can work on it."""
+    kind = given.get("type")
+    fields = _FIELDS.get(kind, {}) if isinstance(kind, str) else {"type": str}
+    wrong = [name for name, of in fields.items() if not isinstance(given.get(name), of)]
+    if wrong or (kind in _FIELDS and kind not in kinds):
+        raise TerminalError(f"events: {brief(given)} is no event that can be told here.", 400)
     return given
 
 

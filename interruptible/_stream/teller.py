@@ -8,8 +8,8 @@ past the journal, by the `Publisher`, and may be lost.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from interruptible._stream.deltas import answered
 from interruptible._stream.events import ToolState
-from interruptible._stream.log import answered
 from interruptible._stream.publisher import Publisher
 from interruptible._wire.native import neutral
 from interruptible._wire.types import Message, TaskOutcome

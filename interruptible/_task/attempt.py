@@ -27,6 +27,8 @@ _BEGUN: Final = -1
 """Fewer than any number of commands."""
 _OURS: Final = ("turn", "text", "message", "output", "steered", "pending", "discarded", "gap")
 """The types of the events that nobody but the library tells."""
+_FIELDS: Final = {"reasoning": ("text",), "tool": ("call", "name", "state")}
+"""What those of its events have that an agent may tell, too."""
 
 
 class Attempt:
@@ -166,16 +168,18 @@ class Attempt:
 
     def publish(self, event: Mapping[str, Any]) -> None:
         """Tell those who follow the session of an event of the agent's own; see `Task.publish`."""
-        checked: Any = stored(event)
-        is_own = type(checked) is dict and not {"id", "turn"} & event.keys()
-        kind: Any = event.get("type") if is_own else None
+        given: Any = stored(event)
+        checked = cast("dict[str, Any]", given if type(given) is dict else {"id": None})
+        kind = None if {"id", "turn"} & checked.keys() else checked.get("type")
         if not isinstance(kind, str) or not kind or kind in _OURS:
             raise WrongOutput(
                 "`task.publish` takes an event: a dict with a `type` of its own, and without `id` "
-                f"and `turn`; not {brief(checked)}. What the library tells, it tells by itself."
+                f"and `turn`; not {brief(given)}. What the library tells, it tells by itself."
             )
-        if kind == "reasoning":
-            _check_text("publish", "a `text` that is text, not", checked.get("text"))
+        for name in _FIELDS.get(kind, ()):
+            _check_text(
+                "publish", f"an event {kind!r} with `{name}` as text, not", checked.get(name)
+            )
         step = running_step()
         if self.teller is not None and step is None:
             self.teller.tell(checked)
