@@ -74,8 +74,8 @@ Agents of frameworks, one module each, behind an extra of the same name:
 """
 
 OF_STREAM = """\
-What the turns of a session do, as they do it: [how to use it](how-to/show-tokens.md). `Session.follow`
-gives the events; what it does to keep them whole is in [the protocol](explanation/protocol.md#the-stream).
+What the turns of a session do, as they do it: [how to use it](how-to/show-tokens.md), and
+[how it works](explanation/protocol.md#the-stream). `Session.follow` gives the events.
 """
 
 WIRE = """\
