@@ -111,7 +111,8 @@ class Contract:
         self, env: Restate, deploy: Deploy, log: Log, name: str, script: Script, *names: str
     ) -> tuple[Session, Offline]:
         model = Offline(log, script)
-        agent = self.agent(self.made(name, model, *names))
+        streamed = Stream(ingress=env.ingress_url)  # as it is more to replay
+        agent = self.agent(self.made(name, model, *names), stream=streamed)
         await deploy(agent)
         return Session(env.client, agent, "one"), model
 
