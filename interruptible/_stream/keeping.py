@@ -29,7 +29,11 @@ def truncate(log: Log, count: int) -> Change:
     drop = [page.first for page in log.pages if page.last <= base]
     pages = tuple(page for page in log.pages if page.last > base)
     recent = tuple(x for x in log.recent if x.id > base)
-    return Change(log._replace(base=base, pages=pages, recent=recent), {}, drop, [])
+    turns = log.turns
+    if base > log.base:  # whoever comes now cannot have all of them
+        turns = tuple((turn, progress._replace(messages=-1)) for turn, progress in turns)
+    kept = log._replace(base=base, turns=turns, pages=pages, recent=recent)
+    return Change(kept, {}, drop, [])
 
 
 def change_of(plan: Plan, entries: Sequence[Entry] = ()) -> Change:

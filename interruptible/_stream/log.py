@@ -162,7 +162,8 @@ def tell(log: Log, turn: int, events: Sequence[Said], *, anew: bool = False) -> 
     if progress is None:
         return None
     told, messages = progress.told + 1, 0 if anew else progress.messages
-    messages += sum(x["type"] in ("message", "steered") for x in events)
+    if messages >= 0:
+        messages += sum(x["type"] in ("message", "steered") for x in events)
     ends = [x["status"] for x in events if x["type"] == "turn" and "status" in x]
     if turn < log.turn:  # it was given up, and who follows the newer one is not told
         return Plan(_with(log, turn, Progress(told, -1, ends[0] if ends else None)))
@@ -216,7 +217,8 @@ def end(log: Log, turn: int, status: str, messages: int) -> Plan:
     if progress == (progress.told, messages, status):
         return Plan(log)
     ends: Said = {"type": "turn", "state": "ends", "status": status}
-    missed = progress.messages != messages or progress.status is not None
+    # Of a turn that did not tell its end, the record may have others, and as many.
+    missed = progress.status is not None or (progress.messages, messages) != (0, 0)
     return Plan(log, [(turn, ends, None)], anew=missed, without=turn if missed else None)
 
 
