@@ -22,12 +22,14 @@ import hmac
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from interruptible._stream.deltas import Said, answered, delta_of
+from interruptible._stream.deltas import TEXT, Said, answered, delta_of
 
 BEGINS: Final[Said] = {"type": "turn", "state": "begins"}
 GAP: Final[Said] = {"type": "gap"}
 UNRECORDED: Final = 8
 """Turns that are kept although they are not on record. An older one that ends makes a gap."""
+ANSWERED: Final = 32
+"""Calls of which is known that their output comes too late."""
 SILENT: Final = 16
 """Attempts of which is known that another has taken over."""
 
@@ -82,7 +84,7 @@ class Log(NamedTuple):
     spoke: int = 0
     """How often the task had told something when the assistant's last message was told."""
     answered: tuple[str, ...] = ()
-    """The calls that have had their result since."""
+    """The calls that have had their result, the last of them."""
     voice: str = ""
     seq: int = 0
     """The number of the last batch from that voice, and how many of its events were taken."""
@@ -170,8 +172,8 @@ def tell(log: Log, turn: int, events: Sequence[Said], *, anew: bool = False) -> 
     log = _with(log, turn, Progress(told, messages, ends[0] if ends else None))
     for message in (x["message"] for x in events if x["type"] == "message"):
         if message.get("role") == "assistant":
-            log = log._replace(spoke=told, answered=())
-        log = log._replace(answered=(*log.answered, *answered(message)))
+            log = log._replace(spoke=told)
+        log = log._replace(answered=(*log.answered, *answered(message))[-ANSWERED:])
     if ends:
         log = log._replace(key="")
     return Plan(log, [(turn, x, None) for x in events], anew, turn if anew else None)
@@ -225,7 +227,7 @@ def end(log: Log, turn: int, status: str, messages: int) -> Plan:
 def _is_late(log: Log, after: int, event: Said) -> bool:
     """Whether what replaces a delta has come before it."""
     of = delta_of(event)
-    return of is not None and (after < log.spoke or of in log.answered)
+    return after < log.spoke if of == TEXT else of in log.answered
 
 
 def _with(log: Log, turn: int, progress: Progress) -> Log:

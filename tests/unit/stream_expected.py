@@ -62,7 +62,10 @@ class Expected:
         assert gap or len(told) == len(say), f"{handler}: tells more than it is to"
         if gap:
             self.live = []
-            assert not any(is_delta(event) for _, event in told[: len(told) - len(say)])
+            again = told[1 : len(told) - len(say)]
+            void = say[0][0] if say and handler in ("tell", "end") else None
+            assert all(turn != void or x == BEGINS for turn, x in again), "what is void is told"
+            assert not any(is_delta(event) for _, event in again), "what is void is told"
             self.happened[f"a gap by {handler}"] += 1
         newest = max(self.turn, body["turn"] if handler == "begin" else 0)
         self.said_in |= {x["id"]: newest for x in new}
@@ -137,7 +140,7 @@ class Expected:
         self.tells("note", body, [(turn, x) for x in events], gap="anew" in body)
         self.taken_back |= {*discards}
         if turn in self.told:
-            self.told[turn].events += events
+            self.told[turn].events += [x for x in events if x["type"] != "discarded"]
 
     def arrives_batch(self, body: Any) -> int | None:
         """Returns how many of its events were taken; `None` if it is refused."""
@@ -206,6 +209,10 @@ class Expected:
 
     # -- What has to hold. -------------------------------------------------------------------------
 
+    def check(self) -> None:
+        self.check_storage()
+        self.check_words()
+
     def check_storage(self) -> None:
         """Nothing is kept that nobody can need."""
         log = self.log
@@ -213,14 +220,17 @@ class Expected:
         assert sorted(self.ctx.pages) == sorted(f"page/{x[0]}" for x in pages)
         live = {x.id for x in self.live}
         assert {x[0] for x in log.get("recent", []) if is_delta(x[2])} <= live
+        stored = {x[0] for x in log.get("recent", [])}
         for first, last, *_ in pages:
             entries = self.ctx.stored(f"page/{first}")
+            stored |= {x[0] for x in entries}
             assert (entries[0][0], entries[-1][0]) == (first, last)
             assert any(not is_delta(x[2]) or x[0] in live for x in entries), "a page of dead words"
             period = self.said_in[last]
             newer = [turn for turn in self.begun if turn > period]
             is_needed = any(turn <= period for turn in self.told)
             assert len(newer) < 2 or is_needed, "a page is left of what is on record for long"
+        assert {x for x in live if x > log.get("base", 1)} <= stored, "live words are lost"
         self.happened["there are three pages or more"] += len(pages) > 2
 
     def check_words(self) -> None:

@@ -86,15 +86,17 @@ class World:
             self.next += 1
 
     def a_turn_begins(self, random: Random) -> None:
+        """The first that waits for nobody; those that are slow to end are given up, rarely."""
         for task in self.tasks.values():
-            if not task.attempts and task.ended is None:
+            is_slow = random.random() < 0.2
+            if not task.attempts and task.ended is None and (task.given_up == is_slow):
                 task.attempts = [Attempt(self.name("voice"))]
                 self.row.append(("begin", {"turn": task.turn, "key": task.key}))
                 return
             if task.ended is None and not task.given_up:
-                if random.random() < 0.8:
+                if not is_slow:
                     return
-                task.given_up = True  # it is cleaning up, and too slowly
+                task.given_up = True
                 self.happened["a turn is given up"] += 1
 
     def a_task_tells(self, random: Random) -> None:
@@ -112,13 +114,13 @@ class World:
         task = self._at_work(random)
         if task is None:
             return
-        attempt = random.choice(task.attempts)
+        attempt = random.choice([*task.attempts, task.newest, task.newest])
         open_calls = [
             call
             for call, (begun, ended) in task.calls.items()
             if begun <= attempt.told and (ended is None or attempt.told < ended)
         ]
-        kinds = ["text"] * 6 + ["output"] * 3 * bool(open_calls) + [*OWN]
+        kinds = ["text"] * 6 + ["output"] * 6 * bool(open_calls) + [*OWN]
         for _ in range(random.randint(1, 4)):
             task.steps += random.random() < 0.3
             event: Event = {"type": random.choice(kinds), "text": f"{self.name('w')} "}
@@ -158,25 +160,25 @@ class World:
 
     def much_is_lost(self, random: Random) -> None:
         task = self._at_work(random)
-        if task is not None and random.random() < 0.5:
+        if task is not None and random.random() < 0.2:
             attempt = random.choice(task.attempts)
             attempt.queue, attempt.gap = [], True
 
     def a_worker_dies(self, random: Random) -> None:
         task = self._at_work(random)
-        if task is not None and len(task.attempts) < 4:
+        if task is not None and len(task.attempts) < 4 and random.random() < 0.4:
             task.attempts.append(Attempt(self.name("voice")))
 
     def a_step_is_run_again(self, random: Random) -> None:
         task = self._at_work(random)
-        if task is not None:
+        if task is not None and random.random() < 0.4:
             attempt = random.choice(task.attempts)
             attempt.voice, attempt.seq = self.name("voice"), 0
             attempt.queue, attempt.sent, attempt.heard = [], None, True
 
     def a_task_ends(self, random: Random) -> None:
         task = self._at_work(random)
-        if task is None or random.random() < 0.4:
+        if task is None or random.random() < 0.7:
             return
         while task.newest.told < len(task.told):
             task.newest.forget(task.told[task.newest.told])
@@ -201,7 +203,7 @@ class World:
             self._record(task, str(task.ended), [*task.messages, *kept])
 
     def a_task_is_killed(self, random: Random) -> None:
-        if self.tasks and random.random() < 0.3:
+        if self.tasks and random.random() < 0.15:
             task = random.choice([*self.tasks.values()])
             kept = [self._message("user") for _ in range(random.choice([0, 0, 1, 2]))]
             if not task.attempts and random.random() < 0.7:
@@ -212,7 +214,7 @@ class World:
                 self.happened["a turn is killed"] += 1
 
     def something_is_noted(self, random: Random) -> None:
-        if self.next == 1:
+        if self.next == 1 or random.random() < 0.5:
             return
         note: Any = {"turn": self.next - 1, "events": [{"type": "pending"}]}
         if self.record and random.random() < 0.5:
@@ -231,6 +233,7 @@ class World:
         for _ in range(min(random.randint(1, 4), len(self.row))):
             handler, body = self.row.pop(0)
             getattr(self.stream, f"arrives_{handler}")(body)
+            self.stream.check()
             self._deliver()
 
     def a_batch_arrives(self, random: Random) -> None:
@@ -238,6 +241,7 @@ class World:
             return
         attempt, body = self.posts.pop(random.randrange(len(self.posts)))
         taken = self.stream.arrives_batch(body)
+        self.stream.check()
         self._deliver()
         if random.random() < 0.3:
             self.posts.append((attempt, body))  # it comes a second time
@@ -260,6 +264,7 @@ class World:
     def somebody_truncates(self, random: Random) -> None:
         if random.random() < 0.1:
             self.stream.truncates(random.randint(0, 6))
+            self.stream.check()
 
     # -- What followers do. ------------------------------------------------------------------------
 
@@ -288,6 +293,7 @@ class World:
         place = random.randrange(len(self.followers))
         if self.followers[place].owes:
             self.followers[place] = self.followers[place].read(self.record, self.discarded)
+            self._check(self.followers[place])
 
     # -- In the end. -------------------------------------------------------------------------------
 
@@ -304,14 +310,7 @@ class World:
             knows = follower.read(self.record, self.discarded) if follower.owes else follower
             assert {turn: knows.view(turn) for turn in self.record} == self.record
             assert knows.discarded == self.discarded
-        self.stream.check_storage()
         assert len(self.stream.ctx.pages) <= 40
-
-    def check(self) -> None:
-        self.stream.check_storage()
-        self.stream.check_words()
-        for follower in self.followers:
-            self.stream.check_follower(follower, self.record, self.discarded)
 
     # -- How. --------------------------------------------------------------------------------------
 
@@ -373,6 +372,10 @@ class World:
             answer["nextOffset"] < self.stream.tail
         )
         follower.take(answer)
+        self._check(follower)
+
+    def _check(self, follower: Follower) -> None:
+        self.stream.check_follower(follower, self.record, self.discarded)
 
     def _deliver(self) -> None:
         """Those who wait hear what the stream has resolved."""
@@ -386,7 +389,7 @@ class World:
 EVENTS: Final[list[Callable[[World, Random], None]]] = [
     *[World.a_message_is_accepted] * 2,
     *[World.a_turn_begins] * 2,
-    *[World.a_task_tells] * 3,
+    *[World.a_task_tells] * 6,
     *[World.a_step_speaks] * 4,
     *[World.a_batch_is_posted] * 5,
     World.much_is_lost,
@@ -397,7 +400,7 @@ EVENTS: Final[list[Callable[[World, Random], None]]] = [
     World.a_task_is_killed,
     World.something_is_noted,
     *[World.what_was_sent_arrives] * 6,
-    *[World.a_batch_arrives] * 5,
+    *[World.a_batch_arrives] * 7,
     World.something_is_forged,
     World.somebody_truncates,
     World.somebody_comes,
