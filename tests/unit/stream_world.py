@@ -203,7 +203,7 @@ class World:
             self._record(task, str(task.ended), [*task.messages, *kept])
 
     def a_task_is_killed(self, random: Random) -> None:
-        if self.tasks and random.random() < 0.15:
+        if self.tasks and random.random() < 0.3:
             task = random.choice([*self.tasks.values()])
             kept = [self._message("user") for _ in range(random.choice([0, 0, 1, 2]))]
             if not task.attempts and random.random() < 0.7:
@@ -300,7 +300,8 @@ class World:
     def all_comes_to_rest(self) -> None:
         """Nobody acts any more, and all that is under way arrives."""
         for task in [*self.tasks.values()]:
-            self._record(task, "killed", [])
+            kept = [self._message("user") for _ in range(Random(self.names).randint(0, 2))]
+            self._record(task, "killed", kept)
         while self.row:
             self.what_was_sent_arrives(Random(0))
         for follower in self.followers:

@@ -60,7 +60,7 @@ def test_whoever_follows_a_session_comes_to_what_is_on_record() -> None:
     run_state_machine_as_test(Session, settings=story)
 
 
-STORIES = 60
+STORIES = 100
 
 
 def stories(happened: Counter[str], many: int = STORIES) -> None:
@@ -314,4 +314,4 @@ def who_waits_is_told_what_it_has(patch: pytest.MonkeyPatch) -> None:
 def test_a_rule_that_is_wrong_is_found(rule: Wrong, monkeypatch: pytest.MonkeyPatch) -> None:
     rule(monkeypatch)
     with pytest.raises(AssertionError):
-        stories(Counter())
+        stories(Counter(), 300)
