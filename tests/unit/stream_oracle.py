@@ -33,7 +33,7 @@ def is_replaced(event: Event, by: Event) -> bool:
         return False
     role = by["message"]["role"]
     if event["type"] == "output":
-        return role == "tool" and by["message"]["tool_call_id"] == event["call"]
+        return bool(role == "tool" and by["message"]["tool_call_id"] == event["call"])
     return bool(role == "assistant")
 
 
@@ -75,9 +75,9 @@ class Told:
     replaced: list[tuple[int, Event]] = field(default_factory=list[tuple[int, Event]])
     """What replaces deltas, and the how manieth telling brought it."""
     is_behind: bool = False
-    """Whether it has told more since a newer one has begun."""
+    """Whether followers may have missed a message."""
     is_hurt: bool = False
-    """Whether some of it was truncated."""
+    """Whether some of what it has told was truncated."""
 
     @property
     def end(self) -> tuple[str | None, int]:

@@ -88,7 +88,7 @@ class World:
     def a_turn_begins(self, random: Random) -> None:
         """The first that waits for nobody; those that are slow to end are given up, rarely."""
         for task in self.tasks.values():
-            is_slow = random.random() < 0.2
+            is_slow = random.random() < 0.1
             if not task.attempts and task.ended is None and (task.given_up == is_slow):
                 task.attempts = [Attempt(self.name("voice"))]
                 self.row.append(("begin", {"turn": task.turn, "key": task.key}))
@@ -154,8 +154,10 @@ class World:
                 **({"gap": True} if attempt.gap else {}),
             }
             attempt.gap = False
-        else:
+        elif random.random() < 0.3:
             self.happened["a batch is sent again"] += 1
+        else:
+            return
         self.posts.append((attempt, attempt.sent))
 
     def much_is_lost(self, random: Random) -> None:
@@ -238,12 +240,13 @@ class World:
 
     def a_batch_arrives(self, random: Random) -> None:
         if not self.posts:
+            self.a_step_speaks(random)
             return
         attempt, body = self.posts.pop(random.randrange(len(self.posts)))
         taken = self.stream.arrives_batch(body)
         self.stream.check()
         self._deliver()
-        if random.random() < 0.3:
+        if random.random() < 0.15:
             self.posts.append((attempt, body))  # it comes a second time
         if attempt.sent is not body or random.random() < 0.2:
             return  # nobody hears of it
@@ -300,10 +303,10 @@ class World:
     def all_comes_to_rest(self) -> None:
         """Nobody acts any more, and all that is under way arrives."""
         for task in [*self.tasks.values()]:
-            kept = [self._message("user") for _ in range(Random(self.names).randint(0, 2))]
+            kept = [self._message("user") for _ in range(self.names % 3)]
             self._record(task, "killed", kept)
         while self.row:
-            self.what_was_sent_arrives(Random(0))
+            self.what_was_sent_arrives(Random(0))  # noqa: S311
         for follower in self.followers:
             follower.owes = follower.owes or not follower.offset
             while follower.offset != self.stream.tail or follower.mail is not None:
@@ -368,7 +371,9 @@ class World:
             return
         answer = answer or self.stream.pull(follower.offset)
         gaps = [x for x in answer["messages"] if x["type"] == "gap"]
-        self.happened["an offset is gone"] += bool(gaps) and gaps[0]["id"] not in self.stream.said_in
+        self.happened["an offset is gone"] += (
+            bool(gaps) and gaps[0]["id"] not in self.stream.said_in
+        )
         self.happened["an answer has a part of what there is"] += (
             answer["nextOffset"] < self.stream.tail
         )

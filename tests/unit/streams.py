@@ -57,4 +57,3 @@ def call(ctx: Kept, handler: str, body: Any) -> Any:
     """What a handler answers."""
     does: Any = HANDLERS[handler].does
     return at_once(does("Stream", ctx, body))
-
