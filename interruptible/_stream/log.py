@@ -189,7 +189,8 @@ def publish(log: Log, batch: Batch) -> Plan | int | str:
         What follows: the log then knows how many were taken. If the batch was here before, how many
         of it were taken; or why it is refused.
     """
-    if not log.key or not hmac.compare_digest(batch.key.encode(errors="replace"), log.key.encode()):
+    keys = (key.encode(errors="surrogatepass") for key in (batch.key, log.key))
+    if not log.key or not hmac.compare_digest(*keys):
         return "key: is not that of the turn at work."
     if batch.voice in log.silent:
         return "voice: another attempt at this turn has taken over."
