@@ -102,11 +102,12 @@ class Stream(Streaming):
         headers: Mapping[str, str] | None = None,
         every: timedelta = timedelta(milliseconds=50),
     ) -> None:
-        for name, given, kind, written in (
+        kinds: tuple[tuple[str, Any, Any, str], ...] = (
             ("ingress", ingress, (str, type(None)), "text, such as `http://localhost:8080`"),
             ("headers", headers, (Mapping, type(None)), "a dict of text"),
             ("every", every, timedelta, "a `datetime.timedelta`"),
-        ):
+        )
+        for name, given, kind, written in kinds:
             if not isinstance(given, kind):
                 raise TypeError(f"Stream: {name} is {given!r}. Write it as {written}.")
         if every < timedelta(0):

@@ -60,6 +60,9 @@ def but(body: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
     return {**body, **fields}
 
 
+NO_BODIES: Any = (1, "x", [], True)
+NO_STEPS: Any = ("1", [])
+NO_OFFSETS: Any = ("1", -1, [])
 NO_NUMBERS: Any = ("1", 1.5, True, None, [1], {}, -1, 2**60)
 NO_EVENTS: Any = (
     None,
@@ -93,25 +96,25 @@ NOT_TOLD: Any = (
     {"type": "discarded", "turns": 1},
 )
 REFUSED: list[tuple[str, Any]] = [
-    *((name, x) for name in HANDLERS if name != "truncate" for x in (1, "x", [], True)),
+    *((name, x) for name in HANDLERS if name != "truncate" for x in NO_BODIES),
     *((name, None) for name in HANDLERS if name != "pull"),
     *((name, {}) for name in HANDLERS if name != "pull"),
     *(("pull", {"offset": x}) for x in NO_NUMBERS),
     *(("pull", {"wait": x}) for x in ("1", None, True, -1, 31)),
     ("pull", {"since": 1}),
     *(("publish", but(BATCH, **{x: 1})) for x in ("key", "voice", "events")),
-    *(("publish", but(BATCH, seq=x)) for x in (*NO_NUMBERS, 0)),
+    *(("publish", but(BATCH, seq=x)) for x in [*NO_NUMBERS, 0]),
     *(("publish", but(BATCH, gap=x)) for x in (1, "yes", None)),
-    *(("publish", but(BATCH, events=[but(SAID, event=x)])) for x in (*NO_EVENTS, *NOT_SAID)),
+    *(("publish", but(BATCH, events=[but(SAID, event=x)])) for x in [*NO_EVENTS, *NOT_SAID]),
     *(("publish", but(BATCH, events=[but(SAID, after=x)])) for x in NO_NUMBERS),
-    *(("publish", but(BATCH, events=[but(SAID, step=x)])) for x in ("1", [])),
+    *(("publish", but(BATCH, events=[but(SAID, step=x)])) for x in NO_STEPS),
     ("publish", but(BATCH, events=[{"event": SAID["event"]}])),
     *(("subscribe", {"id": x, "offset": 1}) for x in (1, None)),
-    *(("subscribe", {"id": "x", "offset": x}) for x in ("1", -1, [])),
+    *(("subscribe", {"id": "x", "offset": x}) for x in NO_OFFSETS),
     *(("truncate", x) for x in (-1, 1.5, "1", True)),
-    *(("begin", but(BEGIN, turn=x)) for x in (*NO_NUMBERS, 0)),
+    *(("begin", but(BEGIN, turn=x)) for x in [*NO_NUMBERS, 0]),
     ("begin", but(BEGIN, key=None)),
-    *((x, {"turn": 1, "events": [y]}) for x in ("tell", "note") for y in (*NO_EVENTS, *NOT_TOLD)),
+    *((x, {"turn": 1, "events": [y]}) for x in ("tell", "note") for y in [*NO_EVENTS, *NOT_TOLD]),
     *((x, {"turn": y, "events": []}) for x in ("tell", "note") for y in NO_NUMBERS),
     *(("end", {"turn": x, "status": "failed", "messages": 0}) for x in NO_NUMBERS),
     *(("end", {"turn": 1, "status": "failed", "messages": x}) for x in NO_NUMBERS),
