@@ -61,7 +61,7 @@ def change_of(plan: Plan, entries: Sequence[Entry] = ()) -> Change:
             log, gone = _without(log, over)
             drop += gone
         entry = Entry(log.tail + 1, turn, event, step)
-        size = log.size + _size(event)
+        size = log.size + _bytes_of(event)
         log = log._replace(tail=entry.id, recent=(*log.recent, entry), size=size)
         if (of := delta_of(event)) is not None and of not in log.live:
             log = log._replace(live=(*log.live, of))
@@ -116,12 +116,12 @@ def _without(log: Log, over: Callable[[str], bool]) -> tuple[Log, list[int]]:
             pages.append(page._replace(only=left))
     recent = tuple(x for x in log.recent if (of := delta_of(x.event)) is None or not over(of))
     if len(recent) < len(log.recent):
-        log = log._replace(recent=recent, size=sum(_size(x.event) for x in recent))
+        log = log._replace(recent=recent, size=sum(_bytes_of(x.event) for x in recent))
     live = tuple(x for x in log.live if not over(x))
     return log._replace(pages=tuple(pages), live=live), gone
 
 
-def _size(event: Said) -> int:
+def _bytes_of(event: Said) -> int:
     return len(json.dumps(event)) + 32
 
 
