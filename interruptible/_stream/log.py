@@ -29,7 +29,7 @@ GAP: Final[Said] = {"type": "gap"}
 UNRECORDED: Final = 8
 """Turns that are kept although they are not on record. An older one that ends makes a gap."""
 ANSWERED: Final = 32
-"""Calls of which is known that their output comes too late."""
+"""Calls of which is known when their output comes too late."""
 SILENT: Final = 16
 """Attempts of which is known that another has taken over."""
 
@@ -83,8 +83,8 @@ class Log(NamedTuple):
     """Those that are not on record yet."""
     spoke: int = 0
     """How often the task had told something when the assistant's last message was told."""
-    answered: tuple[str, ...] = ()
-    """The calls that have had their result, the last of them."""
+    answered: tuple[tuple[str, int], ...] = ()
+    """The last calls that have had their result, and how often it had told something then."""
     voice: str = ""
     seq: int = 0
     """The number of the last batch from that voice, and how many of its events were taken."""
@@ -173,7 +173,8 @@ def tell(log: Log, turn: int, events: Sequence[Said], *, anew: bool = False) -> 
     for message in (x["message"] for x in events if x["type"] == "message"):
         if message.get("role") == "assistant":
             log = log._replace(spoke=told)
-        log = log._replace(answered=(*log.answered, *answered(message))[-ANSWERED:])
+        results = [(call, told) for call in answered(message)]
+        log = log._replace(answered=(*log.answered, *results)[-ANSWERED:])
     if ends:
         log = log._replace(key="")
     return Plan(log, [(turn, x, None) for x in events], anew, turn if anew else None)
@@ -228,7 +229,9 @@ def end(log: Log, turn: int, status: str, messages: int) -> Plan:
 def _is_late(log: Log, after: int, event: Said) -> bool:
     """Whether what replaces a delta has come before it."""
     of = delta_of(event)
-    return after < log.spoke if of == TEXT else of in log.answered
+    if of is None:
+        return False
+    return after < (log.spoke if of == TEXT else dict(log.answered).get(of, 0))
 
 
 def _with(log: Log, turn: int, progress: Progress) -> Log:

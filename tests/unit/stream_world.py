@@ -342,6 +342,8 @@ class World:
             message = self._message("tool", tool_call_id=call)
         elif kind == "assistant":
             calls = [self.name("call") for _ in range(random.choice([0, 1, 2]))]
+            if task.calls and not waiting and random.random() < 0.5:
+                calls = [random.choice([*task.calls])]  # some models count from one again
             task.calls |= dict.fromkeys(calls, (when, None))
             called = [{"id": x, "function": {"name": "f", "arguments": "{}"}} for x in calls]
             message = self._message("assistant", tool_calls=called)

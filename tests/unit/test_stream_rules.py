@@ -171,6 +171,14 @@ def an_output_is_late_as_words_are(patch: pytest.MonkeyPatch) -> None:
 
 
 @wrong
+def an_output_is_late_if_its_call_ever_had_a_result(patch: pytest.MonkeyPatch) -> None:
+    def late(log: Log, after: int, event: Any) -> bool:
+        return event.get("call") in dict(log.answered) or is_late(log, after, event)
+
+    patch.setattr(log, "_is_late", late)
+
+
+@wrong
 def a_voice_that_was_silenced_speaks_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(log, "publish", lambda log, batch: publish(log._replace(silent=()), batch))
 
