@@ -102,8 +102,14 @@ class Stream(Streaming):
         headers: Mapping[str, str] | None = None,
         every: timedelta = timedelta(milliseconds=50),
     ) -> None:
-        if not isinstance(every, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"Stream: every is {every!r}. Write it as a `datetime.timedelta`.")
+        kinds: tuple[tuple[str, Any, Any, str], ...] = (
+            ("ingress", ingress, (str, type(None)), "text, such as `http://localhost:8080`"),
+            ("headers", headers, (Mapping, type(None)), "a dict of text"),
+            ("every", every, timedelta, "a `datetime.timedelta`"),
+        )
+        for name, given, kind, written in kinds:
+            if not isinstance(given, kind):
+                raise TypeError(f"Stream: {name} is {given!r}. Write it as {written}.")
         if every < timedelta(0):
             raise ValueError(f"Stream: every={every} is in the past. Make it positive.")
         self.ingress, self.headers, self.every = ingress, dict(headers or {}), every

@@ -254,7 +254,9 @@ def _parsed(stored: Any) -> Log:
         fields["pages"] = tuple(_page(*x) for x in fields["pages"])
     if "recent" in fields:
         fields["recent"] = tuple(Entry(*x) for x in fields["recent"])
-    for name in ("answered", "silent", "live"):
+    if "answered" in fields:
+        fields["answered"] = tuple((call, told) for call, told in fields["answered"])
+    for name in ("silent", "live"):
         if name in fields:
             fields[name] = tuple(fields[name])
     return Log(**fields)

@@ -29,7 +29,11 @@ def truncate(log: Log, count: int) -> Change:
     drop = [page.first for page in log.pages if page.last <= base]
     pages = tuple(page for page in log.pages if page.last > base)
     recent = tuple(x for x in log.recent if x.id > base)
-    return Change(log._replace(base=base, pages=pages, recent=recent), {}, drop, [])
+    turns = log.turns
+    if base > log.base:  # whoever comes now cannot have all of them
+        turns = tuple((turn, progress._replace(messages=-1)) for turn, progress in turns)
+    kept = log._replace(base=base, turns=turns, pages=pages, recent=recent)
+    return Change(kept, {}, drop, [])
 
 
 def change_of(plan: Plan, entries: Sequence[Entry] = ()) -> Change:
@@ -57,7 +61,7 @@ def change_of(plan: Plan, entries: Sequence[Entry] = ()) -> Change:
             log, gone = _without(log, over)
             drop += gone
         entry = Entry(log.tail + 1, turn, event, step)
-        size = log.size + _size(event)
+        size = log.size + _bytes_of(event)
         log = log._replace(tail=entry.id, recent=(*log.recent, entry), size=size)
         if (of := delta_of(event)) is not None and of not in log.live:
             log = log._replace(live=(*log.live, of))
@@ -112,12 +116,12 @@ def _without(log: Log, over: Callable[[str], bool]) -> tuple[Log, list[int]]:
             pages.append(page._replace(only=left))
     recent = tuple(x for x in log.recent if (of := delta_of(x.event)) is None or not over(of))
     if len(recent) < len(log.recent):
-        log = log._replace(recent=recent, size=sum(_size(x.event) for x in recent))
+        log = log._replace(recent=recent, size=sum(_bytes_of(x.event) for x in recent))
     live = tuple(x for x in log.live if not over(x))
     return log._replace(pages=tuple(pages), live=live), gone
 
 
-def _size(event: Said) -> int:
+def _bytes_of(event: Said) -> int:
     return len(json.dumps(event)) + 32
 
 

@@ -22,12 +22,14 @@ import hmac
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from interruptible._stream.deltas import Said, answered, delta_of
+from interruptible._stream.deltas import TEXT, Said, answered, delta_of
 
 BEGINS: Final[Said] = {"type": "turn", "state": "begins"}
 GAP: Final[Said] = {"type": "gap"}
 UNRECORDED: Final = 8
 """Turns that are kept although they are not on record. An older one that ends makes a gap."""
+ANSWERED: Final = 32
+"""Calls of which is known when their output comes too late."""
 SILENT: Final = 16
 """Attempts of which is known that another has taken over."""
 
@@ -81,8 +83,8 @@ class Log(NamedTuple):
     """Those that are not on record yet."""
     spoke: int = 0
     """How often the task had told something when the assistant's last message was told."""
-    answered: tuple[str, ...] = ()
-    """The calls that have had their result since."""
+    answered: tuple[tuple[str, int], ...] = ()
+    """The last calls that have had their result, and how often it had told something then."""
     voice: str = ""
     seq: int = 0
     """The number of the last batch from that voice, and how many of its events were taken."""
@@ -162,15 +164,17 @@ def tell(log: Log, turn: int, events: Sequence[Said], *, anew: bool = False) -> 
     if progress is None:
         return None
     told, messages = progress.told + 1, 0 if anew else progress.messages
-    messages += sum(x["type"] in ("message", "steered") for x in events)
+    if messages >= 0:
+        messages += sum(x["type"] in ("message", "steered") for x in events)
     ends = [x["status"] for x in events if x["type"] == "turn" and "status" in x]
     if turn < log.turn:  # it was given up, and who follows the newer one is not told
         return Plan(_with(log, turn, Progress(told, -1, ends[0] if ends else None)))
     log = _with(log, turn, Progress(told, messages, ends[0] if ends else None))
     for message in (x["message"] for x in events if x["type"] == "message"):
         if message.get("role") == "assistant":
-            log = log._replace(spoke=told, answered=())
-        log = log._replace(answered=(*log.answered, *answered(message)))
+            log = log._replace(spoke=told)
+        results = [(call, told) for call in answered(message)]
+        log = log._replace(answered=(*log.answered, *results)[-ANSWERED:])
     if ends:
         log = log._replace(key="")
     return Plan(log, [(turn, x, None) for x in events], anew, turn if anew else None)
@@ -186,7 +190,8 @@ def publish(log: Log, batch: Batch) -> Plan | int | str:
         What follows: the log then knows how many were taken. If the batch was here before, how many
         of it were taken; or why it is refused.
     """
-    if not log.key or not hmac.compare_digest(batch.key.encode(errors="replace"), log.key.encode()):
+    keys = (key.encode(errors="surrogatepass") for key in (batch.key, log.key))
+    if not log.key or not hmac.compare_digest(*keys):
         return "key: is not that of the turn at work."
     if batch.voice in log.silent:
         return "voice: another attempt at this turn has taken over."
@@ -216,14 +221,17 @@ def end(log: Log, turn: int, status: str, messages: int) -> Plan:
     if progress == (progress.told, messages, status):
         return Plan(log)
     ends: Said = {"type": "turn", "state": "ends", "status": status}
-    missed = progress.messages != messages or progress.status is not None
+    # Of a turn that did not tell its end, the record may have others, and as many.
+    missed = progress.status is not None or (progress.messages, messages) != (0, 0)
     return Plan(log, [(turn, ends, None)], anew=missed, without=turn if missed else None)
 
 
 def _is_late(log: Log, after: int, event: Said) -> bool:
     """Whether what replaces a delta has come before it."""
     of = delta_of(event)
-    return of is not None and (after < log.spoke or of in log.answered)
+    if of is None:
+        return False
+    return after < (log.spoke if of == TEXT else dict(log.answered).get(of, 0))
 
 
 def _with(log: Log, turn: int, progress: Progress) -> Log:

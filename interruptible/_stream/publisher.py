@@ -132,6 +132,8 @@ class Publisher:
                 await self._publish_all(post)
         except NoIngress as error:
             self._warn(str(error))
+        except Exception as error:  # noqa: BLE001 - of the client, such as an address that is none
+            self._warn(f"there is no way to it ({type(error).__name__}: {error})")
         self._deaf = True
         self._keep([])
 

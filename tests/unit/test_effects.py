@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import functools
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
@@ -23,6 +24,7 @@ from interruptible._session import effects, private, public, reading, storage
 from interruptible._session.rules import Live, Record, Steered, Step
 from interruptible._task import life, outcome
 from interruptible._task.outcome import Ending
+from interruptible._wire import types as wire
 
 from .given import Given
 
@@ -73,7 +75,10 @@ class Handling:
     def key(self) -> str:
         return "key"
 
-    def run_typed(self, name: str, action: Callable[[], Any]) -> Given[int]:
+    def run_typed(self, name: str, action: Callable[[], Any]) -> Given[Any]:
+        if isinstance(action, functools.partial):  # the agent streams
+            assert (name, action.func, action.args) == ("time", effects._time_and_key, (STREAM,))
+            return Given([NOW, "new key"])
         assert (name, action) == ("time", effects._time)
         return Given(NOW)
 
@@ -101,6 +106,8 @@ class IdleAgent(Agent):
 
 
 AGENT = IdleAgent()
+STREAM: Any = SimpleNamespace()
+"""What the handlers take for the stream of an agent that has one."""
 
 
 NOW = 5_000
@@ -1639,6 +1646,190 @@ def test_a_fork_gives_the_new_session_of_the_same_agent_the_same_way(
 
     asyncio.run(fork_and_look())
     assert calls == [("key", "OddAgent", via, "fork"), ("copy", "OddAgent", via, "get_status")]
+
+
+# -- What those are told who follow. ---------------------------------------------------------------
+
+
+def told(handler: str, **body: Any) -> Any:
+    """The stream of the session is told something."""
+    return "IdleAgentStream", handler, body, {"key": "key"}
+
+
+def noted(turn: int, *events: Any, **more: Any) -> Any:
+    return told("note", turn=turn, events=list(events), **more)
+
+
+PENDING = {"type": "pending"}
+QUEUED = BUSY._replace(live=(ONE._replace(cancelled="cancelled"), TWO))
+ALONE = BUSY._replace(live=(ONE,), next=2, tail=BUSY.tail[:1])
+
+
+def discards(*turns: int) -> Any:
+    return {"type": "discarded", "turns": [*turns]}
+
+
+FOLLOWED: list[tuple[str, Any, Any, Record | None, list[Any]]] = [
+    ("the first message", public.on_message, {"content": "Hello"}, None, []),
+    ("an interrupt", public.on_message, {"content": "Hello"}, BUSY, [noted(3, PENDING)]),
+    (
+        "a message that waits",
+        public.on_message,
+        {"content": "Hello", "policy": "queue"},
+        ALONE,
+        [noted(2, PENDING)],
+    ),
+    (
+        "a message that is steered",
+        public.on_message,
+        {"content": "Hello", "policy": "steer"},
+        ALONE,
+        [noted(1, PENDING)],
+    ),
+    (
+        "a message that is refused",
+        public.on_message,
+        {"content": "Hello", "policy": "reject"},
+        ALONE,
+        [],
+    ),
+    (
+        "a rollback",
+        public.on_message,
+        {"content": "Hello", "policy": "rollback"},
+        BUSY,
+        [noted(3, discards(1, 2), PENDING)],
+    ),
+    ("a cancel of the turn at work", public.on_cancel, {"turn": 1}, BUSY, []),
+    ("a cancel of a turn that waits", public.on_cancel, {"turn": 2}, BUSY, [noted(2, PENDING)]),
+    ("a cancel of all", public.on_cancel, {}, BUSY, [noted(2, PENDING)]),
+    ("a cancel of nothing", public.on_cancel, {"turn": 1}, QUEUED, []),
+    ("a rewind", public.on_rewind, {"turn": 1}, ALONE, [noted(1, discards(1))]),
+    ("a rewind of two", public.on_rewind, {"turn": 1}, BUSY, [noted(2, discards(1, 2), PENDING)]),
+    ("a reset", public.on_reset, None, ALONE, [noted(1, discards(1))]),
+    (
+        "a regenerate",
+        public.on_regenerate,
+        {"turn": 1},
+        ALONE,
+        [noted(2, discards(1), PENDING)],
+    ),
+    (
+        "an outcome",
+        private.on_settle,
+        {"outcome": {"turn": 1, "status": "completed", "messages": [put_out("a"), put_out("b")]}},
+        BUSY,
+        [told("end", turn=1, status="completed", messages=2)],
+    ),
+    (
+        "an outcome that is recorded already",
+        private.on_settle,
+        {"outcome": {"turn": 9, "status": "completed", "messages": []}},
+        BUSY,
+        [],
+    ),
+    ("what is given up", private.on_give_up, {"turns": [1]}, QUEUED, []),
+    ("what a task takes", private.on_take, {"turn": 1, "waited": True, "begins": True}, BUSY, []),
+    ("the status", public.on_get_status, None, BUSY, []),
+]
+
+
+@pytest.mark.parametrize(
+    ("handler", "body", "record", "followers"),
+    [x[1:] for x in FOLLOWED],
+    ids=[x[0] for x in FOLLOWED],
+)
+def test_with_a_stream_a_handler_does_the_same_and_tells_those_who_follow(
+    handler: Any, body: Any, record: Record | None, followers: list[Any]
+) -> None:
+    answer, done = handle(handler, copy.deepcopy(body), record)
+    streaming, done_too = handle(handler, copy.deepcopy(body), record, stream=STREAM)
+    assert streaming == answer
+    assert [x for x in done_too if x[0] == "IdleAgentStream"] == followers
+    others = [copy.deepcopy(x) for x in done_too if x[0] != "IdleAgentStream"]
+    keys = [x[2].pop("stream") for x in others if x[:2] == ("IdleTask", "run_task")]
+    assert set(keys) <= {"new key"}
+    assert others == done
+    assert not any("Stream" in str(x[0]) for x in done)
+    assert not any("stream" in x[2] for x in done if x[:2] == ("IdleTask", "run_task"))
+
+
+def test_followers_hear_of_a_message_when_its_task_is_sent_and_of_an_end_when_it_is_stored() -> (
+    None
+):
+    _, done = handle(public.on_message, {"content": "Hello"}, BUSY, stream=STREAM)
+    [note] = [place for place, x in enumerate(done) if x[0] == "IdleAgentStream"]
+    assert [done[note - 2][0], done[note - 1][0], done[note + 1][0]] == [
+        "session",
+        "IdleTask",
+        "session",
+    ]
+    assert done[note - 1][2]["stream"] == "new key"
+    _, done = handle(private.on_settle, {"outcome": an_outcome(1)}, BUSY, stream=STREAM)
+    assert done == [
+        stored(one_settled(now_settled(1))),
+        told("end", turn=1, status="completed", messages=len(an_outcome(1)["messages"])),
+    ]
+
+
+def test_what_passes_on_to_the_next_turn_is_told_before_the_end_of_the_one_it_was_steered_at() -> (
+    None
+):
+    record = BUSY._replace(steered=(Steered(1, 1, 0),))
+    outcome = {"outcome": an_outcome(1)}
+    _, done = handle(private.on_settle, outcome, record, state=steered_state(1), stream=STREAM)
+    sent = [x for x in done if x[0] == "IdleAgentStream"]
+    assert [x[1] for x in sent] == ["note", "end"]
+    assert sent[0] == noted(2, PENDING)
+
+
+def test_of_very_many_discarded_turns_followers_are_told_to_read_the_record() -> None:
+    agent = copy.copy(AGENT)
+    agent.stream = STREAM
+    sent: dict[int, list[Any]] = {}
+    for many in (wire.MAX_TURNS, wire.MAX_TURNS + 1):
+        ctx = Handling({})
+        discard = range(1, many + 1)
+        step = Step(Record("epoch", many + 1), discard=discard)
+        effects.tell_followers(agent, cast("Any", ctx), step)
+        watched = step._replace(watch=1)
+        effects.tell_followers(agent, cast("Any", ctx), watched)
+        sent[many] = ctx.done
+    few, many = wire.MAX_TURNS, wire.MAX_TURNS + 1
+    assert sent[few] == [
+        noted(few, discards(*range(1, few + 1))),
+        noted(few, discards(*range(1, few + 1)), PENDING),
+    ]
+    assert sent[many] == [noted(many, anew=True), noted(many, PENDING, anew=True)]
+
+
+WAITS = Record("epoch", 4, (ONE, TWO, Live(3, "inv-3")))
+
+
+@pytest.mark.parametrize(
+    ("step", "changes"),
+    [
+        (Step(BUSY), False),
+        (Step(BUSY, watch=1), True),  # what waited for another turn waits for this one
+        (Step(BUSY, steer=Steered(1, 1, 0)), True),
+        (Step(ALONE, dispatch=1), False),
+        (Step(BUSY, dispatch=2), True),
+        (Step(BUSY, cancel=(ONE,)), False),
+        (Step(BUSY, cancel=(TWO,)), True),
+        (Step(WAITS, cancel=(ONE, Live(3, "inv-3"))), True),
+        (Step(BUSY._replace(live=(GIVEN_UP, TWO)), dispatch=2), False),  # it waits for nobody
+        (Step(BUSY._replace(live=(GIVEN_UP, TWO)), cancel=(TWO,)), False),
+        (Step(BUSY, give_up=(1,)), False),
+        (Step(BUSY, discard=(1,)), False),
+    ],
+)
+def test_what_is_pending_has_changed_where_a_message_waits_or_waits_no_more(
+    step: Step, changes: bool
+) -> None:
+    assert effects.changes_pending(step) is changes
+    ctx = Handling({})
+    effects.tell_followers(AGENT, cast("Any", ctx), step)
+    assert ctx.done == []  # it does not stream
 
 
 # -- A cancellation. -------------------------------------------------------------------------------

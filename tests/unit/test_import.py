@@ -15,7 +15,7 @@ import pytest
 import restate
 
 import interruptible
-from interruptible import _agent, client, formats, testing
+from interruptible import _agent, client, formats, stream, testing
 from interruptible._cancel import cleanup, watch
 from interruptible._session import rules
 from interruptible._task import task
@@ -36,6 +36,7 @@ TESTING = [f"_testing.{name}" for name in ("install", "retries", "serve", "serve
 LEAVES = {
     **{name: {"testing"} for name in TESTING},
     "testing": set[str](),
+    "stream": set[str](),
     "client": {"__init__"},
     "formats.gemini": {"formats.adk"},
     "formats.responses": {"ext.openai_agents"},
@@ -53,6 +54,10 @@ PURE = (
     "_cancel.state",
     "_wire.types",
     "_task.repair",
+    "_stream.deltas",
+    "_stream.events",
+    "_stream.keeping",
+    "_stream.log",
     "formats",
 )
 """What knows nothing of Restate."""
@@ -110,6 +115,20 @@ def test_the_core_imports_no_leaf(leaf: str) -> None:
     assert {module for module in MODULES if leaf in own_imports(module)} == LEAVES[leaf]
 
 
+def test_the_room_of_the_stream_is_known_by_the_stream_and_by_those_who_follow_alone() -> None:
+    outside = [x for x in MODULES if not x.startswith("_stream.")]
+    known = {x: {y for y in own_imports(x) if y.startswith("_stream.")} for x in outside}
+    assert {x: y for x, y in known.items() if y and x != "stream"} == {
+        "client": {"_stream.events", "_stream.following"}
+    }
+    at_once = {
+        name
+        for node in parsed("client").body
+        if isinstance(node, ast.ImportFrom) and (name := node.module or "")
+    }
+    assert not any("_stream" in name for name in at_once)  # or the core would bring it along
+
+
 @pytest.mark.parametrize(("room", "known"), [("_wire", ()), ("formats", ("_wire",))])
 def test_a_low_room_knows_those_below_it_alone(room: str, known: tuple[str, ...]) -> None:
     for module in MODULES:
@@ -121,6 +140,12 @@ def test_cancellation_knows_nothing_of_agents() -> None:
     for module in MODULES:
         if module.startswith("_cancel."):
             assert {x.split(".")[0] for x in own_imports(module)} <= {"_cancel", "_wire"}
+
+
+def test_the_rules_of_the_stream_know_nothing_of_what_carries_them_out() -> None:
+    for module in ("log", "keeping", "deltas"):
+        known = own_imports(f"_stream.{module}")
+        assert known <= {"_stream.deltas", "_stream.log", "formats._calls"}
 
 
 @pytest.mark.parametrize("module", ["_session.rules", "_wire.types", *TESTING])
@@ -194,6 +219,26 @@ def test_importing_the_library_brings_nothing_along_but_the_sdk_and_the_standard
     packages = {name.split(".")[0] for name in added} - set(sys.stdlib_module_names)
     assert packages <= {"interruptible", "restate"}
     assert not {"interruptible.testing", "restate.client", "restate.ext"} & added
+    assert not {x for x in added if x.startswith(("interruptible.stream", "interruptible._stream"))}
+
+
+def test_without_its_extra_the_stream_names_it() -> None:
+    code = (
+        "import sys; sys.modules.update(httpx=None)",
+        "import interruptible",
+        "try:",
+        "    import interruptible.stream",
+        "except ImportError as error:",
+        "    print(error)",
+    )
+    said = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "\n".join(code)],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Run: pip install 'restate-interruptible[stream]'" in said.stdout
 
 
 def test_importing_testing_needs_no_extra() -> None:
@@ -217,6 +262,7 @@ PUBLIC: list[tuple[ModuleType, list[str]]] = [
     (formats, formats.__all__),
     (gemini, ["from_messages", "to_messages"]),
     (responses, ["from_messages", "to_messages"]),
+    (stream, stream.__all__),
     (testing, testing.__all__),
     (cleanup, ["Cleanup"]),
 ]
@@ -226,6 +272,7 @@ OBJECTS = {
     for name in offered
     if name
     not in (
+        "Event",
         "Message",
         "Output",
         "Policy",
@@ -261,6 +308,7 @@ def test_every_module_says_what_it_is_for(module: str) -> None:
         cleanup.cleanup,
         task.Task.append,
         task.Task.delegate,
+        task.Task.publish,
         formats.native,
         formats.with_native,
         gemini.from_messages,
@@ -274,6 +322,8 @@ def test_every_module_says_what_it_is_for(module: str) -> None:
         client.Session.rewind,
         client.Session.fork,
         client.Session.turns,
+        client.Session.follow,
+        stream.Stream,
     ],
     ids=lambda x: x.__qualname__,
 )

@@ -23,6 +23,7 @@ from interruptible import (
 )
 from interruptible.client import Outcome, Receipt
 from interruptible.formats import gemini, native, responses, with_native
+from interruptible.stream import Stream
 from interruptible.testing import fixture, harness, restate_server
 
 
@@ -275,6 +276,44 @@ async def from_outside(client: restate.RestateClient) -> None:
     assert done
     Session("http://localhost:8080", "FullAgent", "key")  # error
     Session(client, FullAgent, "key")  # error
+
+
+async def from_a_page(client: restate.RestateClient) -> None:
+    session = Session(client, "FullAgent", "key")
+    await session.follow()  # error
+    for _ in session.follow():  # error
+        pass
+    session.follow("3")  # error
+    session.follow(offset=3)  # error
+    async for event in session.follow():
+        assert event["text"]  # error
+        if event["type"] == "text":
+            assert event["message"]  # error
+        elif event["type"] == "turn":
+            began: Literal["began"] = event["state"]  # error
+            assert began
+        elif event["type"] == "discarded":
+            text: str = event["turns"]  # error
+            assert text
+        elif event["type"] == "turn begins":  # error
+            pass
+
+
+def streams(task: Task) -> None:
+    Stream("http://localhost:8080")  # error
+    Stream(ingress=8080)  # error
+    Stream(headers=["a"])  # error
+    Stream(headers={"a": 1})  # error
+    Stream(every=50)  # error
+    Stream(keep=1)  # error
+    CountingAgent(stream=5)  # error
+    CountingAgent(stream=True)  # error
+    CountingAgent(stream=Stream)  # error
+    agent(stream="http://localhost:8080")  # error
+    task.publish("progress")  # error
+    task.publish(type="progress")  # error
+    task.publish({1: "progress"})  # error
+    task.publish()  # error
 
 
 def in_a_tool(task: Task) -> None:

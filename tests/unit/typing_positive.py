@@ -1,7 +1,7 @@
 # pyright: strict
 """What users write, and the types that they get: no checker finds anything here."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
@@ -37,6 +37,20 @@ from interruptible.client import (
     TurnStatus,
 )
 from interruptible.formats import alternating, gemini, native, responses, with_native
+from interruptible.stream import (
+    DiscardedEvent,
+    Event,
+    GapEvent,
+    MessageEvent,
+    OutputEvent,
+    PendingEvent,
+    ReasoningEvent,
+    SteeredEvent,
+    Stream,
+    TextEvent,
+    ToolEvent,
+    TurnEvent,
+)
 from interruptible.testing import Restate, TooManyRetries, fixture, harness
 
 
@@ -281,6 +295,27 @@ named_agent = FullAgent(
 )
 
 
+class StreamingAgent(TextAgent):
+    stream = Stream()
+
+
+streaming_agent = FullAgent(
+    stream=Stream(
+        ingress="http://localhost:8080",
+        headers={"Authorization": "Bearer key"},
+        every=timedelta(milliseconds=100),
+    )
+)
+silent_agent = FullAgent(stream=None)
+
+
+@agent(stream=Stream(ingress=None, headers=None))
+async def publishing_agent(ctx: restate.Context, task: Task) -> None:
+    assert_type(task.publish({"type": "progress", "done": 3, "of": [4]}), None)
+    waits: Mapping[str, str] = {"type": "tool", "call": "1", "name": "pay", "state": "waits"}
+    task.publish(waits)
+
+
 @agent
 async def plain_agent(ctx: restate.Context, task: Task) -> str:
     return task.id
@@ -389,6 +424,47 @@ async def from_outside(client: restate.RestateClient) -> None:
     parts = [part]
     await session.send(parts)
     await session.ask((part, {"type": "image_url", "image_url": {"url": "https://x.example"}}))
+
+
+async def from_a_page(client: restate.RestateClient) -> int | None:
+    session = Session(client, streaming_agent, "key")
+    assert_type(session.follow(), AsyncGenerator[Event, None])
+    last: int | None = None
+    async for event in session.follow(last):
+        assert_type(event["id"], int)
+        assert_type(event["turn"], int)
+        last = event["id"]
+        if event["type"] == "turn":
+            assert_type(event, TurnEvent)
+            assert_type(event["state"], Literal["begins", "ends"])
+            assert_type(event.get("status"), TurnStatus | None)
+        elif event["type"] == "text":
+            assert_type(event, TextEvent)
+            assert_type(event["text"], str)
+        elif event["type"] == "reasoning":
+            assert_type(event, ReasoningEvent)
+        elif event["type"] == "output":
+            assert_type(event, OutputEvent)
+            assert_type(event["call"] + event["text"], str)
+        elif event["type"] == "message":
+            assert_type(event, MessageEvent)
+            told([event["message"]])
+        elif event["type"] == "steered":
+            assert_type(event, SteeredEvent)
+            told([event["message"]])
+        elif event["type"] == "tool":
+            assert_type(event, ToolEvent)
+            assert_type(event["state"], Literal["begins", "ends", "cut off", "waits"])
+        elif event["type"] == "pending":
+            assert_type(event, PendingEvent)
+        elif event["type"] == "discarded":
+            assert_type(event, DiscardedEvent)
+            assert_type(event["turns"], list[int])
+        else:
+            assert_type(event, GapEvent)
+    events = session.follow(after=3)
+    await events.aclose()
+    return last
 
 
 async def from_a_handler(ctx: restate.ObjectContext) -> None:
