@@ -110,7 +110,8 @@ async def on_note(_: str, ctx: ObjectContext, body: Any) -> None:
     fields = bodies.TELL_IN(body)
     log, waiting = await _known(ctx)
     say = [(fields["turn"], _event(x), None) for x in fields["events"]]
-    await _carry_out(ctx, Plan(log, say, anew=fields.get("anew", False)), waiting)
+    anew = fields.get("anew", False)
+    await _carry_out(ctx, Plan(log, say, anew, keeps_live=True), waiting)
 
 
 async def on_words(_: str, ctx: ObjectContext, body: Any) -> list[tuple[str | None, str]]:

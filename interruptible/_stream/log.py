@@ -111,6 +111,8 @@ class Plan(NamedTuple):
     """Whether the log is made anew before that; for this, all its entries have to be read."""
     without: int | None = None
     """The turn of which nothing but its beginning is kept then."""
+    keeps_live: bool = False
+    """Whether what is live stays then, as nothing of it is lost."""
     period: int | None = None
     """The newest turn before, if there is a newer one now."""
 
@@ -217,7 +219,8 @@ def end(log: Log, turn: int, status: str, messages: int) -> Plan:
         return Plan(log)
     ends: Said = {"type": "turn", "state": "ends", "status": status}
     missed = progress.messages != messages or progress.status is not None
-    return Plan(log, [(turn, ends, None)], anew=missed, without=turn if missed else None)
+    without = turn if missed else None
+    return Plan(log, [(turn, ends, None)], anew=missed, without=without, keeps_live=True)
 
 
 def _is_late(log: Log, after: int, event: Said) -> bool:
