@@ -116,8 +116,10 @@ async def on_note(_: str, ctx: ObjectContext, body: Any) -> None:
 
 async def on_words(_: str, ctx: ObjectContext, body: Any) -> list[tuple[str | None, str]]:
     """For a task: what an attempt at its turn had said that is no message yet."""
-    turn = bodies.OF_TURN_IN(body)["turn"]
-    return keeping.live_words(await _entries(ctx, await _read(ctx)), turn)
+    fields = bodies.WORDS_IN(body)
+    ended = {*fields.get("ended", [])}
+    said = [x for x in await _entries(ctx, await _read(ctx)) if x.step not in ended]
+    return keeping.live_words(said, fields["turn"])
 
 
 def stream_object(stream: str) -> VirtualObject:
@@ -153,7 +155,7 @@ HANDLERS: Final = {
     "tell": Handler(on_tell),
     "end": Handler(on_end),
     "note": Handler(on_note),
-    "words": Handler(on_words),
+    "words": Handler(on_words, options={"journal_retention": MIN_RETENTION}),  # is attached to
 }
 
 
