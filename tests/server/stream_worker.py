@@ -2,7 +2,8 @@
 
 Several of them share one port. Each notes in `FOLDER/log` when it is up, and which turns it speaks
 in. It says the words in `FOLDER/words TURN`, a line each, as they are written there, until one is
-`.`; or all of `WORDS`, if there is no such file.
+`.`; or all of `WORDS`, if there is no such file. Of these, the first turn says no more than 150
+before there is a `FOLDER/interrupted`.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from interruptible import Agent, Task
 from interruptible.stream import Stream
 
 WORDS = [f"{n} " for n in range(200)]
+STAYS = WORDS[149]
 FOLDER, NAME = (Path(sys.argv[2]), sys.argv[3]) if __name__ == "__main__" else (Path(), "")
 
 
@@ -50,6 +52,8 @@ class StreamCrashAgent(Agent):
             for word in WORDS:
                 yield word
                 await asyncio.sleep(0.004)
+                while word == STAYS and turn == 1 and not (FOLDER / "interrupted").exists():
+                    await asyncio.sleep(0.01)
             return
         given = 0
         while True:

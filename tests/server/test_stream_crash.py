@@ -12,7 +12,7 @@ from interruptible import Session
 from interruptible.testing import Restate
 
 from .conftest import REPLAY, eventually
-from .following import Follower, all_converge, told_all
+from .following import Follower, View, all_converge
 from .process import Process, free_port
 from .stream_worker import WORDS
 from .streaming import assistant
@@ -129,3 +129,65 @@ async def test_once_the_next_attempt_has_spoken_only_its_words_count(
         outcome = await session.attach(1)
         assert outcome["messages"] == [PLAN, assistant("better words")]
         await all_converge(restate_env, session, follower)
+
+
+# -- At random moments. ----------------------------------------------------------------------------
+
+
+def is_right(follower: Follower) -> None:
+    """What is live is the beginning of what is said: no word is missing, twice, or misplaced."""
+    for turn in follower.view.live.values():
+        assert "".join(WORDS).startswith(turn.text), (turn, follower.events[-10:])
+
+
+async def seen(follower: Follower, turn: int, words: int) -> None:
+    """Wait until a turn has said so many words, or is over."""
+    text = "".join(WORDS[:words])
+
+    def check(view: View) -> bool:
+        live = view.live.get(turn)
+        return turn in view.ended or (live is not None and len(live.text) >= len(text))
+
+    await follower.until(check, f"word {words} of turn {turn}")
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+async def test_two_workers_and_the_server_are_killed_while_two_turns_are_followed(
+    workers: Workers, session: Session, restate_env: Restate, tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)  # noqa: S311
+    await workers.start()
+    async with AsyncExitStack() as stack:
+
+        async def follower() -> Follower:
+            return await stack.enter_async_context(Follower(session, check=is_right))
+
+        async def fault(turn: int) -> None:
+            """Kill who speaks, or the server; there are two workers again then."""
+            if chance.random() < 0.6:
+                await workers.kill(await workers.speaks(turn))
+                await workers.start()
+            else:
+                await restate_env.restart(kill=True)
+
+        first, second = await follower(), await follower()
+        await session.send("go")
+        await seen(first, 1, chance.randrange(1, 110))
+        await fault(1)
+        await seen(second, 1, 120)
+        await session.send("no, this")
+        (tmp_path / "interrupted").touch()
+        await seen(first, 2, chance.randrange(1, 100))
+        late = await follower()
+        await seen(late, 2, chance.randrange(1, 100))
+        await fault(2)
+        await seen(second, 2, chance.randrange(1, 190))
+        await fault(2)
+        outcome = await session.attach(2)
+        assert outcome["messages"] == [PLAN, assistant("".join(WORDS))]
+        await all_converge(restate_env, session, first, second, late)
+        if not REPLAY:  # the step hears of the interruption
+            status, messages = first.view.ended[1]
+            assert (status, messages[0]) == ("interrupted", PLAN)
+            (words,) = messages[1:]
+            assert "".join(WORDS).startswith(words["content"])
