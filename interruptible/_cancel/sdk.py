@@ -168,6 +168,14 @@ def handles_of(future: Any) -> list[int]:
     return [handle for child in future.children for handle in handles_of(child)]
 
 
+def had_by(future: Any) -> list[int]:
+    """What has come, for sure, when an await has ended well."""
+    if isinstance(future, SingleUnresolvedFuture):
+        return [future.handle]
+    alone = isinstance(future, FirstCompletedUnresolvedFuture)
+    return [] if alone else [handle for child in future.children for handle in had_by(child)]
+
+
 def takes(future: Any) -> bool:
     """Whether an await takes what has come; `restate.select` and its like only look for it."""
     return isinstance(future, SingleUnresolvedFuture)

@@ -54,6 +54,8 @@ class Watch(AttemptState):
         self.commands = 0
         """How many that may have an effect the code has given to Restate. Each attempt gives the
         same ones, whatever of them it finds done."""
+        self.had = set[int]()
+        """The handles of what the code has awaited to its end."""
         self._inside = sdk.Inside(ctx)
         self._steps = Steps(self._inside)
         self._pump = Pump(self._inside, self, self._steps)
@@ -158,6 +160,7 @@ class Watch(AttemptState):
         while True:
             self.check()
             if ready or self._inside.is_ready(future):
+                self.had.update(sdk.had_by(future))
                 return
             if self.must_end:
                 self.tell(again=again)

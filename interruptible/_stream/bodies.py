@@ -89,10 +89,11 @@ class EndIn(TypedDict):
     messages: Count
 
 
-class OfTurnIn(TypedDict):
-    """A turn, and nothing else."""
+class WordsIn(TypedDict):
+    """What a task asks of its turn, and the steps whose words do not count: they have ended."""
 
     turn: TurnNumber
+    ended: NotRequired[list[Count]]
 
 
 PULL_IN: Final = Body(PullIn, 'an offset: {"offset": 0}')
@@ -101,4 +102,4 @@ SUBSCRIBE_IN: Final = Body(SubscribeIn)
 BEGIN_IN: Final = Body(BeginIn)
 TELL_IN: Final = Body(TellIn)
 END_IN: Final = Body(EndIn)
-OF_TURN_IN: Final = Body(OfTurnIn)
+WORDS_IN: Final = Body(WordsIn)

@@ -110,13 +110,16 @@ async def on_note(_: str, ctx: ObjectContext, body: Any) -> None:
     fields = bodies.TELL_IN(body)
     log, waiting = await _known(ctx)
     say = [(fields["turn"], _event(x), None) for x in fields["events"]]
-    await _carry_out(ctx, Plan(log, say, anew=fields.get("anew", False)), waiting)
+    anew = fields.get("anew", False)
+    await _carry_out(ctx, Plan(log, say, anew, keeps_live=True), waiting)
 
 
 async def on_words(_: str, ctx: ObjectContext, body: Any) -> list[tuple[str | None, str]]:
     """For a task: what an attempt at its turn had said that is no message yet."""
-    turn = bodies.OF_TURN_IN(body)["turn"]
-    return keeping.live_words(await _entries(ctx, await _read(ctx)), turn)
+    fields = bodies.WORDS_IN(body)
+    ended = {*fields.get("ended", [])}
+    said = [x for x in await _entries(ctx, await _read(ctx)) if x.step not in ended]
+    return keeping.live_words(said, fields["turn"])
 
 
 def stream_object(stream: str) -> VirtualObject:

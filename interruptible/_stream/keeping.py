@@ -78,11 +78,11 @@ def _anew(plan: Plan, entries: Sequence[Entry]) -> list[tuple[int, Said, int | N
     stays = [
         x
         for x in entries
-        if delta_of(x.event) is None
+        if (plan.keeps_live or delta_of(x.event) is None)
         and x.event != GAP
         and (x.turn != plan.without or x.event == BEGINS)
     ]
-    return [(plan.log.turn, GAP, None), *((x.turn, x.event, None) for x in stays)]
+    return [(plan.log.turn, GAP, None), *((x.turn, x.event, x.step) for x in stays)]
 
 
 def _paged(log: Log, write: dict[int, list[Entry]], period: int) -> Log:

@@ -113,6 +113,8 @@ class Plan(NamedTuple):
     """Whether the log is made anew before that; for this, all its entries have to be read."""
     without: int | None = None
     """The turn of which nothing but its beginning is kept then."""
+    keeps_live: bool = False
+    """Whether what is live stays then, as nothing of it is lost."""
     period: int | None = None
     """The newest turn before, if there is a newer one now."""
 
@@ -223,7 +225,8 @@ def end(log: Log, turn: int, status: str, messages: int) -> Plan:
     ends: Said = {"type": "turn", "state": "ends", "status": status}
     # Of a turn that did not tell its end, the record may have others, and as many.
     missed = progress.status is not None or (progress.messages, messages) != (0, 0)
-    return Plan(log, [(turn, ends, None)], anew=missed, without=turn if missed else None)
+    without = turn if missed else None
+    return Plan(log, [(turn, ends, None)], anew=missed, without=without, keeps_live=True)
 
 
 def _is_late(log: Log, after: int, event: Said) -> bool:

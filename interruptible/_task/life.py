@@ -172,12 +172,12 @@ async def _interrupted(attempt: Attempt, task: Task | None, end: Interrupted) ->
 
 
 async def _words(attempt: Attempt) -> list[tuple[str | None, str]]:
-    """What the stream has of words and results that no attempt put out."""
-    ctx = attempt.ctx
-    asked = attempt.call_session(ctx.generic_send, "words", {"turn": attempt.turn}, "Stream")
+    """What an attempt before this one had said in a step that did not end, if the stream has it."""
+    asked = {"turn": attempt.turn, "ended": sorted(attempt.watch.had)}
+    sent = attempt.call_session(attempt.ctx.generic_send, "words", asked, "Stream")
     try:
-        return [(call, text) for call, text in await answer_to(ctx, asked)]
-    except TerminalError:  # nothing in the record depends on the stream
+        return [(call, text) for call, text in await answer_to(attempt.ctx, sent)]
+    except TerminalError:  # somebody killed it, say; the turn ends as it would without a stream
         return []
 
 
