@@ -137,10 +137,10 @@ class House:
 
 @contextlib.asynccontextmanager
 async def house(browser: Any, stage: Any, agent: str | None = None) -> AsyncIterator[House]:
-    """The page of a `Stage`, or of what has a `restate`, a `url` and a `session` as it has."""
+    """The page of a `Stage`, or of what has a `restate` and a `session` as it has."""
     restate = stage.restate
     agent = agent or stage.agent.name
-    page = Page(restate.client, worker=stage.url, ui=restate.admin_url, agent=agent)
+    page = Page(restate.client, ui=restate.admin_url, agent=agent)
     async with serve(page) as url:  # type: ignore[arg-type]
         made = House(browser, stage, url, page)
         try:
