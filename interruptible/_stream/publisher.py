@@ -102,11 +102,11 @@ class Publisher:
     async def close(self) -> None:
         """The attempt is over: of what is not said yet, only what its agent tells counts still."""
         self._deaf = True
-        self._over.set()
         self._keep([x for x in self._queue if not _is_delta(x["event"])])
         if self._task is not None:
             sent = [] if self._sent is None else self._sent[1]
             if any(not _is_delta(x["event"]) for x in [*sent, *self._queue]):
+                self._over.set()
                 await asyncio.wait([self._task], timeout=LAST)
             self._task.cancel()
             await asyncio.wait([self._task])
