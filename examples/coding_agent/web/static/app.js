@@ -35,6 +35,7 @@ const refresh = oneAtATime(async () => {
     await readRecord();
     away = false;
     trouble("");
+    lookLater();
   } catch (error) {
     away = error.status >= 500;
     renderSoon();
@@ -88,10 +89,7 @@ let looking = 0;
 function lookLater() {
   clearTimeout(looking);
   const wait = record.status.status === "running" ? LOOK_BUSY : LOOK_IDLE;
-  looking = setTimeout(async () => {
-    if (!document.hidden) await refresh();
-    lookLater();
-  }, wait);
+  looking = setTimeout(() => (document.hidden ? lookLater() : refresh()), wait);
 }
 
 // -- the stream --------------------------------------------------------------------------------
