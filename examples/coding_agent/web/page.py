@@ -151,8 +151,8 @@ class Page:
         session, name = unquote(found[1]), found[2]
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         if (scope["method"], name) == ("GET", "live"):
-            last = headers.get("last-event-id") or query.get("after")
-            after = int(last) if re.fullmatch("[0-9]{1,15}", last or "") else None
+            last = headers.get("last-event-id") or query.get("after", "")
+            after = int(last) if re.fullmatch("[0-9]{1,15}", last) else None
             await _stream(send, receive, self.calls.follow(session, after), self.closing)
             return
         if scope["method"] == "GET":
