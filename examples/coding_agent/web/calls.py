@@ -7,7 +7,7 @@ Restate takes all tries for one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -69,7 +69,7 @@ class Calls:
         """The files as they are, against those at the start of a turn."""
         return await self._session(session).call("get_diff", {"turn": turn})
 
-    def follow(self, session: str, after: int | None) -> AsyncIterator[Event]:
+    def follow(self, session: str, after: int | None) -> AsyncGenerator[Event, None]:
         """What the session does, from an event on."""
         return self._session(session).follow(after)
 

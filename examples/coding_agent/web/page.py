@@ -19,7 +19,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from contextlib import aclosing
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,7 @@ async def _body(receive: Any, headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 async def _stream(
-    send: Any, receive: Any, events: AsyncIterator[Event], closing: asyncio.Event
+    send: Any, receive: Any, events: AsyncGenerator[Event, None], closing: asyncio.Event
 ) -> None:
     """Pass events on until one side hangs up."""
 
@@ -223,8 +224,9 @@ async def _stream(
     async def pass_on() -> None:
         await _start(send, HTTPStatus.OK, {"content-type": "text/event-stream"})
         await say(f"retry: {AGAIN}\n\n")
-        async for event in events:
-            await say(f"id: {event['id']}\ndata: {json.dumps(event)}\n\n")
+        async with aclosing(events):
+            async for event in events:
+                await say(f"id: {event['id']}\ndata: {json.dumps(event)}\n\n")
 
     async def keep_open() -> None:
         while True:
