@@ -14,21 +14,22 @@ from typing import NamedTuple
 
 from hypercorn.asyncio import serve as serve_forever
 from hypercorn.config import Config
+from restate import app
 from restate.server import install_shutdown_hook
 
 from examples.coding_agent import model, scripted
-from examples.coding_agent.agent import CodingAgent, make_app
+from examples.coding_agent.agent import CodingAgent
+from interruptible.stream import Stream
 from interruptible.testing import Restate, restate_server, serve
 
 HELP = """\
   model       {model}
   workspaces  {root}
-  live        {worker}/live/<session>
   ingress     http://localhost:{ingress}
   Restate UI  http://localhost:{admin}/ui/
 
   curl localhost:{ingress}/CodingAgent/ada/message --json '{{"content": "Count words."}}'
-  curl -N {worker}/live/ada
+  curl localhost:{ingress}/CodingAgentStream/ada/pull --json '{{"offset": 0}}'
   curl localhost:{ingress}/CodingAgent/ada/attach
   curl localhost:{ingress}/CodingAgent/ada/get_diff
 """
@@ -51,8 +52,6 @@ class Parts(NamedTuple):
     """What model it is, for people."""
     root: Path
     """The folder of the workspaces."""
-    worker: str
-    """The worker's URL."""
     restate: Restate
 
 
@@ -72,19 +71,21 @@ async def everything(
             folder = tempfile.TemporaryDirectory(prefix="coding-agent-", ignore_cleanup_errors=True)
             root = Path(stack.enter_context(folder))
         chosen, label = await stack.enter_async_context(the_model())
-        worker = await stack.enter_async_context(serve(make_app(CodingAgent(root, chosen))))
         server = restate_server(ingress_port=ingress, admin_port=admin)
         restate = await stack.enter_async_context(server)
+        agent = CodingAgent(root, chosen, stream=Stream(ingress=restate.ingress_url))
+        worker = await stack.enter_async_context(serve(app(services=agent.services)))
         await restate.register(worker)
-        yield Parts(label, root, worker, restate)
+        yield Parts(label, root, restate)
 
 
-async def worker_alone(root: Path, port: int) -> None:
+async def worker_alone(root: Path, port: int, ingress: str) -> None:
     """Serve the worker until it is told to stop."""
     async with the_model() as (chosen, label):
         print(f"{label}\nworkspaces: {root}\nserving on http://127.0.0.1:{port}")
-        app = make_app(CodingAgent(root, chosen))
-        await serve_forever(app, _config(port), shutdown_trigger=_sigterm)
+        agent = CodingAgent(root, chosen, stream=Stream(ingress=ingress))
+        served = app(services=agent.services)
+        await serve_forever(served, _config(port), shutdown_trigger=_sigterm)
 
 
 async def _sigterm() -> None:
@@ -111,12 +112,15 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("serve", "worker"))
     parser.add_argument("--port", type=int, default=9080, help="of the worker, when it is alone")
-    parser.add_argument("--ingress", type=int, default=int(os.environ.get("INGRESS_PORT", "8080")))
+    at = "the port of Restate's ingress; a worker goes by RESTATE_INGRESS_URL, if there is one"
+    port = int(os.environ.get("INGRESS_PORT", "8080"))
+    parser.add_argument("--ingress", type=int, default=port, help=at)
     parser.add_argument("--admin", type=int, default=int(os.environ.get("ADMIN_PORT", "9070")))
     parser.add_argument("--root", type=Path, help="the folder of all workspaces")
     options = parser.parse_args()
     if options.what == "worker":
-        await worker_alone(options.root or Path("workspaces"), options.port)
+        ingress = os.environ.get("RESTATE_INGRESS_URL", f"http://localhost:{options.ingress}")
+        await worker_alone(options.root or Path("workspaces"), options.port, ingress)
         return
     stop = asyncio.Event()
     at_a_signal(stop)

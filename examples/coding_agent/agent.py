@@ -14,21 +14,18 @@ the newest.
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import restate
 from restate import Context, ObjectSharedContext, TerminalError
 from typing_extensions import TypedDict
 
-from examples.coding_agent import live, tools
+from examples.coding_agent import tools
 from examples.coding_agent.approval import ASK_FIRST, AskingAgent, asks_first
-from examples.coding_agent.live import Watched
 from examples.coding_agent.model import Model
-from examples.coding_agent.shell import Limits
+from examples.coding_agent.shell import Clipped, Limits
 from examples.coding_agent.workspace import Workspace
 from interruptible import Interrupted, Message, Session, Task, Turn, cleanup, handler
 
@@ -58,7 +55,7 @@ class CodingAgent(AskingAgent):
         model: Which model to ask.
         limits: What a tool call may use.
         ask_first: Patterns of commands that wait for a person's yes.
-        options: Those of `Agent`.
+        options: Those of `Agent`; with a `stream`, the terminal and the page can follow it.
     """
 
     def __init__(
@@ -81,9 +78,7 @@ class CodingAgent(AskingAgent):
     async def run(self, ctx: Context, task: Task) -> None:
         """Work on one turn; the files are kept, or restored if it is rolled back."""
         place = Workspace(self.root, task.session)
-        watched = Watched(task.session, task.turn)
         async with cleanup(ctx) as undo:
-            undo.on_exit("tell of the end", watched.ends)
             left = await ctx.run_typed(
                 "checkpoint",
                 place.checkpoint,
@@ -93,8 +88,7 @@ class CodingAgent(AskingAgent):
                 origin=task.forked_from,
             )
             try:
-                await ctx.run_typed("tell of the beginning", watched.begins)
-                await self.loop(ctx, task, place, watched, left)
+                await self.loop(ctx, task, place, left)
                 await ctx.run_typed("keep files", place.keep, turn=task.turn, interrupted=False)
             except Interrupted:
                 if (await task.cause()).kind == "rolled back":
@@ -106,9 +100,7 @@ class CodingAgent(AskingAgent):
                 undo.on_error("keep files", place.keep, task.turn, interrupted=False)
                 raise
 
-    async def loop(
-        self, ctx: Context, task: Task, place: Workspace, watched: Watched, left: str
-    ) -> None:
+    async def loop(self, ctx: Context, task: Task, place: Workspace, left: str) -> None:
         """Ask the model and do what it asks for, until it answers."""
         files = await ctx.run_typed("list files", place.listing)
         system = {"role": "system", "content": f"{SYSTEM}\nThe files are:\n{files}\n\n{left}"}
@@ -121,8 +113,7 @@ class CodingAgent(AskingAgent):
                 messages=[system, *task.messages],
                 tools=tools.TOOLS,
                 say=task.partial,
-                watched=watched,
-                number=number,
+                tell=task.publish,
             )
             task.append(answer)
             calls = answer.get("tool_calls", [])
@@ -130,7 +121,7 @@ class CodingAgent(AskingAgent):
                 used += 1
                 text = f"[Not run: these are more than {MOST_TOOL_CALLS} calls in one turn.]"
                 if used <= MOST_TOOL_CALLS:
-                    text = await self.use_tool(ctx, task, place, watched, call)
+                    text = await self.use_tool(ctx, task, place, call)
                 task.append({"role": "tool", "tool_call_id": call["id"], "content": text})
             if used > MOST_TOOL_CALLS:
                 task.append(f"[I stopped after {MOST_TOOL_CALLS} tool calls in one turn.]")
@@ -139,44 +130,34 @@ class CodingAgent(AskingAgent):
                 return
         task.append(f"[I stopped after asking the model {MOST_MODEL_CALLS} times in one turn.]")
 
-    async def use_tool(
-        self, ctx: Context, task: Task, place: Workspace, watched: Watched, call: Any
-    ) -> str:
+    async def use_tool(self, ctx: Context, task: Task, place: Workspace, call: Any) -> str:
         """Run one tool call as a durable step, after a person's yes if it needs one."""
-        name, arguments = call["function"]["name"], call["function"]["arguments"]
-        values = tools.parse(name, arguments)
-        tell = functools.partial(
-            watched.publish, "tool", call=call["id"], name=name, arguments=arguments
-        )
-
-        async def use(keep: Callable[[str], None]) -> str:
-            tell(state="begins")
-            end = {"state": "cut off"}
-            try:
-                if isinstance(values, str):
-                    text = values
-                else:
-                    show = functools.partial(show_output, watched, call["id"])
-                    text = await tools.call(name, values, place, self.limits, show, keep)
-                end = {"state": "ends", "text": text}
-                return text
-            finally:
-                tell(**end)
-
-        async def tell_of(**end: str) -> None:
-            tell(**end)
-
-        if name == "run_command" and not isinstance(values, str):
-            command = values["command"]
-            if asks_first(command, self.ask_first):
-                await ctx.run_typed("tell of the wait", tell_of, state="waits")
-                refusal = await self.ask_first_of(ctx, task, call["id"], command)
-                if refusal is not None:
-                    await ctx.run_typed("tell of the no", tell_of, state="ends", text=refusal)
-                    return refusal
+        name, values = call["function"]["name"], tools.parse(**call["function"])
+        if isinstance(values, str):
+            return values
+        if name == "run_command" and asks_first(values["command"], self.ask_first):
+            task.publish({"type": "tool", "call": call["id"], "name": name, "state": "waits"})
+            refusal = await self.ask_first_of(ctx, task, call["id"], values["command"])
+            if refusal is not None:
+                return refusal
         with task.call(call["id"]):
-            keep = task.partial_result()
-            return await ctx.run_typed(step_name(name, values), use, keep=keep)
+            return await ctx.run_typed(
+                step_name(name, values),
+                tools.call,
+                name=name,
+                values=values,
+                workspace=place,
+                limits=self.limits,
+                show=task.partial_result(),
+            )
+
+    def call_note(self, name: str | None, *, begun: bool, output: str | None) -> str:
+        """What the model is told of a call that was cut off, with as much as it had printed."""
+        if output is not None:
+            printed = Clipped(self.limits.result)
+            printed.add(output)
+            output = str(printed)
+        return super().call_note(name, begun=begun, output=output)
 
     def interruption_note(self, turn: Turn) -> str | Message | None:
         """What the model is told after an interrupted turn."""
@@ -198,19 +179,7 @@ class CodingAgent(AskingAgent):
         return {"turn": turn, "diff": await ctx.run_typed("diff", place.diff, turn=turn)}
 
 
-def show_output(watched: Watched, call: str, text: str) -> None:
-    """Publish what a command prints."""
-    watched.publish("output", call=call, text=text)
-
-
-def step_name(name: str, values: dict[str, Any] | str) -> str:
+def step_name(name: str, values: dict[str, Any]) -> str:
     """What the step of a tool call is called in Restate's UI."""
-    what = f"refuse {name}" if isinstance(values, str) else f"{name} "
-    if not isinstance(values, str):
-        what += values.get("command") or values.get("path") or values.get("text") or ""
+    what = f"{name} {values.get('command') or values.get('path') or values.get('text') or ''}"
     return json.dumps(what, ensure_ascii=False)[1:-1][:80].rstrip()
-
-
-def make_app(agent: CodingAgent) -> live.Asgi:
-    """What a worker serves: the agent, and its live stream beside it."""
-    return live.beside(restate.app(services=agent.services))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +11,6 @@ from typing import Any
 
 from openai import APIStatusError, AsyncOpenAI
 from restate import TerminalError
-
-from examples.coding_agent.live import Watched
 
 RETRIED = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS)
 
@@ -40,8 +39,7 @@ class Model:
         messages: list[Any],
         tools: list[Any],
         say: Callable[[str], None],
-        watched: Watched,
-        number: int,
+        tell: Callable[[dict[str, Any]], None],
     ) -> dict[str, Any]:
         """Ask for the next message; when this is cancelled, the request is cut off.
 
@@ -49,39 +47,28 @@ class Model:
             messages: The conversation.
             tools: What it may call.
             say: Is given the text of the answer as it comes.
-            watched: Where the same goes for whoever watches.
-            number: Which call of the turn this is.
+            tell: Is given the events `{"type": "model", "state": …}`: it "begins"; it is "cut off";
+                it "fails", and `text` says why.
 
         Raises:
             TerminalError: The endpoint refuses the request, and would again.
         """
-        watched.publish("model", model=number, state="begins")
-        state, why = "cut off", {}
+        tell({"type": "model", "state": "begins"})
         try:
-            answer = await self._stream(messages, tools, say, watched, number)
-            state = "ends"
-        except APIStatusError as error:
-            state, why = "fails", {"text": str(error.message)}
-            if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR and (
-                error.status_code not in RETRIED
-            ):
-                # With a status of our own: Restate's tools would show a 409 as cancelled.
-                raise TerminalError(f"The model refused the request: {error.message}") from error
+            return await self._stream(messages, tools, say)
+        except asyncio.CancelledError:
+            tell({"type": "model", "state": "cut off"})
             raise
         except Exception as error:
-            state, why = "fails", {"text": str(error)}
+            why = str(error.message if isinstance(error, APIStatusError) else error)
+            tell({"type": "model", "state": "fails", "text": why})
+            if isinstance(error, APIStatusError) and is_final(error.status_code):
+                # With a status of our own: Restate's tools would show a 409 as cancelled.
+                raise TerminalError(f"The model refused the request: {why}") from error
             raise
-        finally:
-            watched.publish("model", model=number, state=state, **why)
-        return answer
 
     async def _stream(
-        self,
-        messages: list[Any],
-        tools: list[Any],
-        say: Callable[[str], None],
-        watched: Watched,
-        number: int,
+        self, messages: list[Any], tools: list[Any], say: Callable[[str], None]
     ) -> dict[str, Any]:
         text, size = "", 0
         calls: dict[int, dict[str, Any]] = {}
@@ -99,7 +86,6 @@ class Model:
                         text += delta.content
                         size += len(delta.content)
                         say(delta.content)
-                        watched.publish("token", model=number, text=delta.content)
                     for part in delta.tool_calls or ():
                         size += _add(calls, part)
                     if size > self.most:
@@ -111,6 +97,11 @@ class Model:
             used = {x["id"] for m in messages for x in m.get("tool_calls") or ()}
             answer["tool_calls"] = _named([calls[x] for x in sorted(calls)], used)
         return answer
+
+
+def is_final(status: int) -> bool:
+    """Whether the endpoint would refuse the same request again."""
+    return status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in RETRIED
 
 
 def _add(calls: dict[int, dict[str, Any]], part: Any) -> int:

@@ -46,12 +46,7 @@ class Limits:
 
 
 async def run(
-    command: str,
-    files: Path,
-    tmp: Path,
-    limits: Limits,
-    show: Callable[[str], None],
-    keep: Callable[[str], None],
+    command: str, files: Path, tmp: Path, limits: Limits, show: Callable[[str], None]
 ) -> str:
     """Run a command in the folder `files`, and return what happened, for the model.
 
@@ -63,7 +58,6 @@ async def run(
         tmp: For temporary files.
         limits: What it may use.
         show: Is given what it prints, as it comes. It may hold control characters.
-        keep: Is given, when this is cancelled, what it has printed.
     """
     started = time.monotonic()
     guard = await _start(command, files, tmp, limits)
@@ -80,9 +74,6 @@ async def run(
                 break
         else:
             await guard.wait()  # it may have closed its output, and go on
-    except asyncio.CancelledError:
-        keep(str(printed))
-        raise
     finally:
         guard.stdin.close()  # tells it to end everything that still runs
         report = await _end(guard)

@@ -94,7 +94,6 @@ async def call(
     workspace: Workspace,
     limits: Limits,
     show: Callable[[str], None],
-    keep: Callable[[str], None],
 ) -> str:
     """Run one tool with arguments that `parse` gave; returns what happened, for the model.
 
@@ -104,12 +103,11 @@ async def call(
         workspace: Where.
         limits: What it may use.
         show: Is given what a command prints, as it comes.
-        keep: Is given what a command has printed that is cut off.
     """
     try:
         if name == "run_command":
             command = values["command"].replace("\0", "")
-            return await shell.run(command, workspace.files, workspace.tmp, limits, show, keep)
+            return await shell.run(command, workspace.files, workspace.tmp, limits, show)
         clipped = Clipped(limits.result)
         clipped.add(_FILE_TOOLS[name](workspace, **values))
         return legible(str(clipped))

@@ -12,6 +12,7 @@ the stream says that there is a gap.
 """
 
 import asyncio
+import contextlib
 import re
 import secrets
 import threading
@@ -35,6 +36,8 @@ PATIENCE: Final = 30.0
 """Seconds in which the stream has to learn that the turn has begun."""
 LONGEST: Final = 2.0
 """Seconds between two tries, at most."""
+LAST: Final = 1.0
+"""Seconds in which an attempt that ends has to publish what it told of its own."""
 
 AGAIN: Final = 0.01
 """Seconds after which it is tried again what comes too early."""
@@ -74,7 +77,7 @@ class Publisher:
         self._size = self._said = 0
         self._gap = self._deaf = False
         self._runs: dict[int, object] = {}
-        self._news = asyncio.Event()
+        self._news, self._over = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def say(self, event: dict[str, Any], after: int, handle: int, run: object) -> None:
@@ -96,11 +99,20 @@ class Publisher:
         queue = [x for x in self._queue if not _is_delta(x["event"]) or not over(_of(x["event"]))]
         self._keep(queue)
 
-    async def close(self) -> None:
-        """The attempt is over: what is not said yet counts no more."""
+    async def close(self, *, again: bool = False) -> None:
+        """The attempt is over: what is not said yet counts no more.
+
+        Args:
+            again: Whether there is another: then what the agent tells of its own counts still, such
+                as why a step has failed.
+        """
         self._deaf = True
-        self._queue.clear()
+        self._keep([x for x in self._queue if again and not _is_delta(x["event"])])
         if self._task is not None:
+            sent = [] if self._sent is None or not again else self._sent[1]
+            if any(not _is_delta(x["event"]) for x in [*sent, *self._queue]):
+                self._over.set()
+                await asyncio.wait([self._task], timeout=LAST)
             self._task.cancel()
             await asyncio.wait([self._task])
 
@@ -148,7 +160,8 @@ class Publisher:
                 is_all = await self._publish(post)
                 heard, pause = True, self._every if is_all else min(AGAIN, self._every)
             except HttpError as error:
-                if error.status_code == 403 and (heard or self._loop.time() - first > PATIENCE):  # noqa: PLR2004
+                late = heard or self._over.is_set() or self._loop.time() - first > PATIENCE
+                if error.status_code == 403 and late:  # noqa: PLR2004
                     return
                 if error.status_code // 100 == 4 and error.status_code not in TRIED_AGAIN:  # noqa: PLR2004
                     self._warn(f"it refuses: {error}. {error.body or ''}".strip())
@@ -157,7 +170,14 @@ class Publisher:
             except Exception as error:  # noqa: BLE001 - of the network, whatever the client makes of it
                 self._warn(f"it does not answer ({type(error).__name__}: {error})".rstrip(": "))
                 pause = min(LONGEST, 2 * pause or AGAIN)
-            await asyncio.sleep(began + pause - self._loop.time())
+            if self._over.is_set() and not self._queue and self._sent is None:
+                return
+            left = began + pause - self._loop.time()
+            if self._over.is_set():
+                await asyncio.sleep(left)
+            else:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._over.wait(), left)
 
     async def _publish(self, post: Post) -> bool:
         """Publish what there is; returns whether that was taken, all of it."""

@@ -31,6 +31,7 @@ class Teller:
     def __init__(self, send: Send, turn: int, key: str, publisher: Publisher) -> None:
         self._send, self._turn, self._publisher = send, turn, publisher
         self._told = 0
+        self._has_ended = False
         self._messages: list[Message] = []
         """Those that were told, as they are stored."""
         send("begin", {"turn": turn, "key": key})
@@ -65,10 +66,11 @@ class Teller:
         events = _as_events("message", messages if anew else messages[len(before) :])
         end = {"type": "turn", "state": "ends", "status": outcome["status"]}
         self._tell([*events, end], anew=anew)
+        self._has_ended = True
 
     async def close(self) -> None:
         """The attempt is over."""
-        await self._publisher.close()
+        await self._publisher.close(again=not self._has_ended)
 
     def _tell_messages(self, kind: str, messages: Sequence[Message]) -> None:
         if messages:

@@ -10,12 +10,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import restate
 
-from examples.coding_agent.agent import CodingAgent, make_app
+from examples.coding_agent.agent import CodingAgent
 from examples.coding_agent.scripted import Script, ScriptedModel
 from examples.coding_agent.shell import Limits
 from examples.coding_agent.workspace import Workspace
 from interruptible import Session
+from interruptible.stream import Stream
 from interruptible.testing import Restate, serve
 from tests.server.conftest import eventually, restate_env
 
@@ -29,10 +31,8 @@ LIMITS = Limits(seconds=20, grace=0.3, printed=100_000, processes=24)
 class Stage:
     """One agent at work with one model, and a session to talk to it."""
 
-    def __init__(
-        self, restate: Restate, model: ScriptedModel, agent: CodingAgent, url: str
-    ) -> None:
-        self.restate, self.model, self.agent, self.url = restate, model, agent, url
+    def __init__(self, restate: Restate, model: ScriptedModel, agent: CodingAgent) -> None:
+        self.restate, self.model, self.agent = restate, model, agent
         session = f"ada/{agent.name}"
         self.key = quote(session, safe="")
         self.session = Session(restate.client, agent, session)
@@ -67,11 +67,12 @@ async def play(restate_env: Restate, tmp_path: Path) -> AsyncIterator[Play]:
         ) -> Stage:
             model = await stack.enter_async_context(ScriptedModel(script, pause=pause))
             name = f"Coder{next(_numbers)}Agent"
-            options = {"limits": LIMITS, **options}
+            stream = Stream(ingress=restate_env.ingress_url)
+            options = {"limits": LIMITS, "stream": stream, **options}
             agent = CodingAgent(tmp_path / "workspaces", model.model, name=name, **options)
-            url = await stack.enter_async_context(serve(make_app(agent)))
-            await restate_env.register(url)
-            return Stage(restate_env, model, agent, url)
+            app = restate.app(services=agent.services)
+            await restate_env.register(await stack.enter_async_context(serve(app)))
+            return Stage(restate_env, model, agent)
 
         yield play
 

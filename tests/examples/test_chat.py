@@ -43,7 +43,7 @@ class House:
         """Open a terminal, which others may have done before."""
         session = self.stage.session
         command = (CHAT, "--session", session.key, "--agent", self.stage.agent.name)
-        where = ("--worker", self.stage.url, "--ingress", self.stage.restate.ingress_url)
+        where = ("--ingress", self.stage.restate.ingress_url)
         opened = await self._stack.enter_async_context(terminal(*command, *where, **size))
         await opened.until(lambda: "» " in opened.text or "»\n" in opened.text)
         return opened
@@ -282,12 +282,12 @@ async def test_a_worker_that_is_killed_in_mid_answer_comes_back(
 ) -> None:
     begun = on(go=[sh("echo one >>ran; cat ran"), Reply("And then " * 20 + "it is over.")])
     async with ScriptedModel(begun, pause=0.05) as model:
-        arguments = str(tmp_path), model.base_url
+        arguments = str(tmp_path), model.base_url, restate_env.ingress_url
         worker = Process("tests.examples.worker", free_port(), *arguments)
         async with worker.running(), AsyncExitStack() as stack:
             await restate_env.register(worker.url)
             command = (CHAT, "--agent", NAME, "--session", tmp_path.name)
-            where = ("--worker", worker.url, "--ingress", restate_env.ingress_url)
+            where = ("--ingress", restate_env.ingress_url)
             screen = await stack.enter_async_context(terminal(*command, *where))
             await screen.sees("○ idle")
             screen.says("go")
@@ -295,7 +295,7 @@ async def test_a_worker_that_is_killed_in_mid_answer_comes_back(
             await worker.kill()
             await screen.sees("✗ The worker does not answer; it is tried again.")
             await worker.start()
-            await screen.sees("╌ what it did before is shown as it ends", "  And then And then")
+            await screen.sees_not("does not answer")
             await screen.sees("it is over.\n■ turn 1 · completed")
             assert "╌" not in screen.text
             assert screen.text.count("│ one") == 1

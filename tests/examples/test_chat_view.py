@@ -38,18 +38,20 @@ def record(*turns: Any, at_work: int | None = None, asked: Any = (), complete: b
     )
 
 
-def model(state: str, number: int = 1, turn: int = 1, **more: Any) -> dict[str, Any]:
-    return {"type": "model", "turn": turn, "model": number, "state": state, **more}
+def model(state: str, turn: int = 1, **more: Any) -> dict[str, Any]:
+    return {"type": "model", "turn": turn, "state": state, **more}
 
 
-def token(text: str, number: int = 1, turn: int = 1) -> dict[str, Any]:
-    return {"type": "token", "turn": turn, "model": number, "text": text}
+def token(text: str, turn: int = 1) -> dict[str, Any]:
+    return {"type": "text", "turn": turn, "text": text}
 
 
-def tool(state: str, **more: Any) -> dict[str, Any]:
-    name, arguments = CALL["function"].values()
-    about = {"call": "c1", "name": name, "arguments": arguments}
-    return {"type": "tool", "turn": 1, **about, "state": state, **more}
+def put(message: Any, kind: str = "message") -> dict[str, Any]:
+    return {"type": kind, "turn": 1, "message": message}
+
+
+def tool(state: str) -> dict[str, Any]:
+    return {"type": "tool", "turn": 1, "call": "c1", "name": "run_command", "state": state}
 
 
 def printed(text: str) -> dict[str, Any]:
@@ -58,6 +60,11 @@ def printed(text: str) -> dict[str, Any]:
 
 def turn_event(state: str, number: int = 1) -> dict[str, Any]:
     return {"type": "turn", "turn": number, "state": state}
+
+
+GAP = {"type": "gap", "turn": 1}
+CALLS = put({**assistant("Hello."), "tool_calls": [CALL]})
+HAS_RESULT = put({"role": "tool", "tool_call_id": "c1", "content": RESULT})
 
 
 def shown(rows: Any) -> list[str]:
@@ -123,47 +130,69 @@ def test_nothing_that_is_said_passes_for_a_row_of_this_program(text: str, width:
 def test_what_is_live_is_shown_as_it_comes() -> None:
     it = Conversation()
     it.read(record(turn(1, "running"), at_work=1))
-    it.hear({"type": "gap"})
+    assert it.hear(GAP)
     assert live(it) == ["» ask 1"]
     assert it.hear(turn_event("begins"))
     it.hear(model("begins"))
     it.hear(token("Hel"))
     assert live(it) == ["» ask 1", "  Hel"]
     it.hear(token("lo."))
-    it.hear(model("ends"))
+    it.hear(CALLS)
+    assert live(it) == ["» ask 1", "  Hello."]
     it.hear(tool("begins"))
     it.hear(printed("one\n"))
     assert live(it) == ["» ask 1", "  Hello.", "● run_command ls · at work", "│ one"]
     assert it.doing == "runs run_command"
-    it.hear(tool("ends", text=RESULT))
+    it.hear(tool("ends"))
+    it.hear(HAS_RESULT)
     said = ["» ask 1", "  Hello.", "✗ run_command ls · exit 1, 0.2 s", "│ one", "│ two"]
     assert live(it) == said
-    it.hear(model("begins", 2))
-    it.hear(token("So", 2))
-    it.hear(model("cut off", 2))
+    it.hear(model("begins"))
+    it.hear(token("So"))
+    assert it.hear(model("cut off"))
+    assert live(it) == [*said, "  So", "╌ cut off"]
+    it.hear(put(assistant("So")))
     assert live(it) == [*said, "  So", "╌ cut off"]
 
 
-def test_what_begins_again_voids_what_was_told_of_it() -> None:
+def test_a_model_that_begins_again_voids_what_it_had_said() -> None:
     it = Conversation()
     it.read(record(turn(1, "running"), at_work=1))
-    for event in (turn_event("begins"), model("begins"), token("Hel"), tool("begins")):
+    for event in (turn_event("begins"), model("begins"), token("Hel"), model("fails", text="no")):
         it.hear(event)
-    it.hear(printed("one"))
-    for event in (model("begins"), token("Bye"), tool("begins"), printed("two")):
+    assert live(it) == ["» ask 1", "  Hel", "╌ cut off"]
+    assert it.doing == "the model's endpoint failed, and is asked again: no"
+    for event in (model("begins"), token("Bye")):
         it.hear(event)
-    assert live(it) == ["» ask 1", "  Bye", "● run_command ls · at work", "│ two"]
+    assert live(it) == ["» ask 1", "  Bye"]
+    assert it.doing == "asks the model"
 
 
-def test_a_gap_forgets_what_was_told_and_says_so() -> None:
+def test_a_gap_forgets_what_was_told() -> None:
     it = Conversation()
     it.read(record(turn(1, "running"), at_work=1))
-    for event in (turn_event("begins"), model("begins"), token("Hel")):
+    for event in (turn_event("begins"), CALLS, tool("begins"), printed("one"), token("Hel")):
         it.hear(event)
-    assert it.hear({"type": "gap"})
+    assert it.hear(GAP)
     assert live(it) == ["» ask 1"]
-    it.hear(token("lo", 2))
-    assert live(it) == ["» ask 1", "╌ what it did before is shown as it ends", "  lo"]
+    for event in (turn_event("begins"), CALLS, tool("begins"), printed("two")):
+        it.hear(event)
+    assert live(it) == ["» ask 1", "  Hello.", "● run_command ls · at work", "│ two"]
+
+
+def test_the_record_is_read_when_the_session_has_changed() -> None:
+    it = Conversation()
+    it.read(record(turn(1, "running"), at_work=1))
+    assert it.hear({"type": "pending", "turn": 2})
+    assert it.hear({"type": "discarded", "turn": 2, "turns": [1]})
+    it.hear(CALLS)
+    assert it.hear(tool("waits"))
+    assert not it.settled  # the question is not on record yet
+    assert not it.hear(tool("ends"))
+    assert live(it) == ["» ask 1", "  Hello.", "? run_command ls · asks you"]
+    it.read(record(turn(1, "running"), at_work=1, asked=[{"turn": 1, "call": "c1", "command": ""}]))
+    assert it.settled
+    assert it.hear(HAS_RESULT)
 
 
 def test_the_record_wins_over_what_was_told() -> None:
@@ -215,15 +244,15 @@ def test_what_is_shown_converges_to_the_record_in_whatever_order_it_is_told() ->
         turn(3, "failed", error="so it is"),
     ]
     events = [
-        {"type": "gap"},
+        GAP,
         *(
             event
             for n in (1, 2, 3)
             for event in (
                 turn_event("begins", n),
-                model("begins", turn=n),
-                token("x", turn=n),
-                model("cut off", turn=n),
+                model("begins", n),
+                token("x", n),
+                model("cut off", n),
                 turn_event("ends", n),
             )
         ),
@@ -299,16 +328,20 @@ def test_a_turn_that_was_given_up_does_not_hold_back_those_after_it_and_is_told_
     assert live(it) == for_good(it.read(record(turn(1, "interrupted"), turn(2)))) == []
 
 
-def test_a_steered_message_stands_where_it_was_seen() -> None:
+def test_a_steered_message_stands_last_until_it_was_read_and_then_where_it_was() -> None:
     it = Conversation()
     it.read(record(turn(1, "running"), at_work=1))
-    for event in (turn_event("begins"), model("begins"), token("One."), model("ends")):
+    for event in (turn_event("begins"), model("begins"), token("On")):
         it.hear(event)
-    it.read(record(turn(1, "running", user("more")), at_work=1))
-    assert live(it) == ["» ask 1", "  One.", "+ more"]
-    for event in (model("begins", 2), token("Two.", 2)):
+    it.read(record(turn(1, "running", user("more"), user("and more")), at_work=1))
+    assert live(it) == ["» ask 1", "  On", "+ more", "+ and more"]
+    for event in (token("e."), put(assistant("One."))):
         it.hear(event)
-    assert live(it) == ["» ask 1", "  One.", "+ more", "  Two."]
+    assert live(it) == ["» ask 1", "  One.", "+ more", "+ and more"]
+    assert it.hear(put(user("more"), "steered"))
+    for event in (model("begins"), token("Two.")):
+        it.hear(event)
+    assert live(it) == ["» ask 1", "  One.", "+ more", "  Two.", "+ and more"]
 
 
 # -- the rows --------------------------------------------------------------------------------------

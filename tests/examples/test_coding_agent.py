@@ -1,11 +1,11 @@
 """The coding agent at work on a real server, with the scripted model."""
 
 import asyncio
-import json
+import re
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import pytest
 
 from examples.coding_agent import agent as agent_module
@@ -19,6 +19,8 @@ from .test_workspace import fill, tree
 
 pytestmark = pytest.mark.anyio
 LONG = "It goes on and on " * 2000
+LIVE = ("text", "output", "model")
+PUSH = "git push origin main"
 
 
 def is_over(said: str) -> Any:
@@ -50,7 +52,6 @@ async def test_a_task_is_completed(play: Play) -> None:
     assert "text.split()" in stage.read("wordcount.py")
     steps = [
         "checkpoint",
-        "tell of the beginning",
         "list files",
         "model 1",
         "list_files",
@@ -66,7 +67,6 @@ async def test_a_task_is_completed(play: Play) -> None:
         "run_command python -B -m pytest -q -p no:cacheprovider",
         "model 7",
         "keep files",
-        "tell of the end",
     ]
     assert await names(stage, 1) == steps
     status, diff = await stage.call("get_diff")
@@ -124,8 +124,8 @@ async def test_interrupted_while_a_command_runs_its_group_is_gone(play: Play) ->
     assert "not_begun" not in outcome
     (call,) = outcome["messages"][-2]["tool_calls"]
     assert outcome["cut_off"] == [call["id"]]
-    ends = ["run_command echo", "keep files", "tell of the end", "partial answer"]
-    assert [x[:16].rstrip() for x in (await names(stage, 1))[-4:]] == ends
+    ends = ["run_command echo", "keep files", "partial answer"]
+    assert [x[:16].rstrip() for x in (await names(stage, 1))[-3:]] == ends
 
 
 @pytest.mark.parametrize("at", range(4))
@@ -355,70 +355,110 @@ async def test_interrupted_while_it_waits_a_yes_comes_too_late(play: Play) -> No
     assert not (stage.workspace.files / "d").exists()
 
 
-# -- the live stream -----------------------------------------------------------------------------
+# -- the stream ----------------------------------------------------------------------------------
 
 
-async def watch(stage: Stage, after: str | None = None, until: str = '"ends"}') -> list[Any]:
-    """The events up to the end of a turn, each with its id."""
-    found: list[Any] = []
-    headers = {"last-event-id": after} if after else {}
-    async with (
-        httpx.AsyncClient(timeout=30) as client,
-        client.stream("GET", f"{stage.url}/live/{stage.key}", headers=headers) as answer,
-    ):
-        event_id = ""
-        async for line in answer.aiter_lines():
-            if line.startswith("id: "):
-                event_id = line[4:]
-            if line.startswith("data: "):
-                event = json.loads(line[6:])
-                found.append((event_id, event))
-                if event.get("type") == "turn" and event["state"] == "ends":
-                    return found
-    return found
+async def followed(stage: Stage, turn: int) -> list[Any]:
+    """The events up to the end of a turn; of text that comes one piece after the other, one."""
+    events: list[Any] = []
+    async with aclosing(stage.session.follow()) as stream:
+        async for event in stream:
+            told = {key: x for key, x in event.items() if key not in ("id", "turn")}
+            if event["type"] in ("text", "output") and events[-1]["type"] == event["type"]:
+                events[-1]["text"] += told["text"]
+            else:
+                events.append(told)
+            if event["turn"] == turn and "status" in event:
+                return events
+    raise AssertionError
 
 
-async def test_whoever_watches_sees_it_live_and_resumes_without_a_gap(play: Play) -> None:
+async def test_whoever_follows_sees_all_that_it_does(play: Play) -> None:
     stage = await play(on(go=[sh("echo hello", "I say hello.")]))
-    watching = asyncio.ensure_future(watch(stage))
-    await asyncio.sleep(0.1)
-    await stage.session.ask("go")
-    events = await watching
-    assert events[0] == ("", {"type": "gap"})
-    shown = [event for _, event in events[1:] if event["type"] != "token"]
-    call = shown[3]["call"]
-    tool = {
-        "type": "tool",
-        "turn": 1,
-        "call": call,
-        "name": "run_command",
-        "arguments": '{"command": "echo hello"}',
-    }
-    assert shown == [
-        {"type": "turn", "turn": 1, "state": "begins"},
-        {"type": "model", "turn": 1, "model": 1, "state": "begins"},
-        {"type": "model", "turn": 1, "model": 1, "state": "ends"},
+    following = asyncio.ensure_future(followed(stage, 1))
+    outcome = await stage.session.ask("go")
+    asked, result, answer = ({"type": "message", "message": x} for x in outcome["messages"])
+    (call,) = outcome["messages"][0]["tool_calls"]
+    tool = {"type": "tool", "call": call["id"], "name": "run_command"}
+    assert [x for x in await following if x["type"] not in ("gap", "pending", *LIVE)] == [
+        {"type": "turn", "state": "begins"},
+        asked,
         {**tool, "state": "begins"},
-        {"type": "output", "turn": 1, "call": call, "text": "hello\n"},
-        {**tool, "state": "ends", "text": shown[5]["text"]},
-        {"type": "model", "turn": 1, "model": 2, "state": "begins"},
-        {"type": "model", "turn": 1, "model": 2, "state": "ends"},
-        {"type": "turn", "turn": 1, "state": "ends"},
+        {**tool, "state": "ends"},
+        result,
+        answer,
+        {"type": "turn", "state": "ends", "status": "completed"},
     ]
-    words = [event["text"] for _, event in events if event.get("type") == "token"]
-    assert "".join(words) == "I say hello.Done."
-    assert await watch(stage, after=events[4][0]) == events[5:]
-    again = await watch(stage, after="of-another-life.3")
-    assert again == [("", {"type": "gap"}), *events[1:]]
 
 
-async def test_a_page_from_elsewhere_is_refused_the_stream(play: Play) -> None:
-    stage = await play()
-    async with httpx.AsyncClient() as client:
-        for host in ("evil.example", "evil.example:80", "localhost.evil.example:1"):
-            answer = await client.get(f"{stage.url}/live/ada", headers={"host": host})
-            assert answer.status_code == 421
-        assert (await client.post(f"{stage.url}/live/ada")).status_code == 405
+async def test_whoever_follows_sees_what_is_live(play: Play) -> None:
+    wait = sh("echo hello; while [ ! -e go ]; do sleep 0.05; done", "I say hello.")
+    stage = await play(on(go=[wait, Reply(LONG)]))
+    following = asyncio.ensure_future(followed(stage, 1))
+    await stage.session.send("go")
+    seen: list[Any] = []
+    async with aclosing(stage.session.follow()) as stream:
+        async for event in stream:
+            seen.append(event)
+            if event["type"] == "output":
+                (stage.workspace.files / "go").touch()
+            if event["type"] == "text" and "on and on" in said_last(seen):
+                break
+    await stage.session.cancel()
+    events = await following
+    assert "".join(x["text"] for x in seen if x["type"] == "output") == "hello\n"
+    cut = [{"type": "model", "state": "begins"}] * 2 + [{"type": "model", "state": "cut off"}]
+    assert [x for x in events if x["type"] == "model"] == cut
+    partial, end = events[-2:]
+    assert end == {"type": "turn", "state": "ends", "status": "interrupted"}
+    assert partial["message"]["content"].startswith("It goes on and on")
+
+
+def said_last(events: list[Any]) -> str:
+    """What has been said since the last message."""
+    said = ""
+    for event in events:
+        said = "" if event["type"] == "message" else said + event.get("text", "")
+    return said
+
+
+async def test_a_call_that_waits_and_a_model_that_fails_are_told_of(play: Play) -> None:
+    def script(_: Any) -> Reply:
+        fails = len(stage.model.requests) < 3
+        return Reply("so busy", status=503) if fails else sh(PUSH)
+
+    stage = await play(script)
+    following = asyncio.ensure_future(followed(stage, 1))
+    await stage.session.send("go")
+    asked = await until_asked(stage)
+    await stage.session.cancel()
+    events = await following
+    fails = [x["text"] for x in events if x.get("state") == "fails"]
+    assert len(fails) == 2
+    assert all("so busy" in text for text in fails)
+    assert [x for x in events if x["type"] == "tool"] == [
+        {"type": "tool", "call": asked["call"], "name": "run_command", "state": "waits"}
+    ]
+
+
+async def test_of_what_a_command_had_printed_the_beginning_and_the_end_stay(play: Play) -> None:
+    command = "seq 9999; touch there; while :; do sleep 0.05; done"
+    stage = await play(on(go=[sh(command)]))
+    await stage.session.send("go")
+    await stage.until_file("there")
+    async with aclosing(stage.session.follow()) as stream:
+        async for event in stream:
+            if "\n9999\n" in event.get("text", ""):
+                break
+    await stage.session.cancel()
+    (result,) = results((await stage.session.attach(1))["messages"])
+    head, between, tail = re.split(r"\n(\[… \d+ characters left out …\])\n", result)
+    assert head.startswith("1\n2\n3\n")
+    assert between
+    assert tail.endswith(
+        "\n9999\n[Interrupted: this call was cut off here. It may have taken effect.]"
+    )
+    assert len(result) < LIMITS.result + 200
 
 
 # -- a hostile model -----------------------------------------------------------------------------
@@ -489,7 +529,7 @@ async def test_a_request_that_the_model_refuses_fails_the_turn_and_the_files_sta
     assert "The model refused the request" in outcome["error"]
     assert "too long for me" in outcome["error"]
     assert stage.read("a") == "1"
-    assert (await names(stage, 1))[-2:] == ["keep files", "tell of the end"]
+    assert (await names(stage, 1))[-1] == "keep files"
     assert (await stage.session.ask("no"))["status"] == "completed"
 
 

@@ -39,7 +39,8 @@ class Worker(Process):
     """The worker in a process of its own, and a conversation with it."""
 
     def __init__(self, restate: Restate, folder: Path, port: int, model: ScriptedModel) -> None:
-        super().__init__("tests.examples.worker", port, str(folder), model.base_url)
+        arguments = str(folder), model.base_url, restate.ingress_url
+        super().__init__("tests.examples.worker", port, *arguments)
         self.restate, self.folder, self.model = restate, folder, model
         self.session = Session(restate.client, NAME, folder.name)
         self.workspace = Workspace(folder / "workspaces", folder.name)

@@ -49,7 +49,8 @@ async def test_a_worker_that_is_at_work_ends_at_sigterm_and_another_goes_on(
     restate_env: Restate, tmp_path: Path
 ) -> None:
     port = free_port()
-    arguments = ("worker", "--port", str(port), "--root", str(tmp_path))
+    ingress = restate_env.ingress_url.rpartition(":")[2]
+    arguments = ("worker", f"--port={port}", f"--root={tmp_path}", f"--ingress={ingress}")
     worker = await started(*arguments, until="serving on")
     await restate_env.register(f"http://127.0.0.1:{port}")
     session = Session(restate_env.client, "CodingAgent", tmp_path.name)

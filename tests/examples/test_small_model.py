@@ -1,17 +1,17 @@
 """The coding agent with a real language model: what it has said stays, and it says no more."""
 
-import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+import restate
 
-from examples.coding_agent.agent import CodingAgent, make_app
+from examples.coding_agent.agent import CodingAgent
 from examples.coding_agent.model import Model
 from interruptible import Session
+from interruptible.stream import Event, Stream
 from interruptible.testing import Restate, serve
 from tests.examples.small_model import missing
 from tests.server.conftest import eventually
@@ -35,39 +35,29 @@ async def server() -> AsyncIterator[str]:
         yield process.url
 
 
-@asynccontextmanager
-async def watching(worker: str, session: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-    """What the worker tells of a session while it works."""
-    async with (
-        httpx.AsyncClient(timeout=60) as http,
-        http.stream("GET", f"{worker}/live/{session}") as stream,
-    ):
-        lines = (line async for line in stream.aiter_lines())
-        yield (json.loads(line[6:]) async for line in lines if line.startswith("data: "))
-
-
-async def words(events: AsyncIterator[dict[str, Any]], turn: int, count: int = 8) -> str:
+async def words(events: AsyncIterator[Event], turn: int, count: int = 8) -> str:
     """The first words of a turn, as they come."""
-    said: list[str] = []
+    said = ""
     async for event in events:
-        if event["type"] == "token" and event["turn"] == turn:
-            said.append(event["text"])
-            if len(said) == count:
-                return "".join(said)
+        if event["type"] == "text" and event["turn"] == turn:
+            said += event["text"]
+            if len(said.split()) >= count:
+                return said
     raise AssertionError("the stream ended")
 
 
 async def test_a_model_is_interrupted_in_mid_answer_and_its_slot_is_free_for_the_next(
     restate_env: Restate, server: str, tmp_path: Path
 ) -> None:
-    agent = CodingAgent(tmp_path, Model("smollm2", f"{server}/v1", "none"))
+    stream = Stream(ingress=restate_env.ingress_url)
+    agent = CodingAgent(tmp_path, Model("smollm2", f"{server}/v1", "none"), stream=stream)
+    ada = Session(restate_env.client, agent, "ada")
     async with (
-        serve(make_app(agent)) as worker,
-        watching(worker, "ada") as events,
+        serve(restate.app(services=agent.services)) as worker,
+        aclosing(ada.follow()) as events,
         httpx.AsyncClient(base_url=server) as http,
     ):
         await restate_env.register(worker)
-        ada = Session(restate_env.client, agent, "ada")
 
         async def at_work() -> bool:
             (slot,) = (await http.get("/slots")).json()

@@ -29,7 +29,7 @@ async def use(workspace: Workspace, name: str, **arguments: object) -> str:
     return (
         values
         if isinstance(values, str)
-        else await tools.call(name, values, workspace, LIMITS, ignore, ignore)
+        else await tools.call(name, values, workspace, LIMITS, ignore)
     )
 
 
@@ -37,7 +37,7 @@ async def sh(
     workspace: Workspace, command: str, show: Callable[[str], None] = ignore, **limits: float
 ) -> str:
     chosen = Limits(**{**vars(LIMITS), **limits})
-    return await run(command, workspace.files, workspace.tmp, chosen, show, ignore)
+    return await run(command, workspace.files, workspace.tmp, chosen, show)
 
 
 @pytest.fixture

@@ -74,9 +74,9 @@ async def test_the_worker_is_killed_in_mid_answer_and_the_page_goes_on(home: Hou
     await desk.say("more", "queues")
     await desk.see_text("You, on its way")
     await worker.start()
-    await desk.see_text("What it did before is shown when this turn ends.", turn=1)
-    await desk.see_text("3 4 5 6", turn=1)
     await desk.fate(2, "waits")
+    await desk.status("Turn 1 asks the model")
+    await desk.see_text("3 4 5 6", turn=1)
     worker.model.pause = 0.001
     await desk.fate(1, "completed")
     await desk.fate(2, "completed")

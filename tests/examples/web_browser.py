@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from restate import create_client
 
 from examples.coding_agent.web.page import Page
 from interruptible.testing import serve
@@ -137,11 +138,13 @@ class House:
 
 @contextlib.asynccontextmanager
 async def house(browser: Any, stage: Any, agent: str | None = None) -> AsyncIterator[House]:
-    """The page of a `Stage`, or of what has a `restate`, a `url` and a `session` as it has."""
+    """The page of a `Stage`, or of what has a `restate` and a `session` as it has."""
     restate = stage.restate
     agent = agent or stage.agent.name
-    page = Page(restate.client, worker=stage.url, ui=restate.admin_url, agent=agent)
-    async with serve(page) as url:  # type: ignore[arg-type]
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(create_client(restate.ingress_url))
+        page = Page(client, ui=restate.admin_url, agent=agent)
+        url = await stack.enter_async_context(serve(page))  # type: ignore[arg-type]
         made = House(browser, stage, url, page)
         try:
             yield made

@@ -1,4 +1,4 @@
-"""The agent in a terminal; with `--worker`, a talk with one that runs already."""
+"""The agent in a terminal; with `--ingress`, a talk with one that runs already."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ async def main(options: argparse.Namespace) -> None:
     assert here  # noqa: S101 - for the type checker
     _at_a_signal(here.cancel)
     async with AsyncExitStack() as stack:
-        if options.worker:
+        if options.ingress:
             client = await stack.enter_async_context(restate.create_client(options.ingress))
-            worker, label = options.worker, f"{options.session}, at {options.ingress}"
+            label = f"{options.session}, at {options.ingress}"
         else:
             print("starting Restate …", flush=True)
             from examples.coding_agent.__main__ import everything  # noqa: PLC0415 - it is slow
 
             parts = await stack.enter_async_context(everything(options.root))
-            client, worker, label = parts.restate.client, parts.worker, parts.model
+            client, label = parts.restate.client, parts.model
             facts = {
                 "model": label,
                 "workspaces": str(parts.root),
                 "Restate UI": f"{parts.restate.admin_url}/ui/",
             }
             _at_a_signal(here.cancel)  # again: restate-sdk takes SIGTERM when it serves first
-        talk = Talk(client, worker.rstrip("/"), options.agent, options.session)
+        talk = Talk(client, options.agent, options.session)
         talk.screen = screen = Screen(
             live=talk.live_rows,
             rule=lambda width: view.rule(label, width),
@@ -50,12 +50,12 @@ async def main(options: argparse.Namespace) -> None:
             enter=talk.enter,
             stop=talk.stop,
         )
-        if not options.worker:
+        if not options.ingress:
             screen.print(view.greeting(facts, screen.width))
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, screen.interrupted)
         await talk.run(screen.run())
     busy = talk.conversation.record.status["status"] == "running"
-    if options.worker and busy:
+    if options.ingress and busy:
         with contextlib.suppress(OSError):  # the terminal is gone
             print("The agent goes on. Open this again to see what it does.", flush=True)
 
@@ -72,8 +72,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--session", default="main", help="its key (default: %(default)s)")
     parser.add_argument("--root", type=Path, help="the folder of all workspaces")
     alone = parser.add_argument_group("a talk with an agent that runs already")
-    alone.add_argument("--worker", help="its worker's URL, for the live stream")
-    alone.add_argument("--ingress", default="http://localhost:8080", help="Restate's ingress")
+    alone.add_argument("--ingress", help="Restate's ingress: http://localhost:8080")
     alone.add_argument("--agent", default="CodingAgent", help="its name (default: %(default)s)")
     return parser.parse_args()
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
-from urllib.parse import quote
 
 import httpx
-from restate import HttpError, RestateClient, TerminalError
+from restate import RestateClient, TerminalError
 
 from examples.coding_agent.chat import orders, view
 from examples.coding_agent.chat.orders import Order
@@ -24,10 +22,9 @@ from examples.coding_agent.chat.view import Row
 from interruptible import Session
 
 PAGE = 20  # turns that are read at a time
-LOOK = 10.0  # seconds between two looks at the record when nothing has happened
+LOOK = 5.0  # seconds between two looks at the record when nothing has happened
 AGAIN = 0.5  # seconds until what got no answer is tried again
 LOOK_AGAIN = 0.1  # seconds until it is looked at again when it does not yet say what is known
-SILENCE = 40.0  # seconds; the worker sends a comment each 15
 T = TypeVar("T")
 
 
@@ -64,24 +61,20 @@ class Talk:
 
     Args:
         client: The way to Restate.
-        worker: Where the worker serves the live stream.
         agent: The agent's name.
         key: The session's.
     """
 
     screen: Shows
 
-    def __init__(self, client: RestateClient, worker: str, agent: str, key: str) -> None:
+    def __init__(self, client: RestateClient, agent: str, key: str) -> None:
         self.conversation = Conversation()
         self.unsent: list[str] = []
         self.trouble = ""
-        self.key = key
-        self._client, self._agent = client, agent
         self._session = Session(client, agent, key)
-        self._live_url = f"{worker}/live/{quote(key, safe='')}"
         self._typed: asyncio.Queue[Order | Answer] = asyncio.Queue()
         self._question: tuple[int, str] | None = None
-        self._away: set[str] = set()
+        self._away = ""
         self._look = asyncio.Event()
         self._reading = asyncio.Lock()
         self._awaited: set[int] = set()
@@ -92,8 +85,8 @@ class Talk:
 
     def live_rows(self, width: int, height: int) -> list[Row]:
         """What is not for good yet."""
-        away = [f"{x} does not answer; it is tried again." for x in sorted(self._away)]
-        trouble = "\n".join([self.trouble, *away] if self.trouble else away)
+        away = self._away and f"{self._away} does not answer; it is tried again."
+        trouble = "\n".join(filter(None, [self.trouble, away]))
         return view.live_rows(self.conversation, self.unsent, trouble, width, height)
 
     def status_row(self, typed: str, width: int) -> Row:
@@ -197,44 +190,28 @@ class Talk:
         elif order.what == "back":
             await self._patiently(lambda: it.rewind(turn, idempotency_key=key))
         elif order.what == "diff":
-            answer = await self._patiently(lambda: self._own("get_diff", {"turn": turn}))
+            answer = await self._patiently(lambda: it.call("get_diff", {"turn": turn}))
             self.screen.print(view.diff_rows(answer, self.screen.width))
 
     async def _answer(self, answer: Answer) -> None:
         try:
-            await self._patiently(lambda: self._own("approve", answer._asdict()))
+            await self._patiently(lambda: self._session.call("approve", answer._asdict()))
         finally:
             if self._question == answer[:2]:
                 self._question = None  # what is typed next is a message, also if this was too late
-
-    async def _own(self, handler: str, body: Any = None) -> Any:
-        """Call a handler of the agent's own."""
-        arg = b"" if body is None else json.dumps(body).encode()
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        key = quote(self.key, safe="")
-        try:
-            return json.loads(
-                await self._client.generic_call(self._agent, handler, arg, key=key, headers=headers)
-            )
-        except HttpError as error:
-            with contextlib.suppress(ValueError, AttributeError):
-                raise TerminalError(
-                    json.loads(error.body or "{}").get("message") or error.message,
-                    error.status_code,
-                ) from error
-            raise TerminalError(error.message, error.status_code) from error
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Try until there is an answer."""
         while True:
             try:
                 answer = await call()
-            except httpx.TransportError:
-                self._away.add("Restate")
+            except httpx.TransportError as error:
+                silent = isinstance(error, httpx.ReadTimeout)  # Restate waits for the worker
+                self._away = "The worker" if silent else "Restate"
                 self.screen.changed()
                 await asyncio.sleep(AGAIN)
             else:
-                self._away.discard("Restate")
+                self._away = ""
                 return answer
 
     # -- the record ------------------------------------------------------------------------------
@@ -262,7 +239,7 @@ class Talk:
             while page["before"] is not None and self.conversation.needs_before(turns[0]):
                 page = await it.turns(before=page["before"], limit=PAGE)
                 turns = [*page["turns"], *turns]
-            asked = await self._own("get_approvals") if status["status"] == "running" else []
+            asked = await it.call("get_approvals") if status["status"] == "running" else []
             record = Record(turns, page["before"] is None, status, asked)
             for news in self.conversation.read(record):
                 self.screen.print(view.news_rows(news, self.screen.width))
@@ -294,24 +271,13 @@ class Talk:
     # -- the stream ------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Follow the live stream; a new one tells again what there is of the newest turn."""
-        timeout = httpx.Timeout(5.0, read=SILENCE)
+        """Follow the stream."""
         while True:
-            with contextlib.suppress(httpx.HTTPError):
-                async with (
-                    httpx.AsyncClient(timeout=timeout, trust_env=False) as http,
-                    http.stream("GET", self._live_url) as answer,
-                ):
-                    answer.raise_for_status()
-                    self._away.discard("The worker")
-                    async for line in answer.aiter_lines():
-                        if line.startswith("data: "):
-                            self._hear(json.loads(line.removeprefix("data: ")))
-            self._away.add("The worker")
-            self.screen.changed()
-            await asyncio.sleep(AGAIN)
-
-    def _hear(self, event: Mapping[str, Any]) -> None:
-        if self.conversation.hear(event):
-            self._look.set()
-        self.screen.changed()
+            try:
+                async for event in self._session.follow():
+                    if self.conversation.hear(event):
+                        self._look.set()
+                    self.screen.changed()
+            except TerminalError as error:
+                self.trouble = error.message
+                await asyncio.sleep(AGAIN)

@@ -23,14 +23,14 @@ class Item:
         kind: A text of the model's, a call of a tool, a message that was steered at the turn, or a
             note of this program's.
         text: What was said; of a tool, its result, or what it has printed so far.
-        state: Of a text and of a tool: how far it is.
+        state: Of a text and of a tool: how far it is; empty, if nobody has said yet.
         name: Of a tool.
         arguments: Of a tool, as the model gave them.
     """
 
     kind: Literal["text", "tool", "steered", "note"]
     text: str = ""
-    state: Literal["at work", "waits", "done", "failed", "cut off", "not begun"] = "done"
+    state: Literal["at work", "waits", "done", "failed", "cut off", "not begun", ""] = "done"
     name: str = ""
     arguments: str = ""
 
@@ -90,7 +90,6 @@ class Conversation:
         self._shown: dict[int, bool] = {}  # turns shown with their end, and whether as discarded
         self._live: dict[int, Live] = {}
         self._first_read = True
-        self._gap = True
 
     def read(self, record: Record) -> list[News]:
         """Take what the record says now; returns what it has for good since it was last read."""
@@ -111,21 +110,19 @@ class Conversation:
 
     def hear(self, event: Mapping[str, Any]) -> bool:
         """Take an event of the stream; returns whether the record may have changed, too."""
-        if event["type"] == "gap":
+        kind, number, state = event["type"], event["turn"], event.get("state")
+        if kind == "gap":
             self._live.clear()
-            self._gap = True
+        if kind in ("gap", "pending", "discarded"):
             return True
-        number, state = event.get("turn"), event.get("state")
-        if number is None or self._has_ended(number):
+        if self._has_ended(number):
             return False
-        begins = event["type"] == "turn" and state == "begins"
-        if begins or number not in self._live:
-            self._live[number] = Live(whole=begins or not self._gap)
-        self._gap = False
+        if number not in self._live or (kind == "turn" and state == "begins"):
+            self._live[number] = Live()
         self._live[number].hear(event)
         unknown = all(turn["turn"] != number for turn in self.record.turns)
-        asks = event["type"] == "tool" and (state == "waits" or bool(self.record.approvals))
-        return unknown or asks or event["type"] == "turn"
+        answered = bool(self.record.approvals) and kind in ("tool", "message")
+        return unknown or answered or kind in ("turn", "steered") or state in ("waits", "cut off")
 
     @property
     def open(self) -> list[Told]:
@@ -193,7 +190,7 @@ class Conversation:
         live = self._live.get(turn["turn"])
         if turn["status"] != "running" or live is None:
             return of_record(turn)
-        return live.with_steered([x for x in turn["messages"] if x["role"] == "user"])
+        return live.items([x for x in turn["messages"] if x["role"] == "user"])
 
     def _has_ended(self, number: int) -> bool:
         ends = (x["status"] != "running" for x in self.record.turns if x["turn"] == number)
@@ -214,105 +211,98 @@ class Conversation:
         return sorted(gone)
 
 
-class Live:
-    """What the stream has told of one turn.
+class Said:
+    """What was said and done in a turn, from its messages.
 
-    Args:
-        whole: Whether from its beginning.
+    Attributes:
+        done: All of it.
+        calls: The calls among that, by their ids.
     """
 
-    def __init__(self, *, whole: bool) -> None:
+    def __init__(self) -> None:
+        self.done: list[Item] = []
+        self.calls: dict[str, Item] = {}
+
+    def add(self, message: Mapping[str, Any], *, whole: bool = True) -> None:
+        """Add what a message says; one of the model's may not be whole."""
+        text = text_of(message.get("content"))
+        if message["role"] == "user":
+            self.done.append(Item("steered", text))
+        elif message["role"] == "tool":
+            if call := self.calls.get(message["tool_call_id"]):
+                call.text, call.state = text, result_state(call.name, text)
+        else:
+            if text:
+                self.done.append(Item("text", text, "done" if whole else "cut off"))
+            for each in message.get("tool_calls") or ():
+                name, given = each["function"]["name"], each["function"]["arguments"]
+                self.calls[each["id"]] = Item("tool", "", "", name, given)
+                self.done.append(self.calls[each["id"]])
+
+
+class Live(Said):
+    """What the stream has told of one turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.doing = "begins"
-        self._items = [] if whole else [Item("note", "what it did before is shown as it ends")]
-        self._models: dict[int, Item] = {}
-        self._tools: dict[str, Item] = {}
-        self._steered = 0
+        self._words = Item("text", state="at work")
 
     def hear(self, event: Mapping[str, Any]) -> None:
-        """Take an event of this turn; `begins` voids what was told of the same thing before."""
+        """Take an event of this turn."""
         kind, state = event["type"], event.get("state")
-        if kind == "token":
-            self._model(event["model"]).text += event["text"]
-        elif kind == "output":
-            tool = self._tools.get(event["call"])
-            if tool:
-                tool.text = (tool.text + event["text"])[-MOST_OUTPUT:]
+        if kind == "text":
+            self._words.text += event["text"]
+        elif kind == "output" and event["call"] in self.calls:
+            call = self.calls[event["call"]]
+            call.text = (call.text + event["text"])[-MOST_OUTPUT:]
+        elif kind in ("message", "steered"):
+            self.add(event["message"], whole=self._words.state != "cut off")
+            if event["message"]["role"] == "assistant":
+                self._words = Item("text", state="at work")
+        elif kind == "model" and state == "begins":
+            self._words, self.doing = Item("text", state="at work"), "asks the model"
         elif kind == "model":
-            item = self._model(event["model"])
-            if state == "begins":
-                item.text, item.state = "", "at work"
-                self.doing = "asks the model"
-            elif state == "fails":
-                item.state = "cut off"
+            self._words.state = "cut off"
+            if state == "fails":
                 self.doing = f"the model's endpoint failed, and is asked again: {event['text']}"
-            else:
-                item.state = "done" if state == "ends" else "cut off"
-        elif kind == "tool":
-            self._tool(event)
+        elif kind == "tool" and event["call"] in self.calls:
+            self._tool(self.calls[event["call"]], state)
 
     @property
     def waiting(self) -> list[str]:
         """The calls that wait for a yes."""
-        return [call for call, item in self._tools.items() if item.state == "waits"]
+        return [call for call, item in self.calls.items() if item.state == "waits"]
 
-    def with_steered(self, messages: Sequence[Mapping[str, Any]]) -> list[Item]:
-        """What it did, with the messages steered at it, each where it was first seen."""
-        for message in messages[self._steered :]:
-            self._items.append(Item("steered", text_of(message["content"])))
-        self._steered = max(self._steered, len(messages))
-        return self._items
+    def items(self, steered: Sequence[Mapping[str, Any]]) -> list[Item]:
+        """What it did, and what of the messages that were steered at it is still to be read."""
+        read = sum(item.kind == "steered" for item in self.done)
+        unread = [Item("steered", text_of(message["content"])) for message in steered[read:]]
+        return [*(item for item in self.done if item.state), self._words, *unread]
 
-    def _model(self, number: int) -> Item:
-        if number not in self._models:
-            self._models[number] = Item("text", state="at work")
-            self._items.append(self._models[number])
-        return self._models[number]
-
-    def _tool(self, event: Mapping[str, Any]) -> None:
-        call, state = event["call"], event["state"]
-        item = self._tools.get(call)
-        if item is None:
-            item = Item("tool", name=event["name"], arguments=event["arguments"])
-            self._tools[call] = item
-            self._items.append(item)
+    def _tool(self, item: Item, state: str | None) -> None:
         if state == "begins":
-            item.state, item.text = "at work", ""
-            self.doing = f"runs {event['name']}"
+            item.state, self.doing = "at work", f"runs {item.name}"
         elif state == "waits":
             item.state, self.doing = "waits", "asks you"
-        elif state == "ends":
-            item.state, item.text = result_state(item.name, event["text"]), event["text"]
-        else:
+        elif state == "cut off":
             item.state = "cut off"
 
 
 def of_record(turn: Mapping[str, Any]) -> list[Item]:
     """What the record says that was said and done in a turn."""
-    items: list[Item] = []
-    tools: dict[str, Item] = {}
+    said = Said()
     whole = len(turn["messages"]) - turn.get("partial", 0)
     for place, message in enumerate(turn["messages"]):
-        text = text_of(message.get("content"))
-        if message["role"] == "tool":
-            call = message["tool_call_id"]
-            if tool := tools.get(call):
-                tool.text, tool.state = text, result_state(tool.name, text)
-                if call in turn.get("not_begun", ()):
-                    tool.text, tool.state = "", "not begun"
-                elif call in turn.get("cut_off", ()):
-                    tool.text, tool.state = printed_of(text), "cut off"
-        elif message["role"] == "user":
-            items.append(Item("steered", text))
-        else:
-            if text:
-                items.append(Item("text", text, "done" if place < whole else "cut off"))
-            for call in message.get("tool_calls") or ():
-                name, given = call["function"]["name"], call["function"]["arguments"]
-                tools[call["id"]] = Item("tool", "", "cut off", name, given)
-                items.append(tools[call["id"]])
+        said.add(message, whole=place < whole)
+    for call, item in said.calls.items():
+        if call in turn.get("not_begun", ()):
+            item.text, item.state = "", "not begun"
+        elif call in turn.get("cut_off", ()) or not item.state:
+            item.text, item.state = printed_of(item.text), "cut off"
     if turn.get("error"):
-        items.append(Item("note", f"it failed: {turn['error']}"))
-    return items
+        said.done.append(Item("note", f"it failed: {turn['error']}"))
+    return said.done
 
 
 def result_state(name: str, result: str) -> Literal["done", "failed"]:

@@ -1,4 +1,4 @@
-"""Starts Restate, a worker and the page, and says where; with `--worker`, the page alone."""
+"""Starts Restate, a worker and the page, and says where; with `--ingress`, the page alone."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ async def main() -> None:
         names = () if options.host in LOOPBACK else (options.host,)
         port = _free_port(options.host, options.port)
         where = f"http://{'localhost' if options.host == '127.0.0.1' else options.host}:{port}/"
-        if options.worker:
+        if options.ingress:
             client = await stack.enter_async_context(restate.create_client(options.ingress))
-            page = Page(client, worker=options.worker, ui=options.admin, names=names)
+            page = Page(client, ui=options.admin, names=names)
             print(f"open {where}")
         else:
             print("starting Restate …", flush=True)
             parts = await stack.enter_async_context(everything(options.root))
             client, ui = parts.restate.client, parts.restate.admin_url
-            page = Page(client, worker=parts.worker, ui=ui, names=names)
+            page = Page(client, ui=ui, names=names)
             at_a_signal(stop)  # again: restate-sdk takes SIGTERM when it serves for the first time
             print(TOLD.format(page=where, model=parts.model, root=parts.root, ui=ui))
         if names:
@@ -85,8 +85,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=PORT, help="of the page (default: %(default)s)")
     parser.add_argument("--root", type=Path, help="the folder of all workspaces")
     alone = parser.add_argument_group("the page alone, for a worker that runs already")
-    alone.add_argument("--worker", help="its URL, for the live stream")
-    alone.add_argument("--ingress", default="http://localhost:8080", help="Restate's ingress")
+    alone.add_argument("--ingress", help="Restate's ingress: http://localhost:8080")
     alone.add_argument("--admin", default="http://localhost:9070", help="Restate's admin API")
     return parser.parse_args()
 

@@ -7,7 +7,7 @@ Restate takes all tries for one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +15,7 @@ from restate import RestateClient, TerminalError
 
 from interruptible import Session
 from interruptible.client import Policy
+from interruptible.stream import Event
 
 AGENT = "CodingAgent"
 MOST_TEXT = 1024 * 1024  # bytes, as the library has it
@@ -67,6 +68,10 @@ class Calls:
     async def diff(self, session: str, *, turn: int | None = None) -> Any:
         """The files as they are, against those at the start of a turn."""
         return await self._session(session).call("get_diff", {"turn": turn})
+
+    def follow(self, session: str, after: int | None) -> AsyncGenerator[Event, None]:
+        """What the session does, from an event on."""
+        return self._session(session).follow(after)
 
     # -- changing --------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The page's server: static files, a few calls of `Session`, and the live stream.
+"""The page's server: static files, a few calls of `Session`, and the stream.
 
     GET  /                      goes to a conversation
     GET  /c/<session>           the page
@@ -6,7 +6,7 @@
     GET  /api/<session>/record  ?before=7&limit=20: turns, status, and what waits for a yes
     GET  /api/<session>/attach  ?turn=3: answers when the record has the turn's end
     GET  /api/<session>/diff    ?turn=3
-    GET  /api/<session>/live    server-sent events, see `stream.py`
+    GET  /api/<session>/live    ?after=7, or Last-Event-ID: the stream, as server-sent events
     POST /api/<session>/send, resend, regenerate, cancel, approve    see `calls.py`
 
 A browser sends what any page asks it to, also to this machine. So only requests that name this
@@ -19,7 +19,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from contextlib import aclosing
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ import httpx
 from restate import RestateClient, TerminalError
 
 from examples.coding_agent.web.calls import AGENT, Calls
-from examples.coding_agent.web.stream import Streams
+from interruptible.stream import Event
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {
@@ -41,6 +42,9 @@ TYPES = {
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 MOST = 1_100_000  # bytes of a request; a message of the library has at most 1 MiB
 FIRST_SESSION = "main"
+AGAIN = 1000  # milliseconds until a browser that lost the stream tries again
+KEEP_OPEN = 15.0  # seconds between two comments on a stream
+SILENCE = 40.0  # seconds after which a browser that does not read is hung up on, and resumes
 HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": (
@@ -68,7 +72,6 @@ class Page:
 
     Args:
         client: The way to Restate.
-        worker: Where the worker serves the live stream.
         ui: Restate's admin API, for links into its UI.
         agent: The agent's name.
         names: Other names of this machine that a browser may use, beside the loopback ones.
@@ -78,18 +81,17 @@ class Page:
         self,
         client: RestateClient,
         *,
-        worker: str,
         ui: str,
         agent: str = AGENT,
         names: Collection[str] = (),
     ) -> None:
         self.names = {*LOOPBACK, *names}
-        self.streams = Streams(worker)
+        self.closing = asyncio.Event()
         self.calls = Calls(client, ui, agent)
 
     def close(self) -> None:
         """Hang up on who watches: a server that ends waits for them."""
-        self.streams.close()
+        self.closing.set()
 
     async def __call__(
         self,
@@ -150,9 +152,9 @@ class Page:
         session, name = unquote(found[1]), found[2]
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         if (scope["method"], name) == ("GET", "live"):
-            last = headers.get("last-event-id") or query.get("after")
-            async with self.streams.of(session, last) as events:
-                await _stream(send, receive, events, self.streams.closing)
+            last = headers.get("last-event-id") or query.get("after", "")
+            after = int(last) if re.fullmatch("[0-9]{1,15}", last) else None
+            await _stream(send, receive, self.calls.follow(session, after), self.closing)
             return
         if scope["method"] == "GET":
             call = self.calls.reading.get(name)
@@ -166,9 +168,6 @@ class Page:
             answer = await call(session, **body)
         except (TypeError, ValueError) as error:  # the arguments are not those of the call
             raise No(HTTPStatus.BAD_REQUEST, str(error)) from error
-        finally:
-            if scope["method"] == "POST":
-                self.streams.changed(session)
         await _json(send, HTTPStatus.OK, answer)
 
 
@@ -213,19 +212,32 @@ async def _body(receive: Any, headers: Mapping[str, str]) -> dict[str, Any]:
     return body
 
 
-async def _stream(send: Any, receive: Any, events: Any, closing: asyncio.Event) -> None:
+async def _stream(
+    send: Any, receive: Any, events: AsyncGenerator[Event, None], closing: asyncio.Event
+) -> None:
     """Pass events on until one side hangs up."""
+
+    async def say(text: str) -> None:
+        part = {"type": "http.response.body", "body": text.encode(), "more_body": True}
+        await asyncio.wait_for(send(part), SILENCE)
 
     async def pass_on() -> None:
         await _start(send, HTTPStatus.OK, {"content-type": "text/event-stream"})
-        async for data in events:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await say(f"retry: {AGAIN}\n\n")
+        async with aclosing(events):
+            async for event in events:
+                await say(f"id: {event['id']}\ndata: {json.dumps(event)}\n\n")
+
+    async def keep_open() -> None:
+        while True:
+            await asyncio.sleep(KEEP_OPEN)
+            await say(": still here\n\n")
 
     async def hang_up() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    ends = [asyncio.ensure_future(x) for x in (pass_on(), hang_up(), closing.wait())]
+    ends = [asyncio.ensure_future(x) for x in (pass_on(), keep_open(), hang_up(), closing.wait())]
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     finally:

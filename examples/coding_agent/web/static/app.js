@@ -7,7 +7,7 @@ import { askedOf, fateOf, fromRecord, Live } from "./turns.js";
 import { button, TurnView } from "./view.js";
 
 const PAGE = 20; // turns that are read at a time
-const LOOK_BUSY = 10_000; // milliseconds, for what others do: the stream tells of the rest
+const LOOK_BUSY = 5_000; // milliseconds, for what others do: the stream tells of the rest
 const LOOK_IDLE = 30_000;
 
 const $ = (id) => document.getElementById(id);
@@ -22,6 +22,7 @@ const live = new Map();
 const views = new Map();
 const pending = [];
 let connection = "lost";
+let away = false; // whether Restate or the worker does not answer
 
 setText($("session"), session);
 $("new").href = `/c/${Math.random().toString(36).slice(2, 8)}`;
@@ -32,8 +33,12 @@ let retry = 0;
 const refresh = oneAtATime(async () => {
   try {
     await readRecord();
+    away = false;
     trouble("");
+    lookLater();
   } catch (error) {
+    away = error.status >= 500;
+    renderSoon();
     trouble(error.message);
     clearTimeout(retry);
     retry = setTimeout(refresh, 2000);
@@ -84,41 +89,33 @@ let looking = 0;
 function lookLater() {
   clearTimeout(looking);
   const wait = record.status.status === "running" ? LOOK_BUSY : LOOK_IDLE;
-  looking = setTimeout(async () => {
-    if (!document.hidden) await refresh();
-    lookLater();
-  }, wait);
+  looking = setTimeout(() => (document.hidden ? lookLater() : refresh()), wait);
 }
 
 // -- the stream --------------------------------------------------------------------------------
 
-let gap = true;
-
 function onEvent(event) {
   if (event.type === "gap") {
     live.clear();
-    gap = true;
-    refresh();
     lookAtFiles();
+  }
+  if (["gap", "pending", "discarded"].includes(event.type)) {
+    refresh();
     return;
   }
   const turn = record.turns.find((each) => each.turn === event.turn);
   const begins = event.type === "turn" && event.state === "begins";
-  if (begins || !live.has(event.turn)) live.set(event.turn, new Live(begins || !gap));
-  gap = false;
+  if (begins || !live.has(event.turn)) live.set(event.turn, new Live());
   if (turn ? turn.status !== "running" : known && !(record.turns.at(-1)?.turn < event.turn || !record.turns.length)) {
     live.delete(event.turn); // the record has its end, or it is one that was removed
     return;
   }
   live.get(event.turn).apply(event);
-  if (!turn) refresh();
-  if (event.type === "turn" && event.state === "begins") refresh();
+  const answered = record.approvals.length && ["tool", "message"].includes(event.type);
+  if (!turn || begins || answered || event.type === "steered" || event.state === "cut off") refresh();
   if (event.type === "turn" && event.state === "ends") settled(event.turn);
   if (event.type === "tool" && event.state === "waits") untilAsked(event, 20);
-  if (event.type === "tool" && (event.state === "ends" || event.state === "begins")) {
-    if (record.approvals.length) refresh();
-    if (event.state === "ends") lookAtFiles();
-  }
+  if (event.type === "tool" && event.state === "ends") lookAtFiles();
   renderSoon();
 }
 
@@ -145,7 +142,6 @@ async function untilAsked({ turn, call }, tries) {
 
 watch({
   onEvent,
-  onChanged: refresh,
   onState(state) {
     const again = state === "open" && connection !== "open";
     connection = state;
@@ -198,8 +194,7 @@ function render() {
 function itemsOf(turn) {
   const told = live.get(turn.turn);
   if (turn.status !== "running") return cached(turn);
-  if (told) return told.withSteered(turn.messages);
-  return turn.messages.map((message) => ({ kind: "user", text: message.content, steered: true }));
+  return (told ?? new Live()).itemsWith(turn.messages);
 }
 
 const items = new WeakMap();
@@ -311,7 +306,7 @@ function renderStatus() {
   const more = status.live.filter((each) => !each.cancelled).length - 1;
   if (goesOn && more > 0) text += `, ${more} more wait${more > 1 ? "" : "s"}`;
   if (busy && status.steered) text += `, ${status.steered} message${status.steered > 1 ? "s" : ""} not read yet`;
-  if (known && connection !== "open") [state, text] = ["lost", "Connection lost; trying again …"];
+  if (known && (away || connection !== "open")) [state, text] = ["lost", "Connection lost; trying again …"];
   $("status").dataset.state = state;
   setText($("status"), text);
   $("stop").disabled = !goesOn;

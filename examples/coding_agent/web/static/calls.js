@@ -49,7 +49,7 @@ async function call(path, options) {
 
 // Keeps the stream up. A browser opens few connections to one server, so a hidden tab hangs up, and
 // resumes where it was when somebody looks at it.
-export function watch({ onEvent, onChanged, onState }) {
+export function watch({ onEvent, onState }) {
   let source = null;
   let last = "";
   let timer = 0;
@@ -62,7 +62,6 @@ export function watch({ onEvent, onChanged, onState }) {
       last = message.lastEventId || last;
       onEvent(JSON.parse(message.data));
     };
-    source.addEventListener("changed", onChanged);
     source.onerror = () => {
       onState("lost");
       if (source?.readyState === EventSource.CLOSED) timer = setTimeout(open, 1000);

@@ -23,32 +23,41 @@ export function isText(turn) {
   return turn.input.every((message) => typeof message.content === "string");
 }
 
-export function fromRecord(turn) {
-  const items = [];
-  const tools = new Map();
-  const cut = turn.messages.length - (turn.partial ?? 0);
-  turn.messages.forEach((message, place) => {
+// What messages say. A call of which nobody has said yet how far it is has no state.
+class Said {
+  constructor() {
+    this.items = [];
+    this.tools = new Map();
+  }
+
+  add(message, state = "done") {
     const text = textOf(message.content);
-    if (message.role === "tool") {
-      const tool = tools.get(message.tool_call_id);
+    if (message.role === "user") this.items.push({ kind: "user", text, steered: true });
+    else if (message.role === "tool") {
+      const tool = this.tools.get(message.tool_call_id);
       if (tool) Object.assign(tool, { output: text, state: stateOf(tool.name, text) });
-      if (tool && turn.not_begun?.includes(tool.call)) Object.assign(tool, { output: "", state: "not begun" });
-      if (tool && turn.cut_off?.includes(tool.call)) Object.assign(tool, { output: printedOf(text), state: "cut off" });
-    } else if (message.role === "user") {
-      items.push({ kind: "user", text, steered: true });
     } else {
-      const state = place >= cut ? "cut off" : "done";
-      if (text) items.push({ kind: "text", text, state });
+      if (text) this.items.push({ kind: "text", text, state });
       for (const each of message.tool_calls ?? []) {
         const { name, arguments: given } = each.function ?? {};
-        const tool = { kind: "tool", call: each.id, name, arguments: given, output: "", state: "cut off" };
-        tools.set(each.id, tool);
-        items.push(tool);
+        const tool = { kind: "tool", call: each.id, name, arguments: given, output: "", state: "" };
+        this.tools.set(each.id, tool);
+        this.items.push(tool);
       }
     }
-  });
-  if (turn.error) items.push({ kind: "note", text: `It failed: ${turn.error}` });
-  return items;
+  }
+}
+
+export function fromRecord(turn) {
+  const said = new Said();
+  const cut = turn.messages.length - (turn.partial ?? 0);
+  turn.messages.forEach((message, place) => said.add(message, place >= cut ? "cut off" : "done"));
+  for (const [call, tool] of said.tools) {
+    if (turn.not_begun?.includes(call)) Object.assign(tool, { output: "", state: "not begun" });
+    else if (turn.cut_off?.includes(call) || !tool.state) Object.assign(tool, { output: printedOf(tool.output), state: "cut off" });
+  }
+  if (turn.error) said.items.push({ kind: "note", text: `It failed: ${turn.error}` });
+  return said.items;
 }
 
 // A result in brackets says what became of the call; what else there is follows in lines of its own.
@@ -66,68 +75,43 @@ function printedOf(result) {
 }
 
 // What the stream has told of one turn.
-export class Live {
-  constructor(whole) {
-    this.items = whole ? [] : [{ kind: "note", text: "What it did before is shown when this turn ends." }];
-    this.models = new Map();
-    this.tools = new Map();
-    this.steered = 0;
+export class Live extends Said {
+  constructor() {
+    super();
     this.doing = "begins";
+    this.begin();
+  }
+
+  begin() {
+    this.words = { kind: "text", text: "", state: "streams", why: "" };
   }
 
   apply(event) {
-    if (event.type === "model") this.model(event);
-    else if (event.type === "token") this.begun(event.model).text += event.text;
-    else if (event.type === "tool") this.tool(event);
-    else if (event.type === "output") {
-      const tool = this.tools.get(event.call);
-      if (tool) tool.output = (tool.output + event.text).slice(-MOST_OUTPUT);
-    }
-  }
-
-  model({ model, state, text }) {
-    const item = this.begun(model);
-    if (state === "begins") {
-      Object.assign(item, { text: "", state: "streams", why: "" });
+    const { type, state } = event;
+    const tool = this.tools.get(event.call);
+    if (type === "text") this.words.text += event.text;
+    else if (type === "output" && tool) tool.output = (tool.output + event.text).slice(-MOST_OUTPUT);
+    else if (type === "message" || type === "steered") {
+      this.add(event.message, this.words.state === "cut off" ? "cut off" : "done");
+      if (event.message.role === "assistant") this.begin();
+    } else if (type === "model" && state === "begins") {
+      this.begin();
       this.doing = "asks the model";
-    } else {
-      item.state = state === "ends" ? "done" : "cut off";
-      item.why = state === "fails" ? `The model's endpoint failed, it is tried again: ${text}` : "";
+    } else if (type === "model") {
+      this.words.state = "cut off";
+      if (state === "fails") this.words.why = `The model's endpoint failed, it is tried again: ${event.text}`;
+    } else if (type === "tool" && tool && state !== "ends") {
+      tool.state = state === "begins" ? "runs" : state;
+      if (state !== "cut off") this.doing = state === "begins" ? `runs ${tool.name}` : "waits for your yes";
     }
   }
 
-  begun(model) {
-    if (!this.models.has(model)) {
-      this.models.set(model, { kind: "text", text: "", state: "streams", why: "" });
-      this.items.push(this.models.get(model));
-    }
-    return this.models.get(model);
-  }
-
-  tool({ call, name, arguments: given, state, text }) {
-    let item = this.tools.get(call);
-    if (!item) {
-      item = { kind: "tool", call, name, arguments: given, output: "", state: "runs" };
-      this.tools.set(call, item);
-      this.items.push(item);
-    }
-    if (state === "begins") {
-      Object.assign(item, { state: "runs", output: "" });
-      this.doing = `runs ${name}`;
-    } else if (state === "waits") {
-      item.state = "waits";
-      this.doing = "waits for your yes";
-    } else if (state === "ends") Object.assign(item, { state: stateOf(name, text), output: text });
-    else item.state = "cut off";
-  }
-
-  // Steered messages come from the record; each stays where it was first seen.
-  withSteered(messages) {
-    for (; this.steered < messages.length; this.steered += 1) {
-      const text = textOf(messages[this.steered].content);
-      this.items.push({ kind: "user", text, steered: true });
-    }
-    return this.items;
+  // With the messages that were steered at it, as the record has them: those not read yet come last.
+  itemsWith(steered) {
+    const read = this.items.filter((item) => item.steered).length;
+    const unread = steered.slice(read).map((message) => ({ kind: "user", text: textOf(message.content), steered: true }));
+    const words = this.words.text || this.words.state === "cut off" ? [this.words] : [];
+    return [...this.items.filter((item) => item.state !== ""), ...words, ...unread];
   }
 }
 
