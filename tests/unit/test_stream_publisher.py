@@ -85,7 +85,7 @@ class Attempt:
 
     async def posted(self) -> Posted:
         """The next batch that is posted."""
-        return await asyncio.wait_for(self.posts.get(), 10)
+        return await asyncio.wait_for(self.posts.get(), 30)
 
     async def nothing(self) -> None:
         """All that can go on has gone on, and nothing was posted."""
