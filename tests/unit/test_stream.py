@@ -361,6 +361,26 @@ def test_a_turn_that_put_out_nothing_tells_its_end_and_nothing_else() -> None:
     assert told(("put", []), ("took", []), ("ends", outcome())) == [BEGIN, tells(ENDS)]
 
 
+def test_what_steps_say_knows_what_was_told_by_then_and_goes_when_a_message_replaces_it(
+    ingress: Ingress,
+) -> None:
+    async def run() -> list[Any]:
+        teller = a_teller(Stream(ingress="http://restate:8080", every=timedelta(0)))
+        teller.put([said("a")])
+        teller.tool("1", "look", "begins")
+        await ingress.said(teller, "first")
+        teller.say({"type": "text", "text": "replaced"}, 1, RUN)
+        teller.say({"type": "output", "call": "1", "text": "replaced"}, 1, RUN)
+        teller.say({"type": "output", "call": "2", "text": "stays"}, 1, RUN)
+        teller.put([said("b"), {"role": "tool", "tool_call_id": "1", "content": "c"}])
+        await ingress.calls(teller, "last", 2)
+        await teller.close()
+        return [[(y["event"]["text"], y["after"]) for y in x[2]["events"]] for x in ingress.called]
+
+    ingress.answers = [{"taken": 1}, {"taken": 2}]
+    assert asyncio.run(run()) == [[("first", 2)], [("stays", 2), ("last", 3)]]
+
+
 def test_whoever_follows_an_agent_without_a_stream_is_told_so() -> None:
     class Client:
         async def generic_call(self, *_: Any, **__: Any) -> bytes:
