@@ -132,9 +132,14 @@ class Ingress:
 
     async def said(self, teller: Teller, text: str) -> None:
         """Something is said, and published."""
-        self.is_called.clear()
+        await self.calls(teller, text, len(self.called) + 1)
+
+    async def calls(self, teller: Teller, text: str, count: int) -> None:
+        """Something is said, and it was called so often by then."""
         teller.say({"type": "text", "text": text}, 1, RUN)
-        await asyncio.wait_for(self.is_called.wait(), 10)
+        while len(self.called) < count:
+            self.is_called.clear()
+            await asyncio.wait_for(self.is_called.wait(), 30)
 
 
 @pytest.fixture
@@ -242,7 +247,7 @@ def test_that_nobody_says_where_the_ingress_is_is_said_once(
     ingress: Ingress, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run() -> None:
-        await asyncio.wait_for(warned(Stream(), caplog.records), 10)
+        await asyncio.wait_for(warned(Stream(), caplog.records), 30)
 
     asyncio.run(run())
     [said] = caplog.records
@@ -258,7 +263,7 @@ def test_an_address_that_is_none_is_said_once_and_hurts_no_turn(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run() -> None:
-        await asyncio.wait_for(warned(Stream(ingress=url), caplog.records), 10)
+        await asyncio.wait_for(warned(Stream(ingress=url), caplog.records), 30)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(run())
@@ -271,7 +276,7 @@ def test_an_ingress_that_refuses_is_said_with_its_reason(
 ) -> None:
     async def run() -> None:
         ingress.answers = [HttpError(404, "Not found", "no such service")] * 3
-        await asyncio.wait_for(warned(Stream(ingress="http://restate:8080"), caplog.records), 10)
+        await asyncio.wait_for(warned(Stream(ingress="http://restate:8080"), caplog.records), 30)
 
     asyncio.run(run())
     [said] = caplog.records
@@ -282,9 +287,7 @@ def test_an_answer_that_is_none_is_tried_again(ingress: Ingress) -> None:
     async def run() -> None:
         ingress.answers = [{"nothing": 1}, {"taken": 1}]
         teller = a_teller(Stream(ingress="http://restate:8080", every=timedelta(0)))
-        await ingress.said(teller, "a")
-        ingress.is_called.clear()
-        await asyncio.wait_for(ingress.is_called.wait(), 10)
+        await ingress.calls(teller, "a", 2)
         await teller.close()
         first, second = ingress.called
         assert first == second
@@ -356,6 +359,26 @@ def test_a_turn_whose_outcome_differs_tells_all_of_it_anew() -> None:
 
 def test_a_turn_that_put_out_nothing_tells_its_end_and_nothing_else() -> None:
     assert told(("put", []), ("took", []), ("ends", outcome())) == [BEGIN, tells(ENDS)]
+
+
+def test_what_steps_say_knows_what_was_told_by_then_and_goes_when_a_message_replaces_it(
+    ingress: Ingress,
+) -> None:
+    async def run() -> list[Any]:
+        teller = a_teller(Stream(ingress="http://restate:8080", every=timedelta(0)))
+        teller.put([said("a")])
+        teller.tool("1", "look", "begins")
+        await ingress.said(teller, "first")
+        teller.say({"type": "text", "text": "replaced"}, 1, RUN)
+        teller.say({"type": "output", "call": "1", "text": "replaced"}, 1, RUN)
+        teller.say({"type": "output", "call": "2", "text": "stays"}, 1, RUN)
+        teller.put([said("b"), {"role": "tool", "tool_call_id": "1", "content": "c"}])
+        await ingress.calls(teller, "last", 2)
+        await teller.close()
+        return [[(y["event"]["text"], y["after"]) for y in x[2]["events"]] for x in ingress.called]
+
+    ingress.answers = [{"taken": 1}, {"taken": 2}]
+    assert asyncio.run(run()) == [[("first", 2)], [("stays", 2), ("last", 3)]]
 
 
 def test_whoever_follows_an_agent_without_a_stream_is_told_so() -> None:

@@ -225,7 +225,7 @@ BODIES: dict[str, Any] = {
 CALLS = st.sampled_from([*HANDLERS]).flatmap(lambda x: st.tuples(st.just(x), BODIES[x]))
 
 
-@settings(max_examples=250, deadline=None, derandomize=True, database=None)
+@settings(max_examples=120, deadline=None, derandomize=True, database=None)
 @given(st.lists(CALLS, min_size=1, max_size=15))
 @example([("begin", {"turn": 1, "key": "\ud800"}), ("publish", but(BATCH, key="key"))])
 def test_whatever_json_comes_is_worked_on_or_refused(calls: list[tuple[str, Any]]) -> None:
@@ -307,6 +307,19 @@ def test_all_who_wait_are_told_once_and_who_comes_too_late_at_once() -> None:
     call(ctx, "tell", {"turn": 1, "events": [{"type": "mine"}]})
     call(ctx, "tell", {"turn": 1, "events": [{"type": "mine"}]})
     assert ctx.resolved[1:] == [("a", EXPECTED), ("c", EXPECTED)]
+
+
+def test_who_waits_is_not_told_of_what_followers_do_not_see() -> None:
+    ctx = Waiting()
+    call(ctx, "begin", BEGIN)
+    call(
+        ctx, "tell", {"turn": 1, "events": [{"type": "turn", "state": "ends", "status": "failed"}]}
+    )
+    call(ctx, "subscribe", {"id": "a", "offset": 3})
+    call(ctx, "end", {"turn": 1, "status": "failed", "messages": 0})
+    assert ctx.resolved == []
+    call(ctx, "begin", {"turn": 2, "key": "another"})
+    assert [name for name, _ in ctx.resolved] == ["a"]
 
 
 def test_who_waits_is_not_sent_more_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ class Attempt:
 
     async def posted(self) -> Posted:
         """The next batch that is posted."""
-        return await asyncio.wait_for(self.posts.get(), 10)
+        return await asyncio.wait_for(self.posts.get(), 30)
 
     async def nothing(self) -> None:
         """All that can go on has gone on, and nothing was posted."""
@@ -452,6 +452,14 @@ async def test_an_attempt_that_is_over_says_nothing_and_breaks_off_what_is_under
 
 
 @attempt
+async def test_an_attempt_that_is_over_does_not_begin_to_speak(made: Attempt) -> None:
+    await made.publisher.close()
+    made.say("a")
+    await made.nothing()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@attempt
 async def test_an_attempt_that_says_nothing_opens_no_way_to_the_stream(made: Attempt) -> None:
     await made.nothing()
     assert made.open == 0
@@ -500,6 +508,32 @@ def test_it_publishes_no_more_often_than_it_is_told_to(monkeypatch: pytest.Monke
     asyncio.run(in_loop())
     assert pauses
     assert all(90 < x <= 100 for x in pauses)
+
+
+@pytest.mark.parametrize("error", [ConnectionError(), HttpError(429, "Too many", "")], ids=repr)
+def test_what_fails_is_tried_again_later_and_later(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def paused(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    async def in_loop() -> None:
+        made = Attempt()
+        monkeypatch.setattr(made.publisher._loop, "time", lambda: 0.0)
+        made.say("a")
+        for _ in range(10):
+            (await made.posts.get()).fails(error)
+        await made.posts.get()
+        await made.publisher.close()
+
+    monkeypatch.setattr(publisher, "AGAIN", 0.01)
+    monkeypatch.setattr(asyncio, "sleep", paused)
+    asyncio.run(in_loop())
+    assert pauses == [*(0.01 * 2**n for n in range(8)), publisher.LONGEST, publisher.LONGEST]
 
 
 @pytest.mark.parametrize("seed", range(20))
