@@ -235,7 +235,9 @@ def _of(event: dict[str, Any]) -> str | None:
 
 def _goes_on(last: dict[str, Any], said: dict[str, Any]) -> bool:
     same = {**last["event"], "text": ""} == {**said["event"], "text": ""}
-    return same and (last["after"], last["step"]) == (said["after"], said["step"])
+    at_once = (last["after"], last["step"]) == (said["after"], said["step"])
+    # What is added copies what there is.
+    return same and at_once and len(last["event"]["text"]) < MOST_AT_ONCE
 
 
 def _length(said: dict[str, Any]) -> int:

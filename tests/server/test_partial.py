@@ -45,7 +45,7 @@ class Speaker(Agent):
     async def speak(self, ctx: Context, task: Task) -> Any:
         raise NotImplementedError
 
-    async def stream(self, say: Say, *words: str) -> str:
+    async def say_all(self, say: Say, *words: str) -> str:
         """A step that streams an answer, and stays in the middle of one that ends in `STAYS`."""
         for word in words:
             say(word)
@@ -57,7 +57,7 @@ class Speaker(Agent):
 
 
 def saying(ctx: Context, agent: Speaker, task: Task, *words: str) -> Any:
-    return ctx.run_typed("say", agent.stream, RunOptions(), task.partial, *words)
+    return ctx.run_typed("say", agent.say_all, RunOptions(), task.partial, *words)
 
 
 async def cut_off(session: Session, log: Log, *said: str) -> tuple[Any, Any]:
@@ -204,7 +204,7 @@ async def test_what_had_come_of_a_tools_call_is_its_result_also_what_came_as_it_
             calls = [{"id": call, "type": "function"} for call in ("whole", "cut", "silent")]
             task.append({"role": "assistant", "content": None, "tool_calls": calls})
             whole = task.partial_result("whole")
-            said = await ctx.run_typed("run", self.stream, RunOptions(), whole, "all", " of it")
+            said = await ctx.run_typed("run", self.say_all, RunOptions(), whole, "all", " of it")
             task.append({"role": "tool", "tool_call_id": "whole", "content": said})
             await restate.gather(
                 self.running(ctx, task, "cut"),
@@ -255,9 +255,9 @@ async def test_only_the_last_try_of_a_step_counts(
 
         async def try_twice(self, say: Say) -> str:
             if not log.of("said"):
-                await self.stream(say, "first")
+                await self.say_all(say, "first")
                 raise ConnectionError
-            return await self.stream(say, "second", STAYS)
+            return await self.say_all(say, "second", STAYS)
 
     agent = TwiceAgent(log)
     await deploy(agent)

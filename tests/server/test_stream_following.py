@@ -36,29 +36,31 @@ async def test_a_follower_that_is_cut_off_at_each_event_comes_to_the_same(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
     agent = Speaker(log, "CutOffStreamAgent", restate_env)
-    async with speaking(restate_env, deploy, agent) as (session, whole):
-        async with Broken(session) as broken:
-            await session.send("go")
-            said = ""
-            for number in range(10):
-                agent.tell(1, f"say {number} ")
-                said += f"{number} "
-                for follower in (whole, broken):
-                    await follower.until_text(said)
-            agent.tell(1, said, "call")
-            await broken.until(lambda view: CALLING in view.live[1].messages)
-            agent.tell(1, "say line 1")
-            await broken.until(lambda view: view.outputs == {"c1": "line 1"})
-            agent.tell(1, "a line")
-            await broken.until(lambda view: result("a line") in view.live[1].messages)
-            await session.send("next", policy="queue")
-            agent.tell(1, "end")
-            agent.tell(2, "say two")
-            await broken.until_text("two")
-            agent.tell(2, "two", "end")
-            await session.attach()
-            await all_converge(restate_env, session, whole, broken)
-            assert len(broken.events) >= len({x["id"] for x in broken.events}) >= 20
+    async with (
+        speaking(restate_env, deploy, agent) as (session, whole),
+        Broken(session) as broken,
+    ):
+        await session.send("go")
+        said = ""
+        for number in range(10):
+            agent.tell(1, f"say {number} ")
+            said += f"{number} "
+            for follower in (whole, broken):
+                await follower.until_text(said)
+        agent.tell(1, said, "call")
+        await broken.until(lambda view: CALLING in view.live[1].messages)
+        agent.tell(1, "say line 1")
+        await broken.until(lambda view: view.outputs == {"c1": "line 1"})
+        agent.tell(1, "a line")
+        await broken.until(lambda view: result("a line") in view.live[1].messages)
+        await session.send("next", policy="queue")
+        agent.tell(1, "end")
+        agent.tell(2, "say two")
+        await broken.until_text("two")
+        agent.tell(2, "two", "end")
+        await session.attach()
+        await all_converge(restate_env, session, whole, broken)
+        assert len(broken.events) >= len({x["id"] for x in broken.events}) >= 20
 
 
 @pytest.mark.parametrize("policy", ["interrupt", "queue"])
@@ -84,8 +86,10 @@ async def test_from_whichever_event_a_follower_goes_on_it_comes_to_the_record(
         agent.tell(1, "one", "say more")
         await follower.until_text("more")
         await session.send("on", policy=policy)
-        agent.stop(1)
-        agent.tell(1, *(["end"] if policy == "queue" else []))
+        if policy == "queue":
+            agent.tell(1, "end")
+        else:
+            agent.stop(1)
         agent.tell(2, "say two")
         await follower.until_text("two")
         agent.tell(2, "two", "end")
@@ -131,7 +135,7 @@ async def test_a_follower_that_never_reads_slows_nobody(
 async def pages(env: Restate, session: Session) -> list[Any]:
     """What is stored of a stream."""
     rows = await env.query(
-        "SELECT key FROM state "
+        "SELECT key FROM state "  # noqa: S608
         f"WHERE service_name = '{session._agent}Stream' AND service_key = '{session.key}'"
     )
     return sorted(x["key"] for x in rows if x["key"].startswith("page/"))
@@ -167,7 +171,7 @@ async def test_a_million_characters_in_one_turn_come_through_and_leave_only_the_
         await log.add("seen")
         await session.attach()
         await all_converge(restate_env, session, follower)
-        assert await pages(restate_env, session) == []
+        assert len(await pages(restate_env, session)) <= 1  # with what stays of the beginning
 
 
 async def test_half_a_character_waits_for_its_other_half_and_what_has_none_is_mended(

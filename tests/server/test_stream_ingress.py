@@ -103,7 +103,7 @@ async def test_without_a_way_to_the_ingress_all_is_as_without_a_stream_and_messa
         ]
         types = [x["type"] for x in follower.events if x["turn"] == 1]
         assert types == [
-            *("turn", "message", "message", "tool", "tool", "message", "mood", "message", "turn")
+            *("turn", "message", "message", "tool", "message", "tool", "mood", "message", "turn")
         ]
     said = warnings_of(caplog)
     assert len(said) <= 1, said  # a turn may be over before it is known

@@ -16,7 +16,7 @@ from interruptible.stream import Stream
 from interruptible.testing import Restate
 
 from .conftest import Deploy, Log, eventually
-from .following import Follower, all_converge, pull, told_all
+from .following import all_converge, pull, told_all
 from .streaming import Speaker, assistant, speaking
 
 pytestmark = pytest.mark.anyio
@@ -273,7 +273,7 @@ async def waits(env: Restate, session: Session, followers: int) -> None:
 
     async def so_many() -> bool:
         rows = await env.query(
-            "SELECT value_utf8 FROM state WHERE key = 'followers' "
+            "SELECT value_utf8 FROM state WHERE key = 'followers' "  # noqa: S608
             f"AND service_name = '{session._agent}Stream' AND service_key = '{session.key}'"
         )
         return bool(rows) and len(json.loads(rows[0]["value_utf8"])) >= followers
