@@ -26,6 +26,8 @@ ORDER: Final = (
     *("step-short", "step-long", "ack-short", "ack-long", "ack-flat", "ack-cleanup", "cut-off"),
     *("burst-paid", "burst-quiet", "silent", "turn", "throughput", "bytes", "entries", "memory"),
     "import",
+    *("stream-1", "stream-20", "stream-100"),
+    *("stream-ack", "stream-step", "stream-interrupting", "stream-next"),
 )
 """The figures that have a target, as the table of targets has them."""
 
