@@ -15,6 +15,7 @@ import restate
 from restate import Context, TerminalError
 
 from interruptible import Agent, Task, cleanup
+from interruptible.stream import Stream
 
 from .gate import Gate
 from .records import Appender, token
@@ -255,15 +256,15 @@ class LastWordAgent(Scripted):
     """Only the last message of a burst is worked on."""
 
 
-def app(log: Appender, version: str) -> Any:
-    """What a worker serves."""
+def app(log: Appender, version: str, ingress: str | None = None) -> Any:
+    """What a worker serves; with an ingress, the agents stream what their turns do."""
+    stream = None if ingress is None else Stream(ingress=ingress)
+    quiet, last = (timedelta(seconds=DEBOUNCE[x]) for x in ("QuietAgent", "LastWordAgent"))
     agents = [
-        ChaosAgent(log, version, max_pending=8),
-        HelperAgent(log, version),
-        HastyAgent(log, version),
-        QuietAgent(log, version, debounce=timedelta(seconds=DEBOUNCE["QuietAgent"])),
-        LastWordAgent(
-            log, version, debounce=timedelta(seconds=DEBOUNCE["LastWordAgent"]), burst="supersede"
-        ),
+        ChaosAgent(log, version, max_pending=8, stream=stream),
+        HelperAgent(log, version, stream=stream),
+        HastyAgent(log, version, stream=stream),
+        QuietAgent(log, version, debounce=quiet, stream=stream),
+        LastWordAgent(log, version, debounce=last, burst="supersede", stream=stream),
     ]
     return restate.app(services=[tool, *(part for agent in agents for part in agent.services)])

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import httpx
+from restate import RestateClient
 
 from .records import History, Op
 
@@ -23,8 +24,16 @@ DOWN: Final = frozenset({429, 500, 502, 503, 504})
 class Client:
     """Calls handlers through the ingress of any node, and writes down what it was answered."""
 
-    def __init__(self, urls: Sequence[str], http: httpx.AsyncClient, history: History) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        http: httpx.AsyncClient,
+        history: History,
+        ways: Sequence[RestateClient] = (),
+    ) -> None:
         self.urls, self.http, self.history = urls, http, history
+        self.ways = ways
+        """The clients of restate-sdk for those who follow, one for each node."""
         self.retries = 0
 
     async def call(
