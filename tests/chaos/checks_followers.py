@@ -84,7 +84,8 @@ class Fold:
 
     def _take_live(self, kind: str, event: Event) -> None:
         if kind == "turn" and event["state"] == "begins":
-            self._live[event["turn"]] = {"messages": []}
+            kept = self._live.get(event["turn"], {}).get("discarded", False)
+            self._live[event["turn"]] = {"messages": [], "discarded": kept}
         elif kind == "turn":
             self._of(event["turn"])["status"] = event["status"]
         elif kind in ("message", "steered"):

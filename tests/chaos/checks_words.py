@@ -14,7 +14,8 @@ SPOKEN = re.compile(r"(?:\d+/\d+/\w+ )+")
 def words_stand_where_they_were_said(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
     """I6: the words of a turn that was cut off stand in it, and only there: all that were said.
 
-    Allowed: those of an attempt that died are lost.
+    Allowed: those of an attempt that died are lost, or some of its last, where it had not got so far
+    as to stream them.
     """
     said: dict[tuple[int, str], list[Line]] = defaultdict(list)
     for line in view.lines:
