@@ -152,7 +152,8 @@ HANDLERS: Final = {
     "tell": Handler(on_tell),
     "end": Handler(on_end),
     "note": Handler(on_note),
-    "words": Handler(on_words),
+    # Who asks attaches to it, and it may have ended by then.
+    "words": Handler(on_words, options={"journal_retention": MIN_RETENTION}),
 }
 
 

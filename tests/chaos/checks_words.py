@@ -46,7 +46,8 @@ def _standing(
             lines = said.get((int(by), attempt), [])
             if int(by) != number:
                 yield f"words of turn {by} stand in turn {number}: {text!r}"
-            if text != _words(lines):
+            died = lines != [] and _died(view, lines)
+            if text != _words(lines) and not (died and _words(lines).startswith(text)):
                 yield f"turn {number} has {text!r}, and what was said is {_words(lines)!r}"
             if place < whole and "done" not in [line.event for line in lines]:
                 yield f"turn {number} has {text!r} as a whole answer, and it was cut off"
@@ -68,6 +69,15 @@ def _missing(
         count["I6"] += 1
         if _words(lines) not in [message["content"] for message in turn["messages"]]:
             yield f"turn {number} was cut off when it had said {_words(lines)!r}, which is lost"
+
+
+def _died(view: SessionView, lines: list[Line]) -> bool:
+    """Whether another attempt at the turn came after the one that said this."""
+    first = lines[0]
+    return any(
+        x.turn == first.turn and x.attempt != first.attempt and x.at > first.at and x.event == "start"
+        for x in view.lines
+    )
 
 
 def _words(lines: list[Line]) -> str:

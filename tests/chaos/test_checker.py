@@ -206,6 +206,11 @@ def said_by_nobody(records: Records) -> None:
     find(records, 1, "said", "stream", SPEAKING).seen = ["9/1/a1 "]
 
 
+def cut_off_and_kept_in_part(records: Records) -> None:
+    streamed_by_one_that_died(records)
+    records.lines = [x for x in records.lines if x.attempt != "b1"]
+
+
 def cut_off_and_lost(records: Records) -> None:
     turn(records, 1, SPEAKING)["messages"].clear()
     del turn(records, 1, SPEAKING)["partial"]
@@ -406,6 +411,7 @@ MORE: list[tuple[Callable[[], Records], str, Callable[[Records], None], str]] = 
     (good_fork, "I1", fork_of_what_was_taken_back, "had been taken back, and came"),
     (good_fork, "I6", said_by_nobody, "and what was said is"),
     (good_fork, "I6", cut_off_and_lost, "which is lost"),
+    (good_fork, "I6", cut_off_and_kept_in_part, "and what was said is"),
     (good_fork, "I6", cut_off_and_called_whole, "as a whole answer, and it was cut off"),
     (good_fork, "I6", whole_and_called_cut_off, "and has words that were cut off"),
     (good_fork, "I6", cut_off_words_elsewhere, "words of turn 1 stand in turn 2"),
@@ -533,6 +539,16 @@ def said_by_one_that_died(records: Records) -> None:
         del final.history[1]
 
 
+def streamed_by_one_that_died(records: Records) -> None:
+    seen = find(records, 1, "start", key=SPEAKING).seen
+    records.lines.append(line(10.4, 1, "start", seen=seen, key=SPEAKING, attempt="b1"))
+    for key in (SPEAKING, FORKED):
+        turn(records, 1, key)["messages"] = [assistant("0/1/a1 ")]
+        find(records, 2, "start", key=key).seen[1] = "0/1/a1 "
+    for final in records.finals[-2:]:
+        final.history[1] = assistant("0/1/a1 ")
+
+
 def joined_what_was_cancelled(records: Records) -> None:
     records.ops.append(op(24, "cancel", None, 20.4, {"cancelled": [1]}, key=QUIET))
     turn(records, 1, QUIET)["status"] = "interrupted"
@@ -576,6 +592,7 @@ def discarded_before_it_began(records: Records) -> None:
         (good, replayed_when_it_had_told),
         (good_fork, forked_and_taken_back_since),
         (good_fork, said_by_one_that_died),
+        (good_fork, streamed_by_one_that_died),
         (good_burst, joined_what_was_cancelled),
         (good_followed, told_again_after_a_gap),
         (good_followed, told_of_what_the_record_had),
