@@ -34,11 +34,11 @@ async def main() -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await serving(scope, receive, send)
-        *_, service, name = ("", "", *scope.get("path", "").split("/"))
-        if service.endswith("Stream"):  # too many to tell of each
-            SERVED[name] += 1
+        path: str = scope.get("path", "")
+        if "Stream/" in path:  # too many to tell of each
+            SERVED[path.rpartition("/")[2]] += 1
         else:
-            note("ended", scope.get("path", ""))
+            note("ended", path)
 
     note("serving", "", f"http://127.0.0.1:{listener.getsockname()[1]}")
     await serve(app, config, mode="asgi", shutdown_trigger=lambda: ended)

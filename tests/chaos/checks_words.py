@@ -14,8 +14,7 @@ SPOKEN = re.compile(r"(?:\d+/\d+/\w+ )+")
 def words_stand_where_they_were_said(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
     """I6: the words of a turn that was cut off stand in it, and only there: all that were said.
 
-    Allowed: those of an attempt that died are lost, or some of its last, where it had not got so far
-    as to stream them.
+    Allowed: those of an attempt that died are lost, or the last of them, which it had not streamed.
     """
     said: dict[tuple[int, str], list[Line]] = defaultdict(list)
     for line in view.lines:
@@ -74,10 +73,8 @@ def _missing(
 def _died(view: SessionView, lines: list[Line]) -> bool:
     """Whether another attempt at the turn came after the one that said this."""
     first = lines[0]
-    return any(
-        x.turn == first.turn and x.attempt != first.attempt and x.at > first.at and x.event == "start"
-        for x in view.lines
-    )
+    starts = [x for x in view.lines if x.turn == first.turn and x.event == "start"]
+    return any(x.attempt != first.attempt and x.at > first.at for x in starts)
 
 
 def _words(lines: list[Line]) -> str:

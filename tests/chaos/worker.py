@@ -1,5 +1,7 @@
-"""A worker process: `python -m tests.chaos.worker PORT LOG VERSION INGRESS`; it ends with its
-parent."""
+"""A worker process: `python -m tests.chaos.worker PORT LOG VERSION INGRESS`.
+
+It ends with its parent.
+"""
 
 import asyncio
 import ctypes

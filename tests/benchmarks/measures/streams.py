@@ -3,12 +3,12 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tests.benchmarks.bench import Bench, in_ms
 from tests.benchmarks.events import Events
-from tests.benchmarks.figures import LIBRARY, REFERENCE, Figure, Result, Table, Target
+from tests.benchmarks.figures import FLOOR, LIBRARY, REFERENCE, Figure, Result, Table, Target
 from tests.benchmarks.followers import EACH
 from tests.benchmarks.services import PACE, Options
 from tests.benchmarks.stage import Side, Stage, process, processor_time
@@ -32,7 +32,7 @@ async def stream(bench: Bench) -> list[Result]:
             seen[size] = [await speak(stage, size) for _ in range(runs)]
             last = seen[size][-1]
             bench.progress(f"stream: {size} sessions: {last['median']:.0f} ms, {last['cpu']}")
-    return [*_followed(seen), *await _beside(bench)]
+    return [*_followed(seen), await _floor(bench, sizes), *await _beside(bench)]
 
 
 async def speak(stage: Stage, sessions: int) -> dict[str, Any]:
@@ -53,9 +53,42 @@ async def speak(stage: Stage, sessions: int) -> dict[str, Any]:
         now = await side.call(keys[0], "get_served", kind=KIND)
         seen: dict[str, Any] = json.loads((await told.of("followed", "")).more[0])
     await stage.settled()
-    seen["cpu"] = {name: round(x, 2) for name, x in cpu.items()}
-    seen["memory"], seen["rates"] = memory / 2**20, {x: (now[x] - served.get(x, 0)) / took for x in now}
+    seen["cpu"], seen["memory"] = {name: round(x, 2) for name, x in cpu.items()}, memory / 2**20
+    seen["rates"] = {name: (x - served.get(name, 0)) / took for name, x in now.items()}
     return seen
+
+
+async def _floor(bench: Bench, sizes: Sequence[int]) -> Result:
+    """What bare handlers do at most: one that sets a value, and two that read it, per session."""
+    rows: list[tuple[str, ...]] = []
+    async with bench.stage((FLOOR,), Options()) as stage:
+        side = stage.sides[FLOOR]
+        for size in sizes:
+            done = 0
+            end = time.monotonic() + (0.3 if bench.short else 5)
+
+            async def call(key: str, handler: str, end: float = end) -> None:
+                nonlocal done
+                while time.monotonic() < end:
+                    await side.call(key, handler, "words")
+                    done += 1
+
+            keys = [await side.old(0) for _ in range(size)]
+            await asyncio.gather(*(side.call(key, "report", "words") for key in keys))
+            handlers = ("report", *("get_history",) * EACH)
+            before = {x: processor_time(x) for x in (stage.server_pid, side.pid)}
+            began = time.monotonic()
+            await asyncio.gather(*(call(key, handler) for key in keys for handler in handlers))
+            took = time.monotonic() - began
+            each = [(processor_time(x) - before[x]) / done * 1e3 for x in before]
+            rate = done / took
+            whole = (rate, size * len(handlers) / rate * 1e3)
+            rows.append((str(size), *(f"{x:,.0f}" for x in whole), *(f"{x:.2f}" for x in each)))
+    title = (
+        f"The floor: bare handlers, called at once, one that sets and {EACH} that read per session"
+    )
+    ways = ("invocations a second", "one of each session: ms", "server: ms each", "worker: ms each")
+    return Table("stream-floor", title, ("sessions", *ways), rows)
 
 
 def _followed(seen: Mapping[int, list[dict[str, Any]]]) -> list[Result]:
@@ -92,9 +125,9 @@ def _followed(seen: Mapping[int, list[dict[str, Any]]]) -> list[Result]:
                 f"{last['memory']:,.0f}",
             )
         )
-    head = ("sessions", "median ms", "95 % ms", "longest ms", "publishes a second", "tokens each")
-    head = (*head, "pulls a second", "subscribes a second", "server: cores", "worker: cores")
-    head = (*head, "followers: cores", "worker: MB")
+    lags = ("median ms", "95 % ms", "longest ms", "publishes a second", "tokens each")
+    costs = ("server: cores", "worker: cores", "followers: cores", "worker: MB")
+    head = ("sessions", *lags, "pulls a second", "subscribes a second", *costs)
     title = f"Tokens to {EACH} followers of each session, {PACE} tokens a second"
     return [*figures, Table("stream-cost", title, head, rows)]
 
