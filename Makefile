@@ -97,7 +97,7 @@ oldest: setup $(OLDEST)/.installed ## Test what depends on the SDK, on the oldes
 	@echo "oldest: tests/server, on restate-sdk $(OLDEST_SDK)"
 	@$(OLDEST)/bin/python -m pytest $(SIDE_BY_SIDE) $(OF_SDK:%=tests/server/test_%.py)
 
-WEB := tests/examples/test_web.py tests/examples/test_web_crash.py
+WEB := tests/examples/test_web.py tests/examples/test_web_crash.py tests/examples/test_tokens_page.py
 SMALL := tests/examples/test_small_model.py
 
 # Each framework has environments of its own, as they do not agree on what they depend on. One process

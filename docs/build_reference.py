@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from interruptible._handlers import HANDLERS
+from interruptible._stream.handlers import HANDLERS as STREAM_HANDLERS
 from interruptible._wire.shapes import shape
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ SPELLED_OUT = {
     "OutputMessage",
     "Policy",
     "Run",
+    "ToolState",
     "TurnStatus",
 }  # aliases that are clearer so
 STANDS_FOR = {
@@ -38,6 +40,7 @@ STANDS_FOR = {
     "Count": "int",
     "EndStatus": "TurnStatus",
     "Messages": "list[Message]",
+    "Streaming": "Stream",
 }
 WIDTH = 100
 
@@ -50,7 +53,8 @@ Eleven names make up the package `interruptible`. What is beside it is imported 
 [`interruptible.client`](#interruptibleclient) has the types of all that sessions and tasks take and
 answer (the receipt, the outcome, the status …), [`interruptible.formats`](#interruptibleformats)
 is for how providers write messages, [`interruptible.ext`](#interruptibleext) runs agents of
-frameworks, and [`interruptible.testing`](#interruptibletesting) is for tests. Callers in other
+frameworks, [`interruptible.stream`](#interruptiblestream) shows what turns do as they do it, and
+[`interruptible.testing`](#interruptibletesting) is for tests. Callers in other
 languages want [the wire](#the-wire).
 """
 
@@ -67,6 +71,11 @@ import Receipt`. `Message`, `Session` and `Turn` are there, too.
 OF_FRAMEWORK = """\
 Agents of frameworks, one module each, behind an extra of the same name:
 [how to use them](how-to/use-a-framework.md). Each has the same two functions.
+"""
+
+OF_STREAM = """\
+What the turns of a session do, as they do it: [how to use it](how-to/show-tokens.md), and
+[how it works](explanation/protocol.md#the-stream). `Session.follow` gives the events.
 """
 
 WIRE = """\
@@ -119,6 +128,18 @@ Further handlers (`settle`, `take`, `give_up`, `adopt`, `load`, `get_cause` and 
 | 423 | The policy is `reject`, and a turn is live. Or `fork` is to copy a live turn. Nothing has changed. |
 | 429 | The message would wait or be steered, and `max_pending` turns and steered messages are pending. Nothing has changed. |
 
+An agent with a [stream](how-to/show-tokens.md) has another object, called as the agent with `Stream` added, with the
+wire of `@restatedev/pubsub`:
+
+| handler | kind | takes | gives |
+| --- | --- | --- | --- |
+| `pull` | shared | nothing, or `{"offset"?: n, "wait"?: seconds}` | `{"messages": [events], "nextOffset": n}` |
+| `publish` | exclusive | what the steps of the turn at work say, with its key | `{"taken": n}` |
+
+`pull` waits until there is something after the offset, half a minute at most. Without an offset it gives what comes from now on;
+offset 0, as any that is gone, gives a `gap` and then all there is. `publish` without the key of the turn at work is
+refused with a 403. All other handlers of it are private.
+
 In a receipt, the `status` is `running`, `waiting`, `steered` or `joined`
 ([what they mean](policies.md#the-receipt)), and `discarded` is there when turns were taken back.
 
@@ -169,6 +190,7 @@ class Module:
 
 AGENT, TASK, CLIENT = Module("_agent", "_options"), Module("_task"), Module("client")
 CANCEL, WIRE_TYPES, FORMATS = Module("_cancel"), Module("_wire"), Module("formats")
+STREAM, EVENTS = Module("stream"), Module("_stream/events")
 TESTING, TESTING_PARTS = Module("testing"), Module("_testing")
 
 
@@ -213,6 +235,11 @@ def reference() -> str:
             for module in FRAMEWORKS
             for name in ("agent", "run")
         ),
+        "## `interruptible.stream`",
+        OF_STREAM,
+        a_class(STREAM, "Stream", inner=True),
+        an_alias(EVENTS, "Event"),
+        *(a_dict(EVENTS, name) for name in EVENT_NAMES),
         "## `interruptible.testing`",
         document(ast.get_docstring(TESTING.tree) or ""),
         *(a_function(TESTING, name) for name in ("fixture", "harness", "restate_server")),
@@ -231,18 +258,33 @@ def reference() -> str:
 FRAMEWORKS = ("pydantic_ai", "openai_agents", "langchain", "adk")
 OF_FRAMEWORKS = ("pydantic_ai", "langchain", "adk")
 
+EVENT_NAMES = (
+    "TurnEvent",
+    "TextEvent",
+    "ReasoningEvent",
+    "MessageEvent",
+    "ToolEvent",
+    "OutputEvent",
+    "SteeredEvent",
+    "PendingEvent",
+    "DiscardedEvent",
+    "GapEvent",
+)
+
 RETURNED = ("Receipt", "Outcome", "Status", "LiveTurn", "Turns", "Rewound", "Cause", "Origin")
 
 
 def schemas() -> list[str]:
     """Render what each handler takes, and what it gives, if no other gave it before."""
     shown: list[str] = []
-    for name, handler in HANDLERS.items():
+    of_stream = {f"{x} of the stream": handler for x, handler in STREAM_HANDLERS.items()}
+    every = {**HANDLERS, **of_stream}
+    for name, handler in every.items():
         takes = handler.takes.schema() if handler.takes is not None else None
         if takes is not None:
             shown.append(schema(f"`{name}` takes", takes))
         if handler.gives is not None:
-            names = [f"`{x}`" for x, other in HANDLERS.items() if other.gives is handler.gives]
+            names = [f"`{x}`" for x, other in every.items() if other.gives is handler.gives]
             if names[0] == f"`{name}`":
                 title = f"{' and '.join(names)} {'give' if names[1:] else 'gives'}"
                 shown.append(schema(title, shape(handler.gives).schema))
@@ -252,8 +294,18 @@ def schemas() -> list[str]:
 # -- one part of the page ----------------------------------------------------------------------
 
 
-def a_class(module: Module, name: str, *, made: bool = True, constants: Sequence[str] = ()) -> str:
-    """Render a class with its methods; `constants` are parameters whose defaults say more."""
+def a_class(
+    module: Module,
+    name: str,
+    *,
+    made: bool = True,
+    inner: bool = False,
+    constants: Sequence[str] = (),
+) -> str:
+    """Render a class, with its methods unless they are inner ones.
+
+    `constants` are parameters whose defaults say more.
+    """
     node = module.nodes[name]
     assert isinstance(node, ast.ClassDef)
     base = ast.unparse(node.bases[0]) if node.bases else ""
@@ -265,7 +317,7 @@ def a_class(module: Module, name: str, *, made: bool = True, constants: Sequence
         call(module, name, init) if made and init else "",
         document(module.docs[name]),
         defaults_of(module, init, constants) if init else "",
-        *methods(module, name),
+        *([] if inner else methods(module, name)),
     )
 
 
@@ -407,7 +459,7 @@ def typed(annotation: ast.expr | None) -> str:
     shown = re.sub(r"\w+", lambda word: STANDS_FOR.get(word[0], word[0]), shown)
     for alias in SPELLED_OUT:
         if re.search(rf"\b{alias}\b", shown):
-            meaning = unparsed({**WIRE_TYPES.values, **AGENT.values, **WIRE_TYPES.values}[alias])
+            meaning = unparsed({**WIRE_TYPES.values, **AGENT.values, **EVENTS.values}[alias])
             shown = re.sub(rf"\b{alias}\b", meaning, shown)
     return shown
 

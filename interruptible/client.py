@@ -260,12 +260,12 @@ class Session:
         """Whether the session is at work, and on what."""
         return cast("Status", await self._call("get_status"))
 
-    def follow(self, after: int | None = None) -> "AsyncGenerator[Event, None]":
+    def follow(self, after: int | None = None) -> AsyncGenerator["Event", None]:
         """What the session's turns do, as they do it; only of an agent with a `stream`.
 
         It goes on over lost connections, and over workers and servers that end; it ends when it is
-        closed. The rules by which a follower comes to what is on record are in `docs/how-to/`
-        `show-tokens.md`. From a handler, each answer is kept in its journal.
+        closed. *Show tokens as they come* says what a follower does with them, to come to what is
+        on record. From a handler, each answer is kept in its journal.
 
         Args:
             after: The `id` of the last event that is known. Without it, or if that is known no

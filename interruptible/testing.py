@@ -131,6 +131,8 @@ async def harness(
 ) -> AsyncGenerator[Restate]:
     """Start a server, serve the app and register it; if the block fails, show the server's log.
 
+    Meanwhile `RESTATE_INGRESS_URL` says where it is, unless the environment has it already.
+
     Args:
         app: What to serve, from `restate.app`.
         always_replay: Suspend and replay at every await, which finds non-determinism.
@@ -172,12 +174,27 @@ async def _running(
         watch = RetryWatch(query, fail_on_retries, on_terminal)
         watching = asyncio.create_task(watch.run())
         try:
-            yield restate, watch
+            with _named(restate.ingress_url):
+                yield restate, watch
         finally:
             watching.cancel()
             await asyncio.wait({watching})
             if not watching.cancelled():
                 watching.result()
+
+
+@contextmanager
+def _named(ingress: str) -> Generator[None]:
+    """Have agents with a stream find the ingress."""
+    name = "RESTATE_INGRESS_URL"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = ingress
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What `interruptible.testing` promises, on a real restate-server."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -14,9 +15,10 @@ import httpx
 import pytest
 import restate
 
-from interruptible import testing
+from interruptible import Session, Task, agent, testing
 from interruptible._testing import serve as serving
 from interruptible._testing import server as process
+from interruptible.stream import Stream
 from interruptible.testing import (
     AdminError,
     Restate,
@@ -515,3 +517,29 @@ echo 'added 2 packages'
 echo '#!/bin/sh' > "$folder/node_modules/.bin/restate-server"
 /bin/chmod +x "$folder/node_modules/.bin/restate-server"
 """
+
+
+@agent(stream=Stream())
+async def hummer(ctx: restate.Context, task: Task) -> str:
+    async def hum(say: Callable[[str | None], None]) -> str:
+        say("Hm")
+        return await asyncio.wait_for(heard.get(), DEADLINE)
+
+    return await ctx.run_typed("hum", hum, say=task.partial)
+
+
+heard: asyncio.Queue[str] = asyncio.Queue()
+
+
+async def test_an_agent_with_a_stream_finds_the_ingress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RESTATE_INGRESS_URL", raising=False)
+    async with harness(restate.app(services=hummer.services)) as running:
+        session = Session(running.client, hummer, "ada")
+        await session.send("Hum.")
+        async for event in session.follow():
+            if event["type"] == "text":
+                heard.put_nowait(event["text"])
+            if event["type"] == "turn" and event["state"] == "ends":
+                break
+        assert (await session.attach())["messages"] == [{"role": "assistant", "content": "Hm"}]
+    assert "RESTATE_INGRESS_URL" not in os.environ

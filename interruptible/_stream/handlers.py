@@ -152,7 +152,7 @@ HANDLERS: Final = {
     "tell": Handler(on_tell),
     "end": Handler(on_end),
     "note": Handler(on_note),
-    # Who asks attaches to it, and it may have ended by then.
+    # It is sent and attached to, so its answer has to be kept.
     "words": Handler(on_words, options={"journal_retention": MIN_RETENTION}),
 }
 

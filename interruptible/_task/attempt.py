@@ -130,20 +130,21 @@ class Attempt:
         self._names_calls, was_told = True, self.watch.told
         put_out, commands, token = self._calls[call], self.watch.commands, _call.set(call)
         self._calls[call] = _BEGUN
-        if not was_told:
-            self._tell_of(call, "begins")
+        teller = None if was_told else self.teller
+        told = functools.partial(_tell_of, teller, call, self._names[call])
+        told("begins")
         try:
             yield
         except (Interrupted, Deaf):
             if was_told and self.watch.commands == commands:  # nothing was done for it
                 self._calls[call] = put_out
-            self._tell_of(call, "cut off")
+            told("cut off")
             raise
         except TerminalError:
-            self._tell_of(call, "ends")
+            told("ends")
             raise
         else:
-            self._tell_of(call, "ends")
+            told("ends")
         finally:
             _call.reset(token)
 
@@ -186,10 +187,6 @@ class Attempt:
         elif self.teller is not None and step is not None:
             self.teller.say(checked, step.handle, step)
 
-    def _tell_of(self, call: str, state: Literal["begins", "ends", "cut off"]) -> None:
-        if self.teller is not None:
-            self.teller.tool(call, self._names.get(call, ""), state)
-
     def has_begun(self, call: str) -> bool:
         """Whether a call may have had an effect, as far as this turn's code has told."""
         given = self._calls.get(call, 0)
@@ -213,6 +210,13 @@ class Attempt:
         outcome: Any = {"turn": self.turn, "status": status, "messages": messages}
         outcome |= {key: value for key, value in more.items() if value not in (0, False, [])}
         return cast("TaskOutcome", outcome)
+
+
+def _tell_of(
+    teller: Telling | None, call: str, name: str, state: Literal["begins", "ends", "cut off"]
+) -> None:
+    if teller is not None:
+        teller.tool(call, name, state)
 
 
 def _check_outside(what: str) -> None:

@@ -17,7 +17,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from restate import Context
+from restate import Context, TerminalError
 
 from interruptible._cancel.cleanup import report
 from interruptible._cancel.watch import Interrupted, Watch, shield, watching
@@ -159,10 +159,7 @@ async def _interrupted(attempt: Attempt, task: Task | None, end: Interrupted) ->
         step = attempt.ctx.run_typed("partial answer", _partials, watch=attempt.watch)
         partials = await shield(step)
         if not partials and attempt.teller is not None:  # then another attempt may have said some
-            asked = attempt.call_session(
-                attempt.ctx.generic_send, "words", {"turn": attempt.turn}, "Stream"
-            )
-            partials = [(call, text) for call, text in await answer_to(attempt.ctx, asked)]
+            partials = await _words(attempt)
     try:
         await shield(attempt.body.on_interrupted(attempt.ctx, task))
     except BaseException as error:  # noqa: BLE001 - what is not a failure is raised again
@@ -172,6 +169,16 @@ async def _interrupted(attempt: Attempt, task: Task | None, end: Interrupted) ->
     results = [(call, text) for call, text in partials if call is not None]
     attempt.put_out += [{"role": "assistant", "content": text} for text in words]
     return attempt.outcome("interrupted", results, partial=len(words))
+
+
+async def _words(attempt: Attempt) -> list[tuple[str | None, str]]:
+    """What the stream has of words and results that no attempt put out."""
+    ctx = attempt.ctx
+    asked = attempt.call_session(ctx.generic_send, "words", {"turn": attempt.turn}, "Stream")
+    try:
+        return [(call, text) for call, text in await answer_to(ctx, asked)]
+    except TerminalError:  # nothing in the record depends on the stream
+        return []
 
 
 async def _partials(watch: Watch) -> list[tuple[str | None, str]]:

@@ -123,8 +123,8 @@ class Task:
         """Takes what the model says, piece by piece, while a step is streaming it.
 
         Give it to the step as an argument. When the step ends, the pieces are forgotten. When the
-        turn is interrupted while it runs, they stay in the conversation as the assistant's words,
-        unless the worker dies. `None`, as in some events of a stream, says nothing.
+        turn is interrupted while it runs, they stay in the conversation as the assistant's words;
+        without a `stream`, unless the worker dies. `None` says nothing, as in some events of SDKs.
 
         Raises:
             RuntimeError: It was read inside a step, or what it gave is called outside of one.

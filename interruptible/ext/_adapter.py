@@ -179,6 +179,12 @@ class Feed:
         """Why calls have failed for good."""
         self._has_asked = False
 
+    def reasoning(self, text: str | None) -> None:
+        """Tell those who follow the session what the model thinks, within its step."""
+        if text:
+            self.partial("")  # which is refused outside of a step
+            self.task.publish({"type": "reasoning", "text": text})
+
     async def steering(self) -> list[Message]:
         """What was steered at the turn since the last request to the model.
 

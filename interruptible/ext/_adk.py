@@ -120,8 +120,10 @@ class _Copy:
                         whole.append(response)
                         continue
                     for part in (response.content and response.content.parts) or []:
-                        if not self._nested:
-                            self._run.partial(None if part.thought else part.text)
+                        if not self._nested and part.thought:
+                            self._run.reasoning(part.text)
+                        elif not self._nested:
+                            self._run.partial(part.text)
         if whole:  # some models give their thoughts, their words and their calls one by one
             parts = [x for each in whole if each.content for x in each.content.parts or []]
             for part in parts:  # as the step can store it

@@ -197,9 +197,11 @@ class _Watching(AsyncCallbackHandler):
     ) -> None:
         if TAG_NOSTREAM in (tags or ()) or not self._is_here():
             return
-        text = getattr(chunk, "message", chunk).text if chunk is not None else token
+        message = getattr(chunk, "message", chunk)
+        thought = [x.get("reasoning") for x in getattr(message, "content_blocks", ())]
         with suppress(RuntimeError):  # a model that is asked outside of a step
-            self._run.feed.partial(str(text))
+            self._run.feed.reasoning("".join(x for x in thought if isinstance(x, str)))
+            self._run.feed.partial(str(token if message is None else message.text))
 
     async def on_tool_start(
         self, serialized: dict[str, Any], input_str: str, *, run_id: Any, **more: Any

@@ -1,7 +1,7 @@
 """The models of OpenAI's Agents SDK, asked in durable steps."""
 
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import replace
@@ -85,9 +85,9 @@ class Durable(Model, ModelProvider):
             request["model_settings"] = replace(whole, tool_choice=given.tool_choice)
         if not isinstance(model, Model):
             model = self._config.model_provider.get_model(model)
-        say = None if self._kept is None else self._kept.feed.partial
+        feed = None if self._kept is None else self._kept.feed
         response: ModelResponse = await restate_context().run_typed(
-            "call LLM", _said, self._options, model, request, say
+            "call LLM", _said, self._options, model, request, feed
         )
         if self._kept is not None:
             self._kept.put_response(response, request)
@@ -100,28 +100,26 @@ class Durable(Model, ModelProvider):
         )
 
 
-async def _said(
-    model: Model, request: dict[str, Any], say: Callable[[str | None], None] | None
-) -> ModelResponse:
+async def _said(model: Model, request: dict[str, Any], feed: Feed | None) -> ModelResponse:
     """Ask a model, which says what it says as it says it, if it can; this is Restate's step."""
     try:
         with asking():
-            if say is not None:
+            if feed is not None:
                 with suppress(NotImplementedError):
-                    return await _streamed(model, request, say)
+                    return await _streamed(model, request, feed)
             return await model.get_response(**request)
     except sdk.UserError as error:  # it would be tried again
         raise TerminalError(f"UserError: {error}") from error
 
 
-async def _streamed(
-    model: Model, request: dict[str, Any], say: Callable[[str | None], None]
-) -> ModelResponse:
+async def _streamed(model: Model, request: dict[str, Any], feed: Feed) -> ModelResponse:
     items: list[Any] = []
     answer: api.Response | None = None
     async for event in model.stream_response(**request):
         if isinstance(event, api.ResponseTextDeltaEvent):
-            say(event.delta)
+            feed.partial(event.delta)
+        elif isinstance(event, _THOUGHT):
+            feed.reasoning(event.delta)
         elif isinstance(event, api.ResponseOutputItemDoneEvent):
             items.append(event.item)
         elif isinstance(event, (api.ResponseCompletedEvent, api.ResponseIncompleteEvent)):
@@ -137,6 +135,7 @@ async def _streamed(
     return ModelResponse(answer.output or items, usage, answer.id)
 
 
+_THOUGHT: Final = (api.ResponseReasoningTextDeltaEvent, api.ResponseReasoningSummaryTextDeltaEvent)
 _RESPONSE: Final = TypeAdapter(ModelResponse)
 
 

@@ -72,6 +72,10 @@ def _tell(feed: Feed, event: Any) -> None:
             feed.partial(text)
         case said.PartDeltaEvent(delta=said.TextPartDelta(content_delta=text)):
             feed.partial(text)
+        case said.PartStartEvent(part=said.ThinkingPart(content=text)):
+            feed.reasoning(text)
+        case said.PartDeltaEvent(delta=said.ThinkingPartDelta(content_delta=text)):
+            feed.reasoning(text)
         case _:
             pass
 

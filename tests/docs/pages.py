@@ -2,7 +2,7 @@
 
 A block of code is one of these, and a page's test has to use each of them:
 
-- `python` whose first line is `# name.py`: a file of the page's folder;
+- `python` whose first line is `# name.py`: a file of the page's folder; `html` likewise;
 - `python` without: lines that are run on their own, with top-level `await`;
 - `bash`: commands, one a line;
 - `json` and `text`: the output of the commands before, in which `…` stands for anything.
@@ -50,7 +50,7 @@ RECIPES = {
     "claude_agent_sdk": "docs/how-to/use-the-claude-agent-sdk.md",
 }
 """The same of what needs no module of ours."""
-LANGUAGES = {"python", "bash", "json", "text", "mermaid"}
+LANGUAGES = {"python", "bash", "json", "text", "mermaid", "html"}
 PATIENCE = 30  # seconds, for what takes a few
 
 _FENCE = re.compile(
@@ -93,7 +93,8 @@ class Block:
     @property
     def name(self) -> str | None:
         """The file that it is, if it is one."""
-        found = re.match(r"# (\w+\.py)\n", self.text) if self.language == "python" else None
+        first = {"python": r"# (\w+\.py)\n", "html": r"<!-- (\w+\.html) -->\n"}
+        found = re.match(first[self.language], self.text) if self.language in first else None
         return found[1] if found else None
 
     @property
@@ -229,9 +230,9 @@ class Reader:
         self._listen(process.stdout)
         return process
 
-    async def start(self, *command: str, until: str, **env: str) -> None:
+    async def start(self, *command: str, until: str, cwd: Path = ROOT, **env: str) -> None:
         """Start a program of the repository, wait until it says so; at the end, press Ctrl-C."""
-        process = await self._spawn(*command, cwd=ROOT, **env)
+        process = await self._spawn(*command, cwd=cwd, **env)
         self._started.push_async_callback(_end, process, lambda: process.send_signal(signal.SIGINT))
         assert process.stdout is not None
         said = await asyncio.wait_for(process.stdout.readuntil(until.encode()), PATIENCE)

@@ -17,7 +17,7 @@ import pytest
 from restate import TerminalError
 
 import interruptible
-from interruptible import Agent, Session, client, formats, testing
+from interruptible import Agent, Session, client, formats, stream, testing
 from interruptible._wire import types
 from tests.server.process import free_port
 
@@ -55,6 +55,7 @@ NOT_RUN = {
     ("docs/how-to/learn-why.md", "reviewing one.py"),
     ("docs/how-to/run-on-lambda.md", "part 1 begins"),
     ("docs/how-to/serve.md", "python worker.py"),
+    ("docs/how-to/show-tokens.md", "pip install starlette hypercorn"),
     (
         "docs/how-to/serve.md",
         'curl localhost:9070/deployments --json \'{"uri": "http://localhost:9080"}\'',
@@ -234,6 +235,45 @@ async def test_how_to_keep_what_a_provider_gave(reading: Reading) -> None:
         await page.shell("looking up Oslo")
         assert page.said == shown(page, "sent: user")
         await page.run_lines()
+
+
+async def test_how_to_show_tokens(reading: Reading) -> None:
+    async with reading("docs/how-to/show-tokens.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.run_lines()
+        page.write("page.py")
+        page.write("page.html")
+        port = free_port()
+        hypercorn = (sys.executable, "-m", "hypercorn", "page:app", "--bind", f"localhost:{port}")
+        await page.start(*hypercorn, until="Running on", cwd=page.folder)
+        async with httpx.AsyncClient(base_url=f"http://localhost:{port}", timeout=PATIENCE) as http:
+            assert "EventSource" in (await http.get("/")).text
+            tabs = [asyncio.ensure_future(first_turn(http)) for _ in range(2)]
+            assert (await http.post("/say", content="mouse")).json()["turn"] == 1
+            left, right = await asyncio.gather(*tabs)
+            assert left[0]["type"] == right[0]["type"] == "gap"
+            assert [x for x in left if x["type"] not in ("gap", "text")] == [
+                x for x in right if x["type"] not in ("gap", "text")
+            ]
+            again = await first_turn(http, left[-2]["id"])
+            assert again == left[-1:]
+            await Session(page.server.client, "StoryAgent", "ben").attach(1)  # it is on record
+            (turn,) = (await http.get("/turns")).json()["turns"]
+            assert [x["message"] for x in left if x["type"] == "message"] == turn["messages"]
+
+
+async def first_turn(http: httpx.AsyncClient, after: int | None = None) -> list[Any]:
+    """The events of a page until a turn ends; the record has it then."""
+    headers = {} if after is None else {"last-event-id": str(after)}
+    events = []
+    async with http.stream("GET", "/events", headers=headers) as answer:
+        async for line in answer.aiter_lines():
+            if line.startswith("data: "):
+                events.append(json.loads(line.removeprefix("data: ")))
+                if events[-1].get("state") == "ends":
+                    return events
+    raise AssertionError(events)
 
 
 async def test_how_to_clean_up(reading: Reading) -> None:
@@ -809,7 +849,7 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 def test_every_public_name_is_in_the_reference() -> None:
     headings = set(re.findall(r"^#+ `(\w+)`", Page("docs/reference.md").prose, re.MULTILINE))
-    for module in (interruptible, client, formats, testing):
+    for module in (interruptible, client, formats, stream, testing):
         missing = set(module.__all__) - headings
         assert not missing, module.__name__
 
@@ -821,9 +861,9 @@ def test_the_reference_is_what_the_docstrings_say() -> None:
 
 def test_the_protocol_has_a_diagram_and_all_invariants() -> None:
     page = Page("docs/explanation/protocol.md")
-    (diagram,) = [block for block in page.blocks if block.language == "mermaid"]
-    assert diagram.text.startswith("sequenceDiagram\n")
-    assert re.findall(r"^\| (I\d+) \|", page.text, re.MULTILINE) == [f"I{n}" for n in range(1, 11)]
+    diagrams = [block.text for block in page.blocks if block.language == "mermaid"]
+    assert [text.partition("\n")[0] for text in diagrams] == ["sequenceDiagram"] * 2
+    assert re.findall(r"^\| (I\d+) \|", page.text, re.MULTILINE) == [f"I{n}" for n in range(1, 13)]
 
 
 def test_the_table_of_policies_has_them_all_and_the_options_with_their_defaults() -> None:

@@ -17,6 +17,7 @@ from restate import Context, ObjectContext, VirtualObject
 
 from interruptible import Agent, Session, Task
 from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
+from interruptible.stream import Stream
 from tests.server.conftest import eventually, is_idle, normal_mode
 from tests.server.process import Process, free_port
 
@@ -110,7 +111,8 @@ class Contract:
         self, env: Restate, deploy: Deploy, log: Log, name: str, script: Script, *names: str
     ) -> tuple[Session, Offline]:
         model = Offline(log, script)
-        agent = self.agent(self.made(name, model, *names))
+        streamed = Stream(ingress=env.ingress_url)  # as it is more to replay
+        agent = self.agent(self.made(name, model, *names), stream=streamed)
         await deploy(agent)
         return Session(env.client, agent, "one"), model
 
@@ -136,6 +138,47 @@ class Contract:
             ("assistant", "Half an answer"),
             ("user", NOTE),
             ("user", "Stop."),
+        ]
+
+    @normal_mode
+    async def test_those_who_follow_the_session_see_what_it_does_as_it_does_it(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            if messages[-1]["role"] == "user":
+                return calls(a="look moon")
+            return Answer(("It is ", "there."), stays=True, thoughts=("Where ", "is it?"))
+
+        made = self.made("Followed", Offline(log, script), "look")
+        agent = self.agent(made, stream=Stream(ingress=restate_env.ingress_url))
+        await deploy(agent)
+        session = Session(restate_env.client, agent, "one")
+        await session.send("Look.")
+        seen: list[Any] = []
+        live = {"reasoning": "", "text": ""}
+        async for event in session.follow():
+            match event:
+                case {"type": "gap"}:
+                    continue
+                case {"type": "reasoning" | "text" as kind, "text": text}:
+                    live[kind] += text
+                case {"type": "message", "message": message}:
+                    seen += plain([message])
+                case _:
+                    seen.append((event["type"], *map(event.get, ("name", "state", "status"))))
+            if live["text"] == "It is there.":
+                await session.cancel()
+            if event["type"] == "turn" and event["state"] == "ends":
+                break
+        assert live == {"reasoning": "Where is it?", "text": "It is there."}
+        tools = {("tool", "look", "begins", None), ("tool", "look", "ends", None)}
+        assert tools <= {*seen}
+        assert [x for x in seen if x not in tools] == [
+            ("turn", None, "begins", None),
+            ("assistant", "", "a"),
+            ("tool", "found moon", "a"),
+            ("assistant", "It is there."),
+            ("turn", None, "ends", "interrupted"),
         ]
 
     async def test_cut_off_in_the_second_of_three_tools_the_next_request_has_all_that_was_done(

@@ -37,6 +37,9 @@ class OfflineModel(BaseChatModel):
         self, messages: list[BaseMessage], *_: Any, **__: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         answer = await self.offline.answer([{**x} for x in to_messages(messages)])
+        for thought in answer.thoughts:
+            block = {"type": "reasoning", "reasoning": thought, "index": 0}
+            yield ChatGenerationChunk(message=AIMessageChunk(content=[block]))
         for piece in answer.pieces:
             yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
         for place, (call, name, arguments) in enumerate(answer.calls):

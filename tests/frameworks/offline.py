@@ -29,11 +29,13 @@ class Answer:
         pieces: Its words, as they are streamed.
         calls: The calls of tools: id, name and arguments.
         stays: Whether it never comes to an end after its words.
+        thoughts: What it thinks before, as it is streamed.
     """
 
     pieces: tuple[str, ...] = ()
     calls: tuple[tuple[str, str, dict[str, Any]], ...] = ()
     stays: bool = False
+    thoughts: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

@@ -16,6 +16,7 @@ from openai.types.responses import (
     ResponseOutputMessage,
     ResponseOutputText,
     ResponseReasoningItem,
+    ResponseReasoningSummaryTextDeltaEvent,
     ResponseTextDeltaEvent,
     ResponseUsage,
 )
@@ -88,6 +89,15 @@ class OfflineModel(Model):
         if not self.streams:
             raise NotImplementedError
         answer = await self._answer(request)
+        for piece in answer.thoughts:
+            yield ResponseReasoningSummaryTextDeltaEvent(
+                type="response.reasoning_summary_text.delta",
+                delta=piece,
+                item_id="rs_0",
+                output_index=0,
+                sequence_number=0,
+                summary_index=0,
+            )
         for piece in answer.pieces:
             yield ResponseTextDeltaEvent(
                 type="response.output_text.delta",

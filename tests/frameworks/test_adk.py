@@ -60,6 +60,10 @@ class Model(BaseLlm):
         self, llm_request: LlmRequest, stream: bool = False
     ) -> AsyncGenerator[LlmResponse, None]:
         answer = await self.offline.answer(neutral(llm_request))
+        for thought in answer.thoughts:
+            if stream:
+                part = types.Part(text=thought, thought=True)
+                yield LlmResponse(content=said(part), partial=True)
         for piece in answer.pieces:
             if stream:
                 yield LlmResponse(content=said(types.Part(text=piece)), partial=True)

@@ -46,8 +46,10 @@ pytestmark = pytest.mark.anyio
 def function_model(model: Offline) -> FunctionModel:
     async def stream(
         messages: list[ModelMessage], _: AgentInfo
-    ) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
+    ) -> AsyncIterator[str | dict[int, DeltaToolCall] | dict[int, DeltaThinkingPart]]:
         answer = await model.answer([{**x} for x in to_messages(messages)])
+        for thought in answer.thoughts:
+            yield {0: DeltaThinkingPart(content=thought)}
         for piece in answer.pieces:
             yield piece
         for place, (call, name, arguments) in enumerate(answer.calls):
