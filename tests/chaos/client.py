@@ -51,6 +51,15 @@ class Client:
         self.history.answer(op, status, answer)
         return op
 
+    async def read(self, agent: str, session: str, name: str, body: Any = None) -> Any:
+        """Ask what changes nothing, until there is an answer; no check is to know of it."""
+        while True:
+            op = Op(0, agent, session, name, body, time.time())
+            status, answer = await self._ask(op, time.monotonic() + PATIENCE)
+            if status == HTTPStatus.OK:
+                return answer
+            await asyncio.sleep(0.2)
+
     async def _ask(self, op: Op, deadline: float) -> tuple[int | None, Any]:
         path = f"/{op.agent}/{op.session}/{op.name}"
         headers = {"idempotency-key": uuid.uuid4().hex}

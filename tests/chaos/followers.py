@@ -78,13 +78,10 @@ class Follower:
         before: int | None = None
         while True:
             body = {"before": before} if before else None
-            op = await self._client.call(self._agent, self._session, "get_turns", body)
-            if not op.ok:
-                await asyncio.sleep(0.2)
-                continue
+            answer = await self._client.read(self._agent, self._session, "get_turns", body)
             kept = ("turn", "status", "messages", "discarded")
-            page = [{name: x[name] for name in kept if name in x} for x in op.answer["turns"]]
-            turns, before = page + turns, op.answer["before"]
+            page = [{name: x[name] for name in kept if name in x} for x in answer["turns"]]
+            turns, before = page + turns, answer["before"]
             if before is None:
                 return turns
 
