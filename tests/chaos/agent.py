@@ -100,8 +100,18 @@ class Steps:
         self.note("done", step, phase)
         return f"{step} of turn {self._common['turn']}"
 
-    async def speak(self, step: str, words: int, seconds: float, say: Callable[[str], None]) -> str:
-        """Say words, each of which tells who says it; a word is noted before it is said."""
+    async def speak(
+        self,
+        step: str,
+        words: int,
+        seconds: float,
+        say: Callable[[str], None],
+        tell: Callable[[dict[str, Any]], None],
+    ) -> str:
+        """Say words, each of which tells who says it; a word is noted before it is said.
+
+        In the middle, those who follow are told so, past the words.
+        """
         self.note("begin", step)
         said = ""
         try:
@@ -110,6 +120,8 @@ class Steps:
                 self.note("said", step, seen=[word])
                 say(word)
                 said += word
+                if number == words // 2:
+                    tell({"type": "half", "by": self._common["attempt"]})
                 await asyncio.sleep(seconds)
         except asyncio.CancelledError:
             self.note("aborted", step)
@@ -203,6 +215,7 @@ class Scripted(Agent):
 
     async def _extras(self, ctx: Context, task: Task, log: Steps, plan: Plan) -> None:
         if plan.stream:
+            task.publish({"type": "half", "by": "nobody yet"})
             task.append(
                 await ctx.run_typed(
                     "stream",
@@ -211,6 +224,7 @@ class Scripted(Agent):
                     words=plan.stream,
                     seconds=(0.2 + plan.sleep) / plan.stream,
                     say=task.partial,
+                    tell=task.publish,
                 )
             )
         if plan.beside:

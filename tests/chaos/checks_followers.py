@@ -49,6 +49,8 @@ def _twice(events: Sequence[Event]) -> Iterator[str]:
             new = [(turn, event["message"]["role"], content)]
         elif kind == "text":
             new = [(turn, "word", word) for word in event["text"].split()]
+        elif kind == "half":  # the agent's own
+            new = [(turn, kind, event["by"])]
         if twice := seen.intersection(new):
             yield f"{twice} came twice: {event}"
         seen.update(new)

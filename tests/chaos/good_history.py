@@ -217,6 +217,7 @@ def good_followed() -> Records:
         (6.5, {**ends, "turn": 1, "status": "interrupted"}),
         (7.0, {**begins, "turn": 2}),
         (7.1, {"type": "text", "turn": 2, "text": "step 0 "}),
+        (7.15, {"type": "half", "turn": 2, "by": "a2"}),
         (7.2, {"type": "steered", "turn": 2, "message": said[1]}),
         (7.3, {"type": "message", "turn": 2, "message": said[2]}),
         (7.4, {**ends, "turn": 2, "status": "completed"}),
@@ -230,10 +231,10 @@ def good_followed() -> Records:
         *(Told(at, *SESSION, 1, x) for (at, _), x in zip(events[1:], told[1:], strict=True)),
         Told(7.15, *SESSION, 2, {"id": 7, "type": "gap", "turn": 2}),
         Told(7.15, *SESSION, 2, {"type": "record", "turns": [first, {**second, **RUNS}]}),
-        *(Told(7.15, *SESSION, 2, x) for x in told[7:9]),
+        *(Told(7.15, *SESSION, 2, x) for x in told[7:10]),
         Told(8.2, *SESSION, 2, {"id": 20, "type": "gap", "turn": 3}),
         Told(8.2, *SESSION, 2, {"type": "record", "turns": [first, second, third]}),
-        *(Told(8.2, *SESSION, 2, {**x, "id": x["id"] + 20}) for x in told[12:]),
+        *(Told(8.2, *SESSION, 2, {**x, "id": x["id"] + 20}) for x in told[13:]),
     ]
     return records
 

@@ -316,6 +316,10 @@ def words_told_after_the_message(records: Records) -> None:
     _tell(records, 1, {**told(records, "text", 2), "id": 20})
 
 
+def own_event_told_again(records: Records) -> None:
+    _tell(records, 1, {**told(records, "half", 2), "id": 20})
+
+
 def end_not_told(records: Records) -> None:
     _forget(records, lambda x: x.get("state") == "ends" and x["turn"] == 2)
 
@@ -428,6 +432,7 @@ MORE: list[tuple[Callable[[], Records], str, Callable[[Records], None], str]] = 
     (good_followed, "I12", begun_again, "came twice"),
     (good_followed, "I12", words_told_again, "came twice"),
     (good_followed, "I12", words_told_after_the_message, "came twice"),
+    (good_followed, "I12", own_event_told_again, "came twice"),
     (good_followed, "I12", end_not_told, "the end of turn 2 was never told"),
     (good_followed, "I12", turn_not_told, "turn 3 was never told of"),
     (good_followed, "I12", message_not_told, "turn 2 shows"),
@@ -574,7 +579,7 @@ def discarded_before_it_began(records: Records) -> None:
     discard_not_told(records)
     records.told = [x for x in records.told if x.follower == 1]
     place = records.told.index(next(x for x in records.told if x.event.get("turn") == 3))
-    discarded = {"id": 13, "turn": 3, "type": "discarded", "turns": [3]}
+    discarded = {"id": 14, "turn": 3, "type": "discarded", "turns": [3]}
     for x in records.told[place:]:
         x.event["id"] += 1
     records.told.insert(place, Told(7.8, *SESSION, 1, discarded))
