@@ -64,11 +64,16 @@ class Fold:
     def __init__(self) -> None:
         self._read: dict[int, Event] = {}
         self._live: dict[int, Event] = {}
+        self._discarded: set[int] = set()
+        """Also turns that have yet to begin, or to end."""
 
     @property
     def turns(self) -> dict[int, Event]:
-        """By number: `status`, unless it has not ended; `messages`; and whether it counts."""
-        return {**self._read, **self._live}
+        """By number: `messages`; `status`, if it has ended; and `discarded`, if it is that."""
+        shown = {**self._read, **self._live}
+        for number in self._discarded:
+            shown[number] = {"messages": [], **shown.get(number, {}), "discarded": True}
+        return shown
 
     def take(self, event: Event) -> None:
         """Do as the docs say."""
@@ -76,27 +81,24 @@ class Fold:
         if kind == "gap":
             self._live = {}
         elif kind == "record":
-            ended = [x for x in event["turns"] if x["status"] != "running"]
-            self._read = {x["turn"]: dict(x) for x in ended}
+            self._read = {x["turn"]: x for x in event["turns"] if x["status"] != "running"}
+            self._discarded = {x["turn"] for x in event["turns"] if x.get("discarded")}
         elif kind == "discarded":
-            for number in event["turns"]:
-                self._of(number)["discarded"] = True
+            self._discarded.update(event["turns"])
         elif event["turn"] not in self._read:
             self._take_live(kind, event)
 
     def _take_live(self, kind: str, event: Event) -> None:
+        turn: Event = self._live.get(event["turn"], {"messages": []})
         if kind == "turn" and event["state"] == "begins":
-            kept = self._live.get(event["turn"], {}).get("discarded", False)
-            self._live[event["turn"]] = {"messages": [], "discarded": kept}
+            turn = {"messages": []}
         elif kind == "turn":
-            self._of(event["turn"])["status"] = event["status"]
+            turn = {**turn, "status": event["status"]}
         elif kind in ("message", "steered"):
-            self._of(event["turn"])["messages"].append(event["message"])
-
-    def _of(self, turn: int) -> Event:
-        if turn in self._read:
-            return self._read[turn]
-        return self._live.setdefault(turn, {"messages": []})
+            turn = {**turn, "messages": [*turn["messages"], event["message"]]}
+        else:
+            return
+        self._live[event["turn"]] = turn
 
 
 def _converges(view: SessionView, told: Sequence[Told], count: Counter[str]) -> Iterator[str]:

@@ -571,6 +571,12 @@ def told_again_after_a_gap(records: Records) -> None:
         _tell(records, 1, {**event, "id": number})
 
 
+def discarded_before_a_gap_and_not_ended(records: Records) -> None:
+    discard_not_told(records)
+    told_again_after_a_gap(records)
+    records.told = [x for x in records.told if x.follower == 1]
+
+
 def told_of_what_the_record_had(records: Records) -> None:
     _tell(records, 2, {**told(records, "turn", 2), "id": 50})
 
@@ -600,6 +606,7 @@ def discarded_before_it_began(records: Records) -> None:
         (good_fork, streamed_by_one_that_died),
         (good_burst, joined_what_was_cancelled),
         (good_followed, told_again_after_a_gap),
+        (good_followed, discarded_before_a_gap_and_not_ended),
         (good_followed, told_of_what_the_record_had),
         (good_followed, discarded_before_it_began),
     ],
