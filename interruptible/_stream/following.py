@@ -13,6 +13,10 @@ WAIT: Final = 4.0
 """Seconds that one pull waits: the client of restate-sdk gives up after five silent seconds."""
 PACE: Final = 0.05
 """Seconds between two pulls that found something: more often costs the server more."""
+REST: Final = 2 * PACE
+"""Seconds that it rests after such a pull, at most; and for as long as the pull took. By then there
+is something new, most often. Who pulls before has to be waited for and woken, and that costs more
+than to pull."""
 LONGEST: Final = 2.0
 """Seconds between two tries, at most."""
 TRIED_AGAIN: Final = (408, 409, 425, 429)
@@ -57,7 +61,8 @@ async def follow(
             yield cast("Event", event)
         offset = answer["nextOffset"]
         if answer["messages"] and not durable:
-            await asyncio.sleep(began + PACE - loop.time())
+            took = loop.time() - began
+            await asyncio.sleep(max(PACE - took, min(took, REST)))
 
 
 def _is_of_the_network(error: Exception) -> bool:

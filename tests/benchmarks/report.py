@@ -20,12 +20,18 @@ from .plot import draw, signed
 
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
-BEGIN, END = "<!-- figures: written by `make bench` -->", "<!-- end of figures -->"
+MARKS: Final = {
+    "results": ("<!-- figures: written by `make bench` -->", "<!-- end of figures -->"),
+    "stream": ("<!-- the stream: written by `make bench` -->", "<!-- end of the stream -->"),
+}
+"""Of each part of the page, which has a file of its own, where it stands."""
 
 ORDER: Final = (
     *("step-short", "step-long", "ack-short", "ack-long", "ack-flat", "ack-cleanup", "cut-off"),
     *("burst-paid", "burst-quiet", "silent", "turn", "throughput", "bytes", "entries", "memory"),
     "import",
+    *("stream-1", "stream-20", "stream-100"),
+    *("stream-ack", "stream-step", "stream-interrupting", "stream-next"),
 )
 """The figures that have a target, as the table of targets has them."""
 
@@ -108,19 +114,26 @@ def growth(each: Growth) -> list[tuple[str, ...]]:
     return lines
 
 
-def write(results: Sequence[Result], about: dict[str, str]) -> None:
+def part_of(result: Result) -> str:
+    """Which part of the page has a result."""
+    return "stream" if result.name.startswith("stream") else "results"
+
+
+def write(part: str, results: Sequence[Result], about: dict[str, str]) -> None:
     """Write what `docs/` has of the results: JSON, pictures, and the tables of its page."""
     folder = DOCS / "benchmarks"
     folder.mkdir(exist_ok=True)
+    results = [each for each in results if part_of(each) == part]
     listed: dict[str, Any] = {"about": about, "results": [each.as_json() for each in results]}
-    (folder / "results.json").write_text(f"{json.dumps(listed, indent=1)}\n")
+    (folder / f"{part}.json").write_text(f"{json.dumps(listed, indent=1)}\n")
     for each in results:
         if isinstance(each, Growth):
             (folder / f"{each.name}.svg").write_text(draw(each))
     page = DOCS / "benchmarks.md"
     if page.exists():
-        marked = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
-        written = f"{BEGIN}\n\n{markdown(results, about)}\n\n{END}"
+        begin, end = MARKS[part]
+        marked = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+        written = f"{begin}\n\n{markdown(results, about)}\n\n{end}"
         page.write_text(marked.sub(lambda _: written, page.read_text()))
 
 

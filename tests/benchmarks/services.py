@@ -1,13 +1,16 @@
 """The services that are measured: on the library, by hand, and the floor beneath both.
 
 All do the same work, which the text of a message names: `answer` is one durable step that does
-nothing, `hold` one that goes on until it is cut off, `stream` and `silent` call the model server.
+nothing, `hold` one that goes on until it is cut off, `stream` and `silent` call the model server;
+`speak`, the library's alone, says tokens, each with the time at which it is said.
 The floor has no history and reads no body: it is the hops alone, in bare Restate handlers.
 """
 
 import asyncio
 import json
 import random
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -21,11 +24,18 @@ from restate import VirtualObject as Object
 from interruptible import Agent, Task, cleanup, handler
 from interruptible._session import effects
 from interruptible._task import life
+from interruptible.stream import Stream
 from tests.reference import Append, Cleanup, Message, reference
 
 from .figures import LIBRARY, REFERENCE, WITHOUT
 
 Note = Callable[..., None]
+Say = Callable[[str], None]
+
+PACE = 50
+"""Tokens a second that `speak` says."""
+SERVED: Counter[str] = Counter()
+"""How many invocations of each handler of a stream this process has served."""
 
 
 class Options(NamedTuple):
@@ -41,6 +51,8 @@ class Options(NamedTuple):
     """Seconds of the quiet window of those that have one."""
     retention: float | None = None
     """The library's option, in seconds."""
+    ingress: str = ""
+    """The URL of the server's ingress, for agents that stream."""
     keep_reads: bool = False
     """Keep also the journals of handlers that leave none, so that what they wrote is counted."""
 
@@ -53,14 +65,17 @@ class Work:
         self._options = options
         self._http: httpx.AsyncClient | None = None
 
-    async def run(self, ctx: Context, messages: list[Message], append: Append) -> str:
+    async def run(
+        self, ctx: Context, messages: list[Message], append: Append, say: Say | None = None
+    ) -> str:
         """The work on the last message."""
         text: str = messages[-1]["content"]
         self._note("begin", text, ctx.request().id)
         kind = text.partition(" ")[0]
-        await ctx.run_typed(kind, getattr(self, kind), text=text)
+        more = {"say": say} if kind == "speak" else {}
+        said: str | None = await ctx.run_typed(kind, getattr(self, kind), text=text, **more)
         self._note("done", text)
-        return f"answer to {text}"
+        return said or f"answer to {text}"
 
     async def answer(self, text: str) -> None:
         self._note("step", text)
@@ -76,6 +91,16 @@ class Work:
     async def silent(self, text: str) -> None:
         self._note("step", text)
         await self._ask(text)
+
+    async def speak(self, text: str, say: Say) -> str:
+        self._note("step", text)
+        began, said = time.monotonic(), ""
+        for number in range(round(PACE * self._options.seconds)):
+            await asyncio.sleep(began + number / PACE - time.monotonic())
+            token = f"{number}:{time.monotonic_ns() // 1000} "
+            said += token
+            say(token)
+        return said
 
     async def clean_up(self) -> None:
         self._note("cleanup", "")
@@ -107,6 +132,7 @@ def services(side: str, note: Note, options: Options) -> list[Object | Service]:
             _Interruptible(
                 "LibraryQuietAgent", work, (), debounce=timedelta(seconds=options.quiet)
             ),
+            _Interruptible("LibraryStreamAgent", work, (), stream=Stream(ingress=options.ingress)),
         ]
         made = [service for agent in agents for service in agent.services]
         if options.keep_reads:
@@ -127,7 +153,12 @@ class _Interruptible(Agent):
         async with cleanup(ctx) as undo:
             for step, action in self._steps:
                 undo.on_error(step, action)
-            return await self._work.run(ctx, task.messages, task.append)
+            return await self._work.run(ctx, task.messages, task.append, task.partial)
+
+    @handler(kind="shared")
+    async def get_served(self, _: ObjectSharedContext) -> dict[str, int]:
+        """How many invocations of each handler of a stream this process has served."""
+        return dict(SERVED)
 
     @handler(kind="shared")
     async def grow_old(self, ctx: ObjectSharedContext, past: dict[str, int]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import os
 import random
 import sys
 import time
@@ -50,7 +51,7 @@ class Side:
     def __init__(self, name: str, stage: "Stage", pid: int, events: Events) -> None:
         self.name = name
         self.events = events
-        self._pid = pid
+        self.pid = pid
         self._stage = stage
 
     def service(self, kind: str = "") -> str:
@@ -86,16 +87,16 @@ class Side:
         """Seconds from sending a message to the end of all that was done in the worker since."""
         return self.events.last("ended") - sent.at
 
-    async def old(self, messages: int, size: int = BYTES) -> str:
+    async def old(self, messages: int, size: int = BYTES, *, kind: str = "") -> str:
         """A new session with a past."""
         key = f"session-{next(_NUMBERS)}"
         if messages:
-            await self.call(key, "grow_old", {"messages": messages, "bytes": size})
+            await self.call(key, "grow_old", {"messages": messages, "bytes": size}, kind=kind)
         return key
 
     def memory(self) -> float:
         """The resident memory of the worker, in bytes."""
-        status = Path(f"/proc/{self._pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
         return float(line.split()[1]) * 1024
 
@@ -147,6 +148,12 @@ class Stage:
         return process.pid
 
 
+def processor_time(pid: int) -> float:
+    """The seconds that a process has worked, on all cores together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @asynccontextmanager
 async def stage(
     sides: Sequence[str] = SIDES, options: Options | None = None, **env: str
@@ -163,12 +170,14 @@ async def stage(
         model = Calls()
         running = Stage(restate, model)
         stack.callback(running.ingress.close)
-        await stack.enter_async_context(_process(model, "model"))
-        told = (options or Options())._replace(model=(await model.of("serving", "")).more[0])
+        await stack.enter_async_context(process(model, "model"))
+        told = (options or Options())._replace(
+            model=(await model.of("serving", "")).more[0], ingress=restate.ingress_url
+        )
         for name in sides:
             events = Events()
             arguments = name, json.dumps(told._asdict())
-            pid = await stack.enter_async_context(_process(events, "worker", *arguments))
+            pid = await stack.enter_async_context(process(events, "worker", *arguments))
             running.sides[name] = Side(name, running, pid, events)
         for side in running.sides.values():  # by now, all are starting at once
             await restate.register((await side.events.of("serving", "")).more[0])
@@ -176,7 +185,7 @@ async def stage(
 
 
 @asynccontextmanager
-async def _process(events: Events, module: str, *arguments: str) -> AsyncGenerator[int]:
+async def process(events: Events, module: str, *arguments: str) -> AsyncGenerator[int]:
     """A process that tells what happens in it, until the block ends; yields its number."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", f"{__package__}.{module}", *arguments),

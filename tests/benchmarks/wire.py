@@ -24,14 +24,22 @@ class Wire:
         Raises:
             RuntimeError: It answered with an error.
         """
-        content = b"" if body is None else json.dumps(body).encode()
+        answer = await self.call(path, b"" if body is None else json.dumps(body).encode())
+        return json.loads(answer) if answer else None
+
+    async def call(self, path: str, content: bytes) -> bytes:
+        """Call a handler with what may be JSON; the same, but for that.
+
+        Raises:
+            RuntimeError: It answered with an error.
+        """
         head = f"POST {path} HTTP/1.1\r\nhost: {self._host}\r\ncontent-length: {len(content)}\r\n"
         if content:
             head += "content-type: application/json\r\n"
         status, answer = await self._exchange(f"{head}\r\n".encode() + content)
         if status >= 300:
             raise RuntimeError(f"POST {path}: {status} {answer.decode(errors='replace')}")
-        return json.loads(answer) if answer else None
+        return answer
 
     async def get(self, path: str) -> int:
         """Get something and drop it; returns the status."""

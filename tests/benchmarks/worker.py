@@ -16,7 +16,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 from .events import note
-from .services import Options, services
+from .services import SERVED, Options, services
 
 
 async def main() -> None:
@@ -34,7 +34,11 @@ async def main() -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await serving(scope, receive, send)
-        note("ended", scope.get("path", ""))
+        path: str = scope.get("path", "")
+        if "Stream/" in path:  # too many to tell of each
+            SERVED[path.rpartition("/")[2]] += 1
+        else:
+            note("ended", path)
 
     note("serving", "", f"http://127.0.0.1:{listener.getsockname()[1]}")
     await serve(app, config, mode="asgi", shutdown_trigger=lambda: ended)

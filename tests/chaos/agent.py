@@ -15,6 +15,7 @@ import restate
 from restate import Context, TerminalError
 
 from interruptible import Agent, Task, cleanup
+from interruptible.stream import Stream
 
 from .gate import Gate
 from .records import Appender, token
@@ -99,8 +100,18 @@ class Steps:
         self.note("done", step, phase)
         return f"{step} of turn {self._common['turn']}"
 
-    async def speak(self, step: str, words: int, seconds: float, say: Callable[[str], None]) -> str:
-        """Say words, each of which tells who says it; a word is noted before it is said."""
+    async def speak(
+        self,
+        step: str,
+        words: int,
+        seconds: float,
+        say: Callable[[str], None],
+        tell: Callable[[dict[str, Any]], None],
+    ) -> str:
+        """Say words, each of which tells who says it; a word is noted before it is said.
+
+        In the middle, those who follow are told so, past the words.
+        """
         self.note("begin", step)
         said = ""
         try:
@@ -109,6 +120,8 @@ class Steps:
                 self.note("said", step, seen=[word])
                 say(word)
                 said += word
+                if number == words // 2:
+                    tell({"type": "half", "by": self._common["attempt"]})
                 await asyncio.sleep(seconds)
         except asyncio.CancelledError:
             self.note("aborted", step)
@@ -202,6 +215,7 @@ class Scripted(Agent):
 
     async def _extras(self, ctx: Context, task: Task, log: Steps, plan: Plan) -> None:
         if plan.stream:
+            task.publish({"type": "half", "by": "nobody yet"})
             task.append(
                 await ctx.run_typed(
                     "stream",
@@ -210,6 +224,7 @@ class Scripted(Agent):
                     words=plan.stream,
                     seconds=(0.2 + plan.sleep) / plan.stream,
                     say=task.partial,
+                    tell=task.publish,
                 )
             )
         if plan.beside:
@@ -255,15 +270,15 @@ class LastWordAgent(Scripted):
     """Only the last message of a burst is worked on."""
 
 
-def app(log: Appender, version: str) -> Any:
-    """What a worker serves."""
+def app(log: Appender, version: str, ingress: str | None = None) -> Any:
+    """What a worker serves; with an ingress, the agents stream what their turns do."""
+    stream = None if ingress is None else Stream(ingress=ingress)
+    quiet, last = (timedelta(seconds=DEBOUNCE[x]) for x in ("QuietAgent", "LastWordAgent"))
     agents = [
-        ChaosAgent(log, version, max_pending=8),
-        HelperAgent(log, version),
-        HastyAgent(log, version),
-        QuietAgent(log, version, debounce=timedelta(seconds=DEBOUNCE["QuietAgent"])),
-        LastWordAgent(
-            log, version, debounce=timedelta(seconds=DEBOUNCE["LastWordAgent"]), burst="supersede"
-        ),
+        ChaosAgent(log, version, max_pending=8, stream=stream),
+        HelperAgent(log, version, stream=stream),
+        HastyAgent(log, version, stream=stream),
+        QuietAgent(log, version, debounce=quiet, stream=stream),
+        LastWordAgent(log, version, debounce=last, burst="supersede", stream=stream),
     ]
     return restate.app(services=[tool, *(part for agent in agents for part in agent.services)])

@@ -13,7 +13,14 @@ It knows nothing of the library's inside. What it allows, and why, is said at ea
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from . import checks_bursts, checks_forks, checks_history, checks_steps, checks_words
+from . import (
+    checks_bursts,
+    checks_followers,
+    checks_forks,
+    checks_history,
+    checks_steps,
+    checks_words,
+)
 from .records import Records
 from .view import SessionView, Violation, views
 
@@ -31,6 +38,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     "I8": (checks_steps.aborted_before_cleanup,),
     "I9": (checks_history.steered_is_answered, checks_bursts.bursts_join),
     "I10": (checks_steps.answers_during_cleanup,),
+    "I12": (checks_followers.followers_come_to_the_record,),
 }
 """Those of one session. Those of several, `forks_are_copies` and `delegates_end_first`, follow."""
 

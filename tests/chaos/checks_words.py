@@ -14,7 +14,7 @@ SPOKEN = re.compile(r"(?:\d+/\d+/\w+ )+")
 def words_stand_where_they_were_said(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
     """I6: the words of a turn that was cut off stand in it, and only there: all that were said.
 
-    Allowed: those of an attempt that died are lost.
+    Allowed: those of an attempt that died are lost, or the last of them, which it had not streamed.
     """
     said: dict[tuple[int, str], list[Line]] = defaultdict(list)
     for line in view.lines:
@@ -45,7 +45,8 @@ def _standing(
             lines = said.get((int(by), attempt), [])
             if int(by) != number:
                 yield f"words of turn {by} stand in turn {number}: {text!r}"
-            if text != _words(lines):
+            died = lines != [] and _died(view, lines)
+            if text != _words(lines) and not (died and _words(lines).startswith(text)):
                 yield f"turn {number} has {text!r}, and what was said is {_words(lines)!r}"
             if place < whole and "done" not in [line.event for line in lines]:
                 yield f"turn {number} has {text!r} as a whole answer, and it was cut off"
@@ -67,6 +68,13 @@ def _missing(
         count["I6"] += 1
         if _words(lines) not in [message["content"] for message in turn["messages"]]:
             yield f"turn {number} was cut off when it had said {_words(lines)!r}, which is lost"
+
+
+def _died(view: SessionView, lines: list[Line]) -> bool:
+    """Whether another attempt at the turn came after the one that said this."""
+    first = lines[0]
+    starts = [x for x in view.lines if x.turn == first.turn and x.event == "start"]
+    return any(x.attempt != first.attempt and x.at > first.at for x in starts)
 
 
 def _words(lines: list[Line]) -> str:

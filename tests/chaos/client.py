@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import httpx
+from restate import RestateClient
 
 from .records import History, Op
 
@@ -23,8 +24,16 @@ DOWN: Final = frozenset({429, 500, 502, 503, 504})
 class Client:
     """Calls handlers through the ingress of any node, and writes down what it was answered."""
 
-    def __init__(self, urls: Sequence[str], http: httpx.AsyncClient, history: History) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        http: httpx.AsyncClient,
+        history: History,
+        ways: Sequence[RestateClient] = (),
+    ) -> None:
         self.urls, self.http, self.history = urls, http, history
+        self.ways = ways
+        """The clients of restate-sdk for those who follow, one for each node."""
         self.retries = 0
 
     async def call(
@@ -41,6 +50,15 @@ class Client:
         status, answer = await self._ask(op, time.monotonic() + patience)
         self.history.answer(op, status, answer)
         return op
+
+    async def read(self, agent: str, session: str, name: str, body: Any = None) -> Any:
+        """Ask what changes nothing, until there is an answer; no check is to know of it."""
+        while True:
+            op = Op(0, agent, session, name, body, time.time())
+            status, answer = await self._ask(op, time.monotonic() + PATIENCE)
+            if status == HTTPStatus.OK:
+                return answer
+            await asyncio.sleep(0.2)
 
     async def _ask(self, op: Op, deadline: float) -> tuple[int | None, Any]:
         path = f"/{op.agent}/{op.session}/{op.name}"

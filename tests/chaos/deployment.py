@@ -20,8 +20,8 @@ START_TIMEOUT = 60.0
 class Worker:
     """A process that serves the agents; it is started again after each kill."""
 
-    def __init__(self, folder: Path, version: str) -> None:
-        self._folder, self._version = folder, version
+    def __init__(self, folder: Path, version: str, ingress: str) -> None:
+        self._folder, self._version, self._ingress = folder, version, ingress
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -36,7 +36,7 @@ class Worker:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "tests.chaos.worker", str(self.port)),
-                *(str(self._folder / "steps.jsonl"), self._version),
+                *(str(self._folder / "steps.jsonl"), self._version, self._ingress),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -73,11 +73,11 @@ class Worker:
 
 
 class Deployment:
-    """Two workers of one version behind a proxy; `async with Deployment(folder, "v1")`."""
+    """Two workers of one version behind a proxy; `async with Deployment(folder, "v1", url)`."""
 
-    def __init__(self, folder: Path, version: str) -> None:
+    def __init__(self, folder: Path, version: str, ingress: str) -> None:
         self.version = version
-        self.workers = [Worker(folder, version) for _ in range(2)]
+        self.workers = [Worker(folder, version, ingress) for _ in range(2)]
         self.proxy = Proxy([worker.port for worker in self.workers])
         self._stack = AsyncExitStack()
 

@@ -97,7 +97,9 @@ class Faults:
     async def deploy(self) -> None:
         """Register a new version; what is live stays on the old one."""
         version = f"v{len(self.deployments) + 1}"
-        new = await self._stack.enter_async_context(Deployment(self.folder, version))
+        ingress = self.system.urls[len(self.deployments) % len(self.system.urls)]
+        made = Deployment(self.folder, version, ingress)
+        new = await self._stack.enter_async_context(made)
         self.deployments.append(new)
         await self.system.register(new.url)
 

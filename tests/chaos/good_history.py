@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from .records import Final, Invocation, Line, Op, Records
+from .records import Final, Invocation, Line, Op, Records, Told
 
 SESSION = ("ChaosAgent", "s")
 SPEAKING = ("ChaosAgent", "p")
@@ -201,6 +201,45 @@ def good_burst() -> Records:
     return records
 
 
+def good_followed() -> Records:
+    """One follows from the start; one comes when turn 2 speaks, and later is told of a gap."""
+    records = good()
+    first, second, third = ({**turn(records, n)} for n in (1, 2, 3))
+    said = [assistant("step 0 of turn 1"), user("c"), assistant("step 0 of turn 2")]
+    begins, ends = {"type": "turn", "state": "begins"}, {"type": "turn", "state": "ends"}
+    events = [
+        (-2.9, {"type": "gap", "turn": 0}),
+        (-2.4, {**begins, "turn": 1}),
+        (-1.8, {"type": "text", "turn": 1, "text": "step 0 "}),
+        (-1.7, {"type": "text", "turn": 1, "text": "of turn 1"}),
+        (-1.6, {"type": "message", "turn": 1, "message": said[0]}),
+        (-0.9, {"type": "pending", "turn": 2}),
+        (6.5, {**ends, "turn": 1, "status": "interrupted"}),
+        (7.0, {**begins, "turn": 2}),
+        (7.1, {"type": "text", "turn": 2, "text": "step 0 "}),
+        (7.15, {"type": "half", "turn": 2, "by": "a2"}),
+        (7.2, {"type": "steered", "turn": 2, "message": said[1]}),
+        (7.3, {"type": "message", "turn": 2, "message": said[2]}),
+        (7.4, {**ends, "turn": 2, "status": "completed"}),
+        (7.9, {**begins, "turn": 3}),
+        (8.1, {**ends, "turn": 3, "status": "completed"}),
+    ]
+    told = [{"id": number, **event} for number, (_, event) in enumerate(events, 1)]
+    records.told = [
+        Told(-2.9, *SESSION, 1, told[0]),
+        Told(-2.9, *SESSION, 1, {"type": "record", "turns": []}),
+        *(Told(at, *SESSION, 1, x) for (at, _), x in zip(events[1:], told[1:], strict=True)),
+        Told(7.15, *SESSION, 2, {"id": 7, "type": "gap", "turn": 2}),
+        Told(7.15, *SESSION, 2, {"type": "record", "turns": [first, {**second, **RUNS}]}),
+        *(Told(7.15, *SESSION, 2, x) for x in told[7:10]),
+        Told(8.2, *SESSION, 2, {"id": 20, "type": "gap", "turn": 3}),
+        Told(8.2, *SESSION, 2, {"type": "record", "turns": [first, second, third]}),
+        *(Told(8.2, *SESSION, 2, {**x, "id": x["id"] + 20}) for x in told[13:]),
+    ]
+    return records
+
+
+RUNS = {"status": "running", "messages": []}
 KEYS = ("status", "messages")
 
 
@@ -208,6 +247,12 @@ def turn(records: Records, number: int, key: Key = SESSION) -> dict[str, Any]:
     final = next(x for x in records.finals if (x.agent, x.session) == key)
     assert final.turns is not None
     return final.turns[number - 1]
+
+
+def told(records: Records, kind: str, number: int, follower: int = 1) -> dict[str, Any]:
+    """The first event of a kind that a follower got of a turn."""
+    events = (x.event for x in records.told if x.follower == follower)
+    return next(x for x in events if (x["type"], x.get("turn")) == (kind, number))
 
 
 def find(records: Records, number: int, event: str, step: str = "", key: Key = SESSION) -> Line:

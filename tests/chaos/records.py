@@ -70,6 +70,17 @@ class Line:
 
 
 @dataclass
+class Told:
+    """An event, as a follower of a session got it; or `record`: what it has read after a gap."""
+
+    at: float
+    agent: str
+    session: str
+    follower: int
+    event: dict[str, Any]
+
+
+@dataclass
 class Fault:
     """What the run did to the system, and until when it was in force."""
 
@@ -133,6 +144,8 @@ class Records:
     """Of each agent that waits for quiet, in seconds."""
     merges: list[str] = field(default_factory=list)
     """The agents of which a message joins the turn that waits for quiet."""
+    told: list[Told] = field(default_factory=list)
+    """What followers got, until nothing more came."""
 
 
 def token(content: Any) -> str:
@@ -212,4 +225,5 @@ def load(path: Path) -> Records:
         stored["cleanup_timeout"],
         stored.get("debounce", {}),
         stored.get("merges", []),
+        [Told(**x) for x in stored.get("told", [])],
     )

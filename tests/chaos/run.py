@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from restate.client import create_client
 
 from .agent import CLEANUP_TIMEOUT, DEBOUNCE, MERGES
 from .client import Client
 from .faults import Faults
-from .records import Final, History, Op, Records, read_lines
+from .records import Final, History, Op, Records, Told, read_lines
 from .standstill import unless_still
 from .system import LIMITS, System, cluster, single
 from .workload import Script
@@ -65,7 +66,8 @@ async def run(options: Options, folder: Path) -> Result:
         http = await stack.enter_async_context(
             httpx.AsyncClient(limits=LIMITS, trust_env=False, timeout=None)  # noqa: S113
         )
-        client = Client(system.urls, http, history)
+        ways = [await stack.enter_async_context(create_client(url)) for url in system.urls]
+        client = Client(system.urls, http, history, ways)
         faults = Faults(system, history, folder, options.seed, gone=options.gone, only=options.only)
         await stack.enter_async_context(faults)
         try:
@@ -74,6 +76,7 @@ async def run(options: Options, folder: Path) -> Result:
             finals = await _finals(client, scripts)
             tasks = await _all_over(system)
             callers = await system.callers()
+            told = [x for script in scripts for x in await _caught_up(script)]
         except BaseException:
             (folder / "server.log").write_text(system.logs())
             raise
@@ -88,6 +91,7 @@ async def run(options: Options, folder: Path) -> Result:
         CLEANUP_TIMEOUT,
         DEBOUNCE,
         MERGES,
+        told,
     )
     result = Result(records, faults.counts, client.retries, time.monotonic() - began)
     result.unplayed = [op.session for op in lasts if not op.ok]
@@ -214,13 +218,24 @@ def _idle(status: Op) -> bool:
 
 
 async def _all_over(system: System) -> list[Any]:
-    """Wait until no task is left, but not for ever: what is left is for the checker to see."""
+    """Wait until no task is left, and nothing that followers are to be told.
+
+    But not for ever: what is left is for the checker to see.
+    """
     deadline = time.monotonic() + 60
     while True:
         tasks = await system.tasks()
-        if all(task.status == "completed" for task in tasks) or time.monotonic() > deadline:
+        telling = [await system.telling() for _ in range(2)]  # for a moment it is in neither place
+        over = all(task.status == "completed" for task in tasks) and not any(telling)
+        if over or time.monotonic() > deadline:
             return tasks
         await asyncio.sleep(0.5)
+
+
+async def _caught_up(script: Script) -> list[Told]:
+    for follower in script.followers:
+        await follower.catch_up()
+    return [x for follower in script.followers for x in follower.told]
 
 
 async def _tell(state: Callable[[], str]) -> None:

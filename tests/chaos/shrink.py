@@ -2,8 +2,8 @@
 
 A run cannot be repeated exactly, but its record can be judged again, as often as one likes. So what
 is left out here is left out of the record, as if it had not been: a request with its answer, a turn
-with all that is known of it, one execution of a step, a fault, a task's end. What the checker still
-says without it, it does not need.
+with all that is known of it, one execution of a step, a follower, a fault, a task's end. What the
+checker still says without it, it does not need.
 """
 
 import copy
@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from .checker import check
-from .records import Final, Line, Records
+from .records import Final, Line, Records, Told
 from .view import Violation, is_note, texts, views
 
 T = TypeVar("T")
@@ -83,6 +83,7 @@ def _near(records: Records, violation: Violation) -> Records:
         ops=[x for x in records.ops if (x.agent, x.session) in keys],
         lines=[x for x in records.lines if (x.agent, x.session) in keys],
         finals=[x for x in records.finals if (x.agent, x.session) in keys],
+        told=[x for x in records.told if (x.agent, x.session) in keys],
     )
     tasks = {line.task for line in near.lines}
     tasks |= {turn["task_id"] for x in near.finals for turn in x.turns or () if turn.get("task_id")}
@@ -101,6 +102,7 @@ def _pieces(records: Records) -> list[Piece]:
     pieces.update((("op", op.id), None) for op in records.ops)
     pieces.update((("invocation", x.id), None) for x in records.invocations)
     pieces.update((_piece_of(line), None) for line in records.lines)
+    pieces.update((_follower_of(x), None) for x in records.told)
     return list(pieces)
 
 
@@ -109,6 +111,10 @@ def _piece_of(line: Line) -> Piece:
     if line.event in STEP:
         return "step", line.attempt, line.step
     return "line", line.attempt, line.event, line.at
+
+
+def _follower_of(told: Told) -> Piece:
+    return "follower", told.agent, told.session, told.follower
 
 
 def _only(records: Records, kept: frozenset[Piece]) -> Records | None:
@@ -126,6 +132,12 @@ def _only(records: Records, kept: frozenset[Piece]) -> Records | None:
             if _piece_of(line) in kept and (line.agent, line.session, line.turn) not in left_out
         ],
         finals=[x for x in records.finals if ("final", x.agent, x.session) in kept],
+        told=[
+            told
+            for x in records.told
+            if _follower_of(x) in kept
+            and (told := _without_turns(x, {n for *key, n in left_out if key == _key(x)}))
+        ],
     )
     if left_out:
         part = copy.deepcopy(part)
@@ -133,6 +145,24 @@ def _only(records: Records, kept: frozenset[Piece]) -> Records | None:
             if not all(_without(part, final, number) for number in _of(left_out, final)):
                 return None
     return part
+
+
+def _key(told: Told) -> list[str]:
+    return [told.agent, told.session]
+
+
+def _without_turns(told: Told, turns: set[int]) -> Told | None:
+    """What a follower would have been told without these turns, if anything."""
+    event = told.event
+    if event["type"] == "gap" or not turns:
+        return told
+    if event["type"] == "record":
+        event = {**event, "turns": [x for x in event["turns"] if x["turn"] not in turns]}
+    elif event["type"] == "discarded":
+        event = {**event, "turns": [x for x in event["turns"] if x not in turns]}
+    elif event["turn"] in turns:
+        return None
+    return replace(told, event=event)
 
 
 def _of(left_out: set[Piece], final: Final) -> Iterator[int]:

@@ -27,7 +27,8 @@ def story(part: Records, whole: Records) -> list[str]:
 
 
 def _events(records: Records) -> Iterator[tuple[float, str]]:
-    sessions = {(x.agent, x.session) for x in (*records.lines, *records.ops)}
+    told = records.told
+    sessions = {(x.agent, x.session) for x in (*records.lines, *records.ops, *told)}
     for line in records.lines:
         where = f"{line.session} " if len(sessions) > 1 else ""
         what = " ".join(x for x in (line.event, line.step, line.phase) if x and x != "body")
@@ -39,6 +40,9 @@ def _events(records: Records) -> Iterator[tuple[float, str]]:
         yield op.asked, f"> {where}{op.id} {op.name} {op.body or ''}"
         if op.answered is not None:
             yield op.answered, f"< {where}{op.id} {op.name} {op.status} {op.answer}"
+    for each in told:
+        where = f"{each.session} " if len(sessions) > 1 else ""
+        yield each.at, f"~ {where}follower {each.follower} {each.event}"
     for fault in records.faults:
         yield from _of(fault)
     for task in records.invocations:

@@ -126,6 +126,14 @@ class System:
             for row in await self.query(sql, tries=20)
         ]
 
+    async def telling(self) -> int:
+        """How much is on its way to the streams of sessions."""
+        sql = (
+            "SELECT id FROM sys_invocation WHERE target_service_name LIKE '%Stream' "
+            "AND target_handler_name <> 'pull' AND status <> 'completed'"
+        )
+        return len(await self.query(sql, tries=20))
+
     async def callers(self) -> dict[str, str]:
         """By which invocation each other one was sent."""
         sql = "SELECT id, invoked_by_id FROM sys_invocation WHERE invoked_by_id IS NOT NULL"

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,18 +13,21 @@ from .good_history import (
     FORKED,
     NOTE,
     QUIET,
+    SESSION,
     SPEAKING,
     assistant,
     find,
     good,
     good_burst,
+    good_followed,
     good_fork,
     line,
     op,
+    told,
     turn,
     user,
 )
-from .records import Fault, Records, dump, load
+from .records import Fault, Records, Told, dump, load
 from .reference_run import record_reference
 from .shrink import shrink, smallest
 from .story import story
@@ -31,15 +35,16 @@ from .story import story
 
 def test_a_good_history_passes_and_each_invariant_had_something_to_decide() -> None:
     decided: Counter[str] = Counter()
-    assert check(good(), decided) == []
+    for records in (good(), good_followed()):
+        assert check(records, decided) == []
     assert {name for name in CHECKS if decided[name]} == set(CHECKS)
     for more in (good_fork(), good_burst()):
         assert check(more) == []
 
 
 def test_what_is_written_down_is_read_again(tmp_path: Path) -> None:
-    dump(good(), tmp_path / "records.json")
-    assert load(tmp_path / "records.json") == good()
+    dump(good_followed(), tmp_path / "records.json")
+    assert load(tmp_path / "records.json") == good_followed()
 
 
 def lost(records: Records) -> None:
@@ -201,6 +206,11 @@ def said_by_nobody(records: Records) -> None:
     find(records, 1, "said", "stream", SPEAKING).seen = ["9/1/a1 "]
 
 
+def cut_off_and_kept_in_part(records: Records) -> None:
+    streamed_by_one_that_died(records)
+    records.lines = [x for x in records.lines if x.attempt != "b1"]
+
+
 def cut_off_and_lost(records: Records) -> None:
     turn(records, 1, SPEAKING)["messages"].clear()
     del turn(records, 1, SPEAKING)["partial"]
@@ -285,6 +295,84 @@ def never_answered(records: Records) -> None:
     records.ops[2].answered = records.ops[2].status = None
 
 
+def told_out_of_order(records: Records) -> None:
+    told(records, "message", 1)["id"] = 2
+
+
+def told_again(records: Records) -> None:
+    again = told(records, "message", 2)
+    _tell(records, 1, {**again, "id": again["id"] + 20})
+
+
+def begun_again(records: Records) -> None:
+    _tell(records, 1, {**told(records, "turn", 3), "id": 20})
+
+
+def words_told_again(records: Records) -> None:
+    told(records, "text", 1)["text"] = "step 0 of "
+
+
+def words_told_after_the_message(records: Records) -> None:
+    _tell(records, 1, {**told(records, "text", 2), "id": 20})
+
+
+def own_event_told_again(records: Records) -> None:
+    _tell(records, 1, {**told(records, "half", 2), "id": 20})
+
+
+def end_not_told(records: Records) -> None:
+    _forget(records, lambda x: x.get("state") == "ends" and x["turn"] == 2)
+
+
+def turn_not_told(records: Records) -> None:
+    _forget(records, lambda x: x.get("turn") == 3 and x["type"] == "turn")
+
+
+def message_not_told(records: Records) -> None:
+    _forget(records, lambda x: x["type"] == "message" and x["turn"] == 2)
+
+
+def other_message_told(records: Records) -> None:
+    event = told(records, "message", 1)
+    event["message"] = assistant("step 0 of turn 9")
+
+
+def told_in_another_order(records: Records) -> None:
+    steered, message = told(records, "steered", 2), told(records, "message", 2)
+    steered["message"], message["message"] = message["message"], steered["message"]
+
+
+def other_end_told(records: Records) -> None:
+    _last(records, 1)["status"] = "failed"
+
+
+def discard_not_told(records: Records) -> None:
+    records.ops.append(op(9, "rewind", {"turn": 3}, 8.5, {"cancelled": [], "discarded": [3]}))
+    turn(records, 3)["discarded"] = True
+    del records.finals[0].history[-1]
+
+
+def told_of_what_is_not_there(records: Records) -> None:
+    _tell(records, 1, {"id": 20, "turn": 4, "type": "turn", "state": "begins"})
+
+
+def gap_and_nothing_more(records: Records) -> None:
+    _tell(records, 1, {"id": 20, "turn": 3, "type": "gap"})
+    _tell(records, 1, {"type": "record", "turns": [turn(records, 1), turn(records, 2)]})
+
+
+def _tell(records: Records, follower: int, event: dict[str, Any]) -> None:
+    records.told.append(Told(9.0, *SESSION, follower, event))
+
+
+def _forget(records: Records, what: Callable[[dict[str, Any]], bool]) -> None:
+    records.told = [x for x in records.told if x.follower != 1 or not what(x.event)]
+
+
+def _last(records: Records, follower: int) -> dict[str, Any]:
+    return [x.event for x in records.told if x.follower == follower][-1]
+
+
 BREAKS: dict[str, list[Callable[[Records], None]]] = {
     "I1": [
         lost,
@@ -327,6 +415,7 @@ MORE: list[tuple[Callable[[], Records], str, Callable[[Records], None], str]] = 
     (good_fork, "I1", fork_of_what_was_taken_back, "had been taken back, and came"),
     (good_fork, "I6", said_by_nobody, "and what was said is"),
     (good_fork, "I6", cut_off_and_lost, "which is lost"),
+    (good_fork, "I6", cut_off_and_kept_in_part, "and what was said is"),
     (good_fork, "I6", cut_off_and_called_whole, "as a whole answer, and it was cut off"),
     (good_fork, "I6", whole_and_called_cut_off, "and has words that were cut off"),
     (good_fork, "I6", cut_off_words_elsewhere, "words of turn 1 stand in turn 2"),
@@ -338,12 +427,27 @@ MORE: list[tuple[Callable[[], Records], str, Callable[[Records], None], str]] = 
     (good_burst, "I9", joined_and_taken_later, "is not among what that began with"),
     (good_burst, "I9", joined_where_nothing_joins, "does not merge"),
     (good_burst, "I9", did_not_join, "and did not join it"),
+    (good_followed, "I12", told_out_of_order, "after event 4 came"),
+    (good_followed, "I12", told_again, "came twice"),
+    (good_followed, "I12", begun_again, "came twice"),
+    (good_followed, "I12", words_told_again, "came twice"),
+    (good_followed, "I12", words_told_after_the_message, "came twice"),
+    (good_followed, "I12", own_event_told_again, "came twice"),
+    (good_followed, "I12", end_not_told, "the end of turn 2 was never told"),
+    (good_followed, "I12", turn_not_told, "turn 3 was never told of"),
+    (good_followed, "I12", message_not_told, "turn 2 shows"),
+    (good_followed, "I12", other_message_told, "turn 1 shows"),
+    (good_followed, "I12", told_in_another_order, "turn 2 shows"),
+    (good_followed, "I12", other_end_told, "turn 3 ended as failed"),
+    (good_followed, "I12", discard_not_told, "turn 3 is discarded in one of both"),
+    (good_followed, "I12", told_of_what_is_not_there, "it shows turn 4"),
+    (good_followed, "I12", gap_and_nothing_more, "turn 3 was never told of"),
 ]
 """Of the checks that are about one feature, each is to say so itself."""
 
 
 def test_every_invariant_has_a_break() -> None:
-    assert BREAKS.keys() == CHECKS.keys()
+    assert {*BREAKS, *(name for _, name, *_ in MORE)} == CHECKS.keys()
 
 
 def _id(x: object) -> str:
@@ -440,6 +544,16 @@ def said_by_one_that_died(records: Records) -> None:
         del final.history[1]
 
 
+def streamed_by_one_that_died(records: Records) -> None:
+    seen = find(records, 1, "start", key=SPEAKING).seen
+    records.lines.append(line(10.4, 1, "start", seen=seen, key=SPEAKING, attempt="b1"))
+    for key in (SPEAKING, FORKED):
+        turn(records, 1, key)["messages"] = [assistant("0/1/a1 ")]
+        find(records, 2, "start", key=key).seen[1] = "0/1/a1 "
+    for final in records.finals[-2:]:
+        final.history[1] = assistant("0/1/a1 ")
+
+
 def joined_what_was_cancelled(records: Records) -> None:
     records.ops.append(op(24, "cancel", None, 20.4, {"cancelled": [1]}, key=QUIET))
     turn(records, 1, QUIET)["status"] = "interrupted"
@@ -447,6 +561,34 @@ def joined_what_was_cancelled(records: Records) -> None:
     records.lines = [x for x in records.lines if (x.session, x.turn) != ("q", 1)]
     find(records, 2, "start", key=QUIET).seen.insert(2, NOTE)
     records.finals[-1].history.insert(2, user(NOTE))
+
+
+def told_again_after_a_gap(records: Records) -> None:
+    _tell(records, 1, {"id": 20, "turn": 3, "type": "gap"})
+    read = [turn(records, 1), turn(records, 2), {**turn(records, 3), "status": "running"}]
+    _tell(records, 1, {"type": "record", "turns": read})
+    for number, event in enumerate([told(records, "turn", 3), _last(records, 2)], 21):
+        _tell(records, 1, {**event, "id": number})
+
+
+def discarded_before_a_gap_and_not_ended(records: Records) -> None:
+    discard_not_told(records)
+    told_again_after_a_gap(records)
+    records.told = [x for x in records.told if x.follower == 1]
+
+
+def told_of_what_the_record_had(records: Records) -> None:
+    _tell(records, 2, {**told(records, "turn", 2), "id": 50})
+
+
+def discarded_before_it_began(records: Records) -> None:
+    discard_not_told(records)
+    records.told = [x for x in records.told if x.follower == 1]
+    place = records.told.index(next(x for x in records.told if x.event.get("turn") == 3))
+    discarded = {"id": 14, "turn": 3, "type": "discarded", "turns": [3]}
+    for x in records.told[place:]:
+        x.event["id"] += 1
+    records.told.insert(place, Told(7.8, *SESSION, 1, discarded))
 
 
 @pytest.mark.parametrize(
@@ -461,7 +603,12 @@ def joined_what_was_cancelled(records: Records) -> None:
         (good, replayed_when_it_had_told),
         (good_fork, forked_and_taken_back_since),
         (good_fork, said_by_one_that_died),
+        (good_fork, streamed_by_one_that_died),
         (good_burst, joined_what_was_cancelled),
+        (good_followed, told_again_after_a_gap),
+        (good_followed, discarded_before_a_gap_and_not_ended),
+        (good_followed, told_of_what_the_record_had),
+        (good_followed, discarded_before_it_began),
     ],
     ids=lambda x: x.__name__,
 )

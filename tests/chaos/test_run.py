@@ -15,6 +15,8 @@ from .run import Options, _play
 class Deaf:
     """A client that is never answered."""
 
+    ways = ()
+
     async def call(self, *_: Any, **__: Any) -> None:
         await asyncio.Event().wait()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from .records import Fault, Final, Invocation, Line, Op, Records, token
+from .records import Fault, Final, Invocation, Line, Op, Records, Told, token
 
 TICK = 0.002
 """Seconds: Restate's times are in whole milliseconds."""
@@ -98,6 +98,8 @@ class SessionView:
     session: str
     ops: list[Op] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
+    followers: dict[int, list[Told]] = field(default_factory=dict)
+    """What each follower was told, in order."""
     final: Final | None = None
     fork: Op | None = None
     """What made this session of another, or may have."""
@@ -250,6 +252,8 @@ def views(records: Records) -> list[SessionView]:
             of(op.agent, op.body["session"]).fork = op
     for line in sorted(records.lines, key=lambda line: line.at):
         of(line.agent, line.session).lines.append(line)
+    for told in records.told:
+        of(told.agent, told.session).followers.setdefault(told.follower, []).append(told)
     for final in records.finals:
         of(final.agent, final.session).final = final
     return list(found.values())

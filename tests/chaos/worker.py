@@ -1,4 +1,7 @@
-"""A worker process: `python -m tests.chaos.worker PORT LOG VERSION`; it ends with its parent."""
+"""A worker process: `python -m tests.chaos.worker PORT LOG VERSION INGRESS`.
+
+It ends with its parent.
+"""
 
 import asyncio
 import ctypes
@@ -27,14 +30,15 @@ def die_with_parent() -> None:
 
 def main() -> None:
     die_with_parent()
-    port, log, version = sys.argv[1:4]
+    port, log, version, ingress = sys.argv[1:5]
     agent.WORKER = os.getpid()
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
     config.h2_max_concurrent_streams = 2**31 - 1
     config.keep_alive_max_requests = 2**31 - 1
     config.keep_alive_timeout = 3600.0
-    asyncio.run(serve(agent.app(Appender(Path(log)), version), config, mode="asgi"))
+    app = agent.app(Appender(Path(log)), version, ingress)
+    asyncio.run(serve(app, config, mode="asgi"))
 
 
 if __name__ == "__main__":

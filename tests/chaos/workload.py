@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .client import Client
+from .followers import Follower
 from .gate import Gate
 from .records import Op
 
@@ -27,6 +28,8 @@ ACTIONS: Final = {
     "ask_during_cleanup": 5,
 }
 AGENTS: Final = {"ChaosAgent": 14, "HastyAgent": 2, "QuietAgent": 4, "LastWordAgent": 2}
+FOLLOWERS: Final = {"": 5, "start": 3, "late": 2, "start cut": 3, "late cut": 2}
+"""When each of the two who may follow a session begins to, if any does; and who is cut off."""
 LONG_CLEANUP: Final = 4.0
 TURNS_OF_FORK: Final = 3
 REACH: Final = 3.0
@@ -57,9 +60,17 @@ class Script:
         self._said = self._forked = 0
         self._newest = 0
         self._waiting: list[asyncio.Task[Op]] = []
+        dice = random.Random(f"{seed}/{session}/followers")  # noqa: S311
+        chosen = [_choose(dice, FOLLOWERS) for _ in range(2 if client.ways else 0)]
+        self.followers = [
+            Follower(client, self.agent, session, number, how, dice)
+            for number, how in enumerate(chosen, 1)
+            if how
+        ]
 
     async def play(self) -> None:
-        """Do things until there are enough turns, then send a last message and wait for it."""
+        """Do things until there are enough turns, and have it followed meanwhile."""
+        following = [asyncio.ensure_future(x.follow()) for x in self.followers]
         try:
             for _ in range(4 * self._wanted):
                 if len(self.turns) >= self._wanted:
@@ -68,8 +79,13 @@ class Script:
                 await self._think()
             await asyncio.gather(*self._waiting)
         finally:
-            for call in self._waiting:
-                call.cancel()
+            for task in (*self._waiting, *following):
+                task.cancel()
+            if following:
+                await asyncio.wait(following)
+        for task in following:
+            if not task.cancelled():
+                task.result()  # it has failed
 
     async def finish(self) -> Op:
         """The last message, after all else: its turn is to complete."""

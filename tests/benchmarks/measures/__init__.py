@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.benchmarks.bench import Measure
 
-from . import bursts, cleanups, cost, growth, latency, load, stripped
+from . import bursts, cleanups, cost, growth, latency, load, streams, stripped
 
 MEASURES: Final[dict[str, Measure]] = {
     "interruption": latency.interruption,
@@ -17,6 +17,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "throughput": load.throughput,
     "stripped": stripped.stripped,
     "sessions": growth.sessions,
+    "stream": streams.stream,
     "import": cost.imports,
     "silent": cleanups.silent,
     "memory": load.memory,
