@@ -49,6 +49,7 @@ class Expected:
         self, handler: str, body: Any, say: list[tuple[int, Event]], *, gap: bool = False
     ) -> list[int]:
         """Call a handler, and see that it tells this and nothing else; returns the ids."""
+        base = self.log.get("base", 1)
         streams.call(self.ctx, handler, body)
         new: list[Any] = []
         offset = self.tail
@@ -61,12 +62,22 @@ class Expected:
         assert told[len(told) - len(say) :] == say, f"{handler}: tells something else"
         assert gap or len(told) == len(say), f"{handler}: tells more than it is to"
         if gap:
-            self.live = []
             again = told[1 : len(told) - len(say)]
             void = say[0][0] if say and handler in ("tell", "end") else None
             assert all(turn != void or x == BEGINS for turn, x in again), "what is void is told"
-            assert not any(is_delta(event) for _, event in again), "what is void is told"
+            is_live = handler in ("end", "note") and void != self.turn
+            before = [x for x in self.live if is_live and x.id > base]
+            self.live = []
+            for x, (turn, event) in zip(new[1:], again, strict=False):
+                if turn == self.turn:
+                    self.live = [y for y in self.live if not is_replaced(y.event, event)]
+                self.live += [Delta(x["id"], event, 0)] if is_delta(event) else []
+            assert [x.event for x in self.live] == [x.event for x in before], "live words are lost"
+            steps = [x.step for x in before]
+            self.live = [x._replace(step=y) for x, y in zip(self.live, steps, strict=True)]
             self.happened[f"a gap by {handler}"] += 1
+            if before:
+                self.happened[f"words stay live at a gap by {handler}"] += 1
         newest = max(self.turn, body["turn"] if handler == "begin" else 0)
         self.said_in |= {x["id"]: newest for x in new}
         self.tail = offset

@@ -95,6 +95,8 @@ HAPPENS = {
     "who waits is told at once",
     "who waits is told that there is something",
     "words are live",
+    "words stay live at a gap by end",
+    "words stay live at a gap by note",
 }
 
 
