@@ -37,7 +37,7 @@ async def follow(
             there is.
         durable: Whether each pull is kept in a journal: what fails there is tried again by Restate.
     """
-    offset, pause = after or 0, 0.0
+    offset, pause, found = after or 0, 0.0, False
     loop = asyncio.get_running_loop()
     while True:
         began = loop.time()
@@ -45,7 +45,9 @@ async def follow(
             body = {"offset": offset} if durable else {"offset": offset, "wait": WAIT}
             answer: Any = await pull(body)
         except TerminalError as error:
-            if durable or (error.status_code < 500 and error.status_code not in TRIED_AGAIN):  # noqa: PLR2004
+            # A server that has just come up says of what it knows that it is not there.
+            passes = error.status_code in TRIED_AGAIN or (found and error.status_code == 404)  # noqa: PLR2004
+            if durable or (error.status_code < 500 and not passes):  # noqa: PLR2004
                 raise
             answer = None
         except Exception as error:
@@ -56,7 +58,7 @@ async def follow(
             pause = min(LONGEST, 2 * pause or PACE)
             await asyncio.sleep(pause)
             continue
-        pause = 0.0
+        pause, found = 0.0, True
         for event in answer["messages"]:
             yield cast("Event", event)
         offset = answer["nextOffset"]

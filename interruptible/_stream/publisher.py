@@ -77,7 +77,7 @@ class Publisher:
         self._size = self._said = 0
         self._gap = self._deaf = False
         self._runs: dict[int, object] = {}
-        self._news, self._over = asyncio.Event(), asyncio.Event()
+        self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def say(self, event: dict[str, Any], after: int, handle: int, run: object) -> None:
@@ -107,14 +107,22 @@ class Publisher:
                 as why a step has failed.
         """
         self._deaf = True
-        self._keep([x for x in self._queue if again and not _is_delta(x["event"])])
-        if self._task is not None:
-            sent = [] if self._sent is None or not again else self._sent[1]
-            if any(not _is_delta(x["event"]) for x in [*sent, *self._queue]):
-                self._over.set()
-                await asyncio.wait([self._task], timeout=LAST)
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        if self._task is None or self._task.done():
+            return
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        own = [x for x in self._queue if not _is_delta(x["event"])]
+        if self._sent is not None and all(_is_delta(x["event"]) for x in self._sent[1]):
+            self._sent = None
+        self._keep(own if again else [])
+        if again and (own or self._sent):
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._publish_last(), LAST)
+
+    async def _publish_last(self) -> None:
+        async with self._connect() as post:
+            while (self._sent or self._queue) and await self._publish(post):
+                pass
 
     def _add(self, event: dict[str, Any], after: int, handle: int, run: object) -> None:
         if self._deaf or self._said > MOST_SAID:
@@ -160,24 +168,18 @@ class Publisher:
                 is_all = await self._publish(post)
                 heard, pause = True, self._every if is_all else min(AGAIN, self._every)
             except HttpError as error:
-                late = heard or self._over.is_set() or self._loop.time() - first > PATIENCE
+                late = heard or self._loop.time() - first > PATIENCE
                 if error.status_code == 403 and late:  # noqa: PLR2004
                     return
                 if error.status_code // 100 == 4 and error.status_code not in TRIED_AGAIN:  # noqa: PLR2004
                     self._warn(f"it refuses: {error}. {error.body or ''}".strip())
-                    return
+                    if error.status_code != 404:  # noqa: PLR2004 - so says a server that just came up
+                        return
                 pause = min(LONGEST, 2 * pause or AGAIN)
             except Exception as error:  # noqa: BLE001 - of the network, whatever the client makes of it
                 self._warn(f"it does not answer ({type(error).__name__}: {error})".rstrip(": "))
                 pause = min(LONGEST, 2 * pause or AGAIN)
-            if self._over.is_set() and not self._queue and self._sent is None:
-                return
-            left = began + pause - self._loop.time()
-            if self._over.is_set():
-                await asyncio.sleep(left)
-            else:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._over.wait(), left)
+            await asyncio.sleep(began + pause - self._loop.time())
 
     async def _publish(self, post: Post) -> bool:
         """Publish what there is; returns whether that was taken, all of it."""

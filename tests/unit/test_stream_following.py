@@ -112,10 +112,10 @@ PASSING = [
     httpx.ReadTimeout("silent"),
     httpx.ConnectError("down"),
     httpx.RemoteProtocolError("gone"),
-    *(TerminalError("no", status) for status in (408, 409, 425, 429, 500, 502, 503, 504)),
+    *(TerminalError("no", status) for status in (404, 408, 409, 425, 429, 500, 502, 503, 504)),
 ]
 LASTING = [
-    *(TerminalError("no", status) for status in (400, 401, 403, 404, 413)),
+    *(TerminalError("no", status) for status in (400, 401, 403, 413)),
     ValueError("a mistake"),
     KeyError("messages"),
     httpx.InvalidURL("no address"),
@@ -141,6 +141,15 @@ def test_what_does_not_pass_is_raised(error: Exception) -> None:
         with pytest.raises(type(error)) as raised:
             await anext(events)
         assert raised.value is error
+
+    asyncio.run(run())
+
+
+def test_what_was_never_there_is_raised() -> None:
+    async def run() -> None:
+        with pytest.raises(TerminalError) as raised:
+            await anext(follow(Stream(TerminalError("no", 404), answer(1)).pull, None))
+        assert raised.value.status_code == 404
 
     asyncio.run(run())
 

@@ -254,13 +254,25 @@ async def test_a_turn_that_the_stream_never_knows_is_given_up(made: Attempt) -> 
 @attempt
 async def test_what_is_refused_for_good_is_said_once_with_the_reason(made: Attempt) -> None:
     made.say("a")
-    (await made.posted()).fails(HttpError(404, "Not found", "no such service"))
+    (await made.posted()).fails(HttpError(400, "Bad Request", "no such body"))
     made.say("b")
     await made.nothing()
     assert made.open == 0
     [why] = made.warned
     assert why.startswith("it refuses: ")
-    assert why.endswith("no such service")
+    assert why.endswith("no such body")
+
+
+@attempt
+async def test_a_server_that_has_just_come_up_and_knows_no_service_is_asked_again(
+    made: Attempt,
+) -> None:
+    made.say("a")
+    first = await made.posted()
+    first.fails(HttpError(404, "Not found", "no such service"))
+    again = await made.posted()
+    assert again.data == first.data
+    assert len(made.warned) == 1
 
 
 @attempt
@@ -449,6 +461,47 @@ async def test_an_attempt_that_is_over_says_nothing_and_breaks_off_what_is_under
     made.say("c")
     await made.nothing()
     await made.publisher.close()
+
+
+@attempt
+async def test_what_the_agent_tells_as_an_attempt_fails_is_published_still(made: Attempt) -> None:
+    made.say("a")
+    await made.posted()
+    made.tell("mine")
+    made.say("b")
+    closing = asyncio.ensure_future(made.publisher.close(again=True))
+    last = await made.posted()
+    assert [x["event"]["type"] for x in last.batch["events"]] == ["mine"]
+    last.takes()
+    await closing
+    assert (made.open, made.under_way) == (0, 0)
+
+
+@attempt
+async def test_what_was_under_way_as_an_attempt_failed_is_published_again_as_it_was(
+    made: Attempt,
+) -> None:
+    made.tell("mine")
+    first = await made.posted()
+    made.tell("yours")
+    closing = asyncio.ensure_future(made.publisher.close(again=True))
+    again = await made.posted()
+    assert again.data == first.data
+    again.takes()
+    last = await made.posted()
+    assert [x["event"]["type"] for x in last.batch["events"]] == ["yours"]
+    last.fails(ConnectionError())
+    await closing
+    assert (made.open, made.under_way) == (0, 0)
+
+
+@attempt
+async def test_a_turn_that_is_over_publishes_nothing_more(made: Attempt) -> None:
+    made.tell("mine")
+    await made.posted()
+    made.tell("yours")
+    await made.publisher.close()
+    await made.nothing()
 
 
 @attempt
