@@ -44,6 +44,9 @@ AGAIN: Final = 0.01
 TRIED_AGAIN: Final = (403, 408, 429)
 """Of HTTP's statuses that say that the request is wrong, those that may pass."""
 
+_ending: Final = set[asyncio.Task[None]]()
+"""Those that are told to end, and hang up."""
+
 Post = Callable[[bytes], Awaitable[int]]
 Connect = Callable[[], AbstractAsyncContextManager[Post]]
 
@@ -109,13 +112,17 @@ class Publisher:
         self._deaf = True
         if self._task is None or self._task.done():
             return
+        _ending.add(self._task)
+        self._task.add_done_callback(_ending.discard)
         self._task.cancel()
+        if not again:  # the next turn waits for nobody who hangs up
+            return
         await asyncio.wait([self._task])
         own = [x for x in self._queue if not _is_delta(x["event"])]
         if self._sent is not None and all(_is_delta(x["event"]) for x in self._sent[1]):
             self._sent = None
-        self._keep(own if again else [])
-        if again and (own or self._sent):
+        self._keep(own)
+        if own or self._sent:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._publish_last(), LAST)
 

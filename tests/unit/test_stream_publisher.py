@@ -87,10 +87,14 @@ class Attempt:
         """The next batch that is posted."""
         return await asyncio.wait_for(self.posts.get(), 30)
 
-    async def nothing(self) -> None:
-        """All that can go on has gone on, and nothing was posted."""
+    async def quiet(self) -> None:
+        """All that can go on has gone on."""
         for _ in range(50):
             await asyncio.sleep(0)
+
+    async def nothing(self) -> None:
+        """The same, and nothing was posted."""
+        await self.quiet()
         assert self.posts.empty()
 
 
@@ -107,6 +111,7 @@ def attempt(test: Test) -> Callable[[], None]:
                 await test(made)
             finally:
                 await made.publisher.close()
+            await made.quiet()
             assert asyncio.all_tasks() == {asyncio.current_task()}
             assert made.open == 0
 
@@ -457,6 +462,7 @@ async def test_an_attempt_that_is_over_says_nothing_and_breaks_off_what_is_under
     await made.posted()
     made.say("b")
     await made.publisher.close()
+    await made.quiet()
     assert (made.open, made.under_way) == (0, 0)
     made.say("c")
     await made.nothing()
