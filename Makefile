@@ -159,7 +159,7 @@ chaos: setup ## Run 10,000 turns under 1,000 faults, and check every invariant (
 	@$(VENV)/bin/python -m tests.chaos \
 	  $(if $(CLUSTER),--cluster --turns 1500 --faults 200 --gone 20,--sessions 32 --gone 60) $(CHAOS)
 
-bench: setup ## Measure the library beside the hand-written pattern, and write it to docs (12 minutes)
+bench: setup ## Measure the library beside the hand-written pattern, and write it to docs (16 minutes)
 	@$(VENV)/bin/python -m tests.benchmarks
 
 compare: setup ## Print, side by side, what the hand-written pattern does and what the library does
