@@ -259,7 +259,8 @@ FRAMEWORKS = ("pydantic_ai", "openai_agents", "langchain", "adk")
 OF_FRAMEWORKS = ("pydantic_ai", "langchain", "adk")
 
 EVENT_NAMES = (
-    "TurnEvent",
+    "TurnBeginsEvent",
+    "TurnEndsEvent",
     "TextEvent",
     "ReasoningEvent",
     "MessageEvent",

@@ -283,8 +283,8 @@ class Session:
                 if error.status_code != 404:  # noqa: PLR2004
                     raise
                 raise TerminalError(
-                    f"{self._agent} has no stream. Make it with `stream=Stream()`, and register "
-                    "its services again.",
+                    f"There is no {self._agent}Stream. Make {self._agent} with `stream=Stream()`, "
+                    "register its services again, or correct its name.",
                     404,
                 ) from error
 

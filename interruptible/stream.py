@@ -38,7 +38,8 @@ from interruptible._stream.events import (
     SteeredEvent,
     TextEvent,
     ToolEvent,
-    TurnEvent,
+    TurnBeginsEvent,
+    TurnEndsEvent,
 )
 from interruptible._stream.handlers import stream_object
 from interruptible._stream.publisher import NoIngress, Post, Publisher
@@ -67,7 +68,8 @@ __all__ = [
     "Stream",
     "TextEvent",
     "ToolEvent",
-    "TurnEvent",
+    "TurnBeginsEvent",
+    "TurnEndsEvent",
 ]
 
 INGRESS: Final = "RESTATE_INGRESS_URL"
@@ -110,6 +112,11 @@ class Stream(Streaming):
         for name, given, kind, written in kinds:
             if not isinstance(given, kind):
                 raise TypeError(f"Stream: {name} is {given!r}. Write it as {written}.")
+        if ingress is not None:
+            try:
+                _check_address(ingress)
+            except ValueError as error:
+                raise ValueError(f"Stream: ingress {error}") from None
         if every < timedelta(0):
             raise ValueError(f"Stream: every={every} is in the past. Make it positive.")
         self.ingress, self.headers, self.every = ingress, dict(headers or {}), every
@@ -150,8 +157,10 @@ class Stream(Streaming):
             if not self._has_warned:
                 self._has_warned = True
                 _log.warning(
-                    "%s streams no tokens: %s. Its turns go on, and are on record as always.",
+                    "%s streams no tokens for now: Restate's ingress%s %s. Its turns go on, and "
+                    "are on record as always.",
                     agent,
+                    f" at {url}" if (url := self.ingress or environ.get(INGRESS)) else "",
                     why,
                 )
 
@@ -165,10 +174,11 @@ class Stream(Streaming):
         if shared is None:
             url = self.ingress or environ.get(INGRESS)
             if not url:
-                raise NoIngress(
-                    f"nobody says where Restate's ingress is. Set {INGRESS}, or "
-                    "`Stream(ingress=...)`"
-                )
+                raise NoIngress(f"is named nowhere. Set {INGRESS}, or `Stream(ingress=...)`")
+            try:
+                _check_address(url)
+            except ValueError as error:
+                raise NoIngress(str(error).removesuffix(".")) from None
             shared = _Shared()
             create: Any = create_client(url, headers=self.headers)
             shared.client = await shared.closing.enter_async_context(create)
@@ -182,6 +192,11 @@ class Stream(Streaming):
                 if self._open.get(loop) is shared:
                     del self._open[loop]
                 await shared.closing.aclose()
+
+
+def _check_address(url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"is {url!r}, which is no address. Write it as `http://localhost:8080`.")
 
 
 @dataclass

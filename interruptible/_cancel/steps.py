@@ -8,6 +8,7 @@ from typing import Final
 
 from interruptible._cancel.sdk import Inside
 from interruptible._cancel.state import Standing
+from interruptible._wire.output import WrongPlace
 
 _running: Final[ContextVar["RunningStep | None"]] = ContextVar(
     "interruptible_running", default=None
@@ -121,12 +122,13 @@ def say(delta: str, call: str | None = None) -> RunningStep:
         The step.
 
     Raises:
-        RuntimeError: When called outside of a step.
+        WrongPlace: When called outside of a step.
     """
     step = _running.get()
     if step is None:
         name = "partial" if call is None else "partial_result"
-        msg = f"`task.{name}` was called outside of a step. Call it in what `ctx.run_typed` runs."
-        raise RuntimeError(msg)
+        raise WrongPlace(
+            f"`task.{name}` was called outside of a step. Call it in what `ctx.run_typed` runs."
+        )
     step.said.setdefault(call, []).append(delta)
     return step

@@ -2,21 +2,30 @@
 
 from typing import Literal, TypeAlias
 
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from interruptible._wire.types import Message, TurnStatus
 
 ToolState: TypeAlias = Literal["begins", "ends", "cut off", "waits"]
 
 
-class TurnEvent(TypedDict):
-    """A turn begins, or ends with this status. With its end, all that is live of it is over."""
+class TurnBeginsEvent(TypedDict):
+    """A turn is at work."""
 
     id: int
     turn: int
     type: Literal["turn"]
-    state: Literal["begins", "ends"]
-    status: NotRequired[TurnStatus]
+    state: Literal["begins"]
+
+
+class TurnEndsEvent(TypedDict):
+    """A turn has ended with this status, and all that is live of it is over."""
+
+    id: int
+    turn: int
+    type: Literal["turn"]
+    state: Literal["ends"]
+    status: TurnStatus
 
 
 class TextEvent(TypedDict):
@@ -109,7 +118,8 @@ class GapEvent(TypedDict):
 
 
 Event: TypeAlias = (
-    TurnEvent
+    TurnBeginsEvent
+    | TurnEndsEvent
     | TextEvent
     | ReasoningEvent
     | MessageEvent

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final, cast
 
@@ -21,6 +22,8 @@ LONGEST: Final = 2.0
 """Seconds between two tries, at most."""
 TRIED_AGAIN: Final = (408, 409, 425, 429)
 """Of HTTP's statuses that say that the request is wrong, those that may pass."""
+
+_log = logging.getLogger("interruptible.stream")
 
 Pull = Callable[[dict[str, Any]], Awaitable[Any]]
 """Calls `pull` of a stream."""
@@ -55,6 +58,8 @@ async def follow(
                 raise
             answer = None
         if answer is None:
+            if not pause:
+                _log.warning("A stream that is followed does not answer. It is asked again.")
             pause = min(LONGEST, 2 * pause or PACE)
             await asyncio.sleep(pause)
             continue

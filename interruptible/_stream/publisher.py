@@ -160,7 +160,7 @@ class Publisher:
         except NoIngress as error:
             self._warn(str(error))
         except Exception as error:  # noqa: BLE001 - of the client, such as an address that is none
-            self._warn(f"there is no way to it ({type(error).__name__}: {error})")
+            self._warn(f"cannot be reached ({type(error).__name__}: {error})")
         self._deaf = True
         self._keep([])
 
@@ -179,12 +179,12 @@ class Publisher:
                 if error.status_code == 403 and late:  # noqa: PLR2004
                     return
                 if error.status_code // 100 == 4 and error.status_code not in TRIED_AGAIN:  # noqa: PLR2004
-                    self._warn(f"it refuses: {error}. {error.body or ''}".strip())
+                    self._warn(f"refuses ({error}: {error.body or 'it says no more'})")
                     if error.status_code != 404:  # noqa: PLR2004 - so says a server that just came up
                         return
                 pause = min(LONGEST, 2 * pause or AGAIN)
             except Exception as error:  # noqa: BLE001 - of the network, whatever the client makes of it
-                self._warn(f"it does not answer ({type(error).__name__}: {error})".rstrip(": "))
+                self._warn(f"does not answer ({type(error).__name__}: {error})")
                 pause = min(LONGEST, 2 * pause or AGAIN)
             await asyncio.sleep(began + pause - self._loop.time())
 

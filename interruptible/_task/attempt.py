@@ -16,7 +16,7 @@ from interruptible._session.storage import compact
 from interruptible._session.turns import Said
 from interruptible._task.body import AgentBody, Telling
 from interruptible._task.repair import repaired
-from interruptible._wire.output import WrongOutput, stored
+from interruptible._wire.output import WrongOutput, WrongPlace, stored
 from interruptible._wire.text import brief, mended
 from interruptible._wire.types import MAX_OUTPUT, Dispatch, Message, TaskOutcome, TurnStatus
 from interruptible.formats._calls import calls_of
@@ -159,8 +159,9 @@ class Attempt:
         _check_outside("`task.partial_result` was called")
         call = call or _call.get()
         if call is None:
-            msg = "`task.partial_result` has no call. Name it, or do it within `task.call`."
-            raise RuntimeError(msg)
+            raise WrongPlace(
+                "`task.partial_result` has no call. Name it, or do it within `task.call`."
+            )
         _check_text("partial_result", "the id of a call, not", call)
         self.streams = True
         if not self.watch.told:  # after the interruption, no call begins by itself
@@ -176,6 +177,11 @@ class Attempt:
             raise WrongOutput(
                 "`task.publish` takes an event: a dict with a `type` of its own, and without `id` "
                 f"and `turn`; not {brief(given)}. What the library tells, it tells by itself."
+            )
+        if kind == "tool" and checked.get("state") != "waits":
+            raise WrongOutput(
+                f"`task.publish` tells of a tool that it waits, not {brief(checked.get('state'))}. "
+                "That a call begins and ends, `task.call` tells."
             )
         for name in _FIELDS.get(kind, ()):
             _check_text(
@@ -221,8 +227,7 @@ def _tell_of(
 
 def _check_outside(what: str) -> None:
     if in_step():
-        msg = f"{what} inside a step. Do it outside, and give the step what you get."
-        raise RuntimeError(msg)
+        raise WrongPlace(f"{what} inside a step. Do it outside, and give the step what you get.")
 
 
 def _check_text(taker: str, takes: str, value: Any) -> None:

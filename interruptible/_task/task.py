@@ -12,6 +12,7 @@ from interruptible._cancel.watch import Watch
 from interruptible._task import delegate
 from interruptible._task.attempt import Attempt
 from interruptible._task.delegate import Named
+from interruptible._wire import output
 from interruptible._wire.native import from_stored
 from interruptible._wire.output import Conversation, OutputMessage, WrongOutput, new_output
 from interruptible._wire.types import (
@@ -164,7 +165,7 @@ class Task:
 
         Raises:
             RuntimeError: It was called inside a step, or what it gave is called outside of one; or
-                there is no call.
+                there is no call. Like all of these, it is a `TerminalError`, too: the turn fails.
             TypeError: The id, or what it gave is called with, is no text.
         """
         return self._attempt.pieces_of_result(call)
@@ -172,14 +173,12 @@ class Task:
     def publish(self, event: Mapping[str, Any]) -> None:
         """Tell those who follow the session of an event of the agent's own.
 
-        In a step, it is said like what `partial` is given, and may be lost with the worker;
-        elsewhere it is told once, whatever happens. Where the agent has no `stream`, nothing
-        happens.
+        In a step, which may be given this method, it may be lost with the worker; elsewhere it is
+        kept once. After a `gap` it comes again. Without a `stream`, nothing happens.
 
         Args:
-            event: JSON with a `type` of its own. Beside these, `{"type": "reasoning", "text": …}`
-                is what the model thinks, and `{"type": "tool", "call": …, "name": …, "state":
-                "waits"}` a call that waits for somebody's yes.
+            event: JSON with a `type` of its own, `{"type": "reasoning", "text": …}`, or
+                `{"type": "tool", "call": …, "name": …, "state": "waits"}` of a call that waits.
 
         Raises:
             TypeError: It is none, or is one that the library tells. It is a `TerminalError`, too.
@@ -198,7 +197,7 @@ class Task:
         attempt = self._attempt
         if not attempt.watch.cancelled:
             msg = "task.cause() was called in a turn that is not cancelled. Catch `Interrupted`."
-            raise RuntimeError(msg)
+            raise output.WrongPlace(msg)
         asked = attempt.call_session(attempt.ctx.generic_send, "get_cause", {"turn": self.turn})
         return cause_of(await delegate.answer_to(attempt.ctx, asked))
 

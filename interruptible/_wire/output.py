@@ -41,6 +41,13 @@ class WrongOutput(TerminalError, TypeError):
         super().__init__(reason, 500)
 
 
+class WrongPlace(TerminalError, RuntimeError):
+    """Something called where it can do nothing: the mistake is the same in each attempt."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, 500)
+
+
 class Conversation(list[Message]):
     """The messages of a task, to be read: what is added to them would be in no record."""
 

@@ -320,6 +320,7 @@ class Reader:
                 "PATH": path,
                 "PYTHONPATH": modules,
                 "PYTHONUNBUFFERED": "1",
+                "RESTATE_INGRESS_URL": self.server.ingress_url,
                 **env,
             },
             stdin=asyncio.subprocess.PIPE,

@@ -24,8 +24,10 @@ from tests.server.process import free_port
 from .pages import LANGUAGES, OF_FRAMEWORKS, PATHS, PATIENCE, RECIPES, ROOT, Page, Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
+
+    from interruptible.stream import Event
 
 pytestmark = pytest.mark.anyio
 
@@ -261,6 +263,19 @@ async def test_how_to_show_tokens(reading: Reading) -> None:
             await Session(page.server.client, "StoryAgent", "ben").attach(1)  # it is on record
             (turn,) = (await http.get("/turns")).json()["turns"]
             assert [x["message"] for x in left if x["type"] == "message"] == turn["messages"]
+        page.write("solver.py")
+        await page.serve("solver.py")
+        session = Session(page.server.client, "SolverAgent", "ada")
+        await session.ask("6 x 7")
+        events = [{**event} async for event in until_an_end(session)]
+        assert {"progress"} < {x["type"] for x in events}
+
+
+async def until_an_end(session: Session) -> AsyncIterator[Event]:
+    async for event in session.follow():
+        yield event
+        if event["type"] == "turn" and event["state"] == "ends":
+            return
 
 
 async def first_turn(http: httpx.AsyncClient, after: int | None = None) -> list[Any]:

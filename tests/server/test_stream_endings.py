@@ -338,7 +338,7 @@ async def test_an_agent_without_a_stream_cannot_be_followed_and_it_is_said_what_
     await deploy(agent)
     session = Session(restate_env.client, agent, "one")
     with pytest.raises(
-        TerminalError, match=r"has no stream\. Make it with `stream=Stream"
+        TerminalError, match=r"There is no \w+\. Make \w+ with `stream=Stream"
     ) as error:
         await anext(session.follow())
     assert error.value.status_code == 404

@@ -253,22 +253,33 @@ def test_that_nobody_says_where_the_ingress_is_is_said_once(
     [said] = caplog.records
     assert (said.name, said.levelno) == ("interruptible.stream", logging.WARNING)
     assert said.getMessage() == (
-        "Poet streams no tokens: nobody says where Restate's ingress is. Set RESTATE_INGRESS_URL, "
-        "or `Stream(ingress=...)`. Its turns go on, and are on record as always."
+        "Poet streams no tokens for now: Restate's ingress is named nowhere. Set "
+        "RESTATE_INGRESS_URL, or `Stream(ingress=...)`. Its turns go on, and are on record as "
+        "always."
     )
 
 
-@pytest.mark.parametrize("url", ["http://a:b:c", "no address", "ftp://restate", "http://\0"])
+@pytest.mark.parametrize("url", ["localhost:8080", "no address", "ftp://restate"])
+def test_an_address_without_http_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"which is no address\. Write it as `http"):
+        Stream(ingress=url)
+
+
+@pytest.mark.parametrize("url", ["http://a:b:c", "localhost:8080", "http://\x7f"])
 def test_an_address_that_is_none_is_said_once_and_hurts_no_turn(
-    url: str, caplog: pytest.LogCaptureFixture
+    url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RESTATE_INGRESS_URL", url)
+
     async def run() -> None:
-        await asyncio.wait_for(warned(Stream(ingress=url), caplog.records), 30)
+        await asyncio.wait_for(warned(Stream(), caplog.records), 30)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(run())
     [said] = caplog.records
-    assert said.getMessage().startswith("Poet streams no tokens: ")
+    assert said.getMessage().startswith(
+        f"Poet streams no tokens for now: Restate's ingress at {url} "
+    )
 
 
 def test_an_ingress_that_refuses_is_said_with_its_reason(
@@ -390,9 +401,10 @@ def test_whoever_follows_an_agent_without_a_stream_is_told_so() -> None:
         client: Any = Client()
         with pytest.raises(TerminalError) as refused:
             await anext(Session(client, "Poet", "key").follow())
-        assert (refused.value.status_code, refused.value.message) == (
-            404,
-            "Poet has no stream. Make it with `stream=Stream()`, and register its services again.",
+        assert refused.value.status_code == 404
+        assert refused.value.message == (
+            "There is no PoetStream. Make Poet with `stream=Stream()`, register its services "
+            "again, or correct its name."
         )
 
     asyncio.run(run())

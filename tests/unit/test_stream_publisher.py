@@ -206,7 +206,7 @@ async def test_that_the_stream_does_not_answer_is_said_with_what_it_is(made: Att
     (await made.posted()).fails(ConnectionError("all is down"))
     (await made.posted()).takes()
     await made.nothing()
-    assert made.warned == ["it does not answer (ConnectionError: all is down)"]
+    assert made.warned == ["does not answer (ConnectionError: all is down)"]
 
 
 @attempt
@@ -264,8 +264,8 @@ async def test_what_is_refused_for_good_is_said_once_with_the_reason(made: Attem
     await made.nothing()
     assert made.open == 0
     [why] = made.warned
-    assert why.startswith("it refuses: ")
-    assert why.endswith("no such body")
+    assert why.startswith("refuses (")
+    assert why.endswith("no such body)")
 
 
 @attempt
@@ -528,7 +528,7 @@ async def test_an_attempt_that_says_nothing_opens_no_way_to_the_stream(made: Att
     ("error", "why"),
     [
         (NoIngress("nobody says where it is"), "nobody says where it is"),
-        (ValueError("no address"), "there is no way to it (ValueError: no address)"),
+        (ValueError("no address"), "cannot be reached (ValueError: no address)"),
     ],
 )
 def test_where_there_is_no_way_to_the_stream_a_warning_says_why(error: Exception, why: str) -> None:

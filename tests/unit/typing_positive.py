@@ -49,7 +49,8 @@ from interruptible.stream import (
     Stream,
     TextEvent,
     ToolEvent,
-    TurnEvent,
+    TurnBeginsEvent,
+    TurnEndsEvent,
 )
 from interruptible.testing import Restate, TooManyRetries, fixture, harness
 
@@ -426,7 +427,7 @@ async def from_outside(client: restate.RestateClient) -> None:
     await session.ask((part, {"type": "image_url", "image_url": {"url": "https://x.example"}}))
 
 
-async def from_a_page(client: restate.RestateClient) -> int | None:
+async def from_a_page(client: restate.RestateClient) -> int | None:  # noqa: PLR0912
     session = Session(client, streaming_agent, "key")
     assert_type(session.follow(), AsyncGenerator[Event, None])
     last: int | None = None
@@ -435,9 +436,11 @@ async def from_a_page(client: restate.RestateClient) -> int | None:
         assert_type(event["turn"], int)
         last = event["id"]
         if event["type"] == "turn":
-            assert_type(event, TurnEvent)
-            assert_type(event["state"], Literal["begins", "ends"])
-            assert_type(event.get("status"), TurnStatus | None)
+            if event["state"] == "ends":
+                assert_type(event, TurnEndsEvent)
+                assert_type(event["status"], TurnStatus)
+            else:
+                assert_type(event, TurnBeginsEvent)
         elif event["type"] == "text":
             assert_type(event, TextEvent)
             assert_type(event["text"], str)
