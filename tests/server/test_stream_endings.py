@@ -12,7 +12,7 @@ from interruptible import Session
 from interruptible.testing import Restate
 
 from .conftest import REPLAY, Deploy, Log, eventually, is_idle
-from .following import Follower, all_converge, ended_of, pull
+from .following import Follower, View, all_converge, ended_of, pull
 from .gated import Gated
 from .streaming import CALLING, Speaker, assistant, speaking, user
 
@@ -71,8 +71,12 @@ async def interrupted_in_a_tool(s: Stage) -> dict[int, str]:
     assert outcome["messages"][1] == CALLING
     if not REPLAY:
         assert outcome["messages"][2]["content"].startswith("line 1\n[Interrupted:")
-        states = [x["state"] for x in s.first.events if x["type"] == "tool"]
-        assert states == ["begins", "cut off"]
+
+        def states(_: View) -> bool:
+            found = [x["state"] for x in s.first.events if x["type"] == "tool"]
+            return found == ["begins", "cut off"]
+
+        await s.first.until(states)
     return {1: "interrupted"}
 
 
