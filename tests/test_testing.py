@@ -519,6 +519,28 @@ echo '#!/bin/sh' > "$folder/node_modules/.bin/restate-server"
 """
 
 
+async def test_of_what_breaks_as_serve_ends_only_the_late_requests_of_hypercorn_are_ignored() -> (
+    None
+):
+    told: list[Any] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    broken = []
+    for where in ("site-packages/hypercorn/protocol/h2.py", "app.py"):
+        try:
+            exec(compile("{}[7]", where, "exec"))  # noqa: S102
+        except KeyError as error:
+            broken.append(error)
+    try:
+        with serving._late_requests_ignored():
+            for error in broken:
+                loop.call_exception_handler({"message": "", "exception": error})
+    finally:
+        loop.set_exception_handler(before)
+    assert told == broken[1:]
+
+
 @agent(stream=Stream())
 async def hummer(ctx: restate.Context, task: Task) -> str:
     async def hum(say: Callable[[str | None], None]) -> str:

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import socket
 import time
+import traceback
 import weakref
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -72,13 +73,15 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
             await serving  # it failed, and this says why
         stop.set()
         begun = time.monotonic()
-        while not serving.done() and (passed := time.monotonic() - begun) < _HANG_UP_TIMEOUT:
-            listener.hang_up()
-            if passed > _HANG_UP_TIMEOUT / 2:  # hypercorn may wait for ever to send what is left
-                for request in requests:
-                    request.cancel()
-            await asyncio.wait({serving}, timeout=_POLL)
-        serving.cancel()
+        with _late_requests_ignored():
+            while not serving.done() and (passed := time.monotonic() - begun) < _HANG_UP_TIMEOUT:
+                listener.hang_up()
+                if passed > _HANG_UP_TIMEOUT / 2:  # hypercorn may wait to send what is left
+                    for request in requests:
+                        request.cancel()
+                await asyncio.wait({serving}, timeout=_POLL)
+            serving.cancel()
+            await asyncio.sleep(_POLL)
 
 
 _in_app: ContextVar[bool] = ContextVar("_in_app", default=False)
@@ -100,6 +103,38 @@ def _no_signals_for_apps() -> Generator[None]:
         yield
     finally:
         loop.add_signal_handler = add
+
+
+@contextmanager
+def _late_requests_ignored() -> Generator[None]:
+    """Say nothing of a connection that ends in hypercorn's KeyError.
+
+    That is how it takes data of a request that is over, or that came when it was told to stop.
+    """
+    loop = asyncio.get_running_loop()
+    before: Any = loop.get_exception_handler()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if _is_late_request(context.get("exception")):
+            return
+        if before is None:
+            loop.default_exception_handler(context)
+        else:
+            before(loop, context)
+
+    loop.set_exception_handler(handle)
+    try:
+        yield
+    finally:
+        loop.set_exception_handler(before)
+
+
+def _is_late_request(error: Any) -> bool:
+    inner = getattr(error, "exceptions", None)  # Python 3.10 has no `ExceptionGroup`
+    if inner is not None:
+        return all(map(_is_late_request, inner))
+    frames = traceback.extract_tb(getattr(error, "__traceback__", None))
+    return isinstance(error, KeyError) and "hypercorn" in frames[-1].filename
 
 
 @contextmanager
