@@ -13,9 +13,11 @@ Followers get the events with `Session.follow`. Needs the extra `stream`.
 """
 
 import asyncio
+import functools
 import json
 import logging
 import secrets
+import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,7 +27,7 @@ from typing import Any, Final
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
-from restate import RestateClient, VirtualObject
+from restate import HttpError, VirtualObject
 
 from interruptible._stream.events import (
     DiscardedEvent,
@@ -47,7 +49,7 @@ from interruptible._stream.teller import Send, Teller
 from interruptible._task.body import Streaming
 
 try:
-    from restate.client import create_client  # pyright: ignore[reportUnknownVariableType]
+    import httpx
 except ImportError as error:
     raise ImportError(
         f"interruptible.stream needs what its extra installs ({error}). Run: pip install "
@@ -167,7 +169,7 @@ class Stream(Streaming):
         return warn
 
     @asynccontextmanager
-    async def _client(self) -> AsyncGenerator[RestateClient, None]:
+    async def _client(self) -> AsyncGenerator["_Ingress", None]:
         """A client for as long as somebody uses it: all turns of an event loop share one."""
         loop = asyncio.get_running_loop()
         shared = self._open.get(loop)
@@ -180,7 +182,7 @@ class Stream(Streaming):
             except ValueError as error:
                 raise NoIngress(str(error).removesuffix(".")) from None
             shared = _Shared()
-            create: Any = create_client(url, headers=self.headers)
+            create = create_client(url, headers=self.headers)
             shared.client = await shared.closing.enter_async_context(create)
             self._open[loop] = shared
         shared.users += 1
@@ -192,6 +194,32 @@ class Stream(Streaming):
                 if self._open.get(loop) is shared:
                     del self._open[loop]
                 await shared.closing.aclose()
+
+
+class _Ingress:
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def generic_call(
+        self, service: str, handler: str, arg: bytes, *, key: str, headers: Mapping[str, str]
+    ) -> bytes:
+        answer = await self._http.post(f"/{service}/{key}/{handler}", content=arg, headers=headers)
+        if answer.is_error:
+            raise HttpError(answer.status_code, answer.reason_phrase, answer.text)
+        return answer.content
+
+
+@asynccontextmanager
+async def create_client(url: str, headers: Mapping[str, str]) -> AsyncGenerator[_Ingress, None]:
+    """A client of the ingress; that of restate-sdk reads all certificates for each."""
+    verify = False if url.startswith("http:") else _certificates()
+    async with httpx.AsyncClient(base_url=url, headers=headers, verify=verify) as http:
+        yield _Ingress(http)
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
 
 
 def _check_address(url: str) -> None:

@@ -1,7 +1,7 @@
 """The virtual object of a stream: its handlers carry out the rules.
 
-Its wire is that of `@restatedev/pubsub`: `pull`, `publish`, `subscribe` and `truncate`. Callers may
-pull, and publish if they know the key of the turn at work; all else is for the agent and its tasks.
+Its wire is that of `@restatedev/pubsub`. Callers may pull, and publish if they know the key of the
+turn at work; all else is for the agent and its tasks.
 """
 
 import json
@@ -67,7 +67,8 @@ async def on_subscribe(_: str, ctx: ObjectContext, body: Any) -> None:
     name, offset = fields["id"], fields.get("offset")
     log, waiting = await _known(ctx)
     if offset is None:
-        ctx.set("followers", [x for x in waiting if x[1] != name], serde=JSON)
+        left = [x for x in waiting if x[1] != name]
+        ctx.set("followers", left, serde=JSON) if left else ctx.clear("followers")
     elif offset == log.tail:
         ctx.set("followers", [*waiting, (offset, name)], serde=JSON)
     else:
@@ -259,7 +260,7 @@ def _parsed(stored: Any) -> Log:
         fields["recent"] = tuple(Entry(*x) for x in fields["recent"])
     if "answered" in fields:
         fields["answered"] = tuple((call, told) for call, told in fields["answered"])
-    for name in ("silent", "live"):
+    for name in ("silent", "live", "closed"):
         if name in fields:
             fields[name] = tuple(fields[name])
     return Log(**fields)

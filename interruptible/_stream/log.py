@@ -85,6 +85,8 @@ class Log(NamedTuple):
     """How often the task had told something when the assistant's last message was told."""
     answered: tuple[tuple[str, int], ...] = ()
     """The last calls that have had their result, and how often it had told something then."""
+    closed: tuple[str, ...] = ()
+    """The last calls that were said to end."""
     voice: str = ""
     seq: int = 0
     """The number of the last batch from that voice, and how many of its events were taken."""
@@ -146,6 +148,7 @@ def begin(log: Log, turn: int, key: str) -> Plan | None:
         turns=turns,
         spoke=0,
         answered=(),
+        closed=(),
         voice="",
         seq=0,
         took=0,
@@ -212,7 +215,9 @@ def publish(log: Log, batch: Batch) -> Plan | int | str:
         for after, event, step in batch.say[:taken]
         if not _is_late(log, after, event)
     ]
-    return Plan(log._replace(seq=batch.seq, took=taken), say, anew)
+    ends = [x["call"] for _, x, _ in say if x["type"] == "tool" and x["state"] == "ends"]
+    closed = (*log.closed, *ends)[-ANSWERED:]
+    return Plan(log._replace(seq=batch.seq, took=taken, closed=closed), say, anew)
 
 
 def end(log: Log, turn: int, status: str, messages: int) -> Plan:
@@ -231,6 +236,9 @@ def end(log: Log, turn: int, status: str, messages: int) -> Plan:
 
 def _is_late(log: Log, after: int, event: Said) -> bool:
     """Whether what replaces a delta has come before it."""
+    if event["type"] == "tool":  # another attempt says again that it begins, and that it ends
+        is_over = after < dict(log.answered).get(event["call"], 0)
+        return event["call"] in log.closed if event["state"] == "ends" else is_over
     of = delta_of(event)
     if of is None:
         return False

@@ -118,8 +118,8 @@ class Publisher:
         if not again:  # the next turn waits for nobody who hangs up
             return
         await asyncio.wait([self._task])
-        own = [x for x in self._queue if not _is_delta(x["event"])]
-        if self._sent is not None and all(_is_delta(x["event"]) for x in self._sent[1]):
+        own = [x for x in self._queue if _is_own(x["event"])]
+        if self._sent is not None and not any(_is_own(x["event"]) for x in self._sent[1]):
             self._sent = None
         self._keep(own)
         if own or self._sent:
@@ -238,6 +238,10 @@ def _is_delta(event: dict[str, Any]) -> bool:
     return event["type"] in ("text", "reasoning", "output")
 
 
+def _is_own(event: dict[str, Any]) -> bool:
+    return not _is_delta(event) and event["type"] != "tool"
+
+
 def _of(event: dict[str, Any]) -> str | None:
     return event.get("call")
 
@@ -250,5 +254,5 @@ def _goes_on(last: dict[str, Any], said: dict[str, Any]) -> bool:
 
 
 def _length(said: dict[str, Any]) -> int:
-    text = said["event"].get("text")
-    return len(text) if isinstance(text, str) else len(compact(said["event"]))
+    event = said["event"]
+    return len(event["text"]) if _is_delta(event) else len(compact(event))

@@ -6,13 +6,16 @@ past the journal, by the `Publisher`, and may be lost.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from interruptible._stream.deltas import answered
 from interruptible._stream.events import ToolState
 from interruptible._stream.publisher import Publisher
 from interruptible._wire.native import neutral
 from interruptible._wire.types import Message, TaskOutcome
+
+_OUTSIDE: Final = -1
+"""What stands for a step where there is none."""
 
 Send = Callable[[str, Any], Any]
 """Sends something to a handler of the stream."""
@@ -32,6 +35,8 @@ class Teller:
         self._send, self._turn, self._publisher = send, turn, publisher
         self._told = 0
         self._has_ended = False
+        self._names: dict[str, str] = {}
+        """The tools of the calls that have begun."""
         self._messages: list[Message] = []
         """Those that were told, as they are stored."""
         send("begin", {"turn": turn, "key": key})
@@ -48,8 +53,13 @@ class Teller:
         self._tell_messages("steered", messages)
 
     def tool(self, call: str, name: str, state: ToolState) -> None:
-        """Something has become of a tool's call."""
-        self._tell([{"type": "tool", "call": call, "name": name, "state": state}])
+        """Say that a tool's call begins or ends.
+
+        It is not told: of calls side by side, another attempt may find another order.
+        """
+        self._names[call] = name
+        event = {"type": "tool", "call": call, "name": name, "state": state}
+        self._publisher.say(event, self._told, _OUTSIDE, self)
 
     def tell(self, event: dict[str, Any]) -> None:
         """The agent says something of its own, outside of a step."""
@@ -63,7 +73,12 @@ class Teller:
         """The turn has ended: tell what of its messages was not told yet, and how it ended."""
         messages, before = outcome["messages"], self._messages
         anew = messages[: len(before)] != before
-        events = _as_events("message", messages if anew else messages[len(before) :])
+        events = [
+            {"type": "tool", "call": call, "name": self._names[call], "state": "cut off"}
+            for call in outcome.get("cut_off", [])
+            if call in self._names
+        ]
+        events += _as_events("message", messages if anew else messages[len(before) :])
         end = {"type": "turn", "state": "ends", "status": outcome["status"]}
         self._tell([*events, end], anew=anew)
         self._has_ended = True

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 from restate import Context, TerminalError
 
@@ -131,22 +131,19 @@ class Attempt:
         put_out, commands, token = self._calls[call], self.watch.commands, _call.set(call)
         self._calls[call] = _BEGUN
         teller = None if was_told else self.teller
-        told = functools.partial(_tell_of, teller, call, self._names[call])
-        told("begins")
+        if teller is not None:
+            teller.tool(call, self._names[call], "begins")
         try:
             yield
         except (Interrupted, Deaf):
             if was_told and self.watch.commands == commands:  # nothing was done for it
                 self._calls[call] = put_out
-            told("cut off")
+            teller = None  # the turn's end tells of what was cut off
             raise
-        except TerminalError:
-            told("ends")
-            raise
-        else:
-            told("ends")
         finally:
             _call.reset(token)
+            if teller is not None:
+                teller.tool(call, self._names[call], "ends")
 
     def pieces(self) -> Callable[[str | None], None]:
         """What takes the pieces that a step says; see `Task.partial`."""
@@ -216,13 +213,6 @@ class Attempt:
         outcome: Any = {"turn": self.turn, "status": status, "messages": messages}
         outcome |= {key: value for key, value in more.items() if value not in (0, False, [])}
         return cast("TaskOutcome", outcome)
-
-
-def _tell_of(
-    teller: Telling | None, call: str, name: str, state: Literal["begins", "ends", "cut off"]
-) -> None:
-    if teller is not None:
-        teller.tool(call, name, state)
 
 
 def _check_outside(what: str) -> None:

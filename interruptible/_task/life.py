@@ -15,9 +15,11 @@ ends an attempt alone changes nothing: the next attempt comes to the same state.
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
 
-from restate import Context, TerminalError
+import restate
+from restate import Context, RestateDurableFuture, TerminalError
 
 from interruptible._cancel.cleanup import report
 from interruptible._cancel.watch import Interrupted, Watch, shield, watching
@@ -26,7 +28,6 @@ from interruptible._session.storage import JSON
 from interruptible._session.turns import Said, finished_turn, with_joined
 from interruptible._task.attempt import Attempt
 from interruptible._task.body import AgentBody
-from interruptible._task.delegate import answer_to
 from interruptible._task.outcome import failure_of, report_outcome, what_ends, with_outcome
 from interruptible._task.task import CURRENT, Task
 from interruptible._task.waiting import wait_for_ends, wait_for_quiet
@@ -35,6 +36,9 @@ from interruptible._wire.output import last_output, told_to_model
 from interruptible._wire.text import mended, sayable
 from interruptible._wire.types import Dispatch, TaskOutcome, Turn
 from interruptible.formats._alternate import alternating
+
+PATIENCE: Final = timedelta(seconds=1)
+"""How long an interrupted turn waits for what the stream has of its words."""
 
 
 async def work(body: AgentBody, ctx: Context, job: Dispatch) -> TaskOutcome:
@@ -174,9 +178,14 @@ async def _interrupted(attempt: Attempt, task: Task | None, end: Interrupted) ->
 async def _words(attempt: Attempt) -> list[tuple[str | None, str]]:
     """What an attempt before this one had said in a step that did not end, if the stream has it."""
     asked = {"turn": attempt.turn, "ended": sorted(attempt.watch.had)}
-    sent = attempt.call_session(attempt.ctx.generic_send, "words", asked, "Stream")
+    ctx = attempt.ctx
+    sent = attempt.call_session(ctx.generic_send, "words", asked, "Stream")
+    answer: RestateDurableFuture[Any] = ctx.attach_invocation(
+        await shield(sent.invocation_id()), serde=JSON
+    )
+    done, _ = await shield(restate.wait_completed(answer, ctx.sleep(PATIENCE)))
     try:
-        return [(call, text) for call, text in await answer_to(attempt.ctx, sent)]
+        return [(call, text) for call, text in await shield(answer)] if answer in done else []
     except TerminalError:  # somebody killed it, say; the turn ends as it would without a stream
         return []
 
