@@ -157,10 +157,16 @@ class Follower:
             await self._task
 
     async def until(self, check: Callable[[View], Any], what: str = "it") -> None:
-        """Wait until that holds of what it knows."""
+        """Wait until that holds of what it knows; after a gap it may know nothing of a turn."""
+
+        def holds() -> Any:
+            try:
+                return check(self.view)
+            except KeyError:
+                return False
 
         async def wait() -> None:
-            while not check(self.view):
+            while not holds():
                 if self._task.done():
                     await self._task
                 self._changed.clear()
