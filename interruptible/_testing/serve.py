@@ -81,7 +81,10 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
                         request.cancel()
                 await asyncio.wait({serving}, timeout=_POLL)
             serving.cancel()
-            await asyncio.sleep(_POLL)
+            begun = time.monotonic()
+            while listener.is_open and time.monotonic() - begun < _HANG_UP_TIMEOUT / 4:
+                listener.hang_up()  # what was let in last, which hypercorn has not seen
+                await asyncio.sleep(_POLL)
 
 
 _in_app: ContextVar[bool] = ContextVar("_in_app", default=False)
@@ -161,6 +164,11 @@ class _Listener(socket.socket):
         connection, address = super().accept()
         self._accepted.add(connection)
         return connection, address
+
+    @property
+    def is_open(self) -> bool:
+        """Whether one of its connections is."""
+        return any(connection.fileno() >= 0 for connection in self._accepted)
 
     def hang_up(self) -> None:
         for connection in self._accepted:
