@@ -183,7 +183,7 @@ def strip(agent: Agent, things: Iterable[str]) -> None:
     if "times" in things:
 
         async def known_now(agent: Any, ctx: ObjectContext) -> Any:
-            return await effects.known(agent, ctx), 0
+            return await effects.known(agent, ctx), effects.Now(0)
 
         effects.known_now = known_now
     if "reads" in things:
