@@ -20,7 +20,7 @@ import secrets
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from os import environ
 from typing import Any, Final
@@ -114,11 +114,8 @@ class Stream(Streaming):
         for name, given, kind, written in kinds:
             if not isinstance(given, kind):
                 raise TypeError(f"Stream: {name} is {given!r}. Write it as {written}.")
-        if ingress is not None:
-            try:
-                _check_address(ingress)
-            except ValueError as error:
-                raise ValueError(f"Stream: ingress {error}") from None
+        if ingress is not None and (wrong := _wrong_address(ingress)):
+            raise ValueError(f"Stream: ingress {wrong}.")
         if every < timedelta(0):
             raise ValueError(f"Stream: every={every} is in the past. Make it positive.")
         self.ingress, self.headers, self.every = ingress, dict(headers or {}), every
@@ -177,14 +174,11 @@ class Stream(Streaming):
             url = self.ingress or environ.get(INGRESS)
             if not url:
                 raise NoIngress(f"is named nowhere. Set {INGRESS}, or `Stream(ingress=...)`")
-            try:
-                _check_address(url)
-            except ValueError as error:
-                raise NoIngress(str(error).removesuffix(".")) from None
-            shared = _Shared()
-            create = create_client(url, headers=self.headers)
-            shared.client = await shared.closing.enter_async_context(create)
-            self._open[loop] = shared
+            if wrong := _wrong_address(url):
+                raise NoIngress(wrong)
+            closing = AsyncExitStack()
+            made = await closing.enter_async_context(create_client(url, headers=self.headers))
+            shared = self._open[loop] = _Shared(closing, made)
         shared.users += 1
         try:
             yield shared.client
@@ -222,13 +216,17 @@ def _certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _check_address(url: str) -> None:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError(f"is {url!r}, which is no address. Write it as `http://localhost:8080`.")
+def _wrong_address(url: str) -> str | None:
+    """What is wrong with an address, if anything."""
+    if url.startswith(("http://", "https://")):
+        return None
+    return f"is {url!r}, which is no address. Write it as `http://localhost:8080`"
 
 
 @dataclass
 class _Shared:
-    closing: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """The client of an event loop, and how many use it."""
+
+    closing: AsyncExitStack
+    client: _Ingress
     users: int = 0
-    client: Any = None

@@ -1,10 +1,15 @@
 """What goes to the handlers of a stream, and what they answer."""
 
-from typing import Annotated, Any, Final
+from collections.abc import Container
+from typing import Annotated, Any, Final, get_args
 
-from typing_extensions import NotRequired, Required, TypedDict
+from typing_extensions import NotRequired, Required, TypedDict, get_type_hints
 
-from interruptible._wire.checks import Body
+from interruptible._stream.deltas import Said
+from interruptible._stream.events import Event
+from interruptible._wire.checks import Body, Refusal
+from interruptible._wire.shapes import shape
+from interruptible._wire.text import brief
 from interruptible._wire.types import Count, Rule, TurnNumber, within
 
 WAIT: Final = 30.0
@@ -103,3 +108,42 @@ BEGIN_IN: Final = Body(BeginIn)
 TELL_IN: Final = Body(TellIn)
 END_IN: Final = Body(EndIn)
 WORDS_IN: Final = Body(WordsIn)
+
+
+# -- Events. ---------------------------------------------------------------------------------------
+
+_SHAPES: Final = {
+    kind: shape(x) for x in get_args(Event) for kind in get_args(get_type_hints(x)["type"])
+}
+"""What the library's own events have to be, by their types; one of a turn is told as it ends."""
+_SAID: Final = ("text", "reasoning", "output", "tool")
+"""Those of them that are published from outside."""
+
+
+def told_in(given: dict[str, Any]) -> Said:
+    """An event that is told, if the rules can work on it.
+
+    Raises:
+        Refusal: 400; it is none.
+    """
+    return _event(given, _SHAPES)
+
+
+def said_in(given: dict[str, Any]) -> Said:
+    """The same of an event that is published from outside.
+
+    Raises:
+        Refusal: 400; it is none, or is one that only tasks tell.
+    """
+    return _event(given, _SAID)
+
+
+def _event(given: dict[str, Any], allowed: Container[str]) -> Said:
+    kind: Any = given.get("type")
+    fits = isinstance(kind, str) and not {"id", "turn"} & given.keys()
+    if fits and kind in _SHAPES:
+        whole = {**given, "id": 0, "turn": 0}
+        fits = kind in allowed and _SHAPES[kind].misfit("event", whole) is None
+    if not fits:
+        raise Refusal(f"events: {brief(given)} is no event that can be told here.")
+    return given

@@ -5,7 +5,6 @@ turn at work; all else is for the agent and its tasks.
 """
 
 import json
-from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, Final
 
@@ -19,7 +18,6 @@ from interruptible._stream import bodies, keeping
 from interruptible._stream import log as rules
 from interruptible._stream.keeping import Change
 from interruptible._stream.log import Batch, Entry, Log, Page, Plan, Progress
-from interruptible._wire.text import brief
 
 MOST: Final = 1 << 20
 """Bytes of an answer to `pull`, about; what there is more is the next one's."""
@@ -49,7 +47,7 @@ async def on_pull(stream: str, ctx: ObjectSharedContext, body: Any) -> bodies.Pu
 async def on_publish(_: str, ctx: ObjectContext, body: Any) -> bodies.Published:
     """For the steps of a task: say what they say, piece by piece."""
     fields = bodies.PUBLISH_IN(body)
-    say = [(x["after"], _event(x["event"], _SAID), x.get("step")) for x in fields["events"]]
+    say = [(x["after"], bodies.said_in(x["event"]), x.get("step")) for x in fields["events"]]
     batch = Batch(fields["key"], fields["voice"], fields["seq"], say, fields.get("gap", False))
     log, waiting = await _known(ctx)
     plan = rules.publish(log, batch)
@@ -92,7 +90,7 @@ async def on_begin(_: str, ctx: ObjectContext, body: Any) -> None:
 async def on_tell(_: str, ctx: ObjectContext, body: Any) -> None:
     """For a task: what its turn did."""
     fields = bodies.TELL_IN(body)
-    events = [_event(x) for x in fields["events"]]
+    events = [bodies.told_in(x) for x in fields["events"]]
     log, waiting = await _known(ctx)
     plan = rules.tell(log, fields["turn"], events, anew=fields.get("anew", False))
     await _carry_out(ctx, plan, waiting)
@@ -110,7 +108,7 @@ async def on_note(_: str, ctx: ObjectContext, body: Any) -> None:
     """For the agent's object: what has become of the session."""
     fields = bodies.TELL_IN(body)
     log, waiting = await _known(ctx)
-    say = [(fields["turn"], _event(x), None) for x in fields["events"]]
+    say = [(fields["turn"], bodies.told_in(x), None) for x in fields["events"]]
     anew = fields.get("anew", False)
     await _carry_out(ctx, Plan(log, say, anew, keeps_live=True), waiting)
 
@@ -268,32 +266,6 @@ def _parsed(stored: Any) -> Log:
 
 def _page(first: int, last: int, period: int, only: list[str] | None) -> Page:
     return Page(first, last, period, None if only is None else tuple(only))
-
-
-_SAID: Final = ("text", "reasoning", "output", "tool")
-"""The types of the library's own events that are published from outside."""
-_FIELDS: Final[dict[str, dict[str, type]]] = {
-    "turn": {"state": str, "status": str},
-    "text": {"text": str},
-    "reasoning": {"text": str},
-    "message": {"message": dict},
-    "steered": {"message": dict},
-    "tool": {"call": str, "name": str, "state": str},
-    "output": {"call": str, "text": str},
-    "discarded": {"turns": list},
-    "pending": {},
-    "gap": {},
-}
-
-
-def _event(given: dict[str, Any], kinds: Collection[str] = tuple(_FIELDS)) -> dict[str, Any]:
-    """An event, if the rules can work on it."""
-    kind = given.get("type")
-    fields = _FIELDS.get(kind, {}) if isinstance(kind, str) else {"type": str}
-    wrong = [name for name, of in fields.items() if not isinstance(given.get(name), of)]
-    if wrong or (kind in _FIELDS and kind not in kinds):
-        raise TerminalError(f"events: {brief(given)} is no event that can be told here.", 400)
-    return given
 
 
 def _send(ctx: ObjectSharedContext, stream: str, handler: str, body: Any) -> None:

@@ -24,6 +24,7 @@ from typing import Any, Final
 from restate import HttpError
 
 from interruptible._session.storage import compact
+from interruptible._stream.deltas import Said, delta_of
 from interruptible._wire.text import mended
 
 MOST_KEPT: Final = 1 << 20
@@ -97,10 +98,9 @@ class Publisher:
         else:
             self._loop.call_soon_threadsafe(self._add, event, after, handle, run)
 
-    def forget(self, over: Callable[[str | None], bool]) -> None:
-        """Do not say what a message has replaced; `None` is the model's words, or else a call."""
-        queue = [x for x in self._queue if not _is_delta(x["event"]) or not over(_of(x["event"]))]
-        self._keep(queue)
+    def forget(self, over: Callable[[str], bool]) -> None:
+        """Do not say what a message has replaced: see `deltas.replaces`."""
+        self._keep([x for x in self._queue if (of := delta_of(x["event"])) is None or not over(of)])
 
     async def close(self, *, again: bool = False) -> None:
         """The attempt is over: what is not said yet counts no more.
@@ -234,16 +234,12 @@ class Publisher:
         return batch, kept
 
 
-def _is_delta(event: dict[str, Any]) -> bool:
-    return event["type"] in ("text", "reasoning", "output")
+def _is_delta(event: Said) -> bool:
+    return delta_of(event) is not None
 
 
-def _is_own(event: dict[str, Any]) -> bool:
+def _is_own(event: Said) -> bool:
     return not _is_delta(event) and event["type"] != "tool"
-
-
-def _of(event: dict[str, Any]) -> str | None:
-    return event.get("call")
 
 
 def _goes_on(last: dict[str, Any], said: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ past the journal, by the `Publisher`, and may be lost.
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from interruptible._stream.deltas import answered
+from interruptible._stream.deltas import replaces
 from interruptible._stream.events import ToolState
 from interruptible._stream.publisher import Publisher
 from interruptible._wire.native import neutral
@@ -43,9 +43,9 @@ class Teller:
 
     def put(self, messages: Sequence[Message]) -> None:
         """The turn has put out messages."""
-        speaks = any(x["role"] == "assistant" for x in messages)
-        calls = {call for x in messages for call in answered(x)}
-        self._publisher.forget(lambda of: speaks if of is None else of in calls)
+        for event in _as_events("message", messages):
+            if (over := replaces(event)) is not None:
+                self._publisher.forget(over)
         self._tell_messages("message", messages)
 
     def took(self, messages: Sequence[Message]) -> None:

@@ -14,7 +14,9 @@ import restate
 from restate import HttpError, TerminalError
 
 from interruptible import Agent, Session, agent, stream
+from interruptible._stream import bodies
 from interruptible._stream.teller import Teller
+from interruptible._task import attempt
 from interruptible.stream import Stream
 
 RUN = object()
@@ -414,3 +416,7 @@ def test_whoever_follows_an_agent_without_a_stream_is_told_so() -> None:
         )
 
     asyncio.run(run())
+
+
+def test_an_agent_publishes_no_event_that_the_library_tells() -> None:
+    assert {*attempt._OURS, *attempt._FIELDS} == bodies._SHAPES.keys()

@@ -188,7 +188,7 @@ MESSAGES = record(
     content=mostly(st.one_of(LETTERS, BLOCKS)),
     tool_call_id=mostly(LETTERS),
 )
-KINDS = [*handlers._FIELDS, "mine"]
+KINDS = [*bodies._SHAPES, "mine"]
 EVENTS = record(
     {
         "type": st.sampled_from(KINDS),
@@ -196,7 +196,7 @@ EVENTS = record(
         "call": LETTERS,
         "name": LETTERS,
         "state": st.sampled_from(["begins", "ends"]),
-        "status": LETTERS,
+        "status": st.sampled_from(["completed", "killed", "mine"]),
         "message": MESSAGES,
         "turns": st.lists(TURNS, max_size=2),
     }

@@ -244,6 +244,67 @@ def test_what_takes_the_pieces_is_read_outside_a_step_and_called_in_one() -> Non
     )
 
 
+@pytest.mark.parametrize(
+    "does",
+    [lambda task: task.partial("Once"), lambda task: task.partial_result()],
+    ids=["outside of a step", "without a call"],
+)
+def test_what_is_called_in_the_wrong_place_ends_the_turn_and_not_an_attempt(
+    does: Callable[[Task], Any],
+) -> None:
+    with pytest.raises(TerminalError) as caught:
+        does(ATask().task)
+    assert isinstance(caught.value, RuntimeError)
+
+
+WAITS = {"type": "tool", "call": "1", "name": "look", "state": "waits"}
+
+
+@pytest.mark.parametrize(
+    "event", [{"type": "mine", "x": [1]}, {"type": "reasoning", "text": ""}, WAITS]
+)
+def test_an_event_of_the_agents_own_is_told_outside_a_step_and_said_in_one(event: Any) -> None:
+    made, told = ATask(), list[Any]()
+    made.task.publish(event)  # nobody follows
+    made.attempt.teller = cast(
+        "Any",
+        SimpleNamespace(
+            tell=lambda x: told.append(("told", x)),
+            say=lambda x, *of: told.append(("said", x, *of)),
+        ),
+    )
+    made.task.publish(event)
+    step = steps.RunningStep(7, cast("Any", None), stoppable=False)
+    token = steps._running.set(step)
+    try:
+        made.task.publish(event)
+    finally:
+        steps._running.reset(token)
+    assert told == [("told", event), ("said", event, 7, step)]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        "progress",
+        {"type": ""},
+        {"type": 5},
+        {"type": "message", "message": {}},
+        {"type": "mine", "id": 1},
+        {"type": "mine", "turn": 1},
+        {"type": "mine", "what": object()},
+        {"type": "reasoning"},
+        {**WAITS, "state": "begins"},
+        {**WAITS, "call": 1},
+    ],
+)
+def test_an_event_that_is_none_or_the_librarys_fails_the_turn(event: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        ATask().task.publish(event)
+    assert isinstance(caught.value, TerminalError)
+
+
 def calling(*calls: str) -> Any:
     tool_calls = [{"id": call, "type": "function"} for call in calls]
     return {"role": "assistant", "content": None, "tool_calls": tool_calls}
