@@ -22,11 +22,12 @@ from restate import (
 from interruptible._cancel.watch import shield
 from interruptible._session import rules, storage
 from interruptible._session.reading import Moment, at_hand, read_record
-from interruptible._session.rules import Live, Record, Step
+from interruptible._session.record import Live, Record
+from interruptible._session.rules import Step
 from interruptible._session.storage import JSON, compact
 from interruptible._task.body import AgentBody, Streaming
 from interruptible._task.outcome import Ending, ending, known_ending, public_outcome
-from interruptible._task.waiting import cancelled_signal, given_up_signal
+from interruptible._task.signals import cancelled_signal, given_up_signal
 from interruptible._wire import types as wire
 from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement, Turn
 

@@ -9,7 +9,7 @@ from restate import ObjectContext, ObjectSharedContext, TerminalError
 from interruptible._session import effects, reading, rules, storage
 from interruptible._session.effects import Settings, carry_out, require
 from interruptible._session.reading import Moment, read_moment, read_record, read_steered
-from interruptible._session.rules import Record
+from interruptible._session.record import Live, Record
 from interruptible._session.turns import asked, whole_conversation
 from interruptible._wire import requests
 from interruptible._wire import types as wire
@@ -217,7 +217,7 @@ async def on_get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) ->
     }
 
 
-def _shown(x: rules.Live) -> wire.LiveTurn:
+def _shown(x: Live) -> wire.LiveTurn:
     shown: wire.LiveTurn = {"turn": x.turn, "task_id": x.task_id, "cancelled": x.cancelled}
     if x.given_up:
         shown["given_up"] = True

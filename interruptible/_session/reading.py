@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, cast
 from restate import ObjectSharedContext
 from restate.serde import BytesSerde, Serde
 
-from interruptible._session.rules import Record, Steered
+from interruptible._session.record import Addition, Record
 from interruptible._session.storage import (
     JSON,
     PACKED,
@@ -175,7 +175,7 @@ async def read_moment(ctx: State) -> Moment:
     return Moment(ctx, record)
 
 
-async def read_steered(ctx: State, steered: Iterable[Steered]) -> list[Said]:
+async def read_steered(ctx: State, steered: Iterable[Addition]) -> list[Said]:
     """What steered messages say."""
     reading = [(x, ctx.get(steered_key(x.number), JSON)) for x in steered]
     texts = [(x, cast("Message | None", await message)) for x, message in reading]

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from restate import ObjectContext
 from restate.serde import BytesSerde, JsonSerde, Serde
 
-from interruptible._session.rules import Live, Record, Steered
+from interruptible._session.record import Addition, Live, Record
 from interruptible._wire.types import Message, Turn
 
 VERSION: Final = 1
@@ -28,6 +28,12 @@ LARGE: Final = 8 * 1024
 """Bytes from which on a turn has a key of its own."""
 TAIL: Final = 24 * 1024
 """Bytes up to which a conversation is short, and all of it stays in the tail."""
+
+
+# What the first version stored, whether it says something or not: that one can read it.
+_LIVE_AT_FIRST: Final = 4
+_ADDITION_AT_FIRST: Final = 5
+_LATER: Final = ("forked_from",)
 
 
 class _PackedSerde(Serde[Any]):
@@ -86,12 +92,21 @@ def compact(value: Any) -> bytes:
 
 def dump_record(record: Record) -> dict[str, Any]:
     """The record as it is stored."""
-    # As before there was the last field, where it says nothing: older versions read it, too.
-    live = [x if x.given_up else x[:-1] for x in record.live]
-    stored = {"v": VERSION, **record._asdict(), "live": live}
-    if record.forked_from is None:
-        del stored["forked_from"]
+    stored: dict[str, Any] = {"v": VERSION, **record._asdict()}
+    stored["live"] = [_short(x, _LIVE_AT_FIRST) for x in record.live]
+    stored["steered"] = [_short(x, _ADDITION_AT_FIRST) for x in record.steered]
+    for name in _LATER:
+        if stored[name] == Record._field_defaults[name]:
+            del stored[name]
     return stored
+
+
+def _short(entry: Live | Addition, least: int) -> tuple[Any, ...]:
+    """An entry without what says nothing at its end, as far as versions before did not have it."""
+    end = len(entry)
+    while end > least and entry[end - 1] == entry._field_defaults[entry._fields[end - 1]]:
+        end -= 1
+    return entry[:end]
 
 
 def parse_record(stored: Mapping[str, Any] | None) -> Record:
@@ -110,7 +125,7 @@ def parse_record(stored: Mapping[str, Any] | None) -> Record:
         raise ValueError(msg)
     fields = {name: stored[name] for name in Record._fields if name in stored}
     fields["live"] = tuple(Live(*live) for live in stored["live"])
-    fields["steered"] = tuple(Steered(*steered) for steered in stored["steered"])
+    fields["steered"] = tuple(Addition(*steered) for steered in stored["steered"])
     fields["tail"] = tuple(stored["tail"])
     if "forked_from" in fields:
         fields["forked_from"] = tuple(fields["forked_from"])

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
-from interruptible._session.rules import Live, Steered
+from interruptible._session.record import Addition, Live
 from interruptible._wire.output import told_to_model
 from interruptible._wire.types import Message, TaskOutcome, Turn
 
 Note = Callable[[Turn], "str | Message | None"]
-Said = tuple[Steered, Message]
+Said = tuple[Addition, Message]
 """A steered message and what it says."""
 
 _AS_TOLD: Final = ("error", "partial", "cut_off", "not_begun", "never_began")
@@ -89,7 +89,7 @@ def _split(turn: int, steered: Sequence[Said]) -> tuple[list[Said], list[Message
     they were accepted, unless the turn has taken it while it worked.
     """
 
-    def is_first(x: Steered) -> bool:
+    def is_first(x: Addition) -> bool:
         return x.joined or (not x.taken and x.at <= turn)
 
     joined = [(x, said) for x, said in steered if is_first(x)]

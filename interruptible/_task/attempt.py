@@ -11,7 +11,7 @@ from restate import Context, TerminalError
 
 from interruptible._cancel.steps import in_step, running_step, say
 from interruptible._cancel.watch import Deaf, Interrupted, Watch
-from interruptible._session.rules import Steered
+from interruptible._session.record import Addition
 from interruptible._session.storage import compact
 from interruptible._session.turns import Said
 from interruptible._task.body import AgentBody, Telling
@@ -95,7 +95,7 @@ class Attempt:
         """
         asked = {"turn": self.turn, "waited": waited, "begins": begins}
         answer = await self.call_session(self.ctx.generic_call, "take", asked)
-        return [(Steered(*x), message) for x, message in json.loads(answer)]
+        return [(Addition(*x), message) for x, message in json.loads(answer)]
 
     def put(self, messages: list[Message]) -> None:
         """Put out messages.

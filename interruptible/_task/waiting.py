@@ -22,6 +22,7 @@ from interruptible._session.storage import JSON
 from interruptible._session.turns import Said
 from interruptible._task.attempt import Attempt
 from interruptible._task.outcome import UNKNOWN, ending, outcome_of
+from interruptible._task.signals import cancelled_signal, given_up_signal
 
 
 async def wait_for_quiet(attempt: Attempt) -> list[Said]:
@@ -82,13 +83,3 @@ def _give_up(attempt: Attempt, turns: list[int]) -> None:
     for turn in turns:
         attempt.ctx.cancel_invocation(ids[turn])
     attempt.call_session(attempt.ctx.generic_send, "give_up", {"turns": turns})
-
-
-def cancelled_signal(turn: int) -> str:
-    """The signal that tells the tasks behind a turn that it was cancelled."""
-    return f"turn {turn} is cancelled"
-
-
-def given_up_signal(turn: int) -> str:
-    """The signal that tells the tasks behind a turn that another has waited it out."""
-    return f"turn {turn} is given up"

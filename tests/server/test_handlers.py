@@ -14,7 +14,8 @@ import restate
 from restate import Context, ObjectContext, ObjectSharedContext, TerminalError
 
 from interruptible import Agent, Session, Task, agent, handler
-from interruptible._session import effects, rules, storage
+from interruptible._session import effects, storage
+from interruptible._session.record import Record
 from interruptible._task import outcome, waiting
 from interruptible.testing import AdminError, Restate
 
@@ -494,7 +495,7 @@ async def test_the_cost_of_a_message_is_the_same_after_10_turns_and_after_2000(
         @handler()
         async def grow_old(self, ctx: ObjectContext, turns: int) -> None:
             """Store a long past, as that many messages would have left it."""
-            record = rules.Record("past", next=turns + 1, paged=True)
+            record = Record("past", next=turns + 1, paged=True)
             said, answer = [{"role": "user", "content": "y" * 100}], "x" * 100
             for first in range(1, turns + 1, storage.TURNS_PER_PAGE):
                 page = [

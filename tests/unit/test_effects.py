@@ -21,7 +21,8 @@ from interruptible._cancel.sdk import MANY, any_of, handles_of
 from interruptible._cancel.state import standing
 from interruptible._cancel.watch import Interrupted, Watch, terminal
 from interruptible._session import effects, private, public, reading, storage
-from interruptible._session.rules import Live, Record, Steered, Step
+from interruptible._session.record import Addition, Live, Record
+from interruptible._session.rules import Step
 from interruptible._task import life, outcome
 from interruptible._task.outcome import Ending
 from interruptible._wire import types as wire
@@ -355,7 +356,7 @@ def test_the_late_end_of_what_was_given_up_fills_its_slot_which_still_says_so() 
 def test_a_reset_removes_what_was_given_up_and_what_was_steered_at_it() -> None:
     record = BUSY._replace(
         live=(GIVEN_UP, TWO),
-        steered=(Steered(1, 1, 2), Steered(2, 2, 3)),
+        steered=(Addition(1, 1, 2), Addition(2, 2, 3)),
         tail=(1, live(2)),
     )
     state = {"turn/1": live(1), **steered_state(1, 2)}
@@ -371,7 +372,7 @@ def test_a_reset_removes_what_was_given_up_and_what_was_steered_at_it() -> None:
 
 
 def test_a_fork_has_what_was_given_up_as_later_turns_are_told_of_it() -> None:
-    record = Record("epoch", 3, (GIVEN_UP,), (Steered(1, 1, 2),), (live(1), settled(2)))
+    record = Record("epoch", 3, (GIVEN_UP,), (Addition(1, 1, 2),), (live(1), settled(2)))
     body = {"session": "copy"}
     answer, [(_, _, sent, _)] = handle(public.on_fork, body, record, state=steered_state(1))
     one = {**shown(GIVEN_UP), "status": "interrupted", "given_up": True}
@@ -584,7 +585,7 @@ def test_a_message_without_a_turn_of_its_own_is_stored_and_watched_and_dispatche
 ) -> None:
     ends = dict.fromkeys(ended, REPORTED)
     answer, done = handle(public.on_message, {"content": "Hello"}, record, ends=ends, **options)
-    steered = Steered(1, host, record.next, joined=answered == "joined")
+    steered = Addition(1, host, record.next, joined=answered == "joined")
     assert done == [
         ("steered/1", HELLO),
         stored(record._replace(steered=(steered,))),
@@ -602,19 +603,19 @@ def test_a_message_without_a_turn_of_its_own_is_stored_and_watched_and_dispatche
     ("before", "number", "watched"),
     [
         ([], 1, True),
-        ([Steered(1, 1, 3)], 2, False),
-        ([Steered(1, 1, 3, taken=True)], 2, False),
-        ([Steered(3, 2, 3)], 4, True),
-        ([Steered(3, 2, 3), Steered(4, 1, 3)], 5, False),
+        ([Addition(1, 1, 3)], 2, False),
+        ([Addition(1, 1, 3, taken=True)], 2, False),
+        ([Addition(3, 2, 3)], 4, True),
+        ([Addition(3, 2, 3), Addition(4, 1, 3)], 5, False),
     ],
 )
 def test_only_the_first_message_that_is_steered_at_a_turn_sends_somebody_to_watch_it(
-    before: list[Steered], number: int, watched: bool
+    before: list[Addition], number: int, watched: bool
 ) -> None:
     record = BUSY._replace(steered=tuple(before))
     body = {"content": "Hello", "policy": "steer"}
     answer, done = handle(public.on_message, body, record)
-    after = record._replace(steered=(*record.steered, Steered(number, 1, 3)))
+    after = record._replace(steered=(*record.steered, Addition(number, 1, 3)))
     watch = [watcher(1)] if watched else []
     assert done == [(f"steered/{number}", HELLO), stored(after), *watch]
     assert answer["status"] == "steered"
@@ -729,10 +730,10 @@ def test_the_turn_of_the_status_is_the_one_at_work(
 def test_the_status_leaves_out_what_was_killed_and_sends_somebody_to_settle_what_is_over() -> None:
     lives = (ONE, TWO, Live(3, "inv-3", "cancelled"))
     steered = (
-        Steered(1, 1, 4),
-        Steered(2, 2, 4),
-        Steered(3, 2, 4, taken=True),
-        Steered(4, 3, 4),
+        Addition(1, 1, 4),
+        Addition(2, 2, 4),
+        Addition(3, 2, 4, taken=True),
+        Addition(4, 3, 4),
     )
     record = Record("epoch", 4, lives, steered)
     ends = {1: KILLED, 3: REPORTED}
@@ -798,7 +799,7 @@ def test_a_session_that_never_was_is_idle_and_has_nothing() -> None:
 def test_the_history_leaves_out_what_is_discarded_and_has_what_was_steered_at_a_live_turn() -> None:
     state = {"page/0": [settled(1), gone(settled(2))], "steered/1": said("steered")}
     record = Record(
-        "epoch", 4, (Live(3, "inv-3"),), (Steered(1, 3, 4),), tail=(live(3),), paged=True
+        "epoch", 4, (Live(3, "inv-3"),), (Addition(1, 3, 4),), tail=(live(3),), paged=True
     )
     answer, done = handle(public.on_get_history, None, record, state=state)
     assert answer == [
@@ -903,7 +904,7 @@ def test_a_task_is_given_all_that_is_stored_as_it_is_and_nothing_of_a_users_own(
     large = {"turn/2": settled(2), "turn/4": live(4)}
     state = {"page/0": [settled(1), 2], **large, **steered_state(1), "mine": "x", "a": 1}
     lives = (Live(3, "inv-3"), Live(4, "inv-4"))
-    record = Record("epoch", 5, lives, (Steered(1, 4, 5),), (live(3), 4), paged=True)
+    record = Record("epoch", 5, lives, (Addition(1, 4, 5),), (live(3), 4), paged=True)
     answer, done = handle(private.on_load, None, record, state=state)
     expected = {
         "session": storage.dump_record(record),
@@ -924,7 +925,7 @@ def test_a_task_loads_the_turns_before_its_own_without_what_is_discarded_or_stee
         "epoch",
         6,
         (*lives, Live(5, "inv-5")),
-        (Steered(1, 3, 5), Steered(2, 4, 5, taken=True), Steered(3, 5, 5)),
+        (Addition(1, 3, 5), Addition(2, 4, 5, taken=True), Addition(3, 5, 5)),
         tail=(live(3), live(4), live(5)),
         paged=True,
     )
@@ -943,22 +944,22 @@ def test_a_task_loads_the_turns_before_its_own_without_what_is_discarded_or_stee
 @pytest.mark.parametrize(
     ("before", "steered", "waiting"),
     [
-        (2, [Steered(1, 1, 3)], True),
-        (2, [Steered(1, 1, 3, taken=True)], False),
-        (2, [Steered(1, 2, 3)], True),
-        (1, [Steered(1, 2, 3)], False),
-        (2, [Steered(1, 2, 3, taken=True)], False),
+        (2, [Addition(1, 1, 3)], True),
+        (2, [Addition(1, 1, 3, taken=True)], False),
+        (2, [Addition(1, 2, 3)], True),
+        (1, [Addition(1, 2, 3)], False),
+        (2, [Addition(1, 2, 3, taken=True)], False),
         (2, [], False),
     ],
 )
 def test_a_task_that_loads_is_told_whether_something_waits_for_it(
-    before: int, steered: list[Steered], waiting: bool
+    before: int, steered: list[Addition], waiting: bool
 ) -> None:
     record = BUSY._replace(steered=tuple(steered))
     assert loaded_by(before, record, steered_state(1)).waiting is waiting
 
 
-WAITING = (Steered(1, 1, 3), Steered(2, 2, 3), Steered(3, 1, 3))
+WAITING = (Addition(1, 1, 3), Addition(2, 2, 3), Addition(3, 1, 3))
 
 
 @pytest.mark.parametrize(
@@ -977,7 +978,7 @@ def test_a_task_takes_what_waits_for_it_and_that_is_stored(
     record = BUSY._replace(steered=WAITING)
     answer, done = handle(private.on_take, body, record, state=state)
     now = {
-        x: Steered(x, body["turn"], 3, taken=True, joined=joined) if x in taken else WAITING[x - 1]
+        x: Addition(x, body["turn"], 3, taken=True, joined=joined) if x in taken else WAITING[x - 1]
         for x in (1, 2, 3)
     }
     assert answer == [(now[x], said(f"steered {x}")) for x in taken]
@@ -990,11 +991,13 @@ def test_a_task_takes_what_waits_for_it_and_that_is_stored(
     [
         (BUSY, {"turn": 1, "waited": True, "begins": False}),
         (
-            BUSY._replace(steered=(Steered(1, 1, 3, taken=True),)),
+            BUSY._replace(steered=(Addition(1, 1, 3, taken=True),)),
             {"turn": 1, "waited": True, "begins": False},
         ),
         (
-            BUSY._replace(live=(ONE._replace(cancelled="cancelled"),), steered=(Steered(1, 1, 3),)),
+            BUSY._replace(
+                live=(ONE._replace(cancelled="cancelled"),), steered=(Addition(1, 1, 3),)
+            ),
             {"turn": 1, "waited": True, "begins": False},
         ),
         (None, {"turn": 1, "waited": True, "begins": False}),
@@ -1041,7 +1044,7 @@ def now_settled(turn: int, **more: Any) -> Any:
     return settled(turn, accepted_at=turn, ended_at=NOW, **more)
 
 
-def one_settled(one: Any, heir: Live = TWO, steered: Sequence[Steered] = ()) -> Record:
+def one_settled(one: Any, heir: Live = TWO, steered: Sequence[Addition] = ()) -> Record:
     """The busy session once its first turn has ended."""
     return Record("epoch", 3, (heir,), tuple(steered), tail=(one, live(2)))
 
@@ -1104,9 +1107,9 @@ def test_a_task_that_reports_before_its_id_is_stored_has_it_on_record() -> None:
 def test_what_a_turn_took_stays_with_it_and_its_keys_are_cleared() -> None:
     record = BUSY._replace(
         steered=(
-            Steered(1, 1, 3, taken=True),
-            Steered(2, 1, 1, taken=True, joined=True),
-            Steered(3, 2, 3),
+            Addition(1, 1, 3, taken=True),
+            Addition(2, 1, 1, taken=True, joined=True),
+            Addition(3, 2, 3),
         )
     )
     taken = an_outcome(1, messages=[said("steered 1"), put_out("answer 1")], taken=[[1, 0]])
@@ -1121,7 +1124,7 @@ def test_what_a_turn_took_stays_with_it_and_its_keys_are_cleared() -> None:
     assert done == [
         "clear steered/1",
         "clear steered/2",
-        stored(one_settled(ended, steered=[Steered(3, 2, 3)])),
+        stored(one_settled(ended, steered=[Addition(3, 2, 3)])),
     ]
 
 
@@ -1130,7 +1133,11 @@ def test_what_a_turn_did_not_take_becomes_a_new_turn_with_all_of_it_where_nobody
     quiet: timedelta | None, opened: bool
 ) -> None:
     cancelled = TWO._replace(cancelled="cancelled")
-    steered = (Steered(1, 1, 3, taken=True), Steered(2, 1, 3), Steered(3, 1, 3))
+    steered = (
+        Addition(1, 1, 3, taken=True),
+        Addition(2, 1, 3),
+        Addition(3, 1, 3),
+    )
     record = Record("epoch", 3, (ONE, cancelled), steered, tail=BUSY.tail)
     state = steered_state(1, 2, 3)
     outcome = an_outcome(1, messages=[said("steered 1")], taken=[[1, 0]])
@@ -1155,12 +1162,16 @@ def test_what_a_turn_did_not_take_becomes_a_new_turn_with_all_of_it_where_nobody
 def test_what_a_turn_did_not_take_passes_on_to_the_next_and_somebody_watches_that(
     heir: Live,
 ) -> None:
-    steered = (Steered(1, 1, 3), Steered(2, 2, 3), Steered(3, 1, 3, taken=True))
+    steered = (
+        Addition(1, 1, 3),
+        Addition(2, 2, 3),
+        Addition(3, 1, 3, taken=True),
+    )
     record = Record("epoch", 3, (ONE, heir), steered, tail=BUSY.tail)
     state = steered_state(1, 2, 3)
     killed = an_outcome(1, status="killed", messages=[])
     _, done = handle(private.on_settle, {"outcome": killed}, record, state=state)
-    passed = (Steered(1, 2, 3, joined=heir.open), Steered(2, 2, 3))
+    passed = (Addition(1, 2, 3, joined=heir.open), Addition(2, 2, 3))
     ended = now_settled(1, status="killed", messages=[said("steered 3")], steered=[0])
     assert done == [
         "clear steered/3",
@@ -1171,7 +1182,7 @@ def test_what_a_turn_did_not_take_passes_on_to_the_next_and_somebody_watches_tha
 
 def test_what_a_cancelled_turn_did_not_take_stays_with_it() -> None:
     lives = cancel(BUSY, "cancelled: enough", 1)
-    record = BUSY._replace(live=lives, steered=(Steered(1, 1, 3), Steered(2, 1, 1, joined=True)))
+    record = BUSY._replace(live=lives, steered=(Addition(1, 1, 3), Addition(2, 1, 1, joined=True)))
     state = steered_state(1, 2)
     outcome = an_outcome(1, status="interrupted")
     _, done = handle(private.on_settle, {"outcome": outcome}, record, state=state)
@@ -1306,7 +1317,7 @@ def test_the_messages_of_a_turn_are_answered_again_in_its_place(
 def test_what_is_live_is_cancelled_before_a_turn_is_answered_again(
     quiet: timedelta | None, opened: bool
 ) -> None:
-    steered = (Steered(1, 2, 3), Steered(2, 2, 2, joined=True))
+    steered = (Addition(1, 2, 3), Addition(2, 2, 2, joined=True))
     record = BUSY._replace(steered=steered)
     state = steered_state(1, 2)
     answer, done = handle(public.on_regenerate, {"turn": 2}, record, state=state, debounce=quiet)
@@ -1352,7 +1363,7 @@ def test_a_turn_that_is_in_the_conversation_no_more_is_not_answered_again(
 def test_a_reset_cancels_and_discards_everything_and_removes_what_is_settled() -> None:
     lives = (Live(17, "inv-17", "cancelled"), Live(18, "inv-18"))
     tail = (gone(settled(16)), 17, live(18))
-    record = Record("epoch", 19, lives, (Steered(1, 18, 19),), tail, paged=True)
+    record = Record("epoch", 19, lives, (Addition(1, 18, 19),), tail, paged=True)
     state = {
         "page/0": TURNS,
         "turn/2": settled(2),
@@ -1514,7 +1525,7 @@ def test_the_record_of_the_turns_is_paged_from_the_newest_on(
     body: Any, turns: list[int], before: int | None
 ) -> None:
     four = Live(4, "inv-4")
-    steered = (Steered(1, 4, 5),)
+    steered = (Addition(1, 4, 5),)
     record = Record("epoch", 5, (four,), steered, (TURNS[2], live(4)), paged=True)
     state = {"page/0": had(2)[:2], **steered_state(1)}
     all_turns = [*had(2), {**shown(four), "messages": [said("steered 1")], "steered": [0]}]
@@ -1532,7 +1543,7 @@ def test_a_turn_that_was_removed_is_not_among_those_of_a_page() -> None:
 
 
 def test_the_turns_are_of_one_moment_when_a_steered_message_finds_its_place_meanwhile() -> None:
-    one = Record("epoch", 2, (ONE,), (Steered(1, 1, 2),), (live(1),))
+    one = Record("epoch", 2, (ONE,), (Addition(1, 1, 2),), (live(1),))
     ended = now_settled(1, messages=[said("steered 1")], steered=[0])
     moments = [one, Record("epoch", 2, tail=(ended,))]
 
@@ -1549,7 +1560,7 @@ def test_the_turns_are_of_one_moment_when_a_steered_message_finds_its_place_mean
 
 
 def test_who_reads_what_is_steered_leaves_out_what_is_settled_meanwhile() -> None:
-    record = Record("epoch", 2, (ONE,), (Steered(1, 1, 2), Steered(2, 1, 2)), (live(1),))
+    record = Record("epoch", 2, (ONE,), (Addition(1, 1, 2), Addition(2, 1, 2)), (live(1),))
     answer, _ = handle(public.on_get_history, None, record, state=steered_state(2))
     assert answer == [said("message 1"), said("steered 2")]
 
@@ -1775,7 +1786,7 @@ def test_followers_hear_of_a_message_when_its_task_is_sent_and_of_an_end_when_it
 def test_what_passes_on_to_the_next_turn_is_told_before_the_end_of_the_one_it_was_steered_at() -> (
     None
 ):
-    record = BUSY._replace(steered=(Steered(1, 1, 0),))
+    record = BUSY._replace(steered=(Addition(1, 1, 0),))
     outcome = {"outcome": an_outcome(1)}
     _, done = handle(private.on_settle, outcome, record, state=steered_state(1), stream=STREAM)
     sent = [x for x in done if x[0] == "IdleAgentStream"]
@@ -1811,7 +1822,7 @@ WAITS = Record("epoch", 4, (ONE, TWO, Live(3, "inv-3")))
     [
         (Step(BUSY), False),
         (Step(BUSY, watch=1), True),  # what waited for another turn waits for this one
-        (Step(BUSY, steer=Steered(1, 1, 0)), True),
+        (Step(BUSY, steer=Addition(1, 1, 0)), True),
         (Step(ALONE, dispatch=1), False),
         (Step(BUSY, dispatch=2), True),
         (Step(BUSY, cancel=(ONE,)), False),

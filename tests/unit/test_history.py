@@ -13,13 +13,13 @@ from restate.serde import BytesSerde, Serde
 from interruptible import Agent, Message, Turn
 from interruptible._session import reading, storage
 from interruptible._session.reading import Moment, Stored, at_hand
-from interruptible._session.rules import Live, Record, Steered
+from interruptible._session.record import Addition, Live, Record
 from interruptible._session.storage import JSON, PACKED, TURNS_PER_PAGE, dump_record
 from interruptible._session.turns import asked, finished_turn, whole_conversation, with_joined
 from interruptible._wire.types import TaskOutcome, TurnStatus
 
 T = TypeVar("T")
-Said = tuple[Steered, Message]
+Said = tuple[Addition, Message]
 
 LARGE, TAIL = 4096, 8192
 """Bounds that are small, so that histories which outgrow them are."""
@@ -258,7 +258,7 @@ class History:
         """Keep a message that has no turn of its own."""
         message = said(f"steered {number}")
         self.state.set(storage.steered_key(number), message)
-        steered = Steered(number, turn, at or self.record.next, joined=joined)
+        steered = Addition(number, turn, at or self.record.next, joined=joined)
         self.record = self.record._replace(steered=(*self.record.steered, steered))
         return steered, message
 
@@ -606,7 +606,7 @@ def test_a_conversation_is_not_at_hand_when_some_of_it_has_to_be_read() -> None:
     history.begin(2)
     assert at_hand(history.record, 2) is not None
     assert at_hand(history.record._replace(paged=True), 2) is None
-    steered = (Steered(1, 2, 3, taken=True),)
+    steered = (Addition(1, 2, 3, taken=True),)
     assert at_hand(history.record._replace(steered=steered), 2) is None
     history.begin(3, size=LARGE)
     # Its own turn is not what it is to know of.
@@ -1047,7 +1047,7 @@ A, B, C = put_out("a"), put_out("b"), put_out("c")
 
 def steered(number: int, at: int = 2, *, taken: bool = False, joined: bool = False) -> Said:
     """A message that belongs to turn 1."""
-    return Steered(number, 1, at, taken, joined), said(f"steered {number}")
+    return Addition(number, 1, at, taken, joined), said(f"steered {number}")
 
 
 S1, S2, S3 = said("steered 1"), said("steered 2"), said("steered 3")
@@ -1202,7 +1202,7 @@ def test_what_joined_a_turn_stands_before_or_after_what_it_was_begun_for_as_it_w
 ):
     begun = [said("begun 1"), said("begun 2")]
     joined = [
-        (Steered(number, 3, at, joined=True), said(f"steered {number}"))
+        (Addition(number, 3, at, joined=True), said(f"steered {number}"))
         for number, at in ((1, 2), (2, 3), (3, 4), (4, 7))
     ]
     assert with_joined(3, begun, iter(joined)) == [S1, S2, *begun, S3, said("steered 4")]

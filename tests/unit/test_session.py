@@ -8,7 +8,8 @@ from typing import Any, Final
 import pytest
 
 from interruptible._session import rules, storage
-from interruptible._session.rules import Live, Record, Steered, Step
+from interruptible._session.record import Addition, Live, Record
+from interruptible._session.rules import Step
 
 from . import world
 from .walk import Walk, walk_through
@@ -249,7 +250,7 @@ _give_up, _reset = rules.give_up_step, rules.reset_step
 _refusal, _host = rules.refusal, rules._host
 
 Refused = tuple[int, str] | None
-Taken = tuple[Record, tuple[Steered, ...]]
+Taken = tuple[Record, tuple[Addition, ...]]
 
 
 def with_record(what: Any, **changes: Any) -> Any:
@@ -560,7 +561,7 @@ def the_taken_are_pending(record: Record) -> int:
     return sum(x.cancelled is None for x in record.live) + len(record.steered)
 
 
-def what_is_steered_at_the_cancelled_waits(record: Record) -> tuple[Steered, ...]:
+def what_is_steered_at_the_cancelled_waits(record: Record) -> tuple[Addition, ...]:
     return tuple(x for x in record.steered if not x.taken)
 
 
@@ -1015,7 +1016,7 @@ def test_a_record_is_stored_in_this_form_for_as_long_as_its_version_stays() -> N
         "e1",
         4,
         (Live(2, "inv-2", "interrupted by turn 3"), Live(3, open=True)),
-        (Steered(1, 2, 3, taken=True), Steered(2, 3, 4, joined=True)),
+        (Addition(1, 2, 3, taken=True), Addition(2, 3, 4, joined=True)),
         ({"turn": 1, "status": "completed", "input": [], "messages": []}, -2, 3),
         paged=True,
         first=2,
@@ -1153,7 +1154,7 @@ def test_what_is_taken_back_again_keeps_why_it_was_the_first_time() -> None:
 
 
 def test_a_reset_forgets_what_was_given_up_and_what_was_steered_at_it() -> None:
-    record = GAVE_UP._replace(steered=(Steered(1, 1, 2), Steered(2, 2, 3)))
+    record = GAVE_UP._replace(steered=(Addition(1, 1, 2), Addition(2, 2, 3)))
     why = "rolled back: new topic"
     live = tuple(x._replace(cancelled=why) for x in BUSY.live[1:])
     assert rules.reset_step(record, "new topic") == Step(

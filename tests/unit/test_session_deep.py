@@ -18,7 +18,8 @@ from hypothesis.stateful import (
 )
 
 from interruptible._session import rules
-from interruptible._session.rules import Record, Step
+from interruptible._session.record import Record
+from interruptible._session.rules import Step
 
 from . import world
 from .world import CONTROLS, EVENTS, POLICIES, Budget, Happening, World

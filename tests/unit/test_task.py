@@ -15,7 +15,7 @@ from restate import TerminalError
 from interruptible import Interrupted, Task, Turn
 from interruptible._cancel import steps
 from interruptible._session import reading, storage
-from interruptible._session.rules import Live, Record, Steered
+from interruptible._session.record import Addition, Live, Record
 from interruptible._task import delegate, life, outcome, repair, waiting
 from interruptible._task.attempt import Attempt
 from interruptible._task.outcome import Ending
@@ -725,8 +725,8 @@ def loaded(
         if x["status"] == "running"
     ]
     own = Live(3, "inv-3", cancelled)
-    stored = [(Steered(*x), message) for x, message in steered]
-    stored += [(Steered(9, 3, 4), said("waits"))] if waiting else []
+    stored = [(Addition(*x), message) for x, message in steered]
+    stored += [(Addition(9, 3, 4), said("waits"))] if waiting else []
     record = Record("epoch", 4, (*live, own), tuple(x for x, _ in stored), turns)
     messages = {f"steered/{x.number}": message for x, message in stored}
     state = {"session": storage.dump_record(record), **messages}

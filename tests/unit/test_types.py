@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from interruptible._session import rules
+from interruptible._session.record import Live, Record
 from interruptible._wire import requests
 from interruptible._wire import types as _types
 from interruptible._wire.checks import Malformed, Refusal, parse
@@ -582,7 +583,7 @@ def test_a_cause_is_read_as_the_rules_wrote_it(reason: str | None) -> None:
         assert why is not None
         return cause_of(why)
 
-    record = rules.Record("epoch", 2, (rules.Live(1, "inv-1"),))
+    record = Record("epoch", 2, (Live(1, "inv-1"),))
     assert cause(rules.message_step(record)) == Cause("interrupted", 2)
     assert cause(rules.message_step(record, "rollback")) == Cause("rolled back", 2)
     assert cause(rules.regenerate_step(record, 1)) == Cause("rolled back", 2)

@@ -18,7 +18,8 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from interruptible._session import rules, storage
-from interruptible._session.rules import Live, Record, Step
+from interruptible._session.record import Live, Record
+from interruptible._session.rules import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator

@@ -1,0 +1,102 @@
+"""What a session knows about itself: its turns that are live, and what was steered at them."""
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+
+class Live(NamedTuple):
+    """A turn whose outcome is not recorded yet."""
+
+    turn: int
+    task_id: str | None = None
+    """`None` until the task's invocation id is known."""
+    cancelled: str | None = None
+    """Why it was cancelled, once it is."""
+    open: bool = False
+    """Whether the messages of a burst still join it."""
+    given_up: bool = False
+    """Whether somebody waited out `cleanup_timeout` for it: then nobody waits for it any more."""
+
+
+class Addition(NamedTuple):
+    """A message that became part of a turn which was there already."""
+
+    number: int
+    turn: int
+    """Whose it is; it may pass on to a later one until it is taken."""
+    at: int
+    """The number of the next turn when it was accepted: where it stands among the messages."""
+    taken: bool = False
+    joined: bool = False
+    """Whether its turn has it among the messages that it began with."""
+    id: int = 0
+    """The message's; one that an earlier version accepted has none."""
+    now: int = 0
+    """The how-manyth that its turn is to read at once, if it is to; the model's call is cut off."""
+
+
+class Record(NamedTuple):
+    """What a session knows about itself; its size does not grow with the history."""
+
+    epoch: str = ""
+    """Sets it apart from an earlier session of the same key; empty while nothing is stored."""
+    next: int = 1
+    live: tuple[Live, ...] = ()
+    steered: tuple[Addition, ...] = ()
+    """Those of live turns, in the order in which they were accepted."""
+    tail: tuple[Any, ...] = ()
+    """The latest turns, in their order, as they are stored. No rule looks at them."""
+    paged: bool = False
+    """Whether there are turns in pages."""
+    first: int = 1
+    """The first turn that may be on record; those before were removed."""
+    forked_from: tuple[str, int] | None = None
+    """The session that this one's first turns were worked on in, and the last of them."""
+
+    def find(self, turn: int) -> Live | None:
+        """The live turn of this number."""
+        return next((live for live in self.live if live.turn == turn), None)
+
+    def before(self, turn: int) -> tuple[Live, ...]:
+        """The live turns that `turn` waits for."""
+        return tuple(live for live in self.awaited if live.turn < turn)
+
+    def goes_on(self, turn: int) -> bool:
+        """Whether a turn is live and not cancelled."""
+        return any(x.turn == turn for x in self.going_on)
+
+    def changed(self, turns: Collection[int], **changes: Any) -> "Record":
+        """The record with something else about these live turns."""
+        live = (x._replace(**changes) if x.turn in turns else x for x in self.live)
+        return self._replace(live=tuple(live))
+
+    @property
+    def going_on(self) -> tuple[Live, ...]:
+        """The live turns that are not cancelled."""
+        return tuple(x for x in self.live if x.cancelled is None)
+
+    @property
+    def awaited(self) -> tuple[Live, ...]:
+        """The live turns that are waited for; what was given up is in nobody's way."""
+        return tuple(live for live in self.live if not live.given_up)
+
+    @property
+    def at_work(self) -> Live | None:
+        """The oldest live turn that is awaited and not cancelled, or else the newest awaited."""
+        lives = self.awaited
+        return next((x for x in lives if x.cancelled is None), lives[-1] if lives else None)
+
+    @property
+    def waiting(self) -> tuple[Addition, ...]:
+        """The steered messages that can still be taken, and are not."""
+        return tuple(x for x in self.steered if not x.taken and self.goes_on(x.turn))
+
+    @property
+    def pending(self) -> int:
+        """How many turns and steered messages are at work or wait for it; no cancelled ones."""
+        return len(self.going_on) + len(self.waiting)
+
+    @property
+    def lost(self) -> tuple[Live, ...]:
+        """Turns whose task may be running but whose id is unknown: their `message` was killed."""
+        return tuple(live for live in self.live if live.task_id is None)
