@@ -140,6 +140,12 @@ class Agent:
         rewind: Any
         reset: Any
         fork: Any
+        withdraw: Any
+        replace: Any
+        promote: Any
+        resume: Any
+        edit: Any
+        answer: Any
     else:  # or every attribute would be right
 
         def __getattr__(self, name: str) -> Any:
@@ -193,10 +199,29 @@ class Agent:
         """
         if turn.get("never_began"):
             return None
+        if (turn.get("reason") or "").startswith("stopped"):
+            return (
+                "[I stopped you after the step that you were at; it is done. Do not resume that "
+                "work by yourself: go on from what I say next.]"
+            )
         return (
             "[I interrupted you before you were done. Do not resume that work by yourself: "
             "go on from what I say next.]"
         )
+
+    def resume_note(self, turn: Turn) -> str | Message | None:  # noqa: ARG002
+        """What the model is told after a turn that is resumed, to go on where that one stopped.
+
+        Override it for a provider that refuses a conversation with an assistant's message at its
+        end, or a framework that asks it nothing then: `return "Go on."`.
+
+        Args:
+            turn: The record of the turn that is resumed. The same record must give the same note.
+
+        Returns:
+            Text (a message of the user), a message, or `None` for no note, as by default.
+        """
+        return None
 
     def call_note(self, name: str | None, *, begun: bool, output: str | None) -> str:
         """What the model is told as the result of a call that has none, in whatever turn.
@@ -225,7 +250,7 @@ class Agent:
         Returns:
             By default all their messages, with the notes on those that were interrupted.
         """
-        return _turns.whole_conversation(turns, self.interruption_note)
+        return _turns.whole_conversation(turns, self.interruption_note, self.resume_note)
 
 
 @overload

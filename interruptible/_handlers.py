@@ -9,7 +9,7 @@ from restate import Context, Service, TerminalError, VirtualObject
 from restate.serde import BytesSerde, Serde
 
 from interruptible._options import MIN_RETENTION
-from interruptible._session import private, public
+from interruptible._session import changes, private, public, views
 from interruptible._session.effects import Settings
 from interruptible._session.storage import compact
 from interruptible._task import delegate
@@ -44,18 +44,31 @@ class Handler(NamedTuple):
     options: Mapping[str, Any] = {}
 
 
+_ATTACHED: Final[Any] = types.Outcome | types.TakenBack
+
+
 HANDLERS: Final[Mapping[str, Handler]] = {
     "message": Handler(public.on_message, requests.MESSAGE_IN, types.Receipt),
     "cancel": Handler(public.on_cancel, requests.CANCEL_IN, types.Cancelled),
-    "attach": Handler(public.on_attach, requests.ATTACH_IN, types.Outcome, _SHARED),
-    "get_history": Handler(public.on_get_history, requests.NOTHING_IN, types.History, _READS),
-    "get_status": Handler(public.on_get_status, requests.NOTHING_IN, types.Status, _LOOKS),
-    "get_turns": Handler(public.on_get_turns, requests.GET_TURNS_IN, types.Turns, _READS),
+    "attach": Handler(views.on_attach, requests.ATTACH_IN, _ATTACHED, _SHARED),
+    "get_history": Handler(views.on_get_history, requests.NOTHING_IN, types.History, _READS),
+    "get_status": Handler(views.on_get_status, requests.NOTHING_IN, types.Status, _LOOKS),
+    "get_turns": Handler(views.on_get_turns, requests.GET_TURNS_IN, types.Turns, _READS),
     "regenerate": Handler(public.on_regenerate, requests.REGENERATE_IN, types.Receipt),
     "rewind": Handler(public.on_rewind, requests.REWIND_IN, types.Rewound),
     "reset": Handler(public.on_reset, requests.RESET_IN, types.Cancelled),
     "fork": Handler(public.on_fork, requests.FORK_IN, types.Forked, _SHARED),
+    "withdraw": Handler(changes.on_withdraw, requests.WITHDRAW_IN, types.Withdrawn),
+    "replace": Handler(changes.on_replace, requests.REPLACE_IN, types.Receipt),
+    "promote": Handler(changes.on_promote, requests.PROMOTE_IN, types.Receipt),
+    "resume": Handler(public.on_resume, requests.RESUME_IN, types.Receipt),
+    "edit": Handler(public.on_edit, requests.EDIT_IN, types.Receipt),
+    "answer": Handler(changes.on_answer, requests.ANSWER_IN, types.Answered),
     "settle": Handler(private.on_settle),
+    "quiet": Handler(private.on_quiet),
+    "begin": Handler(private.on_begin),
+    "ask_approval": Handler(private.on_ask_approval),
+    "close_approval": Handler(private.on_close_approval),
     "take": Handler(private.on_take),
     "give_up": Handler(private.on_give_up),
     "adopt": Handler(private.on_adopt),

@@ -7,28 +7,31 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 from urllib.parse import quote
 
 from restate import Context, HttpError, RestateClient, TerminalError
 
 from interruptible._agent import Agent
 from interruptible._wire.added import added_to
+from interruptible._wire.cause import Cause
 from interruptible._wire.output import Output
 from interruptible._wire.types import (
     Cancelled,
-    Cause,
     LiveTurn,
     Message,
     Origin,
     Outcome,
+    PendingMessage,
     Policy,
     Receipt,
     Rewound,
     Status,
+    TakenBack,
     Turn,
     Turns,
     TurnStatus,
+    WaitingApproval,
 )
 
 if TYPE_CHECKING:
@@ -41,14 +44,17 @@ __all__ = [
     "Origin",
     "Outcome",
     "Output",
+    "PendingMessage",
     "Policy",
     "Receipt",
     "Rewound",
     "Session",
     "Status",
+    "TakenBack",
     "Turn",
     "TurnStatus",
     "Turns",
+    "WaitingApproval",
 ]
 
 A = TypeVar("A")
@@ -81,6 +87,9 @@ class Session:
         policy: Policy | None = None,
         if_turn: int | None = None,
         if_idle: bool = False,
+        now: bool = False,
+        keep_queued: bool | None = None,
+        metadata: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> Receipt:
         """Send a message, and return as soon as it is accepted.
@@ -90,10 +99,15 @@ class Session:
             policy: What it does to a live turn; by default the agent's.
             if_turn: Send it only if this turn is at work.
             if_idle: Send it only if no turn is live.
+            now: Have the turn at work read it at once, with the policy `steer`: a model's call that
+                is awaited as `task.steerable` is cut off for it.
+            keep_queued: Whether turns that are queued are spared; by default as the agent says.
+            metadata: What is to be kept with it, and shown to no model: JSON, at most 4 KiB.
             idempotency_key: Restate takes messages of one key for one message.
 
         Returns:
-            The turn that it became, or became part of, and the turns that it interrupted.
+            The message's id, the turn that it became, or became part of, and the turns that it
+            interrupted.
 
         Raises:
             TerminalError: When the message is refused; then nothing has changed. 400 or 413: there
@@ -107,6 +121,12 @@ class Session:
             body["if_turn"] = if_turn
         if if_idle:
             body["if_idle"] = True
+        if now:
+            body["now"] = True
+        if keep_queued is not None:
+            body["keep_queued"] = keep_queued
+        if metadata is not None:
+            body["metadata"] = metadata
         return cast("Receipt", await self._call("message", body, idempotency_key))
 
     async def ask(
@@ -116,28 +136,46 @@ class Session:
         policy: Policy | None = None,
         if_turn: int | None = None,
         if_idle: bool = False,
+        now: bool = False,
+        keep_queued: bool | None = None,
+        metadata: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> Outcome:
-        """Send a message, as `send` does, and wait for the outcome of its turn.
+        """Send a message, as `send` does, and wait for the outcome of the turn that answers it.
+
+        Returns:
+            The outcome; of a message that was steered, that of the turn that took it.
 
         Raises:
-            TerminalError: When the message is refused, as by `send`.
+            TerminalError: When the message is refused, as by `send`. 410: somebody has taken it
+                back.
         """
         receipt = await self.send(
             content,
             policy=policy,
             if_turn=if_turn,
             if_idle=if_idle,
+            now=now,
+            keep_queued=keep_queued,
+            metadata=metadata,
             idempotency_key=idempotency_key,
         )
-        return await self.attach(receipt["turn"])
+        outcome = await self.attach(message=receipt["message"])
+        if outcome["status"] == "withdrawn":
+            reason = f"message: {receipt['message']} was withdrawn, and nobody answers it."
+            raise TerminalError(reason, 410)
+        return cast("Outcome", outcome)
 
-    async def cancel(self, turn: int | None = None, *, reason: str | None = None) -> list[int]:
+    async def cancel(
+        self, turn: int | None = None, *, reason: str | None = None, after_step: bool = False
+    ) -> list[int]:
         """Cancel everything live, or one turn.
 
         Args:
             turn: Which; without it, everything live.
             reason: Why; it is kept with the turn.
+            after_step: Let what is in flight end, and keep what comes of it; nothing else begins.
+                To cancel once more, without this, cuts it off.
 
         Returns:
             The turns that this cancelled; what is over already is no error.
@@ -145,8 +183,147 @@ class Session:
         Raises:
             TerminalError: 404 when there is no such turn.
         """
-        body = {"turn": turn, "reason": reason}
+        body: dict[str, Any] = {"turn": turn, "reason": reason}
+        if after_step:
+            body["after_step"] = True
         return cast("Cancelled", await self._call("cancel", body))["cancelled"]
+
+    async def withdraw(self, message: int, *, idempotency_key: str | None = None) -> None:
+        """Take back a message that no model has read yet; `status` lists them as `pending`.
+
+        Args:
+            message: Its id, as its receipt says.
+            idempotency_key: Restate takes requests of one key for one request.
+
+        Raises:
+            TerminalError: 404: there is no such message. 412: it was read, or its turn has begun.
+        """
+        await self._call("withdraw", {"message": message}, idempotency_key)
+
+    async def replace(
+        self,
+        message: int,
+        content: str | Sequence[Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+    ) -> Receipt:
+        """Say something else in a message that no model has read yet; its place and id stay.
+
+        Args:
+            message: Its id, as its receipt says.
+            content: Text, or a list of parts.
+            idempotency_key: Restate takes requests of one key for one request.
+
+        Raises:
+            TerminalError: 404: there is no such message. 412: it was read, or its turn has begun.
+                400 or 413: there is something wrong with the content.
+        """
+        body = {"message": message, "content": content}
+        return cast("Receipt", await self._call("replace", body, idempotency_key))
+
+    async def promote(
+        self,
+        message: int,
+        policy: Literal["interrupt", "steer"],
+        *,
+        now: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Receipt:
+        """Do not let a message wait that no model has read yet.
+
+        Args:
+            message: Its id, as its receipt says.
+            policy: `interrupt`: what is at work is cancelled, its turn is the next, and the others
+                wait behind it. `steer`: the turn at work takes it.
+            now: Have that turn read it at once, as with `send`.
+            idempotency_key: Restate takes requests of one key for one request.
+
+        Returns:
+            The turn that has it from now on.
+
+        Raises:
+            TerminalError: 404: there is no such message. 412: it was read, or its turn has begun.
+        """
+        body: dict[str, Any] = {"message": message, "policy": policy}
+        if now:
+            body["now"] = True
+        return cast("Receipt", await self._call("promote", body, idempotency_key))
+
+    async def resume(
+        self, turn: int | None = None, *, idempotency_key: str | None = None
+    ) -> Receipt:
+        """Go on where the last turn stopped, with no new message: nothing done is done again.
+
+        Args:
+            turn: Which, for who wants to be sure; by default the last.
+            idempotency_key: Restate takes requests of one key for one request.
+
+        Returns:
+            The new turn.
+
+        Raises:
+            TerminalError: 404: there is no such turn. 412: it has completed, is live, or is not the
+                last of the conversation.
+        """
+        body = None if turn is None else {"turn": turn}
+        return cast("Receipt", await self._call("resume", body, idempotency_key))
+
+    async def edit(
+        self,
+        turn: int,
+        content: str | Sequence[Mapping[str, Any]],
+        *,
+        if_last: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Receipt:
+        """Say something else in the place of a turn; it is discarded, and so are all after it.
+
+        Args:
+            turn: Which.
+            content: Text, or a list of parts.
+            if_last: Do it only if this is the session's last turn.
+            idempotency_key: Restate takes requests of one key for one request.
+
+        Returns:
+            The new turn, the live ones that were cancelled, and all that were discarded.
+
+        Raises:
+            TerminalError: 404: there is no such turn in the conversation. 412: `if_last` does not
+                hold. 400 or 413: there is something wrong with the content.
+        """
+        body: dict[str, Any] = {"turn": turn, "content": content}
+        if if_last is not None:
+            body["if_last"] = if_last
+        return cast("Receipt", await self._call("edit", body, idempotency_key))
+
+    async def answer(
+        self,
+        approval: int,
+        approved: bool,  # noqa: FBT001
+        *,
+        reason: str | None = None,
+        value: Any = None,
+        idempotency_key: str | None = None,
+    ) -> None:
+        """Answer what a turn waits for; `status` lists it as one of `waiting_for`.
+
+        Args:
+            approval: Its id.
+            approved: Whether that is a yes.
+            reason: Why.
+            value: What else the turn is to know: JSON, at most 64 KiB.
+            idempotency_key: Restate takes requests of one key for one request.
+
+        Raises:
+            TerminalError: 404: there is no such approval. 410: it was answered, withdrawn, or is
+                over.
+        """
+        body: dict[str, Any] = {"approval": approval, "approved": approved}
+        if reason is not None:
+            body["reason"] = reason
+        if value is not None:
+            body["value"] = value
+        await self._call("answer", body, idempotency_key)
 
     async def regenerate(
         self,
@@ -228,16 +405,27 @@ class Session:
         await self._call("fork", {"session": key, "turn": turn}, idempotency_key)
         return Session(self._via, self._agent, key)
 
-    async def attach(self, turn: int | None = None) -> Outcome:
+    @overload
+    async def attach(self, turn: int | None = None) -> Outcome: ...
+    @overload
+    async def attach(self, *, message: int) -> Outcome | TakenBack: ...
+    async def attach(
+        self, turn: int | None = None, *, message: int | None = None
+    ) -> Outcome | TakenBack:
         """Wait for the outcome of a turn, by default the newest.
 
+        Args:
+            turn: Which.
+            message: Instead: the turn that answers this message, whichever that will be. If it is
+                taken back, the status is `withdrawn`.
+
         Raises:
-            TerminalError: 404 when there is no such turn.
+            TerminalError: 404 when there is no such turn or message.
         """
-        body = None if turn is None else {"turn": turn}
+        body = {name: x for name, x in (("turn", turn), ("message", message)) if x is not None}
         # One key for all tries: a wait that is cut off is taken up again, not begun once more.
         key = None if isinstance(self._via, Context) else f"attach-{uuid.uuid4()}"
-        return cast("Outcome", await self._call("attach", body, key))
+        return cast("Outcome", await self._call("attach", body or None, key))
 
     async def history(self) -> list[Message]:
         """The conversation, in the order of the turns.

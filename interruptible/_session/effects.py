@@ -20,16 +20,16 @@ from restate import (
 )
 
 from interruptible._cancel.watch import shield
-from interruptible._session import rules, storage
+from interruptible._session import approvals, rules, storage, stored_record
 from interruptible._session.reading import Moment, at_hand, read_record
-from interruptible._session.record import Live, Record
+from interruptible._session.record import Asked, Live, Record
 from interruptible._session.rules import Step
 from interruptible._session.storage import JSON, compact
+from interruptible._session.telling import tell_approval, tell_followers
 from interruptible._task.body import AgentBody, Streaming
 from interruptible._task.outcome import Ending, ending, known_ending, public_outcome
-from interruptible._task.signals import cancelled_signal, given_up_signal
-from interruptible._wire import types as wire
-from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement, Turn
+from interruptible._task.signals import STOP, cancelled_signal, given_up_signal, now_signal
+from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement
 
 AnyContext = ObjectContext | ObjectSharedContext
 
@@ -83,7 +83,7 @@ async def known_now(agent: Settings, ctx: ObjectContext) -> tuple[Record, Now]:
     look = _time if agent.stream is None else functools.partial(_time_and_key, agent.stream)
     now: RestateDurableFuture[Any] = ctx.run_typed("time", look)
     await restate.gather(stored, now)
-    record = storage.parse_record(await stored)
+    record = stored_record.parse_record(await stored)
     at = await now
     record = await _with_ids(agent, ctx, record)
     return record, Now(at) if agent.stream is None else Now(*at)
@@ -148,6 +148,7 @@ async def carry_out(
     step: Step,
     messages: Sequence[Message] = (),
     now: Now | None = None,
+    resumes: int | None = None,
 ) -> Record:
     """Carry out a step with the messages that are accepted; returns the record as it is then.
 
@@ -157,57 +158,43 @@ async def carry_out(
     record, pages = await storage.mark_discarded(ctx, step.record, step.discard)
     key = None if now is None else now.key
     if turn is not None and now is not None:
-        record = storage.add_turn(ctx, record, turn, messages, now.at)
+        record = storage.add_turn(ctx, record, turn, messages, now.at, resumes)
     for x in step.cancel:
         if x.task_id is not None:
             ctx.cancel_invocation(x.task_id)
     storage.write_pages(ctx, pages)
     if step.steer is not None:
         ctx.set(storage.steered_key(step.steer.number), messages[0], serde=JSON)
-    storage.store_record(ctx, record)
-    _tell_those_behind(ctx, step)
-    if step.watch is not None:
-        send_recover(agent, ctx, step.watch)
+    stored_record.store_record(ctx, record)
+    _tell_tasks(ctx, step)
+    for watched in step.watch:
+        send_recover(agent, ctx, watched)
     if turn is not None:
         # A short conversation is sent along, which spares a task two hops to load it; one that is
         # queued loads it when it has waited.
-        queued = any(x.cancelled is None for x in record.before(turn))
-        turns = None if queued else at_hand(record, turn)
-        handle = _dispatch(agent, ctx, record, turn, messages, turns, key)
+        live = record.find(turn)
+        turns = None if live is None or live.queued else at_hand(record, turn)
+        job: Dispatch = {"session": ctx.key(), "turn": turn, "input": list(messages), "after": []}
+        if turns is not None:
+            job["turns"] = turns
+        if key is not None:
+            job["stream"] = key
+        if resumes is not None:
+            job["resumes"] = resumes
+        handle = _dispatch(agent, ctx, record, job)
         tell_followers(agent, ctx, step)
         record = rules.note_task_id(record, turn, await shield(handle.invocation_id()))
-        storage.store_record(ctx, record)
+        stored_record.store_record(ctx, record)
     else:
         tell_followers(agent, ctx, step)
     return record
 
 
-def tell_followers(agent: Settings, ctx: ObjectContext, step: Step) -> None:
-    """Tell those who follow the session what has changed by a step, if the agent streams."""
-    if agent.stream is None:
-        return
-    turn, events = step.record.next - 1, list[dict[str, Any]]()
-    if step.discard:
-        events.append({"type": "discarded", "turns": [*step.discard]})
-    if changes_pending(step):
-        events.append({"type": "pending"})
-    if len(step.discard) > wire.MAX_TURNS:  # who follows had better read what there is
-        tell_stream(agent, ctx, "note", {"turn": turn, "events": events[1:], "anew": True})
-    elif events:
-        tell_stream(agent, ctx, "note", {"turn": turn, "events": events})
-
-
-def changes_pending(step: Step) -> bool:
-    """Whether a step changes what is pending: messages that no model has read yet."""
-    record = step.record
-    waits = step.dispatch is not None and bool(record.before(step.dispatch))
-    queued = any(record.before(x.turn) for x in step.cancel)
-    return step.steer is not None or step.watch is not None or waits or queued
-
-
-def tell_stream(agent: Settings, ctx: ObjectContext, handler: str, body: Any) -> None:
-    """Send something to the session's stream."""
-    ctx.generic_send(f"{agent.name}Stream", handler, compact(body), key=ctx.key())
+def close_approval(agent: Settings, ctx: ObjectContext, record: Record, approval: Asked) -> None:
+    """Let nobody answer an approval any more."""
+    ctx.clear(storage.approval_key(approval.id))
+    stored_record.store_record(ctx, approvals.close_step(record, approval))
+    tell_approval(agent, ctx, approval, state="over")
 
 
 def send_recover(agent: Settings, ctx: AnyContext, turn: int) -> None:
@@ -216,13 +203,19 @@ def send_recover(agent: Settings, ctx: AnyContext, turn: int) -> None:
     ctx.generic_send(agent.name, "recover", body, key=ctx.key())
 
 
-def _tell_those_behind(ctx: ObjectContext, step: Step) -> None:
+def _tell_tasks(ctx: ObjectContext, step: Step) -> None:
+    """Tell tasks what has become of their own turn, and of those that they wait for."""
+    told = [(x.task_id, STOP) for x in step.stop]
+    if step.tell_now is not None:
+        told.append((step.tell_now.task_id, now_signal(step.tell_now.nows)))
     signals = [(x.turn, cancelled_signal(x.turn)) for x in step.cancel]
     signals += [(turn, given_up_signal(turn)) for turn in step.give_up]
     for turn, signal in signals:
-        for behind in step.record.live:
-            if behind.turn > turn and behind.cancelled is None and behind.task_id is not None:
-                ctx.resolve_signal(behind.task_id, signal, True, serde=JSON)  # noqa: FBT003
+        behind = (x for x in step.record.live if x.turn > turn and x.goes_on)
+        told += [(x.task_id, signal) for x in behind]
+    for task_id, signal in told:
+        if task_id is not None:
+            ctx.resolve_signal(task_id, signal, True, serde=JSON)  # noqa: FBT003
 
 
 async def _time() -> int:
@@ -247,41 +240,35 @@ async def _task_id(agent: Settings, ctx: AnyContext, record: Record, live: Live)
     """
     if live.task_id is not None:
         return live.task_id
-    turn = await Moment(ctx, record).turn(live.turn)
-    assert turn is not None  # noqa: S101
-    return await _dispatch(agent, ctx, record, live.turn, turn["input"]).invocation_id()
-
-
-def _dispatch(
-    agent: Settings,
-    ctx: AnyContext,
-    record: Record,
-    turn: int,
-    messages: Sequence[Message],
-    turns: list[Turn] | None = None,
-    key: str | None = None,
-) -> SendHandle:
+    turn = await storage.live_turn(ctx, record, live.turn)
     job: Dispatch = {
         "session": ctx.key(),
-        "turn": turn,
-        "input": list(messages),
-        "after": [
-            {"turn": x.turn, "task_id": x.task_id, "cancelled": x.cancelled is not None}
-            for x in record.before(turn)
-            if x.task_id is not None
-        ],
+        "turn": live.turn,
+        "input": turn["input"],
+        "after": [],
     }
-    if turns is not None:
-        job["turns"] = turns
-    if key is not None:
-        job["stream"] = key
+    if "resumes" in turn:
+        job["resumes"] = turn["resumes"]
+    return await _dispatch(agent, ctx, record, job).invocation_id()
+
+
+def _dispatch(agent: Settings, ctx: AnyContext, record: Record, job: Dispatch) -> SendHandle:
+    """Send a task, with what the record says of its turn and of those before it."""
+    live = record.find(job["turn"])
+    job["after"] = [
+        {"turn": x.turn, "task_id": x.task_id, "cancelled": x.is_cut}
+        for x in record.before(job["turn"])
+        if x.task_id is not None
+    ]
+    if live is not None and live.queued:
+        job["queued"] = True
     if record.forked_from is not None:
         job["forked_from"] = record.forked_from
     return ctx.generic_send(
         agent.task_name,
         "run_task",
         compact(job),
-        idempotency_key=_idempotency_key(ctx, record, turn),
+        idempotency_key=_idempotency_key(ctx, record, job["turn"]),
     )
 
 

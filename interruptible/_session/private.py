@@ -4,9 +4,10 @@ from typing import Any
 
 from restate import ObjectContext, ObjectSharedContext, TerminalError
 
-from interruptible._session import effects, rules, storage
+from interruptible._session import approvals, effects, rules, storage, stored_record, telling
 from interruptible._session.effects import Settings, carry_out
 from interruptible._session.reading import Moment, Stored, read_record, read_steered
+from interruptible._session.record import Record
 from interruptible._session.turns import Said, finished_turn
 from interruptible._wire import reports
 from interruptible._wire.types import Turn
@@ -25,12 +26,74 @@ async def on_take(agent: Settings, ctx: ObjectContext, body: Any) -> list[Said]:
     after, taken = rules.hand_out(record, turn, waited=waited, begins=fields["begins"])
     said = await read_steered(ctx, taken)
     if after != record:
-        storage.store_record(ctx, after)
+        stored_record.store_record(ctx, after)
     if waited and taken and any(x.turn < turn for x in record.waiting):
         effects.send_recover(
             agent, ctx, turn
         )  # as what inherits is watched, before more is steered at it
     return said
+
+
+async def on_quiet(agent: Settings, ctx: ObjectContext, body: Any) -> Any:
+    """For a task: whether its quiet window is over; a turn that need not wait begins then."""
+    fields = reports.QUIET(body)
+    turn, seen = fields["turn"], fields["seen"]
+    record = await read_record(ctx)
+    after, newest = rules.quiet_step(record, turn, seen=seen)
+    live = after.find(turn)
+    if newest > seen or live is None:
+        return {"seen": newest}
+    if not live.queued:
+        return await _begun(agent, ctx, after, turn)
+    if after != record:
+        stored_record.store_record(ctx, after)
+    return {"seen": seen, "quiet": True}
+
+
+async def on_begin(agent: Settings, ctx: ObjectContext, body: Any) -> Any:
+    """For a task that has waited: what it begins with, which does not change from here on."""
+    turn = reports.ONE_TURN(body)["turn"]
+    return await _begun(agent, ctx, await read_record(ctx), turn)
+
+
+async def _begun(agent: Settings, ctx: ObjectContext, record: Record, turn: int) -> Any:
+    if not record.goes_on(turn):
+        return {"cancelled": True}
+    after, taken = rules.begin_step(record, turn)
+    said = await read_steered(ctx, taken)
+    own = await storage.live_turn(ctx, record, turn)
+    stored_record.store_record(ctx, after)
+    if any(x.turn < turn for x in record.waiting):
+        effects.send_recover(agent, ctx, turn)  # as what inherits is watched
+    left = [(x.number, x.at) for x in after.steered if x.turn < turn]
+    return {"input": own["input"], "said": said, "left": left}
+
+
+async def on_ask_approval(agent: Settings, ctx: ObjectContext, body: Any) -> None:
+    """For a task: it may not go on with something before somebody has said yes."""
+    asking = reports.ASKING(body)
+    record, now = await effects.known_now(agent, ctx)
+    after, asks = approvals.ask_step(record, asking["turn"], asking["number"])
+    if asks is not None:
+        what: dict[str, Any] = {"title": asking["title"]}
+        if "value" in asking:
+            what["value"] = asking["value"]
+        if "within" in asking:
+            what["until"] = now.at + asking["within"]
+        ctx.set(storage.approval_key(asks.id), what, serde=storage.JSON)
+        stored_record.store_record(ctx, after)
+        telling.tell_approval(agent, ctx, asks, state="waits", title=asking["title"])
+
+
+async def on_close_approval(agent: Settings, ctx: ObjectContext, body: Any) -> bool:
+    """For a task: nobody is to answer an approval any more; says whether somebody has."""
+    fields = reports.CLOSING(body)
+    mine = (fields["turn"], fields["number"])
+    record = await effects.known(agent, ctx)
+    waits = next((x for x in record.approvals if (x.turn, x.number) == mine), None)
+    if waits is not None:
+        effects.close_approval(agent, ctx, record, waits)
+    return waits is None
 
 
 async def on_get_cause(_: Settings, ctx: ObjectSharedContext, body: Any) -> str:
@@ -52,14 +115,17 @@ async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
         turn = await Moment(ctx, record).turn(outcome["turn"])
         assert turn is not None  # noqa: S101
         ended: Turn = {**finished_turn(turn, outcome, kept), "ended_at": now.at}
-        record = await storage.put_turns(ctx, step.record, [ended])
+        before, record = record, await storage.put_turns(ctx, step.record, [ended])
         for x in (*step.keep, *step.begin):
             ctx.clear(storage.steered_key(x.number))
+        for approval in before.approvals:
+            if approval not in step.record.approvals:
+                ctx.clear(storage.approval_key(approval.id))
         await carry_out(agent, ctx, step._replace(record=record), begun, now)
         if agent.stream is not None:
             told = {"turn": ended["turn"], "status": ended["status"]}
             told["messages"] = len(ended["messages"])
-            effects.tell_stream(agent, ctx, "end", told)
+            telling.tell_stream(agent, ctx, "end", told)
     for number in settlement.get("ended", []):
         if record.find(number) is not None:  # its own report went missing
             effects.send_recover(agent, ctx, number)
@@ -86,5 +152,7 @@ async def on_adopt(_: Settings, ctx: ObjectContext, body: Any) -> None:
     copy = reports.COPY(body)
     if (await read_record(ctx)).epoch:
         raise TerminalError("session: there is one of this key already. Choose another.", 412)
-    record = storage.new_record(ctx)._replace(next=copy["next"], forked_from=copy["from"])
-    storage.store_record(ctx, await storage.put_turns(ctx, record, copy["turns"]))
+    record = stored_record.new_record(ctx)._replace(
+        next=copy["next"], forked_from=copy["from"], messages=copy.get("messages", 0)
+    )
+    stored_record.store_record(ctx, await storage.put_turns(ctx, record, copy["turns"]))

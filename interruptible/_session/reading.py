@@ -18,16 +18,15 @@ from interruptible._session.storage import (
     PACKED,
     Slot,
     State,
-    dump_record,
     first_of_page,
     page_key,
     parse_page,
-    parse_record,
     steered_key,
     tail_of,
     turn_key,
     turns_of,
 )
+from interruptible._session.stored_record import dump_record, parse_record
 from interruptible._session.turns import Said, as_live
 from interruptible._wire.types import Message, Turn
 
@@ -74,18 +73,26 @@ class Moment(NamedTuple):
         """
         turns: list[Turn] = []
         size = 0
-        async for slot, packed in self.newest_first(numbers, discarded=discarded):
-            turn = slot.turn or cast("Turn", PACKED.deserialize(packed))
+        async for turn in self.each_newest_first(numbers, discarded=discarded):
             size += len(json.dumps(turn)) if most is not None else 0
             if size > (most or 0) and turns:
                 return turns[::-1], True
+            turns.append(turn)
+        return turns[::-1], False
+
+    async def each_newest_first(
+        self, numbers: range | None = None, *, discarded: bool = True
+    ) -> AsyncGenerator[Turn, None]:
+        """The turns with these numbers, from the last on; by default all."""
+        numbers = range(1, self.record.next) if numbers is None else numbers
+        async for slot, packed in self.newest_first(numbers, discarded=discarded):
+            turn = slot.turn or cast("Turn", PACKED.deserialize(packed))
             if slot.discarded:
                 turn["discarded"] = True
             live = self.record.find(slot.number)
             if live is not None and turn["status"] == "running":  # a large one may be settled
                 turn = as_live(turn, live, self.said)
-            turns.append(turn)
-        return turns[::-1], False
+            yield turn
 
     async def turn(self, number: int) -> Turn | None:
         """One turn, unless it was removed."""

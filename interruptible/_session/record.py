@@ -16,6 +16,30 @@ class Live(NamedTuple):
     """Whether the messages of a burst still join it."""
     given_up: bool = False
     """Whether somebody waited out `cleanup_timeout` for it: then nobody waits for it any more."""
+    queued: bool = False
+    """Whether it was sent behind turns that go on. It asks the session before it begins; until then
+    what it works on can be changed."""
+    own: tuple[int, ...] = ()
+    """The messages that it was begun for, by their ids."""
+    after_step: bool = False
+    """Whether it is cancelled once what is in flight has ended; until then nothing is cut off."""
+    nows: int = 0
+    """How many messages it was told to read at once."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is not cancelled."""
+        return self.cancelled is None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is cancelled, and its end is a matter of its cleanup."""
+        return self.cancelled is not None and not self.after_step
+
+    @property
+    def can_change(self) -> bool:
+        """Whether no model has read its messages, and none does without asking the session."""
+        return self.goes_on and (self.open or self.queued)
 
 
 class Addition(NamedTuple):
@@ -35,6 +59,23 @@ class Addition(NamedTuple):
     """The how-manyth that its turn is to read at once, if it is to; the model's call is cut off."""
 
 
+class Refused(NamedTuple):
+    """Why something cannot be done as things are."""
+
+    status: int
+    """Of HTTP."""
+    reason: str
+
+
+class Asked(NamedTuple):
+    """Something that a turn may not do before somebody has said yes."""
+
+    id: int
+    turn: int
+    number: int
+    """The how-manyth of its turn: its task knows it by that."""
+
+
 class Record(NamedTuple):
     """What a session knows about itself; its size does not grow with the history."""
 
@@ -52,6 +93,12 @@ class Record(NamedTuple):
     """The first turn that may be on record; those before were removed."""
     forked_from: tuple[str, int] | None = None
     """The session that this one's first turns were worked on in, and the last of them."""
+    messages: int = 0
+    """How many messages it has accepted: the id of the last."""
+    asked: int = 0
+    """How many approvals its turns have asked for: the id of the last."""
+    approvals: tuple[Asked, ...] = ()
+    """Those that wait for an answer, or for their turn's end."""
 
     def find(self, turn: int) -> Live | None:
         """The live turn of this number."""
@@ -63,7 +110,8 @@ class Record(NamedTuple):
 
     def goes_on(self, turn: int) -> bool:
         """Whether a turn is live and not cancelled."""
-        return any(x.turn == turn for x in self.going_on)
+        live = self.find(turn)
+        return live is not None and live.goes_on
 
     def changed(self, turns: Collection[int], **changes: Any) -> "Record":
         """The record with something else about these live turns."""
@@ -73,7 +121,7 @@ class Record(NamedTuple):
     @property
     def going_on(self) -> tuple[Live, ...]:
         """The live turns that are not cancelled."""
-        return tuple(x for x in self.live if x.cancelled is None)
+        return tuple(x for x in self.live if x.goes_on)
 
     @property
     def awaited(self) -> tuple[Live, ...]:
@@ -82,9 +130,9 @@ class Record(NamedTuple):
 
     @property
     def at_work(self) -> Live | None:
-        """The oldest live turn that is awaited and not cancelled, or else the newest awaited."""
+        """The oldest live turn that is awaited and not cut, or else the newest awaited."""
         lives = self.awaited
-        return next((x for x in lives if x.cancelled is None), lives[-1] if lives else None)
+        return next((x for x in lives if not x.is_cut), lives[-1] if lives else None)
 
     @property
     def waiting(self) -> tuple[Addition, ...]:

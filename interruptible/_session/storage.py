@@ -19,21 +19,14 @@ from typing import Any, Final, NamedTuple, Protocol
 from restate import ObjectContext
 from restate.serde import BytesSerde, JsonSerde, Serde
 
-from interruptible._session.record import Addition, Live, Record
+from interruptible._session.record import Record
 from interruptible._wire.types import Message, Turn
 
-VERSION: Final = 1
 TURNS_PER_PAGE: Final = 16
 LARGE: Final = 8 * 1024
 """Bytes from which on a turn has a key of its own."""
 TAIL: Final = 24 * 1024
 """Bytes up to which a conversation is short, and all of it stays in the tail."""
-
-
-# What the first version stored, whether it says something or not: that one can read it.
-_LIVE_AT_FIRST: Final = 4
-_ADDITION_AT_FIRST: Final = 5
-_LATER: Final = ("forked_from",)
 
 
 class _PackedSerde(Serde[Any]):
@@ -82,64 +75,14 @@ def steered_key(number: int) -> str:
     return f"steered/{number}"
 
 
-# -- The record. -----------------------------------------------------------------------------------
+def approval_key(approval: int) -> str:
+    """Where it is what a turn asks for."""
+    return f"approval/{approval}"
 
 
 def compact(value: Any) -> bytes:
     """JSON as tasks and the object tell each other of a turn: it is in many a journal."""
     return json.dumps(value, separators=(",", ":")).encode()
-
-
-def dump_record(record: Record) -> dict[str, Any]:
-    """The record as it is stored."""
-    stored: dict[str, Any] = {"v": VERSION, **record._asdict()}
-    stored["live"] = [_short(x, _LIVE_AT_FIRST) for x in record.live]
-    stored["steered"] = [_short(x, _ADDITION_AT_FIRST) for x in record.steered]
-    for name in _LATER:
-        if stored[name] == Record._field_defaults[name]:
-            del stored[name]
-    return stored
-
-
-def _short(entry: Live | Addition, least: int) -> tuple[Any, ...]:
-    """An entry without what says nothing at its end, as far as versions before did not have it."""
-    end = len(entry)
-    while end > least and entry[end - 1] == entry._field_defaults[entry._fields[end - 1]]:
-        end -= 1
-    return entry[:end]
-
-
-def parse_record(stored: Mapping[str, Any] | None) -> Record:
-    """The record that was stored, or an empty one.
-
-    Raises:
-        ValueError: It was written by a newer version of this library.
-    """
-    if stored is None:
-        return Record()
-    if stored["v"] != VERSION:
-        msg = (
-            f"The session was written in version {stored['v']} of its format; this is version "
-            f"{VERSION}. Deploy the version of restate-interruptible that wrote it, or a newer one."
-        )
-        raise ValueError(msg)
-    fields = {name: stored[name] for name in Record._fields if name in stored}
-    fields["live"] = tuple(Live(*live) for live in stored["live"])
-    fields["steered"] = tuple(Addition(*steered) for steered in stored["steered"])
-    fields["tail"] = tuple(stored["tail"])
-    if "forked_from" in fields:
-        fields["forked_from"] = tuple(fields["forked_from"])
-    return Record(**fields)
-
-
-def new_record(ctx: ObjectContext) -> Record:
-    """The record of a session that has had no message."""
-    return Record(epoch=f"{ctx.random().getrandbits(32):08x}")
-
-
-def store_record(ctx: ObjectContext, record: Record) -> None:
-    """Store the session's record."""
-    ctx.set("session", dump_record(record), serde=JSON)
 
 
 # -- Where turns stand. ----------------------------------------------------------------------------
@@ -184,7 +127,12 @@ def tail_of(record: Record) -> list[Slot]:
 
 
 def add_turn(
-    ctx: ObjectContext, record: Record, turn: int, messages: Sequence[Message], accepted_at: int
+    ctx: ObjectContext,
+    record: Record,
+    turn: int,
+    messages: Sequence[Message],
+    accepted_at: int,
+    resumes: int | None = None,
 ) -> Record:
     """Add a new turn to the tail."""
     new: Turn = {
@@ -194,7 +142,25 @@ def add_turn(
         "messages": [],
         "accepted_at": accepted_at,
     }
+    if resumes is not None:
+        new["resumes"] = resumes
     return _with_tail(record, [*tail_of(record), _stored(ctx, new)])
+
+
+async def live_turn(ctx: State, record: Record, number: int) -> Turn:
+    """A live turn, as it is stored."""
+    slot = next(x for x in tail_of(record) if x.number == number)
+    return slot.turn or await ctx.get(turn_key(number), PACKED)
+
+
+def change_turn(ctx: ObjectContext, record: Record, turn: Turn) -> Record:
+    """Store a live turn anew, at its place in the tail."""
+    place = _stored(ctx, turn)
+    slots = tail_of(record)
+    return _with_tail(
+        record,
+        [place._replace(discarded=x.discarded) if x.number == place.number else x for x in slots],
+    )
 
 
 async def put_turns(ctx: ObjectContext, record: Record, turns: Sequence[Turn]) -> Record:
@@ -254,7 +220,8 @@ async def stale_keys(ctx: ObjectContext, record: Record) -> list[str]:
     """The keys of all turns that are not live, and of what was steered at them."""
     needed = {turn_key(x.turn) for x in record.live}
     needed |= {steered_key(x.number) for x in record.steered}
-    ours = re.compile(r"(page|turn|steered)/\d+")
+    needed |= {approval_key(x.id) for x in record.approvals}
+    ours = re.compile(r"(page|turn|steered|approval)/\d+")
     return [key for key in await ctx.state_keys() if ours.fullmatch(key) and key not in needed]
 
 

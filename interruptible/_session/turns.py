@@ -5,6 +5,7 @@ from typing import Any, Final, cast
 
 from interruptible._session.record import Addition, Live
 from interruptible._wire.output import told_to_model
+from interruptible._wire.said import said_again
 from interruptible._wire.types import Message, TaskOutcome, Turn
 
 Note = Callable[[Turn], "str | Message | None"]
@@ -15,16 +16,47 @@ _AS_TOLD: Final = ("error", "partial", "cut_off", "not_begun", "never_began")
 """What the record of a turn has of its outcome as the task told it, if it did."""
 
 
-def whole_conversation(turns: Iterable[Turn], note: Note) -> list[Message]:
-    """The conversation that the turns make, in their order, with the notes on interrupted ones."""
+def whole_conversation(
+    turns: Iterable[Turn], interruption_note: Note, resume_note: Note
+) -> list[Message]:
+    """The conversation that the turns make, in their order, with the notes on how some ended."""
     messages: list[Message] = []
     for turn in turns:
         if turn.get("discarded"):
             continue
-        messages += [*turn["input"], *turn["messages"]]
-        if turn["status"] == "interrupted":
-            messages += told_to_model("interruption_note", note(turn), "user")
+        said = [*turn["input"], *turn["messages"]]
+        if turn.get("resumed"):
+            said = [*said[:-1], *map(_trimmed, said[-1:])]
+            said += told_to_model("resume_note", resume_note(turn), "user")
+        elif turn["status"] == "interrupted":
+            said += told_to_model("interruption_note", interruption_note(turn), "user")
+        messages += said
     return messages
+
+
+def with_resumed(turns: Sequence[Turn], resumes: int | None = None) -> list[Turn]:
+    """The turns of a conversation, with a mark at those that were resumed.
+
+    Args:
+        turns: The turns.
+        resumes: What the turn that comes after them goes on with, if with one.
+    """
+    resumed = {resumes, *(x.get("resumes") for x in turns if not x.get("discarded"))} - {None}
+    return [{**x, "resumed": True} if x["turn"] in resumed else x for x in turns]
+
+
+def _trimmed(message: Message) -> Message:
+    """What the model has said, to go on with: Anthropic refuses it if there is space at its end."""
+    content: Any = message.get("content")
+    if message.get("role") != "assistant" or message.get("tool_calls"):
+        return message
+    if isinstance(content, str):
+        return {**message, "content": content.rstrip()} if content != content.rstrip() else message
+    last: Any = content[-1] if isinstance(content, list) and content else None
+    text: Any = cast("dict[str, Any]", last).get("text") if isinstance(last, dict) else None
+    if not isinstance(text, str) or text == text.rstrip():
+        return message
+    return {**message, "content": [*content[:-1], {**last, "text": text.rstrip()}]}
 
 
 def asked(turn: Turn) -> list[Message]:
@@ -41,10 +73,14 @@ def finished_turn(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Tur
         outcome: How it ended.
         kept: What was steered at it and stays with it, taken or not.
     """
-    taken = dict(outcome.get("taken", []))
+    taken, kept = dict(outcome.get("taken", [])), list(kept)
     others = [(x._replace(taken=False), said) for x, said in kept if x.number not in taken]
     joined, left = _split(turn["turn"], others)
-    said, cut = outcome["messages"], len(outcome["messages"]) - outcome.get("partial", 0)
+    said, cut = list(outcome["messages"]), len(outcome["messages"]) - outcome.get("partial", 0)
+    for x, message in kept:
+        place = taken.get(x.number, len(said))
+        if place < len(said):
+            said[place] = said_again(said[place], message)
     ended: dict[str, Any] = {
         **turn,
         "status": outcome["status"],

@@ -8,9 +8,10 @@ from typing_extensions import NotRequired, Required, TypedDict, get_type_hints
 from interruptible._stream.deltas import Said
 from interruptible._stream.events import Event
 from interruptible._wire.checks import Body, Refusal
+from interruptible._wire.rule import Rule, within
 from interruptible._wire.shapes import shape
 from interruptible._wire.text import brief
-from interruptible._wire.types import Count, Rule, TurnNumber, within
+from interruptible._wire.types import Count, TurnNumber
 
 WAIT: Final = 30.0
 """Seconds that `pull` waits for something new, unless it is asked for less."""

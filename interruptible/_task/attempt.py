@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from restate import Context, TerminalError
 
@@ -17,6 +17,7 @@ from interruptible._session.turns import Said
 from interruptible._task.body import AgentBody, Telling
 from interruptible._task.repair import repaired
 from interruptible._wire.output import WrongOutput, WrongPlace, stored
+from interruptible._wire.said import plain
 from interruptible._wire.text import brief, mended
 from interruptible._wire.types import MAX_OUTPUT, Dispatch, Message, TaskOutcome, TurnStatus
 from interruptible.formats._calls import calls_of
@@ -29,6 +30,28 @@ _OURS: Final = ("turn", "text", "message", "output", "steered", "pending", "disc
 """The types of the events that nobody but the library tells."""
 _FIELDS: Final = {"reasoning": ("text",), "tool": ("call", "name", "state")}
 """What those of its events have that an agent may tell, too."""
+
+
+class Begun(NamedTuple):
+    """What the session says when a turn that waited begins."""
+
+    input: list[Message]
+    said: list[Said]
+    """What else is its by now."""
+    left: list[tuple[int, int]]
+    """What stays with turns before it, of what was steered at them: the number and `at` of each."""
+
+
+def begun_of(answer: Any) -> Begun:
+    """What a turn begins with.
+
+    Raises:
+        Interrupted: It was cancelled, and Restate is about to tell.
+    """
+    if answer.get("cancelled"):
+        raise Interrupted
+    said = [(Addition(*x), message) for x, message in answer["said"]]
+    return Begun(answer["input"], said, [(number, at) for number, at in answer["left"]])
 
 
 class Attempt:
@@ -53,6 +76,7 @@ class Attempt:
         self.streams = False
         """Whether a step may have said something piece by piece."""
         self.delegated = 0
+        self.approvals = 0
         self._size = 0
         self.teller: Telling | None = None
         """What tells those who follow the session, from the turn's beginning on."""
@@ -77,6 +101,10 @@ class Attempt:
         self.watch.commands = commands
         return asked
 
+    async def ask_session(self, handler: str, body: Any) -> Any:
+        """Call a handler of the session, and have its answer."""
+        return json.loads(await self.call_session(self.ctx.generic_call, handler, body))
+
     async def begin_telling(self) -> None:
         """The turn begins, and those who follow the session are told."""
         stream, job, ctx = self.body.stream, self.job, self.ctx
@@ -86,16 +114,11 @@ class Attempt:
             send = functools.partial(self.call_session, ctx.generic_send, of="Stream")
             self.teller = stream.teller(self.body.name, self.session, self.turn, key, send)
 
-    async def take_steered(self, *, waited: bool, begins: bool) -> list[Said]:
-        """Take the steered messages that wait for this turn.
-
-        Args:
-            waited: Whether all turns before have ended: what they left is this one's, then.
-            begins: Whether this turn begins with them.
-        """
-        asked = {"turn": self.turn, "waited": waited, "begins": begins}
-        answer = await self.call_session(self.ctx.generic_call, "take", asked)
-        return [(Addition(*x), message) for x, message in json.loads(answer)]
+    async def take_steered(self) -> list[Said]:
+        """Take the steered messages that wait for this turn, as a model may see them."""
+        asked = {"turn": self.turn, "waited": True, "begins": False}
+        said = await self.ask_session("take", asked)
+        return [(Addition(*x), plain(message)) for x, message in said]
 
     def put(self, messages: list[Message]) -> None:
         """Put out messages.

@@ -14,6 +14,7 @@ ends an attempt alone changes nothing: the next attempt comes to the same state.
 """
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
@@ -25,14 +26,15 @@ from interruptible._cancel.cleanup import report
 from interruptible._cancel.watch import Interrupted, Watch, shield, watching
 from interruptible._session.reading import Moment, Stored, read_record, read_steered
 from interruptible._session.storage import JSON
-from interruptible._session.turns import Said, finished_turn, with_joined
-from interruptible._task.attempt import Attempt
+from interruptible._session.turns import Said, finished_turn, with_joined, with_resumed
+from interruptible._task.attempt import Attempt, Begun, begun_of
 from interruptible._task.body import AgentBody
 from interruptible._task.outcome import failure_of, report_outcome, what_ends, with_outcome
 from interruptible._task.task import CURRENT, Task
 from interruptible._task.waiting import wait_for_ends, wait_for_quiet
-from interruptible._wire.native import from_stored, with_native_messages
+from interruptible._wire.native import as_tasks_have, from_stored
 from interruptible._wire.output import last_output, told_to_model
+from interruptible._wire.said import metadata_of
 from interruptible._wire.text import mended, sayable
 from interruptible._wire.types import Dispatch, TaskOutcome, Turn
 from interruptible.formats._alternate import alternating
@@ -93,26 +95,30 @@ async def _wait_and_begin(attempt: Attempt) -> Task:
     after = job["after"]
     tasks = {x["turn"]: ctx.attach_invocation(x["task_id"], serde=JSON) for x in after}
     load = functools.partial(ctx.generic_call, body.name, "load", b"", key=attempt.session)
-    sent, queued = job.get("turns"), not all(x["cancelled"] for x in after)
+    sent, queued = job.get("turns"), job.get("queued", False)
     loading = load() if sent is None and not queued else None
-    joined = await wait_for_quiet(attempt)
+    begun = await wait_for_quiet(attempt)
     await wait_for_ends(attempt, tasks)
-    if sent is not None:
-        before = _Before(sent)
-    else:
-        before = await _read_loaded(await (loading or load()), turn)
+    if queued:
+        asked = attempt.call_session(ctx.generic_call, "begin", {"turn": turn})
+        loading = load()  # beside it
+        begun = begun_of(json.loads(await asked))
+    before = (
+        _Before(sent) if sent is not None else await _read_loaded(await (loading or load()), turn)
+    )
     if before.cancelled:
         raise Interrupted  # Restate is about to tell
-    if before.waiting and queued:
-        joined += await attempt.take_steered(waited=True, begins=True)
-    mine = {(x.number, x.at) for x, _ in joined}  # a number may be used again, later
-    left = [(x, message) for x, message in before.steered if (x.number, x.at) not in mine]
-    turns = [with_native_messages(_ended(x, left, attempt.ends)) for x in before.turns]
+    begun = begun or Begun(job["input"], [], [(x.number, x.at) for x, _ in before.steered])
+    left = [(x, said) for x, said in before.steered if (x.number, x.at) in begun.left]
+    ended = [_ended(x, left, attempt.ends) for x in before.turns]
+    turns = [as_tasks_have(x) for x in with_resumed(ended, job.get("resumes"))]
     known = [message for x in turns for message in (*x["input"], *x["messages"])]
     past = map(from_stored, told_to_model("conversation", body.conversation(turns), known=known))
-    begun = with_joined(turn, job["input"], joined)
-    messages = [*past, *begun]
-    task = Task(attempt, alternating(messages) if body.alternate_roles else messages, begun, turns)
+    said = with_joined(turn, begun.input, begun.said)
+    mine = [*map(from_stored, said)]
+    messages = [*past, *mine]
+    task = Task(attempt, alternating(messages) if body.alternate_roles else messages, mine, turns)
+    task.input_metadata = [metadata_of(x) for x in said]
     CURRENT.set((task, attempt.watch))
     return task
 
@@ -123,8 +129,6 @@ class _Before(NamedTuple):
     turns: Sequence[Turn]
     steered: Sequence[Said] = ()
     """What was steered at them."""
-    waiting: bool = False
-    """Whether there are messages for this turn to take."""
     cancelled: bool = False
     """Whether this turn is cancelled by now."""
 
@@ -137,7 +141,6 @@ async def _read_loaded(answer: bytes, turn: int) -> _Before:
     return _Before(
         turns,
         await read_steered(stored, (x for x in record.steered if x.turn < turn)),
-        any(x.turn <= turn for x in record.waiting),
         cancelled=record.find(turn) is not None and not record.goes_on(turn),
     )
 

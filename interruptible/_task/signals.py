@@ -19,3 +19,8 @@ def given_up_signal(turn: int) -> str:
 def now_signal(number: int) -> str:
     """The signal that tells a turn of the how-manyth message that it is to read at once."""
     return f"steered now {number}"
+
+
+def approval_signal(number: int) -> str:
+    """The signal that brings a turn the answer to the how-manyth approval that it has asked for."""
+    return f"approval {number}"

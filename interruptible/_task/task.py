@@ -3,28 +3,22 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, Final, Literal, overload
 
 from restate import TerminalError
 
 from interruptible._cancel.steps import in_step
 from interruptible._cancel.watch import Watch
-from interruptible._task import delegate
+from interruptible._task import approval, delegate
+from interruptible._task.approval import Approval
 from interruptible._task.attempt import Attempt
 from interruptible._task.delegate import Named
 from interruptible._wire import output
+from interruptible._wire.cause import Cause, cause_of
 from interruptible._wire.native import from_stored
 from interruptible._wire.output import Conversation, OutputMessage, WrongOutput, new_output
-from interruptible._wire.types import (
-    Cause,
-    Message,
-    Origin,
-    Outcome,
-    Policy,
-    Receipt,
-    Turn,
-    cause_of,
-)
+from interruptible._wire.types import Message, Origin, Outcome, Policy, Receipt, Turn
 from interruptible.formats._neutral import text_of
 
 
@@ -37,7 +31,9 @@ class Task:
         id: The task's invocation id.
         messages: The conversation up to and with this turn's messages, to be read; `append` adds
             to it.
-        input: The messages that this turn was begun for.
+        input: The messages that this turn was begun for; none, if it goes on with another one.
+        input_metadata: What their senders noted of each of them, which no model sees.
+        resumes: The turn that it goes on with, without a message, if with one.
         turns: The earlier turns of the conversation; what was discarded or reset is not among them.
             If they have more than 12 MiB, compressed, it is the latest that fit.
         forked_from: If the session is a fork: the session in which its copied turns were worked on,
@@ -52,6 +48,8 @@ class Task:
         self.id = attempt.ctx.request().id
         self.messages = Conversation(messages)
         self.input, self.turns = begun, turns
+        self.input_metadata: Sequence[Mapping[str, Any]] = [{} for _ in begun]
+        self.resumes = attempt.job.get("resumes")
         origin = attempt.job.get("forked_from")
         self.forked_from = None if origin is None else Origin(*origin)
 
@@ -110,7 +108,7 @@ class Task:
         Raises:
             Interrupted: The turn was cancelled.
         """
-        said = await self._attempt.take_steered(waited=True, begins=False)
+        said = await self._attempt.take_steered()
         self._attempt.taken.update((x.number, message) for x, message in said)
         messages = [message for _, message in said]
         self._attempt.put_out += messages
@@ -184,6 +182,29 @@ class Task:
             TypeError: It is none, or is one that the library tells. It is a `TerminalError`, too.
         """
         self._attempt.publish(event)
+
+    async def approval(
+        self, title: str, *, value: Any = None, timeout: timedelta | None = None
+    ) -> Approval:
+        """Wait until somebody has said yes or no, durably: for minutes or for weeks.
+
+        It is listed in `get_status` as one of `waiting_for`, and answered by `answer`. A message
+        interrupts it as it interrupts any await. Several may wait side by side.
+
+        Args:
+            title: What is asked, in a line.
+            value: What else there is to know, for who answers: JSON, at most 64 KiB.
+            timeout: How long to wait; by default for as long as it takes.
+
+        Returns:
+            What was answered. It is true if that was yes; when the time is over, it is not.
+
+        Raises:
+            TypeError: The title is no text, or the value no JSON, or too much of it. It is a
+                `TerminalError`, too: the turn fails.
+            Interrupted: The turn was cancelled; an answer that comes late is refused with a 410.
+        """
+        return await approval.ask(self._attempt, title, value, timeout)
 
     async def cause(self) -> Cause:
         """Why this turn was cancelled; for `on_interrupted`, and where `Interrupted` is caught.

@@ -19,23 +19,29 @@ import restate
 from restate import RestateDurableFuture
 
 from interruptible._session.storage import JSON
-from interruptible._session.turns import Said
-from interruptible._task.attempt import Attempt
+from interruptible._task.attempt import Attempt, Begun, begun_of
 from interruptible._task.outcome import UNKNOWN, ending, outcome_of
 from interruptible._task.signals import cancelled_signal, given_up_signal
 
 
-async def wait_for_quiet(attempt: Attempt) -> list[Said]:
-    """Wait until no message has come for a while; those that did belong to this turn."""
-    body = attempt.body
-    joined: list[Said] = []
+async def wait_for_quiet(attempt: Attempt) -> Begun | None:
+    """Wait until no message has come for a while; those that did belong to this turn.
+
+    Returns:
+        What the turn begins with, if it was only this that it waited for.
+    """
+    body, seen = attempt.body, 0
     while body.debounce is not None:
         await attempt.ctx.sleep(body.debounce, name="debounce")
-        said = await attempt.take_steered(waited=False, begins=True) if body.merges else []
-        if not said:
-            break
-        joined += said
-    return joined
+        if not body.merges:
+            return None
+        answer = await attempt.ask_session("quiet", {"turn": attempt.turn, "seen": seen})
+        if answer.get("quiet"):
+            return None
+        if answer.get("seen", 0) <= seen:
+            return begun_of(answer)
+        seen = answer["seen"]
+    return None
 
 
 async def wait_for_ends(attempt: Attempt, tasks: dict[int, RestateDurableFuture[Any]]) -> None:

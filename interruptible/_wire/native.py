@@ -6,15 +6,20 @@ In memory it is an attribute of the message, so that whoever asks for no native 
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, cast
 
+from interruptible._wire.said import plain
 from interruptible._wire.types import Message
 
 R = TypeVar("R", bound=Mapping[str, Any])
 
 KEY: Final = "native"
 """Where a stored message has its native form: `{"format": …, "value": …}`."""
+
+
+_MESSAGES: Final = ("input", "messages", "withdrawn")
+"""What a record has messages in."""
 
 
 class _Native(dict[str, Any]):
@@ -64,18 +69,28 @@ def to_stored(message: Any) -> Any:
 
 def from_stored(message: Message) -> Message:
     """A stored message as tasks have it."""
+    message = plain(message)
     return _Native(without_native(message), message[KEY]) if _has_native(message) else message
 
 
-def with_native_messages(record: R) -> R:
+def as_tasks_have(record: R) -> R:
     """A turn's record as tasks have it."""
-    return cast("R", {**record, "messages": [from_stored(x) for x in record["messages"]]})
+    return _with_messages(record, from_stored)
 
 
-def neutral(record: R) -> R:
-    """A turn's record, or an outcome, as everybody else has it: without native forms."""
-    messages = [without_native(x) if _has_native(x) else x for x in record["messages"]]
-    return cast("R", {**record, "messages": messages})
+def neutral(record: R, said: Callable[[Message], Message] = plain) -> R:
+    """A turn's record, or an outcome, as everybody else has it: without native forms.
+
+    Args:
+        record: The record.
+        said: What is made of a message beside that; by default, what a model may see.
+    """
+    return _with_messages(record, lambda x: said(without_native(x) if _has_native(x) else x))
+
+
+def _with_messages(record: R, change: Callable[[Message], Message]) -> R:
+    names = [name for name in _MESSAGES if name in record]
+    return cast("R", {**record, **{name: [*map(change, record[name])] for name in names}})
 
 
 def changed(old: Message, new: Message) -> Message:

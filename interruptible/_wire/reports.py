@@ -5,9 +5,9 @@ handler could not work on would fail it again and again, while it holds the sess
 refused. What is not known here passes, as a newer version may have added it.
 """
 
-from typing import Final
+from typing import Any, Final
 
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from interruptible._wire.checks import Body
 from interruptible._wire.types import Count, Settlement, TaskOutcome, Turn, TurnNumber
@@ -33,12 +33,50 @@ class Taking(TypedDict):
     begins: bool
 
 
-Copy = TypedDict("Copy", {"next": TurnNumber, "turns": list[Turn], "from": tuple[str, Count]})
+class Quiet(TypedDict):
+    """What a task tells `quiet`, which says whether something came in its quiet window."""
+
+    turn: TurnNumber
+    seen: Count
+    """The newest message that it knew of when that began."""
+
+
+class Asking(TypedDict):
+    """What a task tells `ask_approval`."""
+
+    turn: TurnNumber
+    number: Count
+    """The how-manyth of its turn."""
+    title: str
+    value: NotRequired[Any]
+    within: NotRequired[Count]
+    """How long it waits, in milliseconds."""
+
+
+class Closing(TypedDict):
+    """What a task tells `close_approval`, which says whether that was answered."""
+
+    turn: TurnNumber
+    number: Count
+
+
+Copy = TypedDict(
+    "Copy",
+    {
+        "next": TurnNumber,
+        "turns": list[Turn],
+        "from": tuple[str, Count],
+        "messages": NotRequired[Count],
+    },
+)
 """What `adopt` is told: what a new session begins with, and the last turn it is copied from."""
 
 ONE_TURN: Final = Body(OneTurn)
 SOME_TURNS: Final = Body(SomeTurns)
 TAKING: Final = Body(Taking)
+QUIET: Final = Body(Quiet)
+ASKING: Final = Body(Asking)
+CLOSING: Final = Body(Closing)
 OUTCOME_IN: Final = Body(TaskOutcome)
 """What a task ends with, as `settle` would take it."""
 SETTLEMENT: Final = Body(Settlement)

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from typing_extensions import NotRequired, Required, get_type_hints, is_typeddict
 
+from interruptible._wire.rule import Rule
 from interruptible._wire.text import brief
-from interruptible._wire.types import Rule
 
 NO_TEXT: Final = "has half a surrogate pair, which is no text."
 

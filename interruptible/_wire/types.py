@@ -1,10 +1,10 @@
-"""What goes over the wire, as types; the checks and the schemas are made of them. Knows nobody."""
+"""What goes over the wire, as types; the checks and the schemas are made of them."""
 
-import re
-from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from typing_extensions import NotRequired, TypedDict
+
+from interruptible._wire.rule import Rule, within
 
 Message: TypeAlias = dict[str, Any]
 """One message, as the chat APIs have it: `role`, `content`, and what else they take."""
@@ -22,46 +22,14 @@ MAX_OUTPUT: Final = 8 * 1024 * 1024
 """Bytes of what a turn puts out: the next task and whoever attaches are sent all of it."""
 MAX_REASON: Final = 1000
 """Bytes of the reason for a cancel: it stands in the record that each message reads."""
+MAX_METADATA: Final = 4 * 1024
+"""Bytes of what a caller notes of a message, as JSON."""
+MAX_ASKED: Final = 64 * 1024
+"""Bytes of what is asked for an approval, and of what comes with its answer, as JSON."""
 MAX_DEPTH: Final = 64
 """How deep content may be nested: Python's JSON gives up at about a thousand."""
-MAX_NUMBER: Final = 2**53 - 1
-"""The largest whole number that every reader of JSON keeps exact (RFC 8259, section 6)."""
 MAX_TURNS: Final = 100
 """How many turns a page of the record has at most."""
-
-
-class Rule:
-    """What a value has to be beside its type. It stands in `Annotated`, and `shapes` reads it.
-
-    Args:
-        schema: What its JSON schema says besides.
-        wrong: What is wrong with a value of the type, if anything.
-        called: What it must be, in words, where those for its type say too little.
-        remedy: What to do about one that is missing or wrong.
-    """
-
-    def __init__(
-        self,
-        schema: Mapping[str, Any] | None = None,
-        wrong: Callable[[Any], str | None] | None = None,
-        called: str | None = None,
-        remedy: str = "",
-    ) -> None:
-        self.schema = schema or {}
-        self.wrong = wrong
-        self.called = called
-        self.remedy = remedy
-
-
-def within(least: int, most: int = MAX_NUMBER) -> Rule:
-    """A number between these two; it never goes beyond what JSON carries safely."""
-
-    def wrong(value: int) -> str | None:
-        if abs(value) > MAX_NUMBER:
-            return f"is a number beyond {MAX_NUMBER}, which JSON cannot carry safely."
-        return None if least <= value <= most else f"must be {least} to {most}, not {value}."
-
-    return Rule({"minimum": least, **({"maximum": most} if most < MAX_NUMBER else {})}, wrong)
 
 
 TurnNumber: TypeAlias = Annotated[int, within(1)]
@@ -105,9 +73,12 @@ class Receipt(TypedDict):
     The status is `waiting` while an earlier turn is at work or cleans up, otherwise `running`. It
     is `steered` when the message went to a turn at work, and `joined` when it became part of one
     that had not begun; then turn and task are those. `discarded` is there when turns were.
+    `message` is the message's id; of a turn that answers messages once more, that of the last of
+    them, or 0 if it has none.
     """
 
     turn: TurnNumber
+    message: Count
     task_id: str
     status: Literal["running", "waiting", "steered", "joined"]
     interrupted: list[TurnNumber]
@@ -125,6 +96,18 @@ class Rewound(TypedDict):
 
     cancelled: list[TurnNumber]
     discarded: list[TurnNumber]
+
+
+class Withdrawn(TypedDict):
+    """The answer to a withdraw: the message that was taken back."""
+
+    withdrawn: Count
+
+
+class Answered(TypedDict):
+    """The answer to an answer: the approval that it was for."""
+
+    answered: Count
 
 
 class Forked(TypedDict):
@@ -153,16 +136,51 @@ class Outcome(TypedDict):
     never_began: NotRequired[bool]
 
 
+class TakenBack(TypedDict):
+    """What became of a message that was withdrawn: no turn has answered it."""
+
+    status: Literal["withdrawn"]
+
+
 class LiveTurn(TypedDict):
     """A turn whose outcome the session has not recorded yet; `cancelled` says why, once it is.
 
-    One that is `given_up` did not end within `cleanup_timeout`: nothing waits for it any more.
+    One that is `given_up` did not end within `cleanup_timeout`: nothing waits for it any more. One
+    that is cancelled `after_step` ends once what it has in flight has ended.
     """
 
     turn: TurnNumber
     task_id: str | None
     cancelled: str | None
     given_up: NotRequired[bool]
+    after_step: NotRequired[bool]
+
+
+class PendingMessage(TypedDict):
+    """A message that no model has read yet, and its turn.
+
+    It is `queued` if its turn waits, `joined` if it became part of such a turn in its quiet window,
+    and `steered` if it was steered at a turn that has not taken it.
+    """
+
+    id: Count
+    turn: TurnNumber
+    kind: Literal["queued", "steered", "joined"]
+    content: str | list[Any]
+    metadata: NotRequired[dict[str, Any]]
+
+
+class WaitingApproval(TypedDict):
+    """What a turn may not do before somebody has said yes: what it is, and more about it.
+
+    `until` is when its time is over, in milliseconds since 1970, if it has one.
+    """
+
+    id: Count
+    turn: TurnNumber
+    title: str
+    value: NotRequired[Any]
+    until: NotRequired[Count]
 
 
 class Status(TypedDict):
@@ -170,7 +188,8 @@ class Status(TypedDict):
 
     That is the oldest live turn that is not cancelled, or else the newest; none that was given up.
     So a session may be idle while `live` has some. `steered` is how many messages wait to be taken
-    by a turn.
+    by a turn. `pending` is what no model has read yet, in the order in which it will be;
+    `waiting_for` are the approvals that a turn waits for.
     """
 
     status: Literal["idle", "running"]
@@ -178,6 +197,8 @@ class Status(TypedDict):
     task_id: str | None
     live: list[LiveTurn]
     steered: Count
+    pending: list[PendingMessage]
+    waiting_for: list[WaitingApproval]
 
 
 class Turn(TypedDict):
@@ -187,9 +208,10 @@ class Turn(TypedDict):
     `messages` of those that a user steered at it; the last `partial` of them were cut off while the
     model said them. `cut_off` and `not_begun` are the ids of its calls that had no result: those
     that may have had an effect, and those that had none. A `discarded` turn is no part of the
-    conversation. One that `never_began` was interrupted while it waited; one that was `given_up`
-    did not end within `cleanup_timeout`, and later turns did not wait for its end. Times are in
-    milliseconds since 1970: when it was accepted, and when its end was recorded.
+    conversation. What was `withdrawn` was said to no model. A turn that `resumes` another went on
+    where that one had stopped. One that `never_began` was interrupted while it waited; one that was
+    `given_up` did not end within `cleanup_timeout`, and later turns did not wait for its end. Times
+    are in milliseconds since 1970: when it was accepted, and when its end was recorded.
     """
 
     turn: TurnNumber
@@ -204,6 +226,9 @@ class Turn(TypedDict):
     not_begun: NotRequired[list[str]]
     never_began: NotRequired[bool]
     discarded: NotRequired[bool]
+    withdrawn: NotRequired[Messages]
+    resumes: NotRequired[TurnNumber]
+    resumed: NotRequired[bool]
     given_up: NotRequired[bool]
     task_id: NotRequired[str | None]
     accepted_at: NotRequired[Count]
@@ -215,14 +240,6 @@ class Turns(TypedDict):
 
     turns: list[Turn]
     before: int | None
-
-
-class Cause(NamedTuple):
-    """Why a turn was cancelled: by which turn, if by one, and the caller's reason, if any."""
-
-    kind: Literal["interrupted", "cancelled", "rolled back"]
-    turn: int | None = None
-    reason: str | None = None
 
 
 class Origin(NamedTuple):
@@ -257,6 +274,10 @@ class Dispatch(TypedDict):
     turns: NotRequired[list[Turn]]
     """The conversation before, when it is short and complete."""
     forked_from: NotRequired[tuple[str, int]]
+    queued: NotRequired[bool]
+    """Whether it asks the session before it begins."""
+    resumes: NotRequired[int]
+    """The turn that it goes on with."""
     stream: NotRequired[str]
     """The key that publishes for the turn, if the agent streams."""
 
@@ -266,12 +287,3 @@ class Settlement(TypedDict):
 
     outcome: TaskOutcome
     ended: NotRequired[list[TurnNumber]]
-
-
-def cause_of(why: str) -> Cause:
-    """The cause that a cancelled turn has in the session's record."""
-    by = re.fullmatch(r"(interrupted|rolled back) by turn (\d+)", why)
-    if by is not None:
-        return Cause("interrupted" if by[1] == "interrupted" else "rolled back", int(by[2]))
-    did, _, reason = why.partition(": ")
-    return Cause("rolled back" if did == "rolled back" else "cancelled", None, reason or None)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from interruptible import Session
-from interruptible._session import storage
+from interruptible._session import stored_record
 from interruptible.testing import Restate
 
 from .conftest import Deploy, Log, eventually, is_idle
@@ -111,7 +111,7 @@ async def test_a_burst_behind_another_turn_becomes_one_turn_until_its_window_is_
             "WHERE service_name = 'BehindBurstAgent' AND key = 'session'"
         )
         return not any(
-            live.open for live in storage.parse_record(json.loads(row["value_utf8"])).live
+            live.open for live in stored_record.parse_record(json.loads(row["value_utf8"])).live
         )
 
     await start(session, worker, "a")

@@ -14,7 +14,7 @@ import restate
 from restate import Context, ObjectContext, ObjectSharedContext, TerminalError
 
 from interruptible import Agent, Session, Task, agent, handler
-from interruptible._session import effects, storage
+from interruptible._session import effects, storage, stored_record
 from interruptible._session.record import Record
 from interruptible._task import outcome, waiting
 from interruptible.testing import AdminError, Restate
@@ -508,7 +508,7 @@ async def test_the_cost_of_a_message_is_the_same_after_10_turns_and_after_2000(
                     for turn in range(first, min(first + storage.TURNS_PER_PAGE, turns + 1))
                 ]
                 ctx.set(storage.page_key(first), page, serde=storage.PACKED)
-            ctx.set("session", storage.dump_record(record))
+            ctx.set("session", stored_record.dump_record(record))
 
     cost = CostAgent()
     await deploy(cost)

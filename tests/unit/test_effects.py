@@ -20,7 +20,15 @@ from interruptible import Agent, Session
 from interruptible._cancel.sdk import MANY, any_of, handles_of
 from interruptible._cancel.state import standing
 from interruptible._cancel.watch import Interrupted, Watch, terminal
-from interruptible._session import effects, private, public, reading, storage
+from interruptible._session import (
+    effects,
+    private,
+    public,
+    reading,
+    storage,
+    stored_record,
+    telling,
+)
 from interruptible._session.record import Addition, Live, Record
 from interruptible._session.rules import Step
 from interruptible._task import life, outcome
@@ -154,8 +162,8 @@ def handle(
         ends: How tasks are found to have ended.
         options: Those of the agent.
     """
-    stored_record = {} if record is None else {"session": storage.dump_record(record)}
-    ctx = Handling({**stored_record, **(state or {}), "ends": ends or {}})
+    session = {} if record is None else {"session": stored_record.dump_record(record)}
+    ctx = Handling({**session, **(state or {}), "ends": ends or {}})
     agent = copy.copy(AGENT)
     assert vars(agent).keys() >= options.keys()
     vars(agent).update(options)
@@ -168,7 +176,7 @@ def handle(
 
 def stored(record: Record) -> Any:
     """The session's record is stored."""
-    return "session", as_json(storage.dump_record(record))
+    return "session", as_json(stored_record.dump_record(record))
 
 
 def begun(turn: int, *messages: Any) -> Any:
@@ -853,7 +861,7 @@ def test_the_report_of_a_task_that_restate_has_forgotten_may_be_under_way_and_is
 
     def sleep(ctx: Handling, delta: timedelta) -> Given[None]:
         ctx.done.append(delta)
-        ctx.state["session"] = storage.dump_record(Record("epoch", 2, tail=(settled(1),)))
+        ctx.state["session"] = stored_record.dump_record(Record("epoch", 2, tail=(settled(1),)))
         return Given(None)
 
     async def ending(ctx: Any, turn: int, task: Any) -> Ending:
@@ -887,7 +895,7 @@ def test_the_record_and_the_time_are_asked_for_at_once(
 
     monkeypatch.setattr(restate, "gather", gather)
     handle(handler, body, BUSY)
-    assert asked == [[as_json(storage.dump_record(BUSY)), NOW]]
+    assert asked == [[as_json(stored_record.dump_record(BUSY)), NOW]]
 
 
 # -- What tasks ask for. ---------------------------------------------------------------------------
@@ -907,7 +915,7 @@ def test_a_task_is_given_all_that_is_stored_as_it_is_and_nothing_of_a_users_own(
     record = Record("epoch", 5, lives, (Addition(1, 4, 5),), (live(3), 4), paged=True)
     answer, done = handle(private.on_load, None, record, state=state)
     expected = {
-        "session": storage.dump_record(record),
+        "session": stored_record.dump_record(record),
         "steered/1": said("steered 1"),
         "page/0": [settled(1), 2],
         "turn/4": live(4),
@@ -1550,7 +1558,9 @@ def test_the_turns_are_of_one_moment_when_a_steered_message_finds_its_place_mean
     class Changing(Handling):
         def get(self, name: str, serde: Any) -> Given[Any]:
             if name == "session":
-                self.state["session"] = storage.dump_record(moments.pop(0) if moments else one)
+                self.state["session"] = stored_record.dump_record(
+                    moments.pop(0) if moments else one
+                )
             return super().get(name, serde)
 
     ctx: Any = Changing({})  # the message's own key is cleared by now
@@ -1802,9 +1812,9 @@ def test_of_very_many_discarded_turns_followers_are_told_to_read_the_record() ->
         ctx = Handling({})
         discard = range(1, many + 1)
         step = Step(Record("epoch", many + 1), discard=discard)
-        effects.tell_followers(agent, cast("Any", ctx), step)
+        telling.tell_followers(agent, cast("Any", ctx), step)
         watched = step._replace(watch=1)
-        effects.tell_followers(agent, cast("Any", ctx), watched)
+        telling.tell_followers(agent, cast("Any", ctx), watched)
         sent[many] = ctx.done
     few, many = wire.MAX_TURNS, wire.MAX_TURNS + 1
     assert sent[few] == [
@@ -1837,9 +1847,9 @@ WAITS = Record("epoch", 4, (ONE, TWO, Live(3, "inv-3")))
 def test_what_is_pending_has_changed_where_a_message_waits_or_waits_no_more(
     step: Step, changes: bool
 ) -> None:
-    assert effects.changes_pending(step) is changes
+    assert telling.changes_pending(step) is changes
     ctx = Handling({})
-    effects.tell_followers(AGENT, cast("Any", ctx), step)
+    telling.tell_followers(AGENT, cast("Any", ctx), step)
     assert ctx.done == []  # it does not stream
 
 

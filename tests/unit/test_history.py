@@ -14,7 +14,8 @@ from interruptible import Agent, Message, Turn
 from interruptible._session import reading, storage
 from interruptible._session.reading import Moment, Stored, at_hand
 from interruptible._session.record import Addition, Live, Record
-from interruptible._session.storage import JSON, PACKED, TURNS_PER_PAGE, dump_record
+from interruptible._session.storage import JSON, PACKED, TURNS_PER_PAGE
+from interruptible._session.stored_record import dump_record
 from interruptible._session.turns import asked, finished_turn, whole_conversation, with_joined
 from interruptible._wire.types import TaskOutcome, TurnStatus
 

@@ -9,7 +9,7 @@ import pytest
 
 from interruptible import Message
 from interruptible._task.repair import repaired
-from interruptible._wire.native import from_stored, neutral, to_stored, with_native_messages
+from interruptible._wire.native import as_tasks_have, from_stored, neutral, to_stored
 from interruptible._wire.output import output
 from interruptible.formats import native, with_native
 
@@ -68,10 +68,8 @@ def test_a_key_of_that_name_that_is_none_of_ours_stays() -> None:
 
 def test_a_record_is_opened_for_tasks_and_neutral_for_others() -> None:
     record = {"turn": 1, "messages": [PLAIN, KEPT]}
-    assert (
-        neutral(record) == with_native_messages(record) == {"turn": 1, "messages": [PLAIN, PLAIN]}
-    )
-    assert native(with_native_messages(record)["messages"][1], "x") == GIVEN
+    assert neutral(record) == as_tasks_have(record) == {"turn": 1, "messages": [PLAIN, PLAIN]}
+    assert native(as_tasks_have(record)["messages"][1], "x") == GIVEN
     assert native(neutral(record)["messages"][1], "x") is None
 
 

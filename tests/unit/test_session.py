@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from interruptible._session import rules, storage
+from interruptible._session import rules, stored_record
 from interruptible._session.record import Addition, Live, Record
 from interruptible._session.rules import Step
 
@@ -792,7 +792,7 @@ def the_lost_are_forgotten(record: Record) -> tuple[Live, ...]:
 
 
 def dump_leaves_out(name: str, place: int) -> Any:
-    dump = storage.dump_record
+    dump = stored_record.dump_record
 
     def dump_without(record: Record) -> dict[str, Any]:
         stored = dump(record)
@@ -1003,7 +1003,9 @@ def after_turns(number: int) -> Record:
 
 
 def test_the_size_of_a_record_does_not_grow_with_the_number_of_turns() -> None:
-    sizes = [len(json.dumps(storage.dump_record(after_turns(number)))) for number in (1000, 9000)]
+    sizes = [
+        len(json.dumps(stored_record.dump_record(after_turns(number)))) for number in (1000, 9000)
+    ]
     assert sizes[0] == sizes[1] < 250
 
 
@@ -1034,24 +1036,28 @@ def test_a_record_is_stored_in_this_form_for_as_long_as_its_version_stays() -> N
         "paged": True,
         "first": 2,
     }
-    assert as_json(storage.dump_record(record)) == stored
-    assert storage.parse_record(json.loads(json.dumps(stored))) == record
+    assert as_json(stored_record.dump_record(record)) == stored
+    assert stored_record.parse_record(json.loads(json.dumps(stored))) == record
     given_up = record._replace(live=(record.live[0]._replace(given_up=True),))
     stored_given_up = {**stored, "live": [[2, "inv-2", "interrupted by turn 3", False, True]]}
-    assert as_json(storage.dump_record(given_up)) == stored_given_up
-    assert storage.parse_record(json.loads(json.dumps(stored_given_up))) == given_up
+    assert as_json(stored_record.dump_record(given_up)) == stored_given_up
+    assert stored_record.parse_record(json.loads(json.dumps(stored_given_up))) == given_up
     fork, stored_fork = (
         record._replace(forked_from=("old", 1)),
         {**stored, "forked_from": ["old", 1]},
     )
-    assert as_json(storage.dump_record(fork)) == stored_fork
-    assert storage.parse_record(json.loads(json.dumps(stored_fork))) == fork
+    assert as_json(stored_record.dump_record(fork)) == stored_fork
+    assert stored_record.parse_record(json.loads(json.dumps(stored_fork))) == fork
 
 
 def test_a_record_of_a_newer_version_is_refused_with_the_remedy() -> None:
-    stored = {**storage.dump_record(Record("e")), "v": storage.VERSION + 1, "new": "field"}
+    stored = {
+        **stored_record.dump_record(Record("e")),
+        "v": stored_record.VERSION + 1,
+        "new": "field",
+    }
     with pytest.raises(ValueError, match=r"version 2 .*Deploy the version .* or a newer one\."):
-        storage.parse_record(stored)
+        stored_record.parse_record(stored)
 
 
 @pytest.mark.parametrize("policy", ["queue", "reject"])

@@ -14,12 +14,13 @@ from restate import TerminalError
 
 from interruptible import Interrupted, Task, Turn
 from interruptible._cancel import steps
-from interruptible._session import reading, storage
+from interruptible._session import reading, stored_record
 from interruptible._session.record import Addition, Live, Record
 from interruptible._task import delegate, life, outcome, repair, waiting
 from interruptible._task.attempt import Attempt
 from interruptible._task.outcome import Ending
-from interruptible._wire.types import Cause, Outcome
+from interruptible._wire.cause import Cause
+from interruptible._wire.types import Outcome
 
 from .given import Given
 
@@ -729,7 +730,7 @@ def loaded(
     stored += [(Addition(9, 3, 4), said("waits"))] if waiting else []
     record = Record("epoch", 4, (*live, own), tuple(x for x, _ in stored), turns)
     messages = {f"steered/{x.number}": message for x, message in stored}
-    state = {"session": storage.dump_record(record), **messages}
+    state = {"session": stored_record.dump_record(record), **messages}
     return reading.Stored({x: json.dumps(state[x]).encode() for x in state}).pack()
 
 

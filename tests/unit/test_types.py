@@ -11,6 +11,7 @@ from interruptible._session import rules
 from interruptible._session.record import Live, Record
 from interruptible._wire import requests
 from interruptible._wire import types as _types
+from interruptible._wire.cause import Cause, cause_of
 from interruptible._wire.checks import Malformed, Refusal, parse
 from interruptible._wire.requests import (
     ATTACH_IN,
@@ -25,7 +26,7 @@ from interruptible._wire.requests import (
     Request,
 )
 from interruptible._wire.shapes import shape
-from interruptible._wire.types import Cause, Policy, cause_of
+from interruptible._wire.types import Policy
 
 MAX = 200
 POLICIES = ", ".join(_types.POLICIES)

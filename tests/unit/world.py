@@ -17,7 +17,7 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from interruptible._session import rules, storage
+from interruptible._session import rules, stored_record
 from interruptible._session.record import Live, Record
 from interruptible._session.rules import Step
 
@@ -884,7 +884,7 @@ def the_record_can_be_stored(world: World) -> str | None:
 
 @cache
 def stored(record: Record) -> str | None:
-    again = storage.parse_record(json.loads(json.dumps(storage.dump_record(record))))
+    again = stored_record.parse_record(json.loads(json.dumps(stored_record.dump_record(record))))
     return None if again == record else f"{record} comes back as {again}"
 
 

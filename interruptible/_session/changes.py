@@ -1,0 +1,151 @@
+"""What changes what is pending, and answers what a turn waits for: public handlers."""
+
+from typing import Any, Final, cast
+
+from restate import ObjectContext, TerminalError
+
+from interruptible._session import approvals, effects, pending, storage
+from interruptible._session.effects import Settings, carry_out
+from interruptible._session.pending import Move, Pending
+from interruptible._session.public import receipt_of
+from interruptible._session.reading import read_steered
+from interruptible._session.record import Record, Refused
+from interruptible._session.rules import Step
+from interruptible._session.storage import JSON
+from interruptible._task.signals import approval_signal
+from interruptible._wire import requests
+from interruptible._wire import types as wire
+from interruptible._wire.said import id_of, said_again
+
+
+async def on_withdraw(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Withdrawn:
+    """Take back a message that no model has read; a turn that has no other does not begin."""
+    fields = requests.WITHDRAW_IN(body)
+    record = await effects.known(agent, ctx)
+    message = _require_pending(record, fields["message"])
+    said, turn = await _read(ctx, record, message)
+    step = pending.withdraw_step(record, message)
+    turn["withdrawn"] = [*turn.get("withdrawn", []), said]
+    step = _take_out(ctx, step, message, turn)
+    await carry_out(agent, ctx, step._replace(changed=True))
+    return {"withdrawn": message.id}
+
+
+async def on_replace(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Receipt:
+    """Say something else in a message that no model has read; its place and its id stay."""
+    fields = requests.REPLACE_IN(body)
+    instead = requests.user_message(fields["content"], agent.max_content)
+    record = await effects.known(agent, ctx)
+    message = _require_pending(record, fields["message"])
+    said, turn = await _read(ctx, record, message)
+    new = said_again(instead, said)
+    step = Step(record, message.id, changed=True)
+    if message.addition is not None:
+        ctx.set(storage.steered_key(message.addition.number), new, serde=JSON)
+    else:
+        turn["input"] = [new if id_of(x) == message.id else x for x in turn["input"]]
+        step = step._replace(record=storage.change_turn(ctx, record, turn))
+    after = await carry_out(agent, ctx, step)
+    return _receipt(after, step)
+
+
+async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Receipt:
+    """Have a message that no model has read answered next, or steered at the turn at work."""
+    fields = requests.PROMOTE_IN(body)
+    policy, now = fields["policy"], fields.get("now", False)
+    requests.check_policy(policy, agent.allowed_policies)
+    requests.check_now(fields, policy)
+    record, when = await effects.known_now(agent, ctx)
+    message = _require_pending(record, fields["message"])
+    said, turn = await _read(ctx, record, message)
+    if policy == "steer":
+        step = pending.steer_step(record, message, now=now)
+        if step.steer is not None:
+            step = _take_out(ctx, step, message, turn)
+        after = await carry_out(agent, ctx, step, [said])
+        return _receipt(after, step)
+    step, moves = pending.run_next_step(record, message)
+    contents = {x: await _content(ctx, record, x, said, when.at) for x in moves}
+    stored = {x.to: await storage.live_turn(ctx, record, x.to) for x in moves if record.find(x.to)}
+    if message.addition is not None and message.addition in [x.source for x in moves]:
+        ctx.clear(storage.steered_key(message.addition.number))
+    begun: list[wire.Message] = []
+    for move, content in contents.items():
+        if move.to in stored:
+            own = {name: x for name, x in stored[move.to].items() if name not in _CONTENT}
+            changed = cast("wire.Turn", {**own, **content})
+            step = step._replace(record=storage.change_turn(ctx, step.record, changed))
+        else:
+            begun, when = content["input"], when._replace(at=content["accepted_at"])
+    after = await carry_out(agent, ctx, step._replace(changed=True), begun, when)
+    return _receipt(after, step)
+
+
+async def on_answer(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Answered:
+    """Answer what a turn waits for, once."""
+    fields = requests.ANSWER_IN(body)
+    record = await effects.known(agent, ctx)
+    found = approvals.find_approval(record, fields["approval"])
+    if not isinstance(found, Refused):
+        live = record.find(found.turn)
+        assert live is not None  # noqa: S101
+        [(live, end)] = await effects.look(agent, ctx, record._replace(live=(live,)))
+        if end is None or end.unknown:
+            answer = {name: fields.get(name) for name in ("approved", "reason", "value")}
+            signal = approval_signal(found.number)
+            effects.close_approval(agent, ctx, record, found)
+            ctx.resolve_signal(cast("str", live.task_id), signal, answer, serde=JSON)
+            return {"answered": found.id}
+        found = approvals.is_over(found.id)
+    raise TerminalError(found.reason, found.status)
+
+
+_CONTENT: Final = ("input", "accepted_at", "withdrawn")
+"""What of a turn's record goes with its messages."""
+
+
+async def _content(
+    ctx: ObjectContext, record: Record, move: Move, said: wire.Message, now: int
+) -> dict[str, Any]:
+    """What goes with a move."""
+    if not isinstance(move.source, int):
+        return {"input": [said], "accepted_at": now}
+    turn = await storage.live_turn(ctx, record, move.source)
+    return {name: value for name, value in turn.items() if name in _CONTENT}
+
+
+def _require_pending(record: Record, message: int) -> Pending:
+    found = pending.find_pending(record, message)
+    if isinstance(found, Refused):
+        raise TerminalError(found.reason, found.status)
+    return found
+
+
+async def _read(
+    ctx: ObjectContext, record: Record, message: Pending
+) -> tuple[wire.Message, wire.Turn]:
+    """What a message says, and the stored record of its turn, to be changed."""
+    turn: wire.Turn = {**await storage.live_turn(ctx, record, message.turn)}
+    if message.addition is not None:
+        [(_, said)] = await read_steered(ctx, [message.addition])
+    else:
+        said = next(x for x in turn["input"] if id_of(x) == message.id)
+    return said, turn
+
+
+def _take_out(ctx: ObjectContext, step: Step, message: Pending, turn: wire.Turn) -> Step:
+    """A message is its turn's no more, in what is stored of that."""
+    if message.addition is not None:
+        ctx.clear(storage.steered_key(message.addition.number))
+    turn["input"] = [x for x in turn["input"] if id_of(x) != message.id]
+    return step._replace(record=storage.change_turn(ctx, step.record, turn))
+
+
+def _receipt(record: Record, step: Step) -> wire.Receipt:
+    """What became of a message that was pending."""
+    added = next((x for x in record.steered if x.id == step.message), None)
+    live = next(x for x in record.live if step.message in x.own) if added is None else None
+    turn = added.turn if live is None and added is not None else cast("Any", live).turn
+    if added is not None:
+        return receipt_of(record, turn, "joined" if added.joined else "steered", step)
+    return receipt_of(record, turn, "waiting" if record.before(turn) else "running", step)
