@@ -17,7 +17,6 @@ from interruptible._session.turns import Said
 from interruptible._task.body import AgentBody, Telling
 from interruptible._task.repair import repaired
 from interruptible._wire.output import WrongOutput, WrongPlace, stored
-from interruptible._wire.said import plain
 from interruptible._wire.text import brief, mended
 from interruptible._wire.types import MAX_OUTPUT, Dispatch, Message, TaskOutcome, TurnStatus
 from interruptible.formats._calls import calls_of
@@ -48,8 +47,6 @@ class Begun(NamedTuple):
     input: list[Message]
     said: list[Said]
     """What else is its by now."""
-    left: list[tuple[int, int]]
-    """What stays with turns before it, of what was steered at them: the number and `at` of each."""
 
 
 def begun_of(answer: Any) -> Begun:
@@ -60,8 +57,7 @@ def begun_of(answer: Any) -> Begun:
     """
     if answer.get("cancelled"):
         raise Interrupted
-    said = [(Addition(*x), message) for x, message in answer["said"]]
-    return Begun(answer["input"], said, [(number, at) for number, at in answer["left"]])
+    return Begun(answer["input"], [(Addition(*x), said) for x, said in answer["said"]])
 
 
 class Attempt:
@@ -125,10 +121,9 @@ class Attempt:
             self.teller = stream.teller(self.body.name, self.session, self.turn, key, send)
 
     async def take_steered(self) -> list[Said]:
-        """Take the steered messages that wait for this turn, as a model may see them."""
+        """Take the steered messages that wait for this turn, as they are stored."""
         asked = {"turn": self.turn, "waited": True, "begins": False}
-        said = await self.ask_session("take", asked)
-        return [(Addition(*x), plain(message)) for x, message in said]
+        return [(Addition(*x), said) for x, said in await self.ask_session("take", asked)]
 
     def put(self, messages: list[Message]) -> None:
         """Put out messages.
