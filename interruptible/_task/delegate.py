@@ -8,7 +8,9 @@ from typing import Any, Final, Protocol
 import restate
 from restate import Context, InvocationRetryPolicy, RestateDurableFuture, SendHandle, TerminalError
 
-from interruptible._cancel.watch import Interrupted, shield
+from interruptible._cancel.shielding import shield
+from interruptible._cancel.steered import Steered
+from interruptible._cancel.watch import Interrupted
 from interruptible._session.storage import JSON
 from interruptible._task.attempt import Attempt
 from interruptible._task.outcome import known_ending, outcome_of, public_outcome
@@ -85,6 +87,8 @@ async def relay(ctx: Context, job: Any) -> Any:
 async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Receipt) -> Outcome:
     """Wait for a turn of another agent; if this one is interrupted or fails, cancel it and wait.
 
+    If this one is to stop once what is in flight has come, so is that one, as it is in flight.
+
     Raises:
         Interrupted: This invocation was cancelled, and that turn has ended, its cleanup included.
     """
@@ -97,11 +101,16 @@ async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Rec
         body = {"turn": turn, "reason": f"the agent that asked for it {did}"}
         ctx.generic_send(agent, "cancel", json.dumps(body).encode(), key=session)
 
+    def stop() -> None:
+        reason = "the agent that asked for it was told to stop"
+        body = {"turn": turn, "after_step": True, "reason": reason}
+        ctx.generic_send(agent, "cancel", json.dumps(body).encode(), key=session)
+
     if receipt["status"] in ("running", "waiting"):  # not one that somebody else began
-        with watch.waited_for(cut):
+        with watch.waited_for(cut, stop):
             try:
                 await restate.wait_completed(task)
-            except Interrupted:
+            except (Interrupted, Steered):
                 cut()
                 await shield(restate.wait_completed(task))
                 raise
