@@ -169,10 +169,11 @@ class Pump:
     def hear_stop(self) -> None:
         """It is to stop in order."""
         self.stop_signal = None
-        goes_on = [
-            x for x in self._parked if x.standing != "shielded" and self._fate(x) == "goes on"
-        ]
+        goes_on = (x for x in self._open() if self._fate(x) == "goes on")
         self._on_stop({y for x in goes_on for y in handles_of(x.future)})
+
+    def _open(self) -> list[Parked]:
+        return [x for x in self._parked if x.standing != "shielded"]
 
     async def _steer(self, now: NowMessages) -> None:
         """Have those raise `Steered` that may, once what they awaited was cut off."""

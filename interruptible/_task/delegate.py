@@ -95,9 +95,11 @@ async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Rec
     ctx, watch, turn = attempt.ctx, attempt.watch, receipt["turn"]
     task: RestateDurableFuture[Any] = ctx.attach_invocation(receipt["task_id"], serde=JSON)
 
+    steered: list[BaseException] = []
+
     @functools.cache  # it is cancelled once, whoever is the first to notice
     def cut() -> None:
-        did = "was interrupted" if watch.cancelled else "failed"
+        did = "was interrupted" if watch.cancelled else "failed" if not steered else "was steered"
         body = {"turn": turn, "reason": f"the agent that asked for it {did}"}
         ctx.generic_send(agent, "cancel", json.dumps(body).encode(), key=session)
 
@@ -110,7 +112,8 @@ async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Rec
         with watch.waited_for(cut, stop):
             try:
                 await restate.wait_completed(task)
-            except (Interrupted, Steered):
+            except (Interrupted, Steered) as error:
+                steered += [error] if isinstance(error, Steered) else []
                 cut()
                 await shield(restate.wait_completed(task))
                 raise

@@ -25,7 +25,7 @@ from restate import Context
 from interruptible._cancel.cleanup import report
 from interruptible._cancel.shielding import shield
 from interruptible._cancel.steered import is_steered
-from interruptible._cancel.watch import Interrupted, watching
+from interruptible._cancel.watch import Interrupted, Watch, watching
 from interruptible._session.reading import Moment, Stored, read_record, read_steered
 from interruptible._session.storage import JSON
 from interruptible._session.turns import Said, finished_turn, with_joined
@@ -48,8 +48,7 @@ async def work(body: AgentBody, ctx: Context, job: Dispatch) -> TaskOutcome:
     """Work on one turn: its outcome is the outcome of this invocation."""
     with watching(ctx) as watch, sayable():
         attempt = Attempt(body, ctx, watch, job)
-        now = lambda number: ctx.signal(now_signal(number), serde=JSON)  # noqa: E731
-        watch.listen(ctx.signal(STOP, serde=JSON), now)
+        _listen(ctx, watch)
         task: Task | None = None
         try:
             task = await _wait_and_begin(attempt)
@@ -79,6 +78,13 @@ async def work(body: AgentBody, ctx: Context, job: Dispatch) -> TaskOutcome:
         finally:
             if attempt.teller is not None:
                 await attempt.teller.close()
+
+
+def _listen(ctx: Context, watch: Watch) -> None:
+    def now(number: int) -> Any:
+        return ctx.signal(now_signal(number), serde=JSON)
+
+    watch.listen(ctx.signal(STOP, serde=JSON), now)
 
 
 async def _run(attempt: Attempt, task: Task) -> Any:
