@@ -339,24 +339,24 @@ async def test_it_ends_waits_and_selects_and_what_is_shielded_within_goes_on(
             for number, wait in enumerate(self.waits(ctx)):
                 try:
                     await self.noted(ctx, "waits", number)
-                    await task.steerable(wait)
+                    await task.steerable(wait())
                 except Steered:
                     ended.append(str(number))
                     await task.steering()
             return ", ".join(ended)
 
-        def waits(self, ctx: Context) -> list[Any]:
+        def waits(self, ctx: Context) -> list[Callable[[], Any]]:
             return [
-                ctx.sleep(HOUR),
-                restate.select(one=ctx.sleep(HOUR), two=ctx.signal("never")),
-                restate.gather(ctx.sleep(HOUR), ctx.signal("never")),
-                shield(ctx.run_typed("tool", self.tool, name="tool")),
-                asyncio.wait_for(ctx.signal("never"), 1000),
+                lambda: ctx.sleep(HOUR),
+                lambda: restate.select(one=ctx.sleep(HOUR), two=ctx.signal("never")),
+                lambda: restate.gather(ctx.sleep(HOUR), ctx.signal("never")),
+                lambda: shield(ctx.run_typed("tool", self.tool, name="tool")),
+                lambda: asyncio.wait_for(ctx.signal("never"), 1000),
             ]
 
     agent = WaitsAgent(log)
     session, tells, task_id = await begun(restate_env, deploy, agent)
-    for number in range(5):
+    for number in range(4):
         await log.until("waits", number)
         if number == 3:
             await log.until("begin", "tool")
@@ -541,5 +541,6 @@ async def test_cancelled_first_nothing_is_steered(
     agent.let("tool")
     outcome = await session.attach()
     assert outcome["status"] == "interrupted"
-    assert set(log.of("raised")) == {("raised", Interrupted.__name__)}
+    assert ("raised", Interrupted.__name__) in log.events
+    assert ("raised", Steered.__name__) not in log.events
     assert ("last",) in log.events
