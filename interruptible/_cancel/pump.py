@@ -131,10 +131,11 @@ class Pump:
             self._stage = "idle"
 
     async def _collect_all(self) -> bool:
-        """Note what to ask for, unless what was in flight has come; then first end the rest."""
+        """Note what to ask for; but end all first, if it stops and nothing goes on any more."""
         attempt = self._attempt
         fates = [self._fate(x) for x in self._open()]
-        if attempt.state == "stopping" and not attempt.held and "goes on" not in fates:
+        stops = attempt.state == "stopping" and not attempt.held
+        if stops and fates and "goes on" not in fates:
             attempt.cancel()
             self._hand_out()
             await self.quiet()

@@ -14,10 +14,8 @@ already is handed out before.
 | event                         | not cancelled | stopping  | cancelled | told      | over |
 | ----------------------------- | ------------- | --------- | --------- | --------- | ---- |
 | a cancellation arrives        | cancelled     | cancelled | cancelled | cancelled |      |
-| it is told to stop in order   |               |           |           |           |      |
-| … while something is in flight| stopping      |           |           |           |      |
-| … while nothing is            | cancelled     |           |           |           |      |
-| nothing is in flight any more |               | cancelled |           |           |      |
+| it is told to stop in order   | stopping      |           |           |           |      |
+| nothing goes on any more      |               | cancelled |           |           |      |
 | an await or a block raises it |               |           | told      | told      |      |
 | Restate ends the attempt      | over          | over      | over      | over      | over |
 
@@ -29,15 +27,17 @@ In flight is what the code awaited when it was told to stop, as far as it is wor
 an attach. It counts as begun, for an attempt before this one may have begun it. Its result is
 handed out, and what the code makes of that is kept; but at the next await it waits. So does whoever
 awaits no work, such as a sleep: were he ended, he would take along what is in flight beside him.
-When all of it has come, all of them end as one. Code that returns or fails before that has done so
-by itself.
+When all of it has come, and somebody waits, nothing goes on but what is shielded: then all of them
+end as one. Code that returns or fails before that has done so by itself.
 
 | what else may happen while it stops      | what comes of it                                      |
 | ---------------------------------------- | ----------------------------------------------------- |
 | a step fails for good, and `run` with it | the turn has failed                                   |
+| `run` fails, and would be tried again    | that is the interruption: no attempt gets further     |
 | the worker dies                          | the next attempt finds the same in flight; it is done |
 | the rest of it is awaited anew           | that goes on: it is in flight still                   |
 | a new step is awaited together with it   | the new step does not begin                           |
+| cleanup or another shielded await is all | it goes on, and then its code until it waits    |
 | a block ends badly, and its steps run    | what is in flight is cut off, as ever                 |
 
 While the steps of a block that ends badly run, and once a turn ends, code that would go on waits,
@@ -97,11 +97,9 @@ class AttemptState:
 
     def stop(self, in_flight: Collection[int]) -> None:
         """It is to end once what is in flight has come."""
-        if self.state == "not cancelled" and in_flight:
+        if self.state == "not cancelled":
             self.state = "stopping"
             self.in_flight.update(in_flight)
-        elif self.state == "not cancelled":
-            self.cancel()
 
     def tell(self, *, again: bool = False) -> None:
         """The interruption is raised; `again`, if it was there before this code came to it."""

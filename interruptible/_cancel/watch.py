@@ -123,10 +123,8 @@ class Watch(AttemptState):
         """
         if self.state in ("not cancelled", "stopping"):
             told = self._inside.is_told(self._pump.stop_signal)
-            if told == "cancelled":
+            if told is not None or self.state == "stopping":
                 self.cancel()
-            elif told == "stop":
-                self._pump.hear_stop()
 
     async def abort(self, future: Any = None) -> None:
         """Cut off the steps in flight that are not shielded, and return when they have unwound.
