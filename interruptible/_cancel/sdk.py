@@ -22,7 +22,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 from restate import Context, TerminalError
 from restate.exceptions import RetryableError, SdkInternalBaseException
@@ -126,7 +126,7 @@ class Inside:
             return future
         return AllCompletedUnresolvedFuture([x for x in future.children if not self.is_ready(x)])
 
-    def is_told(self, stop: Any) -> Literal["cancelled", "stop"] | None:
+    def is_told(self, stop: Any) -> bool:
         """Ask the state machine for a cancellation that no await was there to be told of.
 
         In a replay it takes the question for a mismatch if there is none: code that fails where it
@@ -138,12 +138,11 @@ class Inside:
         """
         vm = self._ctx.vm
         if not vm.is_replaying() and self._ctx.receive._http_input_closed.is_set():  # noqa: SLF001
-            return None
+            return False
         asked = SingleUnresolvedFuture(cast("int", CANCEL_HANDLE))
         answer = vm.do_progress(asked if stop is None else any_of([asked, stop]))
-        if isinstance(answer, DoProgressCancelSignalReceived):
-            return "cancelled"
-        return "stop" if stop is not None and self.is_ready(stop) else None
+        cancelled = isinstance(answer, DoProgressCancelSignalReceived)
+        return cancelled or (stop is not None and self.is_ready(stop))
 
     async def look_again(self) -> None:
         """Let a poll that is waiting look at what it was given anew."""

@@ -116,15 +116,16 @@ class Watch(AttemptState):
                 pass_on()
 
     def learn_of_cancellation(self) -> None:
-        """Learn of a cancellation that no await was there to be told of.
+        """Learn of a cancellation, or that it is to stop, if no await was there to be told of it.
 
         Code that fails before it awaits anything new fails so in each attempt, and none of them
         would ever be told.
         """
-        if self.state in ("not cancelled", "stopping"):
-            told = self._inside.is_told(self._pump.stop_signal)
-            if told is not None or self.state == "stopping":
-                self.cancel()
+        known = self.state == "stopping"
+        if known or (
+            self.state == "not cancelled" and self._inside.is_told(self._pump.stop_signal)
+        ):
+            self.cancel()
 
     async def abort(self, future: Any = None) -> None:
         """Cut off the steps in flight that are not shielded, and return when they have unwound.
