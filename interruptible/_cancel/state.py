@@ -126,9 +126,14 @@ class AttemptState:
         return self.raised > 0
 
     @property
+    def stops(self) -> bool:
+        """Whether this code is to wait at its next await."""
+        return self.state == "stopping" and standing.get() != "shielded"
+
+    @property
     def begins_nothing(self) -> bool:
         """Whether a step that this code asks for does not begin."""
-        return self.told or (self.state == "stopping" and standing.get() != "shielded")
+        return self.told or self.stops
 
     @property
     def must_end(self) -> bool:

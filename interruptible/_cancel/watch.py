@@ -194,18 +194,25 @@ class Watch(AttemptState):
 
     @contextmanager
     def waited_for(
-        self, cut: Callable[[], None] | None = None, stop: Callable[[], None] | None = None
+        self,
+        cut: Callable[[], None] | None = None,
+        stop: Callable[[], None] | None = None,
+        work: Any = None,
     ) -> Generator[None, None, None]:
         """Let others wait for the end of this block.
 
         Args:
             cut: Brings it about. Without it, the block is shielded, and goes on to its own end.
             stop: Says that it may come in good order.
+            work: The durable future of its end, with `stop`; it has begun, so it is in flight.
         """
         end = asyncio.get_running_loop().create_future()
         self._waited_for[end] = cut
         if stop is not None:
             self._when_stopping[end] = stop
+            if self.stops:
+                self.in_flight.add(work.handle)
+                stop()
         is_shielded = cut is None or standing.get() == "shielded"
         token = standing.set("shielded" if is_shielded else "unwinding")
         try:

@@ -59,6 +59,8 @@ async def send_message(
     if mended(session) != session:
         raise TerminalError("session: has half a surrogate pair, which is no text.", 400)
     ctx, service = attempt.ctx, attempt.body.task_name
+    if attempt.watch.stops:  # what follows is shielded; nothing is to begin
+        await ctx.sleep(timedelta(0), "stops")
     attempt.delegated += 1
     key = f"{ctx.request().id}/{attempt.delegated}"
     message = {"content": stored(content), **({} if policy is None else {"policy": policy})}
@@ -109,7 +111,7 @@ async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Rec
         ctx.generic_send(agent, "cancel", json.dumps(body).encode(), key=session)
 
     if receipt["status"] in ("running", "waiting"):  # not one that somebody else began
-        with watch.waited_for(cut, stop):
+        with watch.waited_for(cut, stop, task):
             try:
                 await restate.wait_completed(task)
             except (Interrupted, Steered) as error:

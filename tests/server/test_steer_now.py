@@ -98,12 +98,12 @@ def kept(*words: str) -> list[dict[str, Any]]:
 async def test_the_model_is_cut_off_its_words_stay_in_their_place_and_the_same_turn_goes_on(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    class RedirectedAgent(Model):
+    class CutShortAgent(Model):
         async def run(self, ctx: Context, task: Task) -> str:
             task.append("plan")
             return await self.answer(ctx, task) + f" of {len(task.messages)} messages"
 
-    agent = RedirectedAgent(log)
+    agent = CutShortAgent(log)
     session, tells, task_id = await begun(restate_env, deploy, agent)
     await log.until("begin", "model 1")
     await tells.steer(session, task_id, "no, this")
@@ -166,7 +166,7 @@ async def test_a_tool_beside_goes_on_and_what_it_gives_stays(
 async def test_code_that_makes_text_of_every_exception_lets_it_pass(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    class FrameworkAgent(Model):
+    class PassesAgent(Model):
         async def run(self, ctx: Context, task: Task) -> str:
             number = 1
             while True:
@@ -188,7 +188,7 @@ async def test_code_that_makes_text_of_every_exception_lets_it_pass(
                 return f"error: {error}"
             return text
 
-    agent = FrameworkAgent(log)
+    agent = PassesAgent(log)
     session, tells, task_id = await begun(restate_env, deploy, agent)
     await log.until("begin", "model 1")
     await tells.steer(session, task_id, "no, this")
@@ -239,7 +239,7 @@ async def test_out_of_run_it_has_run_called_again_and_a_cleanup_block_has_ended_
 ) -> None:
     seen: list[list[Any]] = []
 
-    class AgainAgent(Model):
+    class RunAgainAgent(Model):
         async def run(self, ctx: Context, task: Task) -> str:
             seen.append([x["content"] for x in task.messages])
             number = 1 + sum(x["role"] == "user" for x in task.messages[1:])
@@ -250,7 +250,7 @@ async def test_out_of_run_it_has_run_called_again_and_a_cleanup_block_has_ended_
                 task.append(f"plan {number}")
                 return str(await task.steerable(self.call(ctx, task, number)))
 
-    agent = AgainAgent(log, slow=2)
+    agent = RunAgainAgent(log, slow=2)
     session, tells, task_id = await begun(restate_env, deploy, agent)
     await log.until("begin", "model 1")
     await tells.steer(session, task_id, "no, this")

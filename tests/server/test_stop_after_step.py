@@ -491,6 +491,27 @@ async def test_the_turn_of_another_agent_that_is_waited_for_is_told_as_well(
     assert not {("begin", "after"), ("begin", "never")} & {*log.events}
 
 
+async def test_no_other_agent_is_asked_any_more(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    asked = Steps(log, name="AskedNoMoreAgent")
+
+    class AsksNoMoreAgent(Steps):
+        async def run(self, ctx: Context, task: Task) -> None:
+            task.append(str(await self.step(ctx, "step")))
+            await task.delegate(asked, "theirs", "go")
+
+    agent = AsksNoMoreAgent(log)
+    await deploy(asked)
+    session, tells, task_id = await begun(restate_env, deploy, agent)
+    await log.until("begin", "step")
+    await tells.stop(task_id)
+    agent.let("step")
+    outcome = await session.attach()
+    assert (outcome["status"], outcome["messages"]) == ("interrupted", [assistant("step")])
+    assert (await Session(restate_env.client, asked, "theirs").turns())["turns"] == []
+
+
 @normal_mode
 async def test_a_step_that_is_no_async_function_ends_and_is_kept(
     restate_env: Restate, deploy: Deploy, log: Log

@@ -82,6 +82,7 @@ class ATask:
         self.watch = SimpleNamespace(
             cancelled=False,
             begins_nothing=False,
+            stops=False,
             counts=True,
             commands=0,
             waited_for=self.waited_for,
@@ -110,7 +111,8 @@ class ATask:
         self.attempt = Attempt(body_, ctx, watch, job)
         self.task = Task(self.attempt, [said("before"), said("now")], [said("now")], ())
 
-    def waited_for(self, cut: Any, stop: Any) -> Any:
+    def waited_for(self, cut: Any, stop: Any, work: Any) -> Any:
+        del work
         self.cut, self.stop = cut, stop
         return self
 
