@@ -47,8 +47,9 @@ ONLY_IF_AWAITED: Final = ("sys_run", "sys_call")
 """Those of them that have none once the code was told of its cancellation."""
 ONLY_IF_BEGUN: Final = ("sys_run",)
 """Those that have none in code that is stopping in good order: nothing new begins there."""
-WORK: Final = ("sys_run", "sys_call", "sys_attach_invocation")
-"""Those whose end is that of some work."""
+WORK: Final = ("sys_run", "sys_call", "attach_invocation")
+"""What gives it a handle of the end of some work; to attach has no effect."""
+_REPLACED: Final = {*COMMANDS, *WORK}
 MANY: Final = 10_000
 """More cancellations than one attempt can receive, unless the SDK repeats itself."""
 
@@ -85,14 +86,14 @@ class Inside:
         """Have all awaits, steps and commands of the context go through these."""
         self._ctx.create_poll_or_cancel_coroutine = poll
         self._ctx.create_run_coroutine = run
-        for name in COMMANDS:
+        for name in _REPLACED:
             setattr(self._ctx.vm, name, partial(give, name, getattr(self._ctx.vm, name)))
 
     def restore(self) -> None:
         """Make the context what it was: as part of a circle it would outlast its attempt."""
         del self._ctx.create_poll_or_cancel_coroutine
         del self._ctx.create_run_coroutine
-        for name in COMMANDS:
+        for name in _REPLACED:
             delattr(self._ctx.vm, name)
 
     async def poll(self, future: Any) -> bool:

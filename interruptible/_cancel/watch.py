@@ -252,7 +252,7 @@ class Watch(AttemptState):
 
     def _give(self, name: str, command: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         only_if = sdk.ONLY_IF_AWAITED if self.told else sdk.ONLY_IF_BEGUN
-        self.commands += not (self.begins_nothing and name in only_if)
+        self.commands += name in sdk.COMMANDS and not (self.begins_nothing and name in only_if)
         given = command(*args, **kwargs)
         if name in sdk.WORK:
             self._work.update(sdk.handles_given(name, given))
