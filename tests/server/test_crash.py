@@ -274,7 +274,7 @@ async def test_killed_while_it_stops_in_order_a_turn_does_its_step_again_and_kee
     worker.hold("undo")
     receipt = await redirected.send("go")
     await worker.until("begin", "model 1")
-    await tells.stop(receipt["task_id"])
+    await tells.stop(redirected, receipt["task_id"])
     if dies == "while it stops":
         await worker.kill()
         worker.release("model 1")

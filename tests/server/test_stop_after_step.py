@@ -89,7 +89,7 @@ async def test_the_step_in_flight_ends_what_it_gave_is_put_out_and_no_other_begi
     agent.let("first", "third")
     session, tells, task_id = await begun(restate_env, deploy, agent)
     await log.until("begin", "second")
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
     agent.let("second")
     messages = [assistant("first"), assistant("second")]
     assert await session.attach() == {"turn": 1, "status": "interrupted", "messages": messages}
@@ -130,7 +130,7 @@ async def test_of_steps_side_by_side_all_results_are_kept(
     session, tells, task_id = await begun(restate_env, deploy, agent, how.replace(" ", "-"))
     for name in ("one", "two", "three"):
         await log.until("begin", name)
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
     if REPLAY:  # what is in flight holds up the attempt that hears
         agent.let("one", "two", "three")
     for name in ("two", "one", "three"):
@@ -163,7 +163,7 @@ async def test_who_has_his_result_waits_for_what_is_in_flight_beside_him(
     session, tells, task_id = await begun(restate_env, deploy, agent)
     await log.until("begin", "short")
     await log.until("begin", "long")
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
     agent.let(*(("short", "long") if REPLAY else ("short",)))
     await log.until("has", "short")
     agent.let("long")
@@ -195,7 +195,7 @@ async def test_a_wait_is_no_step_and_ends_but_not_before_what_is_in_flight_besid
     await log.until("waits")
     if what == "step beside":
         await log.until("begin", "step")
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
     agent.let("step")
     outcome = await session.attach()
     kept = [assistant("step")] if what == "step beside" else []
@@ -216,7 +216,7 @@ async def test_an_await_that_is_of_a_step_and_of_a_wait_goes_on(
     agent = SelectsAgent(log)
     session, tells, task_id = await begun(restate_env, deploy, agent)
     await log.until("begin", "step")
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
     agent.let("step")
     outcome = await session.attach()
     assert (outcome["status"], outcome["messages"]) == ("interrupted", [assistant("done: step")])
@@ -243,7 +243,7 @@ async def test_a_call_of_another_service_is_a_step(
     await deploy(service)
     session, tells, task_id = await begun(restate_env, deploy, agent)
     await log.until("called")
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
     gate.set()
     outcome = await session.attach()
     assert (outcome["status"], outcome["messages"]) == ("interrupted", [assistant("done")])
@@ -265,7 +265,7 @@ async def test_a_plain_cancellation_after_it_cuts_at_once(
     agent = ThenCutAgent(log)
     session, tells, task_id = await begun(restate_env, deploy, agent, then)
     await log.until("begin", 1)
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
     if then == "cancel":
         await session.cancel()
     else:
@@ -289,7 +289,7 @@ async def test_before_a_turn_begins_it_ends_at_once_and_has_never_begun(
     session, tells, _ = await begun(restate_env, deploy, agent)
     await log.until("begin", "turn 1")
     second = await session.send("second")
-    await tells.stop(second["task_id"])
+    await tells.stop(session, second["task_id"])
     never = {"turn": 2, "status": "interrupted", "messages": [], "never_began": True}
     assert await session.attach(2) == never
     agent.let("turn 1")
@@ -315,7 +315,7 @@ async def test_cleanup_goes_on_to_its_end_and_then_the_code_does_until_it_waits(
     agent = InCleanupAgent(log)
     session, tells, task_id = await begun(restate_env, deploy, agent, then.replace(" ", "-"))
     await log.until("begin", "slow")
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
     agent.let("slow")
     status = {"goes on": "interrupted", "returns": "completed", "fails": "failed"}[then]
     assert (await session.attach())["status"] == status
@@ -344,7 +344,7 @@ async def test_an_error_that_is_retried_does_not_get_past_it(
     agent = RetriedAgent(log, name="RetriedStopAgent")
     session, tells, task_id = await begun(restate_env, deploy, agent, where.replace(" ", "-"))
     await log.until("begin", "step")
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
     agent.let("step")
     outcome = await session.attach()
     assert (outcome["status"], outcome["messages"]) == ("interrupted", [assistant("step")])
@@ -364,7 +364,7 @@ async def test_what_is_shielded_goes_on_and_counts(
     agent = ShieldedAgent(log, name="ShieldedFromStopAgent")
     session, tells, task_id = await begun(restate_env, deploy, agent)
     await log.until("begin", "reserve")
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
     agent.let("reserve", "pay")
     outcome = await session.attach()
     assert (outcome["status"], outcome["messages"]) == ("interrupted", [assistant("reserve, pay")])
@@ -395,7 +395,7 @@ async def test_who_ends_by_himself_before_he_is_told_has_ended_so(
     agent = ByItselfAgent(log)
     session, tells, task_id = await begun(restate_env, deploy, agent, how.replace(" ", "-"))
     await log.until("begin", "step")
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
     agent.let("step")
     outcome = await session.attach()
     if how == "returns":
@@ -419,7 +419,7 @@ async def test_after_run_has_returned_the_turn_is_completed(
     session, tells, task_id = await begun(restate_env, deploy, agent)
     await log.until("returns")
     await log.until("begin", "left")
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
     agent.let("left")
     outcome = await session.attach()
     assert (outcome["status"], outcome["messages"]) == ("completed", [assistant("done")])
@@ -446,7 +446,7 @@ async def test_a_call_that_the_model_made_last_was_not_begun(
     for key in ("named", "unnamed"):
         session, tells, task_id = await begun(restate_env, deploy, agent, key)
         await log.until("begin", "model")
-        await tells.stop(task_id)
+        await tells.stop(session, task_id)
         agent.let("model")
         outcome = await session.attach()
         assert (key, outcome.get("not_begun"), outcome.get("cut_off")) == (key, ["a", "b"], None)
@@ -475,7 +475,7 @@ async def test_the_turn_of_another_agent_that_is_waited_for_is_told_as_well(
     await deploy(asked)
     session, tells, task_id = await begun(restate_env, deploy, agent)
     await log.until("begin", "theirs")
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
 
     async def is_told() -> bool:
         rows = await restate_env.query(
@@ -511,7 +511,7 @@ async def test_no_other_agent_is_asked_any_more(
     await deploy(asked)
     session, tells, task_id = await begun(restate_env, deploy, agent)
     await log.until("begin", "step")
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
     agent.let("step")
     outcome = await session.attach()
     assert (outcome["status"], outcome["messages"]) == ("interrupted", [assistant("step")])
@@ -535,7 +535,7 @@ async def test_a_step_that_is_no_async_function_ends_and_is_kept(
     agent = ThreadStopAgent(log)
     session, tells, task_id = await begun(restate_env, deploy, agent)
     await log.until("begin", "blocks")
-    await tells.stop(task_id)
+    await tells.stop(session, task_id)
     agent.let("blocks")
     outcome = await session.attach()
     assert (outcome["status"], outcome["messages"]) == ("interrupted", [assistant("blocks")])
