@@ -3,7 +3,8 @@
 from interruptible._agent import Agent, agent, handler
 from interruptible._cancel.cleanup import cleanup
 from interruptible._cancel.watch import Interrupted, shield
-from interruptible._task.task import Task, current_task
+from interruptible._task.current import current_task
+from interruptible._task.task import Task
 from interruptible._wire.types import Message, Turn
 from interruptible.client import Session
 

@@ -164,7 +164,7 @@ class Session:
         if outcome["status"] == "withdrawn":
             reason = f"message: {receipt['message']} was withdrawn, and nobody answers it."
             raise TerminalError(reason, 410)
-        return cast("Outcome", outcome)
+        return outcome
 
     async def cancel(
         self, turn: int | None = None, *, reason: str | None = None, after_step: bool = False

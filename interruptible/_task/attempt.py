@@ -17,7 +17,7 @@ from interruptible._session.turns import Said
 from interruptible._task.body import AgentBody, Telling
 from interruptible._task.repair import repaired
 from interruptible._wire.output import WrongOutput, WrongPlace, stored
-from interruptible._wire.said import plain
+from interruptible._wire.said import without_said
 from interruptible._wire.text import brief, mended
 from interruptible._wire.types import MAX_OUTPUT, Dispatch, Message, TaskOutcome, TurnStatus
 from interruptible.formats._calls import calls_of
@@ -118,7 +118,7 @@ class Attempt:
         """Take the steered messages that wait for this turn, as a model may see them."""
         asked = {"turn": self.turn, "waited": True, "begins": False}
         said = await self.ask_session("take", asked)
-        return [(Addition(*x), plain(message)) for x, message in said]
+        return [(Addition(*x), without_said(message)) for x, message in said]
 
     def put(self, messages: list[Message]) -> None:
         """Put out messages.

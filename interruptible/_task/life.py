@@ -29,8 +29,9 @@ from interruptible._session.storage import JSON
 from interruptible._session.turns import Said, finished_turn, with_joined, with_resumed
 from interruptible._task.attempt import Attempt, Begun, begun_of
 from interruptible._task.body import AgentBody
+from interruptible._task.current import CURRENT
 from interruptible._task.outcome import failure_of, report_outcome, what_ends, with_outcome
-from interruptible._task.task import CURRENT, Task
+from interruptible._task.task import Task
 from interruptible._task.waiting import wait_for_ends, wait_for_quiet
 from interruptible._wire.native import as_tasks_have, from_stored
 from interruptible._wire.output import last_output, told_to_model
@@ -95,7 +96,9 @@ async def _wait_and_begin(attempt: Attempt) -> Task:
     after = job["after"]
     tasks = {x["turn"]: ctx.attach_invocation(x["task_id"], serde=JSON) for x in after}
     load = functools.partial(ctx.generic_call, body.name, "load", b"", key=attempt.session)
-    sent, queued = job.get("turns"), job.get("queued", False)
+    sent = job.get("turns")
+    # An earlier version did not say so.
+    queued = job.get("queued", not all(x["cancelled"] for x in after))
     loading = load() if sent is None and not queued else None
     begun = await wait_for_quiet(attempt)
     await wait_for_ends(attempt, tasks)

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any, Final, Literal, overload
+from typing import Any, Literal, overload
 
 from restate import TerminalError
 
 from interruptible._cancel.steps import in_step
-from interruptible._cancel.watch import Watch
 from interruptible._task import approval, delegate
 from interruptible._task.approval import Approval
 from interruptible._task.attempt import Attempt
@@ -289,28 +287,3 @@ class Task:
 
     def __repr__(self) -> str:
         return f"Task(session={self.session!r}, turn={self.turn}, id={self.id!r})"
-
-
-CURRENT: Final[ContextVar[tuple[Task, Watch] | None]] = ContextVar(
-    "interruptible_task", default=None
-)
-
-
-def current_task() -> Task:
-    """The task that this code works for: in tools, hooks and steps, however deep within `run`.
-
-    What is started there finds it too, asyncio tasks and threads; so do cleanup steps and
-    `on_interrupted`.
-
-    Raises:
-        RuntimeError: There is none, or its turn has ended and this was left running.
-    """
-    current = CURRENT.get()
-    if current is None:
-        msg = "current_task() was called where no turn is worked on. Call it in what `run` calls."
-        raise RuntimeError(msg)
-    task, watch = current
-    if watch.depth == 0:
-        msg = f"{task!r} is over, and this was left running. Await it before `run` returns."
-        raise RuntimeError(msg)
-    return task
