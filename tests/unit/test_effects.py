@@ -28,12 +28,14 @@ from interruptible._session import (
     storage,
     stored_record,
     telling,
+    views,
 )
 from interruptible._session.record import Addition, Live, Record
 from interruptible._session.rules import Step
 from interruptible._task import life, outcome
 from interruptible._task.outcome import Ending
 from interruptible._wire import types as wire
+from interruptible._wire.said import ids_of
 
 from .given import Given
 
@@ -186,14 +188,20 @@ def begun(turn: int, *messages: Any) -> Any:
 
 
 def dispatched(
-    turn: int, *messages: Any, after: Sequence[Live] = (), turns: Sequence[Any] | None = None
+    turn: int,
+    *messages: Any,
+    after: Sequence[Live] = (),
+    turns: Sequence[Any] | None = None,
+    **more: Any,
 ) -> Any:
     """The task of a turn is sent, with the conversation if that is at hand."""
-    waits = [{"turn": x.turn, "task_id": x.task_id, "cancelled": bool(x.cancelled)} for x in after]
+    waits = [{"turn": x.turn, "task_id": x.task_id, "cancelled": x.is_cut} for x in after]
     job = {"session": "key", "turn": turn, "input": list(messages), "after": waits}
     if turns is not None:
         job["turns"] = list(turns)
-    return "IdleTask", "run_task", job, {"idempotency_key": f"key/epoch/{turn}"}
+    if more.pop("queued", not all(x.is_cut for x in after)):
+        job["queued"] = True
+    return "IdleTask", "run_task", {**job, **more}, {"idempotency_key": f"key/epoch/{turn}"}
 
 
 def watcher(turn: int) -> Any:
@@ -212,6 +220,11 @@ def said(content: str) -> Any:
 
 def put_out(content: str) -> Any:
     return {"role": "assistant", "content": content}
+
+
+def known(message: Any, number: int = 1, **more: Any) -> Any:
+    """A message as it is stored, with its id."""
+    return {**message, "said": {"id": number, **more}}
 
 
 def settled(turn: int, **more: Any) -> Any:
@@ -254,7 +267,10 @@ BUSY = Record("epoch", 3, (ONE, TWO), tail=(live(1), live(2)))
 
 def after_message(lives: Sequence[Live], *messages: Any, tail: Sequence[Any] = BUSY.tail) -> Record:
     """The session once it has a third turn, of these messages."""
-    return Record("epoch", 4, (*lives, Live(3)), tail=(*tail, begun(3, *messages)))
+    ids = tuple(ids_of(messages))
+    new = Live(3, queued=not all(x.is_cut for x in lives), own=ids)
+    tail = (*tail, begun(3, *messages))
+    return Record("epoch", 4, (*lives, new), tail=tail, messages=max(ids, default=0))
 
 
 def with_task(record: Record) -> Record:
@@ -297,6 +313,18 @@ def test_a_task_that_is_not_known_is_not_cancelled() -> None:
     ctx = Handling({})
     asyncio.run(effects.carry_out(AGENT, cast("Any", ctx), step))
     assert ctx.done == [stored(step.record)]
+
+
+IDLE: Any = {
+    "status": "idle",
+    "turn": None,
+    "task_id": None,
+    "live": [],
+    "steered": 0,
+    "pending": [],
+    "waiting_for": [],
+}
+"""The status of a session that does nothing."""
 
 
 # -- What is given up. -----------------------------------------------------------------------------
@@ -346,10 +374,10 @@ def test_a_message_does_not_wait_for_what_was_given_up_nor_ask_for_it(asked: Any
 
 def test_the_status_shows_what_was_given_up_also_of_an_idle_session() -> None:
     shown_as = {"turn": 1, "task_id": "inv-1", "cancelled": STUCK.cancelled, "given_up": True}
-    idle = {"status": "idle", "turn": None, "task_id": None, "live": [shown_as], "steered": 0}
+    idle = {**IDLE, "live": [shown_as]}
     alone = BUSY._replace(live=(GIVEN_UP,), tail=BUSY.tail[:1])
-    assert handle(public.on_get_status, None, alone) == (idle, [])
-    answer, _ = handle(public.on_get_status, None, BUSY._replace(live=(GIVEN_UP, TWO)))
+    assert handle(views.on_get_status, None, alone) == (idle, [])
+    answer, _ = handle(views.on_get_status, None, BUSY._replace(live=(GIVEN_UP, TWO)))
     assert (answer["status"], answer["turn"]) == ("running", 2)
     assert answer["live"][0] == shown_as
 
@@ -391,7 +419,7 @@ def test_a_fork_has_what_was_given_up_as_later_turns_are_told_of_it() -> None:
 
 # -- A message. ------------------------------------------------------------------------------------
 
-HELLO = said("Hello")
+HELLO = known(said("Hello"))
 OPEN = BUSY._replace(live=(ONE, TWO._replace(open=True)))
 QUIET = timedelta(milliseconds=300)
 
@@ -460,6 +488,7 @@ def test_a_message_that_is_taken_in_is_stored_cancels_and_dispatches_in_this_ord
     ]
     assert answer == {
         "turn": 3,
+        "message": 1,
         "task_id": "inv-new",
         "status": "waiting" if waits else "running",
         "interrupted": cancelled,
@@ -470,19 +499,25 @@ def test_the_first_message_of_a_session_makes_its_record() -> None:
     answer, done = handle(public.on_message, {"content": "Hello"})
     epoch = f"{32:08x}"
     task = dispatched(1, HELLO, turns=[])
-    record = Record(epoch, 2, (Live(1),), tail=(begun(1, HELLO),))
+    record = Record(epoch, 2, (Live(1, own=(1,)),), tail=(begun(1, HELLO),), messages=1)
     assert done == [
         stored(record),
         (*task[:3], {"idempotency_key": f"key/{epoch}/1"}),
         stored(with_task(record)),
     ]
-    assert answer == {"turn": 1, "task_id": "inv-new", "status": "running", "interrupted": []}
+    assert answer == {
+        "turn": 1,
+        "message": 1,
+        "task_id": "inv-new",
+        "status": "running",
+        "interrupted": [],
+    }
 
 
 def test_a_message_that_is_large_is_stored_beside_the_record_and_first() -> None:
-    large = said("x" * LARGE)
+    large = known(said("x" * LARGE))
     _, done = handle(public.on_message, {"content": "x" * LARGE}, Record("epoch", 1))
-    record = Record("epoch", 2, (Live(1),), tail=(1,))
+    record = Record("epoch", 2, (Live(1, own=(1,)),), tail=(1,), messages=1)
     assert done == [
         ("turn/1", begun(1, large)),
         stored(record),
@@ -524,6 +559,7 @@ def test_a_rollback_discards_what_it_cancels(keep_queued: bool, cancelled: list[
     ]
     assert answer == {
         "turn": 3,
+        "message": 1,
         "task_id": "inv-new",
         "status": "waiting",
         "interrupted": cancelled,
@@ -593,14 +629,15 @@ def test_a_message_without_a_turn_of_its_own_is_stored_and_watched_and_dispatche
 ) -> None:
     ends = dict.fromkeys(ended, REPORTED)
     answer, done = handle(public.on_message, {"content": "Hello"}, record, ends=ends, **options)
-    steered = Addition(1, host, record.next, joined=answered == "joined")
+    steered = Addition(1, host, record.next, joined=answered == "joined", id=1)
     assert done == [
         ("steered/1", HELLO),
-        stored(record._replace(steered=(steered,))),
+        stored(record._replace(steered=(steered,), messages=1)),
         watcher(host),
     ]
     assert answer == {
         "turn": host,
+        "message": 1,
         "task_id": f"inv-{host}",
         "status": answered,
         "interrupted": [],
@@ -623,7 +660,8 @@ def test_only_the_first_message_that_is_steered_at_a_turn_sends_somebody_to_watc
     record = BUSY._replace(steered=tuple(before))
     body = {"content": "Hello", "policy": "steer"}
     answer, done = handle(public.on_message, body, record)
-    after = record._replace(steered=(*record.steered, Addition(number, 1, 3)))
+    steered = (*record.steered, Addition(number, 1, 3, id=1))
+    after = record._replace(steered=steered, messages=1)
     watch = [watcher(1)] if watched else []
     assert done == [(f"steered/{number}", HELLO), stored(after), *watch]
     assert answer["status"] == "steered"
@@ -631,12 +669,13 @@ def test_only_the_first_message_that_is_steered_at_a_turn_sends_somebody_to_watc
 
 def test_what_is_to_join_a_burst_begins_one_where_nothing_is_open() -> None:
     _, done = handle(public.on_message, {"content": "Hello"}, None, debounce=QUIET)
-    opened = Record(f"{32:08x}", 2, (Live(1, open=True),), tail=(begun(1, HELLO),))
+    new = Live(1, open=True, own=(1,))
+    opened = Record(f"{32:08x}", 2, (new,), tail=(begun(1, HELLO),), messages=1)
     assert done[0] == stored(opened)
     superseding = {"debounce": QUIET, "burst": "supersede"}
     answer, done = handle(public.on_message, {"content": "Hello"}, OPEN, **superseding)
     assert (answer["turn"], answer["interrupted"]) == (3, [1, 2])
-    assert done[-1][1]["live"][-1] == [3, "inv-new", None, False]
+    assert done[-1][1]["live"][-1] == [3, "inv-new", None, False, False, False, [1]]
 
 
 def test_a_task_whose_id_was_lost_is_sent_once_more_before_all_else_and_then_cancelled() -> None:
@@ -646,7 +685,7 @@ def test_a_task_whose_id_was_lost_is_sent_once_more_before_all_else_and_then_can
     lives = (one, two._replace(task_id="inv-new"))
     after = after_message(lives, HELLO)
     assert done == [
-        dispatched(2, said("message 2"), after=[ONE]),
+        dispatched(2, said("message 2"), after=[ONE], queued=False),  # of an earlier version
         "cancel inv-1",
         "cancel inv-new",
         stored(after),
@@ -724,13 +763,13 @@ def test_a_cancel_of_what_is_over_or_never_was_changes_nothing(
 def test_the_turn_of_the_status_is_the_one_at_work(
     live: tuple[Live, ...], turn: int | None
 ) -> None:
-    answer, done = handle(public.on_get_status, None, BUSY._replace(live=live))
+    answer, done = handle(views.on_get_status, None, BUSY._replace(live=live))
     assert answer == {
+        **IDLE,
         "status": "running" if live else "idle",
         "turn": turn,
         "task_id": turn and f"inv-{turn}",
         "live": [{"turn": x.turn, "task_id": x.task_id, "cancelled": x.cancelled} for x in live],
-        "steered": 0,
     }
     assert done == []
 
@@ -745,7 +784,7 @@ def test_the_status_leaves_out_what_was_killed_and_sends_somebody_to_settle_what
     )
     record = Record("epoch", 4, lives, steered)
     ends = {1: KILLED, 3: REPORTED}
-    answer, done = handle(public.on_get_status, None, record, ends=ends)
+    answer, done = handle(views.on_get_status, None, record, ends=ends)
     assert answer == {
         "status": "running",
         "turn": 2,
@@ -755,6 +794,8 @@ def test_the_status_leaves_out_what_was_killed_and_sends_somebody_to_settle_what
             {"turn": 3, "task_id": "inv-3", "cancelled": "cancelled"},
         ],
         "steered": 1,
+        "pending": [],  # an earlier version gave them no ids
+        "waiting_for": [],
     }
     assert done == [watcher(1), watcher(3)]
 
@@ -762,7 +803,7 @@ def test_the_status_leaves_out_what_was_killed_and_sends_somebody_to_settle_what
 def test_a_task_that_restate_does_not_know_yet_is_live_and_is_looked_after() -> None:
     """What sends it may be under way, while a node takes over from another."""
     record = Record("epoch", 2, (ONE,), tail=(live(1),))
-    answer, done = handle(public.on_get_status, None, record, ends={1: UNKNOWN})
+    answer, done = handle(views.on_get_status, None, record, ends={1: UNKNOWN})
     assert (answer["status"], answer["turn"], len(answer["live"])) == ("running", 1, 1)
     assert done == [watcher(1)]
     refused, done = handle(
@@ -797,10 +838,9 @@ def test_who_waits_for_a_task_that_restate_does_not_know_asks_again_for_half_a_m
 
 
 def test_a_session_that_never_was_is_idle_and_has_nothing() -> None:
-    idle = {"status": "idle", "turn": None, "task_id": None, "live": [], "steered": 0}
-    assert handle(public.on_get_status) == (idle, [])
-    assert handle(public.on_get_history) == ([], [])
-    assert handle(public.on_get_turns) == ({"turns": [], "before": None}, [])
+    assert handle(views.on_get_status) == (IDLE, [])
+    assert handle(views.on_get_history) == ([], [])
+    assert handle(views.on_get_turns) == ({"turns": [], "before": None}, [])
     assert handle(public.on_reset) == ({"cancelled": []}, [])
 
 
@@ -809,7 +849,7 @@ def test_the_history_leaves_out_what_is_discarded_and_has_what_was_steered_at_a_
     record = Record(
         "epoch", 4, (Live(3, "inv-3"),), (Addition(1, 3, 4),), tail=(live(3),), paged=True
     )
-    answer, done = handle(public.on_get_history, None, record, state=state)
+    answer, done = handle(views.on_get_history, None, record, state=state)
     assert answer == [
         said("message 1"),
         put_out("answer 1"),
@@ -843,14 +883,14 @@ def test_who_attaches_to_a_turn_that_is_settled_has_its_outcome_at_once(
         settled(3, steered=[0]),
     ]
     record = Record("epoch", 4, tail=tuple(page))
-    assert handle(public.on_attach, body, record) == (answer, [])
+    assert handle(views.on_attach, body, record) == (answer, [])
     record = Record("epoch", 4, tail=(page[2],), paged=True)
-    assert handle(public.on_attach, body, record, state={"page/0": page[:2]}) == (answer, [])
+    assert handle(views.on_attach, body, record, state={"page/0": page[:2]}) == (answer, [])
 
 
 def test_who_attaches_to_a_turn_that_was_removed_is_told_so() -> None:
     refused = (404, "turn: 1 was removed from this session.")
-    assert handle(public.on_attach, {"turn": 1}, Record("epoch", 2)) == (refused, [])
+    assert handle(views.on_attach, {"turn": 1}, Record("epoch", 2)) == (refused, [])
 
 
 def test_the_report_of_a_task_that_restate_has_forgotten_may_be_under_way_and_is_waited_for(
@@ -873,7 +913,7 @@ def test_the_report_of_a_task_that_restate_has_forgotten_may_be_under_way_and_is
     reported = {"turn": 1, "status": "completed", "messages": [put_out("answer 1")]}
     record = Record("epoch", 2, (ONE,), tail=(live(1),))
     again = [what for pause in outcome.UNKNOWN for what in (pause, "attach inv-1")]
-    answer = handle(public.on_attach, {"turn": 1}, record)
+    answer = handle(views.on_attach, {"turn": 1}, record)
     assert answer == (reported, ["attach inv-1", *again])
 
 
@@ -944,27 +984,24 @@ def test_a_task_loads_the_turns_before_its_own_without_what_is_discarded_or_stee
         (record.steered[0], said("steered 1")),
         (record.steered[1], said("steered 2")),
     ]
-    assert loaded.waiting is True  # its own, and it has not begun
     assert loaded_by(3, record, state).turns == [settled(1)]
     assert loaded_by(2, None, {}).turns == []
 
 
 @pytest.mark.parametrize(
-    ("before", "steered", "waiting"),
+    ("turn", "lives", "cancelled"),
     [
-        (2, [Addition(1, 1, 3)], True),
-        (2, [Addition(1, 1, 3, taken=True)], False),
-        (2, [Addition(1, 2, 3)], True),
-        (1, [Addition(1, 2, 3)], False),
-        (2, [Addition(1, 2, 3, taken=True)], False),
-        (2, [], False),
+        (2, BUSY.live, False),
+        (2, (ONE, TWO._replace(cancelled="withdrawn")), True),
+        (1, (ONE, TWO._replace(cancelled="withdrawn")), False),
+        (1, (ONE._replace(cancelled="stopped", after_step=True), TWO), True),
+        (2, (ONE,), False),
     ],
 )
-def test_a_task_that_loads_is_told_whether_something_waits_for_it(
-    before: int, steered: list[Addition], waiting: bool
+def test_a_task_that_loads_is_told_whether_it_is_cancelled(
+    turn: int, lives: tuple[Live, ...], cancelled: bool
 ) -> None:
-    record = BUSY._replace(steered=tuple(steered))
-    assert loaded_by(before, record, steered_state(1)).waiting is waiting
+    assert loaded_by(turn, BUSY._replace(live=lives), {}).cancelled is cancelled
 
 
 WAITING = (Addition(1, 1, 3), Addition(2, 2, 3), Addition(3, 1, 3))
@@ -1143,8 +1180,8 @@ def test_what_a_turn_did_not_take_becomes_a_new_turn_with_all_of_it_where_nobody
     cancelled = TWO._replace(cancelled="cancelled")
     steered = (
         Addition(1, 1, 3, taken=True),
-        Addition(2, 1, 3),
-        Addition(3, 1, 3),
+        Addition(2, 1, 3, id=8),
+        Addition(3, 1, 3, id=9),
     )
     record = Record("epoch", 3, (ONE, cancelled), steered, tail=BUSY.tail)
     state = steered_state(1, 2, 3)
@@ -1154,7 +1191,7 @@ def test_what_a_turn_did_not_take_becomes_a_new_turn_with_all_of_it_where_nobody
     left = [said("steered 2"), said("steered 3")]
     one = now_settled(1, messages=outcome["messages"], steered=[0])
     tail = (one, live(2), begun(3, *left))
-    after = Record("epoch", 4, (cancelled, Live(3, open=opened)), tail=tail)
+    after = Record("epoch", 4, (cancelled, Live(3, open=opened, own=(8, 9))), tail=tail)
     assert done == [
         "clear steered/1",
         "clear steered/2",
@@ -1314,6 +1351,7 @@ def test_the_messages_of_a_turn_are_answered_again_in_its_place(
     ]
     assert answer == {
         "turn": 4,
+        "message": 0,  # they are of an earlier version
         "task_id": "inv-new",
         "status": "running",
         "interrupted": [],
@@ -1345,6 +1383,7 @@ def test_what_is_live_is_cancelled_before_a_turn_is_answered_again(
     ]
     assert answer == {
         "turn": 3,
+        "message": 0,
         "task_id": "inv-new",
         "status": "waiting",
         "interrupted": [1, 2],
@@ -1426,6 +1465,7 @@ def test_a_fork_sends_the_conversation_up_to_a_turn_to_the_new_session_and_chang
         "next": last + 1,
         "turns": [TURNS[turn - 1] for turn in turns],
         "from": ["key", last],
+        "messages": 0,
     }
     assert answer == {"session": "copy", "turn": last}
 
@@ -1537,16 +1577,16 @@ def test_the_record_of_the_turns_is_paged_from_the_newest_on(
     record = Record("epoch", 5, (four,), steered, (TURNS[2], live(4)), paged=True)
     state = {"page/0": had(2)[:2], **steered_state(1)}
     all_turns = [*had(2), {**shown(four), "messages": [said("steered 1")], "steered": [0]}]
-    answer, done = handle(public.on_get_turns, body, record, state=state)
+    answer, done = handle(views.on_get_turns, body, record, state=state)
     assert answer == {"turns": [all_turns[turn - 1] for turn in turns], "before": before}
     assert done == []
 
 
 def test_a_turn_that_was_removed_is_not_among_those_of_a_page() -> None:
     record = Record("epoch", 4, tail=(settled(3),), first=3)
-    answer, _ = handle(public.on_get_turns, {"limit": 2}, record)
+    answer, _ = handle(views.on_get_turns, {"limit": 2}, record)
     assert answer == {"turns": [settled(3)], "before": 2}
-    answer, _ = handle(public.on_get_turns, {"before": 2}, record)
+    answer, _ = handle(views.on_get_turns, {"before": 2}, record)
     assert answer == {"turns": [], "before": None}
 
 
@@ -1564,14 +1604,14 @@ def test_the_turns_are_of_one_moment_when_a_steered_message_finds_its_place_mean
             return super().get(name, serde)
 
     ctx: Any = Changing({})  # the message's own key is cleared by now
-    answer = asyncio.run(public.on_get_turns(AGENT, ctx, None))
+    answer = asyncio.run(views.on_get_turns(AGENT, ctx, None))
     assert answer == {"turns": [ended], "before": None}
     assert moments == []
 
 
 def test_who_reads_what_is_steered_leaves_out_what_is_settled_meanwhile() -> None:
     record = Record("epoch", 2, (ONE,), (Addition(1, 1, 2), Addition(2, 1, 2)), (live(1),))
-    answer, _ = handle(public.on_get_history, None, record, state=steered_state(2))
+    answer, _ = handle(views.on_get_history, None, record, state=steered_state(2))
     assert answer == [said("message 1"), said("steered 2")]
 
 
@@ -1590,7 +1630,7 @@ WISH: Any = {"policy": "queue", "if_turn": 3, "if_idle": True}
         ),
         (
             lambda s: s.ask("Hi", **WISH),
-            [("message", {"content": "Hi", **WISH}, None), ("attach", {"turn": 7}, "a key")],
+            [("message", {"content": "Hi", **WISH}, None), ("attach", {"message": 9}, "a key")],
         ),
         (lambda s: s.cancel(), [("cancel", {"turn": None, "reason": None}, None)]),
         (lambda s: s.cancel(2, reason="x"), [("cancel", {"turn": 2, "reason": "x"}, None)]),
@@ -1625,7 +1665,7 @@ def test_a_session_sends_what_it_was_asked_for(
 
     async def answer(_: Session, handler: str, body: Any = None, key: str | None = None) -> Any:
         calls.append((handler, body, "a key" if handler == "attach" else key))
-        return {"turn": 7, "cancelled": []}
+        return {"turn": 7, "message": 9, "status": "completed", "cancelled": []}
 
     monkeypatch.setattr(Session, "_call", answer)
     asyncio.run(call(Session(cast("Any", None), "OddAgent", "key")))
@@ -1640,14 +1680,14 @@ def test_a_session_sends_each_policy_and_asks_with_it(
 
     async def answer(_: Session, handler: str, body: Any = None, key: str | None = None) -> Any:
         calls.append((handler, body))
-        return {"turn": 7}
+        return {"turn": 7, "message": 9, "status": "completed"}
 
     monkeypatch.setattr(Session, "_call", answer)
     session = Session(cast("Any", None), "OddAgent", "key")
     asyncio.run(session.send("Hi", policy=policy))
     asyncio.run(session.ask("Hi", policy=policy))
     sent = ("message", {"content": "Hi", "policy": policy})
-    assert calls == [sent, sent, ("attach", {"turn": 7})]
+    assert calls == [sent, sent, ("attach", {"message": 9})]
 
 
 def test_a_fork_gives_the_new_session_of_the_same_agent_the_same_way(
@@ -1751,7 +1791,7 @@ FOLLOWED: list[tuple[str, Any, Any, Record | None, list[Any]]] = [
     ),
     ("what is given up", private.on_give_up, {"turns": [1]}, QUEUED, []),
     ("what a task takes", private.on_take, {"turn": 1, "waited": True, "begins": True}, BUSY, []),
-    ("the status", public.on_get_status, None, BUSY, []),
+    ("the status", views.on_get_status, None, BUSY, []),
 ]
 
 
@@ -1813,7 +1853,7 @@ def test_of_very_many_discarded_turns_followers_are_told_to_read_the_record() ->
         discard = range(1, many + 1)
         step = Step(Record("epoch", many + 1), discard=discard)
         telling.tell_followers(agent, cast("Any", ctx), step)
-        watched = step._replace(watch=1)
+        watched = step._replace(watch=(1,))
         telling.tell_followers(agent, cast("Any", ctx), watched)
         sent[many] = ctx.done
     few, many = wire.MAX_TURNS, wire.MAX_TURNS + 1
@@ -1831,7 +1871,7 @@ WAITS = Record("epoch", 4, (ONE, TWO, Live(3, "inv-3")))
     ("step", "changes"),
     [
         (Step(BUSY), False),
-        (Step(BUSY, watch=1), True),  # what waited for another turn waits for this one
+        (Step(BUSY, watch=(1,)), True),  # what waited for another turn waits for this one
         (Step(BUSY, steer=Addition(1, 1, 0)), True),
         (Step(ALONE, dispatch=1), False),
         (Step(BUSY, dispatch=2), True),
