@@ -1387,6 +1387,8 @@ def test_who_reads_what_is_steered_leaves_out_what_is_settled_meanwhile() -> Non
 # -- What a `Session` sends. -----------------------------------------------------------------------
 
 WISH: Any = {"policy": "queue", "if_turn": 3, "if_idle": True}
+MORE: Any = {"policy": "steer", "now": True, "keep_queued": False, "metadata": {"author": "Ada"}}
+PARTS: Any = [{"type": "text", "text": "Hi"}]
 
 
 @pytest.mark.parametrize(
@@ -1400,6 +1402,50 @@ WISH: Any = {"policy": "queue", "if_turn": 3, "if_idle": True}
         (
             lambda s: s.ask("Hi", **WISH),
             [("message", {"content": "Hi", **WISH}, None), ("attach", {"message": 9}, "a key")],
+        ),
+        (lambda s: s.send("Hi", **MORE), [("message", {"content": "Hi", **MORE}, None)]),
+        (
+            lambda s: s.ask("Hi", **MORE),
+            [("message", {"content": "Hi", **MORE}, None), ("attach", {"message": 9}, "a key")],
+        ),
+        (
+            lambda s: s.send("Hi", keep_queued=True, metadata={}),
+            [("message", {"content": "Hi", "keep_queued": True, "metadata": {}}, None)],
+        ),
+        (lambda s: s.attach(message=9), [("attach", {"message": 9}, "a key")]),
+        (lambda s: s.attach(2), [("attach", {"turn": 2}, "a key")]),
+        (
+            lambda s: s.cancel(2, after_step=True),
+            [("cancel", {"turn": 2, "reason": None, "after_step": True}, None)],
+        ),
+        (lambda s: s.withdraw(9), [("withdraw", {"message": 9}, None)]),
+        (lambda s: s.withdraw(9, idempotency_key="k"), [("withdraw", {"message": 9}, "k")]),
+        (
+            lambda s: s.replace(9, PARTS, idempotency_key="k"),
+            [("replace", {"message": 9, "content": PARTS}, "k")],
+        ),
+        (
+            lambda s: s.promote(9, "interrupt"),
+            [("promote", {"message": 9, "policy": "interrupt"}, None)],
+        ),
+        (
+            lambda s: s.promote(9, "steer", now=True, idempotency_key="k"),
+            [("promote", {"message": 9, "policy": "steer", "now": True}, "k")],
+        ),
+        (lambda s: s.resume(), [("resume", None, None)]),
+        (lambda s: s.resume(2, idempotency_key="k"), [("resume", {"turn": 2}, "k")]),
+        (lambda s: s.edit(2, "Hi"), [("edit", {"turn": 2, "content": "Hi"}, None)]),
+        (
+            lambda s: s.edit(2, PARTS, if_last=3, idempotency_key="k"),
+            [("edit", {"turn": 2, "content": PARTS, "if_last": 3}, "k")],
+        ),
+        (
+            lambda s: s.answer(1, approved=False),
+            [("answer", {"approval": 1, "approved": False}, None)],
+        ),
+        (
+            lambda s: s.answer(1, approved=True, reason="", value=0, idempotency_key="k"),
+            [("answer", {"approval": 1, "approved": True, "reason": "", "value": 0}, "k")],
         ),
         (lambda s: s.cancel(), [("cancel", {"turn": None, "reason": None}, None)]),
         (lambda s: s.cancel(2, reason="x"), [("cancel", {"turn": 2, "reason": "x"}, None)]),
@@ -1457,6 +1503,21 @@ def test_a_session_sends_each_policy_and_asks_with_it(
     asyncio.run(session.ask("Hi", policy=policy))
     sent = ("message", {"content": "Hi", "policy": policy})
     assert calls == [sent, sent, ("attach", {"message": 9})]
+
+
+def test_who_asks_with_a_message_that_is_taken_back_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def answer(_: Session, handler: str, body: Any = None, key: str | None = None) -> Any:
+        return {"message": 9} if handler == "message" else {"status": "withdrawn"}
+
+    monkeypatch.setattr(Session, "_call", answer)
+    session = Session(cast("Any", None), "OddAgent", "key")
+    with pytest.raises(TerminalError) as caught:
+        asyncio.run(session.ask("Hi", policy="steer"))
+    reason = "message: 9 was withdrawn, and nobody answers it."
+    assert (caught.value.status_code, caught.value.message) == (410, reason)
+    assert asyncio.run(session.attach(message=9)) == {"status": "withdrawn"}
 
 
 def test_a_fork_gives_the_new_session_of_the_same_agent_the_same_way(
