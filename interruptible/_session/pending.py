@@ -71,23 +71,32 @@ def find_pending(record: Record, message: int) -> Pending | Refused:
     )
 
 
-def withdraw_step(record: Record, message: Pending, why: str = WITHDRAWN) -> Step:
-    """A message is taken from its turn; one that has no other does not begin."""
+def withdraw_step(
+    record: Record, message: Pending, why: str = WITHDRAWN, *, others: bool = False
+) -> Step:
+    """A message is taken from its turn; one that has no other does not begin.
+
+    Args:
+        record: The record.
+        message: Which.
+        why: Why its turn is cancelled, then.
+        others: Whether the turn has something that is no message with an id.
+    """
     rest = _without(record, message)
     live = rest.find(message.turn)
     assert live is not None  # noqa: S101
-    others = live.own or any(x.turn == message.turn for x in rest.steered)
-    if not live.can_change or others:
+    has_more = live.own or any(x.turn == message.turn for x in rest.steered)
+    if not live.can_change or has_more or others:
         return Step(rest, message.id)
     return cancel(rest, [live], why)._replace(message=message.id, discard=(live.turn,))
 
 
-def steer_step(record: Record, message: Pending, *, now: bool) -> Step:
+def steer_step(record: Record, message: Pending, *, now: bool, others: bool = False) -> Step:
     """A message is steered at the turn at work; it may be so already, and is to be read at once."""
     host, addition = record.going_on[0], message.addition
     if message.turn != host.turn:
         addition = addition or Addition(0, 0, message.turn, id=message.id)
-        step = withdraw_step(record, message, PROMOTED)
+        step = withdraw_step(record, message, PROMOTED, others=others)
         added = add_to(step.record, host, addition, now=now)
         return added._replace(cancel=step.cancel, discard=step.discard)
     if addition is None or host.can_change or not now:  # that turn begins with it, or has it

@@ -4,7 +4,7 @@ Given a session's record and an event, a rule returns a `Step`: the new record, 
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from interruptible._session.record import Addition, Live, Record
 
@@ -145,9 +145,9 @@ def reset_step(record: Record, reason: str | None = None) -> Step:
     """Somebody takes back everything; what was given up goes at once, as what is settled does."""
     step = rewind_step(record, 1, reason)
     stays = {x.turn for x in record.awaited}
-    live = tuple(x for x in step.record.live if x.turn in stays)
-    steered = tuple(x for x in record.steered if x.turn in stays)
-    return step._replace(record=step.record._replace(live=live, steered=steered))
+    parts: Any = {x: getattr(step.record, x) for x in ("live", "steered", "approvals")}
+    rest: Any = {name: tuple(x for x in part if x.turn in stays) for name, part in parts.items()}
+    return step._replace(record=step.record._replace(**rest))
 
 
 def give_up_step(record: Record, turns: Collection[int]) -> Step:

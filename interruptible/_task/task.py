@@ -17,7 +17,7 @@ from interruptible._wire import output
 from interruptible._wire.cause import Cause, cause_of
 from interruptible._wire.native import from_stored
 from interruptible._wire.output import Conversation, OutputMessage, WrongOutput, new_output
-from interruptible._wire.said import plain
+from interruptible._wire.said import without_said
 from interruptible._wire.types import Message, Origin, Outcome, Policy, Receipt, Turn
 from interruptible.formats._neutral import text_of
 
@@ -115,7 +115,7 @@ class Task:
             Interrupted: The turn was cancelled.
         """
         said = await self._attempt.take_steered()
-        messages = [plain(message) for _, message in said]
+        messages = [without_said(message) for _, message in said]
         taken = zip((x.number for x, _ in said), messages, strict=True)
         self._attempt.taken.update(taken)
         self._attempt.put_out += messages
