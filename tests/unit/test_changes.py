@@ -1193,7 +1193,10 @@ def test_who_waits_for_a_message_has_the_turn_that_answered_it(
     if turn == "removed":
         assert answer == (404, "message: 4 was removed from this session.")
     elif turn == "unknown":
-        assert answer == (404, "message: there is no message 9; its messages are 1 to 8.")
+        assert answer == (
+            404,
+            "message: there is no message 9 in this session; its messages are 1 to 8.",
+        )
     elif turn is None:
         assert answer == {"status": "withdrawn"}
     else:
@@ -1253,7 +1256,6 @@ def test_a_turn_that_begins_is_given_what_is_its_by_now_and_that_does_not_change
     assert answer == {
         "input": [SECOND],
         "said": [(taken[0], FOURTH), (taken[1], state["steered/2"])],
-        "left": [],
     }
     refused = (412, NOT_PENDING.format(2))
     body = {"message": 2}
@@ -1268,14 +1270,14 @@ def test_a_turn_that_begins_takes_what_those_before_it_left_and_is_watched_then(
     mine = STEERED._replace(turn=2, taken=True, joined=True)
     after = changed(NEXT._replace(queued=False), steered=(mine, kept), messages=5)
     assert done == [stored(after), watcher(2)]
-    assert answer == {"input": [SECOND], "said": [(mine, FOURTH)], "left": [(2, 4)]}
+    assert answer == {"input": [SECOND], "said": [(mine, FOURTH)]}
 
 
 def test_a_large_turn_begins_and_so_does_one_of_an_earlier_version() -> None:
     large = known(said("x" * LARGE), 2)
     record = changed(tail=(FULL.tail[0], 2, FULL.tail[2]), steered=())
     answer, _ = handle(private.on_begin, {"turn": 2}, record, state={"turn/2": is_live(2, large)})
-    assert answer == {"input": [large], "said": [], "left": []}
+    assert answer == {"input": [large], "said": []}
     answer, done = handle(private.on_begin, {"turn": 2}, BUSY)
     assert (answer["input"], done) == ([said("message 2")], [stored(BUSY)])
 
@@ -1313,7 +1315,7 @@ def test_a_turn_for_which_it_is_quiet_begins_at_once_if_it_need_not_wait() -> No
     joined = BURST.steered[0]._replace(taken=True)
     after = BURST._replace(live=(BURST.live[0]._replace(open=False),), steered=(joined,))
     assert done == [stored(after)]
-    assert answer == {"input": [FIRST], "said": [(joined, state["steered/1"])], "left": []}
+    assert answer == {"input": [FIRST], "said": [(joined, state["steered/1"])]}
 
 
 def test_a_turn_for_which_it_is_quiet_and_that_has_to_wait_is_joined_no_more() -> None:

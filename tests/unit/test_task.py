@@ -834,9 +834,9 @@ BEGIN = [("IdleAgent", "begin", {"turn": 3}, "key"), LOAD]
 """What a task asks for that has waited for turns which went on."""
 
 
-def begins(*messages: Any, joined: Sequence[Any] = (), left: Sequence[Any] = ()) -> Any:
+def begins(*messages: Any, joined: Sequence[Any] = ()) -> Any:
     """What it is answered: what it works on by now."""
-    return {"input": list(messages) or [said("now")], "said": list(joined), "left": list(left)}
+    return {"input": list(messages) or [said("now")], "said": list(joined)}
 
 
 def quiet(seen: int) -> Any:
@@ -1030,8 +1030,9 @@ def test_what_passed_on_from_a_predecessor_to_this_task_is_not_that_ones_too(
     passed, kept = ([[x, 2, 3, False, False], said(f"steered {x}")] for x in (1, 2))
     killed = {"status": "killed", "messages": []}
     now_mine = [[1, 3, 3, True, True], said("steered 1")]
-    mine = begins(joined=[now_mine], left=[[2, 3]])
-    made = ATask((killed, True), mine, loaded(running, steered=[passed, kept]))
+    mine = begins(joined=[now_mine])
+    first, then = loaded(running, steered=[passed, kept]), loaded(running, steered=[kept])
+    made = ATask((killed, True), mine, first, then)
     task = begin(made, monkeypatch, (2, False))
     assert task.input == [said("steered 1"), said("now")]
     assert task.messages == [said("message 2"), said("steered 2"), *task.input]
@@ -1046,8 +1047,9 @@ def test_what_a_predecessor_began_with_stays_with_it_where_its_number_is_used_ag
     stays = [[2, 2, 3, True, True], said("joined 2")]
     mine = [[[1, 3, 2, True, True], passes[1]], [[2, 3, 4, True, True], said("steered 3")]]
     killed = {"status": "killed", "messages": []}
-    begun = begins(joined=mine, left=[[2, 3]])
-    made = ATask((killed, True), (killed, True), begun, loaded(*running, steered=[passes, stays]))
+    begun = begins(joined=mine)
+    first, then = loaded(*running, steered=[passes, stays]), loaded(*running, steered=[stays])
+    made = ATask((killed, True), (killed, True), begun, first, then)
     task = begin(made, monkeypatch, (1, False), (2, False))
     assert task.input == [said("steered 1"), said("now"), said("steered 3")]
     earlier = [said("message 1"), said("message 2"), said("joined 2")]

@@ -464,7 +464,12 @@ CANCELS: list[Any] = [
 ]
 NO_CANCEL: list[tuple[Any, str]] = [
     *(
-        (body, reason.replace("Known fields: turn.", "Known fields: after_step, reason, turn."))
+        (
+            body,
+            reason.replace(
+                "Known fields: turn.", "Known fields: after_step, message, reason, turn."
+            ),
+        )
         for body, reason in NO_TURN
     ),
     *(
