@@ -147,7 +147,9 @@ def reset_step(record: Record, reason: str | None = None) -> Step:
     stays = {x.turn for x in record.awaited}
     live = tuple(x for x in step.record.live if x.turn in stays)
     steered = tuple(x for x in record.steered if x.turn in stays)
-    return step._replace(record=step.record._replace(live=live, steered=steered))
+    asked = tuple(x for x in record.approvals if x.turn in stays)
+    left = step.record._replace(live=live, steered=steered, approvals=asked)
+    return step._replace(record=left)
 
 
 def give_up_step(record: Record, turns: Collection[int]) -> Step:
@@ -240,7 +242,8 @@ def _host(record: Record, policy: str, *, merge: bool) -> Live | None:
         return None
     if policy == "steer":
         return going_on[0]
-    joins = policy == "queue" or (policy == "interrupt" and len(going_on) == 1)
+    alone = sum(not x.is_cut for x in record.live) == 1  # what ends after its step is in the way
+    joins = policy == "queue" or (policy == "interrupt" and alone)
     return going_on[-1] if merge and joins and going_on[-1].open else None
 
 
