@@ -91,7 +91,7 @@ class Task(NamedTuple):
     """Whether it asks the session before it begins."""
     phase: str = WAITING
     window: bool = False
-    """Whether its quiet window is not over, as far as the session knows."""
+    """Whether messages join it, as far as the session knows."""
     seen: int = 0
     """The newest message that it knew of when that began anew."""
     input: tuple[int, ...] | None = None
@@ -131,7 +131,7 @@ class Task(NamedTuple):
     @property
     def can_change(self) -> bool:
         """Whether it has not got its messages yet."""
-        return self.goes_on and self.input is None
+        return self.goes_on and self.input is None and (self.queued or self.window)
 
 
 class Slot(NamedTuple):
@@ -236,7 +236,8 @@ class World(NamedTuple):
     def messages(self, turn: int) -> tuple[int, ...]:
         """All messages that are a turn's now."""
         content = dict(self.contents)
-        steered = tuple(content[x.number] for x in self.record.steered if x.turn == turn)
+        mine = [x.number for x in self.record.steered if x.turn == turn]
+        steered = tuple(content[x] for x in mine if x in content)
         slot = self.slots[turn - 1]
         return (*slot.own, *slot.more, *steered)
 
@@ -293,10 +294,10 @@ def dispatch(world: World, turn: int) -> World:
         return world
     before = frozenset(x.turn for x in world.record.before(turn) if x.task_id is not None)
     live, merge = world.record.find(turn), world.budget.merge
-    queued = live is not None and live.queued
+    queued, is_open = (live.queued, live.open) if live is not None else (False, False)
     phase = WINDOW if merge else WAITING
     sent = None if queued or merge else world.slots[turn - 1].own
-    return world.put(Task(turn, before, queued, phase, window=merge, input=sent))
+    return world.put(Task(turn, before, queued, phase, window=is_open, input=sent))
 
 
 def stored_id(world: World, turn: int) -> World:
@@ -659,7 +660,6 @@ def pending_messages(world: World) -> list[int]:
             if live.cancelled is not None:
                 continue
             task = Task(live.turn, frozenset(), live.queued, window=live.open)
-            task = task._replace(input=None if live.queued or live.open else ())
         if task.goes_on:
             found += read_by(world, task)
     return found
@@ -806,6 +806,8 @@ def moved(
         here = world.slots[to - 1] if to <= len(world.slots) else Slot(())
         here = here._replace(own=slot.own, by=slot.by, withdrawn=slot.withdrawn)
         world = world.put_slot(to, here)
+        task = world.task(to)
+        world = world if task is None else world.put(task._replace(window=False))
     return world
 
 
