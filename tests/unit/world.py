@@ -1322,8 +1322,9 @@ def the_record_knows_the_messages(world: World) -> str | None:
     """By their ids, and how often a turn was told to read one at once."""
     content = dict(world.contents)
     for x in world.record.steered:
-        if x.id != content.get(x.number, -1) + 1:
-            return f"{x} is message {content.get(x.number)}"
+        host = world.task(x.turn)
+        if x.id != content.get(x.number, -1) + 1 or x.now > (0 if host is None else host.nows):
+            return f"{x} is message {content.get(x.number)}, its turn's task {host}"
     for live in world.record.live:
         task, own = world.task(live.turn), world.slots[live.turn - 1].own
         if tuple(x - 1 for x in live.own) != own:
