@@ -136,9 +136,11 @@ async def on_resume(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rece
             "new, or rewind to what comes after it.",
             412,
         )
-    if record.find(turn) is not None or old["status"] == "completed":
-        did = "is live" if record.find(turn) is not None else "has completed"
-        raise TerminalError(f"turn: {turn} {did}, so there is nothing to go on with.", 412)
+    if old["status"] == "completed" and record.find(turn) is None:
+        raise TerminalError(f"turn: {turn} has completed, so there is nothing to go on with.", 412)
+    live = record.find(turn) or next((x for x in record.awaited if not x.is_cut), None)
+    if live is not None:
+        raise TerminalError(f"turn: {live.turn} is live. Wait for it, or cancel it.", 412)
     step = rules.resume_step(record)._replace(message=max(ids_of(asked(old)), default=0))
     after = await carry_out(agent, ctx, step, (), now, resumes=turn)
     return receipt_of(after, record.next, "waiting" if record.awaited else "running", step)

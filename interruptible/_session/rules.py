@@ -145,11 +145,9 @@ def reset_step(record: Record, reason: str | None = None) -> Step:
     """Somebody takes back everything; what was given up goes at once, as what is settled does."""
     step = rewind_step(record, 1, reason)
     stays = {x.turn for x in record.awaited}
-    live = tuple(x for x in step.record.live if x.turn in stays)
-    steered = tuple(x for x in record.steered if x.turn in stays)
-    asked = tuple(x for x in record.approvals if x.turn in stays)
-    left = step.record._replace(live=live, steered=steered, approvals=asked)
-    return step._replace(record=left)
+    of_turns = {name: getattr(step.record, name) for name in ("live", "steered", "approvals")}
+    left = {name: tuple(x for x in all_ if x.turn in stays) for name, all_ in of_turns.items()}
+    return step._replace(record=step.record._replace(**left))
 
 
 def give_up_step(record: Record, turns: Collection[int]) -> Step:
@@ -175,15 +173,14 @@ def hand_out(
     if not record.goes_on(turn):
         return record, ()
     taken = tuple(
-        x._replace(turn=turn, taken=True, joined=begins)
+        x._replace(turn=turn, taken=True, joined=begins, now=x.now if x.turn == turn else 0)
         for x in record.waiting
         if x.turn == turn or (waited and x.turn < turn)
     )
     if not waited and not taken:
         return record.changed({turn}, open=False), ()
-    numbers = {x.number: x for x in taken}
-    steered = tuple(numbers.get(x.number, x) for x in record.steered)
-    return record._replace(steered=steered), taken
+    now = {x.number: x for x in taken}
+    return record._replace(steered=tuple(now.get(x.number, x) for x in record.steered)), taken
 
 
 def quiet_step(record: Record, turn: int, *, seen: int) -> tuple[Record, int]:
@@ -242,7 +239,7 @@ def _host(record: Record, policy: str, *, merge: bool) -> Live | None:
         return None
     if policy == "steer":
         return going_on[0]
-    alone = sum(not x.is_cut for x in record.live) == 1  # what ends after its step is in the way
+    alone = sum(not x.is_cut for x in record.live) == 1  # so what stops is interrupted, too
     joins = policy == "queue" or (policy == "interrupt" and alone)
     return going_on[-1] if merge and joins and going_on[-1].open else None
 

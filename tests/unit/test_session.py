@@ -14,7 +14,7 @@ from interruptible._session.rules import Step
 
 from . import world
 from .walk import Walk, walk_through
-from .world import CONTROLS, INVARIANTS, MORE, PENDING, POLICIES, Budget, Fault
+from .world import CONTROLS, INVARIANTS, PENDING, POLICIES, Budget, Fault
 
 ALL: Final = POLICIES + CONTROLS
 LINED_UP: Final = ("interrupt", "queue", "steer")
@@ -94,7 +94,7 @@ BUDGETS: Final = {
     ),
     "stopped after a step": Budget(acts=3, can=("interrupt", *STEADY, "stop", "cancel")),
     "stopped after a step, and bursts are merged": Budget(
-        acts=3, can=("interrupt", *STEADY, "stop"), merge=True
+        acts=4, can=("interrupt", "queue", "stop"), merge=True
     ),
     "stopped after a step, and queued turns are kept": Budget(
         acts=3, can=("interrupt", "queue", "stop"), keep_queued=True
@@ -111,7 +111,7 @@ BUDGETS: Final = {
     ),
     "approvals": Budget(acts=3, can=("interrupt", "stop", "answer"), asks=1),
     "approvals that are taken back": Budget(
-        acts=3, can=("interrupt", "answer", "rewind", "reset"), asks=1, timeouts=1
+        acts=3, can=("interrupt", "answer", "reset"), asks=1, timeouts=1
     ),
     "two approvals": Budget(acts=3, can=("queue", "answer", "cancel"), asks=2),
 }
@@ -270,6 +270,46 @@ def test_what_was_waited_out_once_is_given_up_and_waited_for_no_more(walked: Wal
 
 def test_a_reset_removes_what_was_given_up_and_nothing_that_is_waited_for(walked: Walk) -> None:
     assert story_of(walked, Fault.RESET_KEPT) is None
+
+
+def test_a_message_is_changed_if_no_task_has_it_and_else_refused(walked: Walk) -> None:
+    assert story_of(walked, Fault.CHANGED) is None
+    assert story_of(walked, Fault.NOT_CHANGED) is None
+    assert story_of(walked, Fault.CHANGED_OTHER) is None
+    assert story_of(walked, LISTED) is None
+    assert story_of(walked, BEGUN) is None
+
+
+def test_what_is_withdrawn_is_read_by_no_task_and_its_turn_does_not_begin(walked: Walk) -> None:
+    assert story_of(walked, WITHDRAWN) is None
+
+
+def test_what_is_put_first_is_read_next_and_the_others_stay_in_their_order(walked: Walk) -> None:
+    assert story_of(walked, Fault.OUT_OF_TURN) is None
+    assert story_of(walked, MESSAGES) is None
+
+
+def test_a_turn_is_told_of_what_it_is_to_read_at_once_if_it_is_at_work(walked: Walk) -> None:
+    assert story_of(walked, Fault.TOLD_NOW) is None
+
+
+def test_who_has_messages_that_others_are_to_have_is_watched(walked: Walk) -> None:
+    assert story_of(walked, Fault.NOT_WATCHED) is None
+    assert story_of(walked, WATCHED) is None
+
+
+def test_a_turn_asks_before_it_begins_if_it_waits_for_more_than_cleanups(walked: Walk) -> None:
+    assert story_of(walked, Fault.QUEUED_OTHER) is None
+
+
+def test_a_quiet_window_ends_once_nothing_has_come(walked: Walk) -> None:
+    assert story_of(walked, Fault.QUIET_OTHER) is None
+
+
+def test_an_approval_is_answered_once_while_its_turn_goes_on(walked: Walk) -> None:
+    assert story_of(walked, Fault.ANSWERED) is None
+    assert story_of(walked, Fault.NOT_ANSWERED) is None
+    assert story_of(walked, APPROVALS) is None
 
 
 def test_nothing_else_is_wrong(walked: Walk) -> None:
@@ -625,7 +665,9 @@ def cancel_takes_everything_every_time(record: Record, turn: int | None = None, 
     return _cancel(record, None, **how)
 
 
-def cancel_takes_what_is_queued_behind_it(record: Record, turn: int | None = None, **how: Any) -> Step:
+def cancel_takes_what_is_queued_behind_it(
+    record: Record, turn: int | None = None, **how: Any
+) -> Step:
     behind = tuple(x for x in record.live if turn is not None and x.turn < turn)
     step = _cancel(record._replace(live=record.live[len(behind) :]))
     return with_record(step, live=(*behind, *step.record.live))
@@ -685,7 +727,9 @@ def regenerate_discards_the_new_turn(record: Record, first: int, *how: Any, **mo
     return step._replace(discard=range(first, record.next + 1))
 
 
-def regenerate_spares_what_is_at_work_before(record: Record, first: int, *how: Any, **more: Any) -> Step:
+def regenerate_spares_what_is_at_work_before(
+    record: Record, first: int, *how: Any, **more: Any
+) -> Step:
     before = record.before(first)
     rest = record._replace(live=record.live[len(before) :])
     step = _regenerate(rest, first, *how, **more)
@@ -942,9 +986,7 @@ def add_tells_a_turn_that_waits(
     return step._replace(tell_now=step.record.find(host.turn)) if now else step
 
 
-def add_does_not_tell(
-    record: Record, host: Live, addition: Addition, *, now: bool = False
-) -> Step:
+def add_does_not_tell(record: Record, host: Live, addition: Addition, *, now: bool = False) -> Step:
     return _add_to(record, host, addition)
 
 
@@ -973,9 +1015,7 @@ def settle_passes_on_that_it_is_to_be_read_at_once(
 ) -> Step | None:
     settled = _settle(record, turn, **options)
     nows = {x.number: x.now for x in record.steered}
-    steered = settled and tuple(
-        x._replace(now=nows[x.number]) for x in settled.record.steered
-    )
+    steered = settled and tuple(x._replace(now=nows[x.number]) for x in settled.record.steered)
     return with_record(settled, steered=steered)
 
 
@@ -1005,7 +1045,10 @@ def resume_begins_the_turn_again(record: Record) -> Step:
 
 
 def pending_has_what_was_taken(record: Record) -> Any:
-    return _pending(record._replace(steered=tuple(x._replace(taken=False) for x in record.steered)))
+    real = {x.number: x for x in record.steered}
+    untaken = tuple(x._replace(taken=False) for x in record.steered)
+    found = _pending(record._replace(steered=untaken))
+    return [x._replace(addition=x.addition and real[x.addition.number]) for x in found]
 
 
 def pending_has_what_was_cancelled(record: Record) -> Any:
@@ -1067,7 +1110,9 @@ def withdraw_forgets_to(record: Record, message: Any, *why: str) -> Step:
 
 def withdraw_takes_all_of_its_turn(record: Record, message: Any, *why: str) -> Step:
     step = _withdraw(record, message, *why)
-    return with_record(step, steered=[x for x in step.record.steered if x.turn != message.turn])
+    return with_record(
+        step, steered=tuple(x for x in step.record.steered if x.turn != message.turn)
+    )
 
 
 def withdraw_removes_the_turn(record: Record, message: Any, *why: str) -> Step:
@@ -1092,7 +1137,7 @@ def steer_it_and_keep_it(record: Record, message: Any, *, now: bool) -> Step:
 
 
 def steer_it_and_let_its_turn_begin(record: Record, message: Any, *, now: bool) -> Step:
-    return _steer(record, message, now=now)._replace(cancel=(), discard=())
+    return _steer(record, message, now=now)._replace(cancel=())
 
 
 def steer_it_unwatched(record: Record, message: Any, *, now: bool) -> Step:
@@ -1239,12 +1284,13 @@ JOINING = Budget(acts=4, can=("queue", "withdraw"), max_pending=4, merge=True)
 FIRST = Budget(acts=4, can=("queue", "steer", "run next"), max_pending=3)
 LONGER = Budget(acts=5, can=("queue", "run next"), max_pending=4)
 JOINED_FIRST = Budget(acts=5, can=("queue", "run next"), max_pending=4, merge=True)
-FIRST_STEERED = Budget(acts=3, can=("queue", "steer it"))
+FIRST_STEERED = Budget(acts=4, can=("queue", "steer it"))
 KILLED_FIRST = Budget(acts=4, can=("queue", "run next"), max_pending=3, task_kills=1)
 STOPPED_FIRST = Budget(acts=4, can=("queue", "stop", "run next"))
 TOLD_NOW = Budget(acts=4, can=("queue", "steer now", "steer it now"), max_pending=3)
 STOPPING = Budget(acts=3, can=("interrupt", "queue", "reject", "stop", "cancel"))
-STOPPED_BURST = Budget(acts=3, can=("interrupt", "queue", "stop"), merge=True)
+STOPPED_LINE = Budget(acts=4, can=("queue", "stop"))
+STOPPED_BURST = Budget(acts=4, can=("interrupt", "queue", "stop"), merge=True)
 EDITING = Budget(acts=3, can=("queue", "cancel", "edit", "resume"))
 ASKING = Budget(acts=3, can=("interrupt", "cancel", "answer"), asks=1)
 ASKING_TWICE = Budget(acts=2, can=("interrupt", "answer"), asks=2)
@@ -1377,10 +1423,10 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (STEERING, "hand_out", take_is_always_to_begin_with, Fault.INPUT_OTHER),
     (BURST, "quiet_step", quiet_does_not_close_the_window, "what_is_open_is_in_its_quiet_window"),
     (BURST, "quiet_step", quiet_does_not_close_the_window, Fault.JOINED),
-    (BURST, "quiet_step", quiet_closes_the_window_with_what_came, Fault.NOT_JOINED),
+    (BURST, "quiet_step", quiet_closes_the_window_with_what_came, Fault.QUIET_OTHER),
     (BURST, "quiet_step", quiet_does_not_see_what_came, Fault.QUIET_OTHER),
     (BURST, "quiet_step", quiet_sees_what_came_for_others, Fault.QUIET_OTHER),
-    (BURST, "quiet_step", quiet_sees_the_same_again, Fault.QUIET_OTHER),
+    (BURST, "quiet_step", quiet_sees_the_same_again, "what_is_open_is_in_its_quiet_window"),
     (PLAIN, "Record.before", after_has(slice(-1, None)), SIDE_BY_SIDE),
     # What is queued in between is missed.
     (PLAIN, "Record.before", after_has(slice(0, 1)), SIDE_BY_SIDE),
@@ -1422,7 +1468,6 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (CHANGING, "begin_step", begins_and_can_still_be_changed, Fault.CHANGED),
     (CHANGING, "begin_step", begins_and_can_still_be_changed, BEGUN),
     (CHANGING, "begin_step", begins_and_can_still_be_changed, WITHDRAWN),
-    (FIRST, "begin_step", begins_and_can_still_be_changed, Fault.OUT_OF_TURN),
     (BURST, "begin_step", begins_and_others_still_join, "what_is_open_is_in_its_quiet_window"),
     (STEERING, "begin_step", begins_without_what_was_left, Fault.TAKEN_OTHER),
     (STOPPING, "cancel_step", stop_cuts_at_once, Fault.CANCELLED_OTHER),
@@ -1434,7 +1479,7 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (STOPPING, "Live.is_cut", what_stops_is_cut, REASONS),
     (STOPPING, "Live.is_cut", what_stops_is_cut, Fault.QUEUED_OTHER),
     (STOPPING, "Live.goes_on", what_stops_goes_on, REASONS),
-    (STOPPING, "Record.at_work", what_stops_is_at_work_no_more, Fault.TURNED_AWAY),
+    (STOPPED_LINE, "Record.at_work", what_stops_is_at_work_no_more, Fault.TURNED_AWAY),
     (STOPPED_BURST, "_host", interrupt_joins_and_spares_what_stops, Fault.JOINED),
     (TOLD_NOW, "add_to", add_does_not_tell, Fault.TOLD_NOW),
     (TOLD_NOW, "add_to", add_always_tells, MESSAGES),
@@ -1461,15 +1506,18 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (CHANGING, "pending.find_pending", what_was_read_is_unknown, Fault.NOT_CHANGED),
     (CHANGING, "pending.find_pending", what_is_unknown_was_read, Fault.NOT_CHANGED),
     (CHANGING, "pending.withdraw_step", withdraw_lets_the_turn_begin, Fault.DISCARDED_OTHER),
-    (CHANGING, "pending.withdraw_step", withdraw_lets_the_turn_begin, Fault.SPARED),
-    (CHANGING, "pending.withdraw_step", withdraw_says_so_and_does_not_cancel, SUPERSEDED),
+    (CHANGING, "pending.withdraw_step", withdraw_says_so_and_does_not_cancel, Fault.SPARED),
     (CHANGING, "pending.withdraw_step", withdraw_does_not_discard, Fault.DISCARDED_OTHER),
-    (CHANGING, "pending.withdraw_step", withdraw_cancels_the_turn_with_others, REASONS),
-    (JOINING, "pending.withdraw_step", withdraw_cancels_the_turn_with_others, Fault.CANCELLED_OTHER),
+    (
+        JOINING,
+        "pending.withdraw_step",
+        withdraw_cancels_the_turn_with_others,
+        Fault.CANCELLED_OTHER,
+    ),
     (CHANGING, "pending.withdraw_step", withdraw_forgets_to, WAITS),
     (JOINING, "pending.withdraw_step", withdraw_takes_all_of_its_turn, WAITS),
     (CHANGING, "pending.withdraw_step", withdraw_removes_the_turn, "a_turns_outcome_is_its_tasks"),
-    (CHANGING, "pending.steer_step", steer_it_at_the_newest, Fault.CHANGED_OTHER),
+    (FIRST_STEERED, "pending.steer_step", steer_it_at_the_newest, Fault.CHANGED_OTHER),
     (CHANGING, "pending.steer_step", steer_it_and_keep_it, MESSAGES),
     (CHANGING, "pending.steer_step", steer_it_and_let_its_turn_begin, Fault.SPARED),
     (CHANGING, "pending.steer_step", steer_it_unwatched, Fault.NOT_WATCHED),
@@ -1589,6 +1637,33 @@ def test_a_record_is_stored_in_this_form_for_as_long_as_its_version_stays() -> N
     )
     assert as_json(stored_record.dump_record(fork)) == stored_fork
     assert stored_record.parse_record(json.loads(json.dumps(stored_fork))) == fork
+    more = Record(
+        "e1",
+        4,
+        (Live(2, "inv-2", queued=True, own=(1, 3)), Live(3, "inv-3", "stopped", after_step=True)),
+        (Addition(1, 2, 3, id=2), Addition(2, 2, 3, id=4, now=1)),
+        messages=4,
+        asked=2,
+        approvals=(Asked(2, 2, 1),),
+    )
+    stored_more = {
+        "v": 1,
+        "epoch": "e1",
+        "next": 4,
+        "live": [
+            [2, "inv-2", None, False, False, True, [1, 3]],
+            [3, "inv-3", "stopped", False, False, False, [], True],
+        ],
+        "steered": [[1, 2, 3, False, False, 2], [2, 2, 3, False, False, 4, 1]],
+        "tail": [],
+        "paged": False,
+        "first": 1,
+        "messages": 4,
+        "asked": 2,
+        "approvals": [[2, 2, 1]],
+    }
+    assert as_json(stored_record.dump_record(more)) == stored_more
+    assert stored_record.parse_record(as_json(stored_more)) == more
 
 
 def test_a_record_of_a_newer_version_is_refused_with_the_remedy() -> None:
@@ -1605,7 +1680,7 @@ def test_a_record_of_a_newer_version_is_refused_with_the_remedy() -> None:
 def test_a_message_that_interrupts_nothing_changes_only_what_comes_after(policy: str) -> None:
     live = (Live(1, "inv-1", "cancelled"), Live(2, "inv-2"))
     assert rules.message_step(Record("e", 3, live), policy) == Step(
-        Record("e", 4, (*live, Live(3))), dispatch=3
+        Record("e", 4, (*live, Live(3, queued=True, own=(1,))), messages=1), message=1, dispatch=3
     )
 
 

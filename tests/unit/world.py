@@ -145,6 +145,8 @@ class Slot(NamedTuple):
     """Those that became part of it, once it is settled."""
     outcome: Outcome | None = None
     withdrawn: tuple[int, ...] = ()
+    moved: bool = False
+    """Whether it got the messages of another one, or one that was put first."""
 
 
 class Wish(NamedTuple):
@@ -245,7 +247,7 @@ class World(NamedTuple):
         """The messages steered at turns that go on, and handed out to no task yet."""
         content, took = dict(self.contents), {x for task in self.tasks for x in task.took}
         at = (x.number for x in self.record.steered if x.turn in turns)
-        return [content[x] for x in at if content[x] not in took]
+        return [content[x] for x in at if x in content and content[x] not in took]
 
     @property
     def going_on(self) -> list[Task]:
@@ -294,7 +296,7 @@ def dispatch(world: World, turn: int) -> World:
         return world
     before = frozenset(x.turn for x in world.record.before(turn) if x.task_id is not None)
     live, merge = world.record.find(turn), world.budget.merge
-    queued, is_open = (live.queued, live.open) if live is not None else (False, False)
+    queued, is_open = live is not None and live.queued, merge and not world.slots[turn - 1].moved
     phase = WINDOW if merge else WAITING
     sent = None if queued or merge else world.slots[turn - 1].own
     return world.put(Task(turn, before, queued, phase, window=is_open, input=sent))
@@ -381,7 +383,7 @@ def wishes(world: World) -> Iterator[Wish]:
 
 def plain(policy: str) -> str:
     """The policy of a message that may be read at once."""
-    return policy.split()[0]
+    return policy.split(maxsplit=1)[0]
 
 
 def refusal(world: World, wish: Wish, ended: frozenset[int]) -> tuple[int | None, frozenset[int]]:
@@ -430,7 +432,12 @@ def take_in(world: World, policy: str, known: frozenset[int]) -> Iterator[Happen
     before, budget, host = world.record, world.budget, joins(world, policy)
     now = policy == "steer now"
     step = rules.message_step(
-        before, plain(policy), keep_queued=budget.keep_queued, merge=budget.merge, now=now, over=known
+        before,
+        plain(policy),
+        keep_queued=budget.keep_queued,
+        merge=budget.merge,
+        now=now,
+        over=known,
     )
     turn, new = before.next, world.accepted
     world = world._replace(accepted=new + 1)
@@ -668,7 +675,7 @@ def pending_messages(world: World) -> list[int]:
 def read_by(world: World, task: Task) -> list[int]:
     """What a task is to read, and has not."""
     content = dict(world.contents)
-    mine = [(x.at <= task.turn, content[x.number]) for x in world.record.steered]
+    mine = [(x.at <= task.turn, content.get(x.number, -1)) for x in world.record.steered]
     at = [x.turn == task.turn for x in world.record.steered]
     mine = [x for x, is_mine in zip(mine, at, strict=True) if is_mine and x[1] not in task.took]
     if not task.can_change:
@@ -687,8 +694,8 @@ def to_be_changed(world: World, what: str) -> Iterator[tuple[int, pending.Pendin
         got = pending.find_pending(found.record, message)
         if not isinstance(got, Refused):
             changed = found.wrong(Fault.CHANGED, when=message - 1 not in free)
-            turn = next(x for x in found.tasks if message - 1 in found.messages(x.turn))
-            changed = changed.wrong(Fault.CHANGED_OTHER, when=got.turn != turn.turn)
+            turns = [x.turn for x in found.tasks if message - 1 in found.messages(x.turn)]
+            changed = changed.wrong(Fault.CHANGED_OTHER, when=got.turn not in turns)
             yield message - 1, got, changed
 
 
@@ -791,20 +798,15 @@ def a_client_puts_a_message_first(world: World) -> Iterator[Happening]:
             yield from sent(after, new, label, "run next")
 
 
-def moved(
-    world: World, got: pending.Pending, message: int, moves: Iterable[pending.Move]
-) -> World:
+def moved(world: World, got: pending.Pending, message: int, moves: Iterable[pending.Move]) -> World:
     """Turns have what others had, in what is stored of them."""
     old, moves = world.slots, list(moves)
     if got.addition is not None and got.addition in [x.source for x in moves]:
         world = take_out(world, message, got)
     for to, source in moves:
-        if not isinstance(source, Addition):
-            slot = old[source - 1]
-        else:
-            slot = Slot((message,))
+        slot = Slot((message,)) if isinstance(source, Addition) else old[source - 1]
         here = world.slots[to - 1] if to <= len(world.slots) else Slot(())
-        here = here._replace(own=slot.own, by=slot.by, withdrawn=slot.withdrawn)
+        here = here._replace(own=slot.own, by=slot.by, withdrawn=slot.withdrawn, moved=True)
         world = world.put_slot(to, here)
         task = world.task(to)
         world = world if task is None else world.put(task._replace(window=False))
