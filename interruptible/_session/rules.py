@@ -144,10 +144,7 @@ def regenerate_step(
 def reset_step(record: Record, reason: str | None = None) -> Step:
     """Somebody takes back everything; what was given up goes at once, as what is settled does."""
     step = rewind_step(record, 1, reason)
-    stays = {x.turn for x in record.awaited}
-    of_turns = {name: getattr(step.record, name) for name in ("live", "steered", "approvals")}
-    left = {name: tuple(x for x in all_ if x.turn in stays) for name, all_ in of_turns.items()}
-    return step._replace(record=step.record._replace(**left))
+    return step._replace(record=step.record.only({x.turn for x in record.awaited}))
 
 
 def give_up_step(record: Record, turns: Collection[int]) -> Step:

@@ -1077,8 +1077,7 @@ def pending_has_what_was_left_last(record: Record) -> Any:
 
 def what_was_read_is_unknown(record: Record, message: int) -> Any:
     found = _find(record, message)
-    is_refused = isinstance(found, RefusedChange)
-    return found._replace(status=404) if is_refused else found
+    return found._replace(status=404) if isinstance(found, RefusedChange) else found
 
 
 def what_is_unknown_was_read(record: Record, message: int) -> Any:
