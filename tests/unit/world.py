@@ -848,9 +848,9 @@ def a_task_asks_for_an_approval(world: World) -> Iterator[Happening]:
             asking = world.spend("asks")._replace(asking=world.asking | {task.turn})
             yield Happening(f"{task.turn} asks", asking)
     for turn in world.asking:
-        task, arrived = world.task(turn), world._replace(asking=world.asking - {turn})
+        asks, arrived = world.task(turn), world._replace(asking=world.asking - {turn})
         record, asked = approvals.ask_step(world.record, turn, 1)
-        waits = task is not None and task.goes_on and world.record.find(turn) is not None
+        waits = asks is not None and asks.goes_on and world.record.find(turn) is not None
         arrived = arrived.wrong(Fault.ANSWERED, when=(asked is not None) != waits)
         if asked is not None:
             again = not asked.id == record.asked == world.record.asked + 1
