@@ -104,7 +104,7 @@ class Line(Session):
 
 
 LONG = settings(
-    max_examples=150,
+    max_examples=100,
     stateful_step_count=100,
     deadline=None,
     derandomize=True,
@@ -121,7 +121,7 @@ def test_a_long_and_eventful_session_keeps_all_its_promises() -> None:
 
 
 def test_a_long_line_that_is_changed_again_and_again_keeps_all_its_promises() -> None:
-    run_state_machine_as_test(Line, settings=settings(LONG, max_examples=50))
+    run_state_machine_as_test(Line, settings=settings(LONG, max_examples=25))
 
 
 def test_a_mistake_that_takes_many_messages_to_show_is_found(
