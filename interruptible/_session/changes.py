@@ -64,7 +64,13 @@ async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
             step = _take_out(ctx, step, message, turn)
         after = await carry_out(agent, ctx, step, [said])
         return _receipt(after, step)
-    step, moves = pending.run_next_step(record, message)
+    # What only the record calls live gets no message.
+    waits = tuple(x for x in record.live if x.can_change)
+    looked = await effects.look(agent, ctx, record._replace(live=waits))
+    over = {x.turn for x, end in looked if end is not None and not end.unknown}
+    if message.turn in over:
+        raise TerminalError(f"message: its turn {message.turn} has ended.", 412)
+    step, moves = pending.run_next_step(record, message, over=over)
     contents = {x: await _content(ctx, record, x, said, when.at) for x in moves}
     stored = {x.to: await storage.live_turn(ctx, record, x.to) for x in moves if record.find(x.to)}
     if message.addition is not None and message.addition in [x.source for x in moves]:

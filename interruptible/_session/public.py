@@ -147,11 +147,14 @@ async def on_resume(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rece
             "new, or rewind to what comes after it.",
             412,
         )
-    if record.find(turn) is not None or old["status"] == "completed":
-        did = "is live" if record.find(turn) is not None else "has completed"
+    status, busy = old["status"], record.at_work
+    if record.find(turn) is not None:  # its task may be over, and not have said so
+        [(_, end)] = await effects.look(agent, ctx, record.only({turn}))
+        status = "running" if end is None or end.unknown else end.outcome["status"]
+    if status in ("running", "completed"):
+        did = "is live" if status == "running" else "has completed"
         raise TerminalError(f"turn: {turn} {did}, so there is nothing to go on with.", 412)
-    busy = record.at_work
-    if busy is not None and not busy.is_cut:
+    if busy is not None and busy.turn != turn and not busy.is_cut:
         raise TerminalError(f"turn: turn {busy.turn} is live. Wait for it, or cancel it.", 412)
     step = rules.resume_step(record)._replace(message=max(ids_of(asked(old)), default=0))
     after = await carry_out(agent, ctx, step, (), now, resumes=turn)
