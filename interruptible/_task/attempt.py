@@ -26,7 +26,10 @@ _call: Final[ContextVar[str | None]] = ContextVar("interruptible_call", default=
 """The call that this code works on, in turns that say so."""
 _BEGUN: Final = -1
 """Fewer than any number of commands."""
-_OURS: Final = ("turn", "text", "message", "output", "steered", "pending", "discarded", "gap")
+_OURS: Final = (
+    *("turn", "text", "message", "output", "steered"),
+    *("approval", "pending", "discarded", "gap"),
+)
 """The types of the events that nobody but the library tells."""
 _FIELDS: Final = {"reasoning": ("text",), "tool": ("call", "name", "state")}
 """What those of its events have that an agent may tell, too."""
