@@ -534,7 +534,7 @@ async def test_how_to_change_what_is_pending(reading: Reading) -> None:
         await page.shell(refused=True)
         await page.run_lines()
         # What the page says of steering, and of keys.
-        session = Session(page.server.client, "ScribeAgent", "carl")
+        session = Session(page.server.client, "SecretaryAgent", "carl")
         await session.send("a novel")
         for content in ("a poem", "a letter"):
             await session.send(content)
@@ -570,10 +570,10 @@ async def test_how_to_go_on(reading: Reading) -> None:
         assert await session.resume(1, idempotency_key="ada-3") == receipt
         assert (await session.attach(3))["status"] == "completed"
         assert [m["role"] for m in await session.history()] == ["user", *["assistant"] * 3]
-        page.write("polite.py")
-        await page.serve("polite.py")
+        page.write("counter.py")
+        await page.serve("counter.py")
         await page.shell()
-        session = Session(page.server.client, "PoliteAgent", "ada")
+        session = Session(page.server.client, "CounterAgent", "ada")
         assert (await session.history())[1:3] == [
             {"role": "assistant", "content": "One, two"},
             {"role": "user", "content": "Go on."},
@@ -697,7 +697,7 @@ async def test_how_to_keep_partial_answers(reading: Reading) -> None:
         page.write("agent.py")
         await page.serve("agent.py")
         await page.shell("said dragon")
-        history = await Session(page.server.client, "StoryAgent", "ada").history()
+        history = await Session(page.server.client, "TaleAgent", "ada").history()
         assert [m["role"] for m in history] == ["user", "assistant", "user", "user", "assistant"]
 
 
