@@ -41,6 +41,7 @@ from interruptible.client import (
 )
 from interruptible.formats import alternating, gemini, native, responses, with_native
 from interruptible.stream import (
+    ApprovalEvent,
     DiscardedEvent,
     Event,
     GapEvent,
@@ -494,7 +495,7 @@ async def from_outside(client: restate.RestateClient) -> None:
     await session.ask((part, {"type": "image_url", "image_url": {"url": "https://x.example"}}))
 
 
-async def from_a_page(client: restate.RestateClient) -> int | None:  # noqa: PLR0912
+async def from_a_page(client: restate.RestateClient) -> int | None:  # noqa: C901, PLR0912
     session = Session(client, streaming_agent, "key")
     assert_type(session.follow(), AsyncGenerator[Event, None])
     last: int | None = None
@@ -525,6 +526,9 @@ async def from_a_page(client: restate.RestateClient) -> int | None:  # noqa: PLR
         elif event["type"] == "tool":
             assert_type(event, ToolEvent)
             assert_type(event["state"], Literal["begins", "ends", "cut off", "waits"])
+        elif event["type"] == "approval":
+            assert_type(event, ApprovalEvent)
+            assert_type(event["state"], Literal["waits", "over"])
         elif event["type"] == "pending":
             assert_type(event, PendingEvent)
         elif event["type"] == "discarded":
