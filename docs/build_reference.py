@@ -49,7 +49,7 @@ INTRODUCTION = """\
 
 # Reference
 
-Eleven names make up the package `interruptible`. What is beside it is imported by its own name:
+Twelve names make up the package `interruptible`. What is beside it is imported by its own name:
 [`interruptible.client`](#interruptibleclient) has the types of all that sessions and tasks take and
 answer (the receipt, the outcome, the status …), [`interruptible.formats`](#interruptibleformats)
 is for how providers write messages, [`interruptible.ext`](#interruptibleext) runs agents of
@@ -219,11 +219,13 @@ def reference() -> str:
         a_function(AGENT, "agent"),
         a_function(WIRE_TYPES, "handler"),
         a_class(TASK, "Task", made=False),
+        *methods(TASK, "Waits", owner="Task"),
         a_function(TASK, "current_task"),
         "## Cancellation and cleanup",
         a_function(CANCEL, "cleanup"),
         *methods(CANCEL, "Cleanup", owner="undo"),
         a_class(CANCEL, "Interrupted", made=False),
+        a_class(CANCEL, "Steered", made=False),
         a_function(CANCEL, "shield"),
         "## Conversations",
         a_class(CLIENT, "Session"),

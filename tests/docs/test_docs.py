@@ -99,10 +99,6 @@ NOT_RUN = {
 }
 """The blocks that no test runs: what installs or starts something, and what a program prints."""
 
-needs_steered = pytest.mark.skipif(
-    not hasattr(interruptible, "Steered"), reason="what tasks are steered by is not there yet"
-)
-
 
 # -- the examples ------------------------------------------------------------------------------
 
@@ -613,7 +609,6 @@ async def test_how_to_note_who_said_it(reading: Reading) -> None:
         assert refusal.value.status_code == 400
 
 
-@needs_steered
 async def test_how_to_say_it_now(reading: Reading) -> None:
     async with reading("docs/how-to/say-it-now.md") as page:
         page.write("agent.py")
@@ -632,7 +627,6 @@ async def test_how_to_say_it_now(reading: Reading) -> None:
         assert page.said == ["thinking of Oslo", "thinking of Oslo, Bergen"]
 
 
-@needs_steered
 async def test_how_to_stop_after_this_step(reading: Reading) -> None:
     async with reading("docs/how-to/stop-after-this-step.md") as page:
         page.write("agent.py")
