@@ -371,7 +371,7 @@ def test_an_interruption_is_a_terminal_error_of_the_sdk() -> None:
 
 
 def test_the_rules_and_the_types_can_be_loaded_without_the_sdk() -> None:
-    bare = f"import sys, types; bare = types.ModuleType('interruptible')"
+    bare = "import sys, types; bare = types.ModuleType('interruptible')"
     hidden = f"bare.__path__ = [{str(PACKAGE)!r}]; sys.modules.update(restate=None)"
     for module in ("_session.rules", "_session.pending", "_session.approvals", "_wire.types"):
         name = f"interruptible.{module}"
