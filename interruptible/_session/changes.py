@@ -63,7 +63,7 @@ async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
         if step.steer is not None:
             step = _take_out(ctx, step, message, turn)
         after = await carry_out(agent, ctx, step, [said])
-        return _receipt(after, step)
+        return _receipt(after, step._replace(cancel=()))  # what is left empty was not interrupted
     # What only the record calls live gets no message.
     waits = tuple(x for x in record.live if x.can_change)
     looked = await effects.look(agent, ctx, record._replace(live=waits))
@@ -159,5 +159,7 @@ def _receipt(record: Record, step: Step) -> wire.Receipt:
     live = next(x for x in record.live if step.message in x.own) if added is None else None
     turn = added.turn if live is None and added is not None else cast("Any", live).turn
     if added is not None:
-        return receipt_of(record, turn, "joined" if added.joined else "steered", step)
-    return receipt_of(record, turn, "waiting" if record.before(turn) else "running", step)
+        status = "joined" if added.joined else "steered"
+    else:
+        status = "waiting" if record.before(turn) else "running"
+    return receipt_of(record, turn, status, step, step.discard)
