@@ -384,7 +384,7 @@ def test_a_message_that_waits_is_steered_at_the_turn_at_work_and_its_turn_does_n
         *(["tell inv-1: steered now 1"] if now else []),
         "tell inv-3: turn 2 is cancelled",
     ]
-    assert answer == receipt(1, 2, "steered", 2)
+    assert answer == {**receipt(1, 2, "steered"), "discarded": [2]}
 
 
 def test_the_first_that_is_steered_at_a_turn_by_that_has_it_watched() -> None:
