@@ -14,7 +14,7 @@ import pytest
 
 from examples.coding_agent.scripted import LABEL, Reply, ScriptedModel
 from interruptible.testing import Restate
-from tests.examples.conftest import Play, Stage, is_there, soon
+from tests.examples.conftest import Play, Stage, is_there, soon, stops_in_order
 from tests.examples.scripts import on, results, sh, write
 from tests.examples.terminal import Terminal, terminal
 from tests.examples.worker import NAME
@@ -149,6 +149,7 @@ async def test_a_key_stops_what_is_at_work_and_not_the_program(at_home: Any, key
     assert await home.turns() == [CUT, CUT, KEPT]
 
 
+@stops_in_order
 async def test_a_turn_that_is_stopped_ends_its_step_and_can_be_continued(at_home: Any) -> None:
     home, screen = await at_home(on(work=[WAIT, Reply("Done, all of it.")]))
     screen.says("work")
@@ -196,7 +197,7 @@ async def test_what_is_pending_is_shown_changed_taken_back_and_promoted(at_home:
     screen.says("/replace 3 two")
     await screen.sees("» two")
     screen.says("/withdraw 2")
-    await screen.sees("◌ turn 2 · taken back")
+    await screen.sees("■ turn 2 · taken back")
     screen.says("/promote 4")
     await screen.sees("■ turn 1 · interrupted by turn 3", "■ turn 4 · completed", "○ idle")
     record = (await home.stage.session.turns())["turns"]

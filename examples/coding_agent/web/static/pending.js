@@ -68,5 +68,6 @@ export class PendingView {
         this.actions.closed();
       },
     });
+    this.element.scrollIntoView({ block: "nearest" });
   }
 }
