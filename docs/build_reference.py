@@ -267,6 +267,7 @@ EVENT_NAMES = (
     "ToolEvent",
     "OutputEvent",
     "SteeredEvent",
+    "ApprovalEvent",
     "PendingEvent",
     "DiscardedEvent",
     "GapEvent",

@@ -30,6 +30,7 @@ from weakref import WeakKeyDictionary
 from restate import HttpError, VirtualObject
 
 from interruptible._stream.events import (
+    ApprovalEvent,
     DiscardedEvent,
     Event,
     GapEvent,
@@ -59,6 +60,7 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "ApprovalEvent",
     "DiscardedEvent",
     "Event",
     "GapEvent",

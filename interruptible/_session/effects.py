@@ -51,6 +51,14 @@ def require(record: Record, turn: int) -> None:
         raise TerminalError(f"turn: there is no turn {turn} in this session; {known}.", 404)
 
 
+def require_message(record: Record, message: int) -> None:
+    """Refuse a message that there never was."""
+    if not 1 <= message <= record.messages:
+        known = f"its messages are 1 to {record.messages}" if record.messages else "it has none yet"
+        reason = f"message: there is no message {message} in this session; {known}."
+        raise TerminalError(reason, 404)
+
+
 def removed(turn: int) -> TerminalError:
     """The refusal of a turn that is on record no more."""
     return TerminalError(f"turn: {turn} was removed from this session.", 404)

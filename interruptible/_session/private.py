@@ -65,8 +65,7 @@ async def _begun(agent: Settings, ctx: ObjectContext, record: Record, turn: int)
     stored_record.store_record(ctx, after)
     if any(x.turn < turn for x in record.waiting):
         effects.send_recover(agent, ctx, turn)  # as what inherits is watched
-    left = [(x.number, x.at) for x in after.steered if x.turn < turn]
-    return {"input": own["input"], "said": said, "left": left}
+    return {"input": own["input"], "said": said}
 
 
 async def on_ask_approval(agent: Settings, ctx: ObjectContext, body: Any) -> None:

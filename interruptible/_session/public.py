@@ -7,13 +7,14 @@ from typing import Any
 from restate import ObjectContext, ObjectSharedContext, TerminalError
 
 from interruptible._session import effects, reading, rules, storage, stored_record
-from interruptible._session.effects import Settings, carry_out, require
+from interruptible._session.effects import Settings, carry_out, require, require_message
 from interruptible._session.reading import Moment, read_moment, read_steered
 from interruptible._session.record import Record
 from interruptible._session.turns import asked
 from interruptible._session.views import conversation
 from interruptible._wire import requests
 from interruptible._wire import types as wire
+from interruptible._wire.checks import Refusal
 from interruptible._wire.said import ids_of, with_id
 
 
@@ -62,10 +63,17 @@ async def on_message(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
 async def on_cancel(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Cancelled:
     """Cancel everything live, or one turn; what is over already is no error."""
     fields = requests.CANCEL_IN(body)
-    turn = fields.get("turn")
+    turn, message = fields.get("turn"), fields.get("message")
     record = await effects.known(agent, ctx)
     if turn is not None:
         require(record, turn)
+    if message is not None:
+        if turn is not None:
+            raise Refusal("message: cannot be named together with turn. Send one of them.")
+        require_message(record, message)
+        turn = record.turn_of(message)
+        if turn is None:
+            return {"cancelled": []}
     after_step = fields.get("after_step", False)
     step = rules.cancel_step(record, turn, fields.get("reason"), after_step=after_step)
     if step.cancel or step.stop:

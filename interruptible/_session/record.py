@@ -104,6 +104,11 @@ class Record(NamedTuple):
         """The live turn of this number."""
         return next((live for live in self.live if live.turn == turn), None)
 
+    def turn_of(self, message: int) -> int | None:
+        """The live turn that has a message, or is to take it; the newest, if it is asked again."""
+        turns = [x.turn for x in self.steered if x.id == message]
+        return max([*turns, *(x.turn for x in self.live if message in x.own)], default=None)
+
     def before(self, turn: int) -> tuple[Live, ...]:
         """The live turns that `turn` waits for."""
         return tuple(live for live in self.awaited if live.turn < turn)

@@ -5,7 +5,7 @@ from typing import Any, cast
 from restate import ObjectSharedContext, TerminalError
 
 from interruptible._session import approvals, effects, pending, reading, storage
-from interruptible._session.effects import Settings, require
+from interruptible._session.effects import Settings, require, require_message
 from interruptible._session.reading import Moment, read_moment, read_record, read_steered
 from interruptible._session.record import Live, Record
 from interruptible._session.storage import JSON
@@ -38,9 +38,7 @@ async def _answer_to(
     agent: Settings, ctx: ObjectSharedContext, record: Record, message: int
 ) -> wire.Outcome | wire.TakenBack:
     """Wait for the turn that answers a message; it may become another one's meanwhile."""
-    if not 1 <= message <= record.messages:
-        known = f"its messages are 1 to {record.messages}" if record.messages else "it has none yet"
-        raise TerminalError(f"message: there is no message {message}; {known}.", 404)
+    require_message(record, message)
     while True:
         turn = await _turn_of(ctx, record, message)
         if turn is None:
@@ -57,10 +55,9 @@ async def _turn_of(ctx: ObjectSharedContext, record: Record, message: int) -> in
     Raises:
         TerminalError: 404; it is on record no more.
     """
-    found = [x.turn for x in record.steered if x.id == message]
-    found += [x.turn for x in record.live if message in x.own]
-    if found:
-        return found[-1]
+    live = record.turn_of(message)
+    if live is not None:
+        return live
     goes_on: dict[int, int] = {}
     discarded: int | None = None
     withdrawn = False

@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeAlias
 
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from interruptible._wire.types import Message, TurnStatus
 
@@ -89,6 +89,17 @@ class SteeredEvent(TypedDict):
     message: Message
 
 
+class ApprovalEvent(TypedDict):
+    """A turn waits for an approval, or does not any more: `get_status` has all that wait."""
+
+    id: int
+    turn: int
+    type: Literal["approval"]
+    approval: int
+    state: Literal["waits", "over"]
+    title: NotRequired[str]
+
+
 class PendingEvent(TypedDict):
     """What is pending has changed: look at the status."""
 
@@ -126,6 +137,7 @@ Event: TypeAlias = (
     | ToolEvent
     | OutputEvent
     | SteeredEvent
+    | ApprovalEvent
     | PendingEvent
     | DiscardedEvent
     | GapEvent

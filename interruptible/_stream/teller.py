@@ -12,6 +12,7 @@ from interruptible._stream.deltas import replaces
 from interruptible._stream.events import ToolState
 from interruptible._stream.publisher import Publisher
 from interruptible._wire.native import neutral
+from interruptible._wire.said import plain, shown
 from interruptible._wire.types import Message, TaskOutcome
 
 _OUTSIDE: Final = -1
@@ -46,11 +47,15 @@ class Teller:
         for event in _as_events("message", messages):
             if (over := replaces(event)) is not None:
                 self._publisher.forget(over)
-        self._tell_messages("message", messages)
+        if messages:
+            self._messages += messages
+            self._tell(_as_events("message", messages))
 
     def took(self, messages: Sequence[Message]) -> None:
-        """The turn has taken steered messages."""
-        self._tell_messages("steered", messages)
+        """The turn has taken steered messages, as they are stored."""
+        if messages:
+            self._messages += map(plain, messages)
+            self._tell(_as_events("steered", messages))
 
     def tool(self, call: str, name: str, state: ToolState) -> None:
         """Say that a tool's call begins or ends.
@@ -87,11 +92,6 @@ class Teller:
         """The attempt is over."""
         await self._publisher.close(again=not self._has_ended)
 
-    def _tell_messages(self, kind: str, messages: Sequence[Message]) -> None:
-        if messages:
-            self._messages += messages
-            self._tell(_as_events(kind, messages))
-
     def _tell(self, events: Sequence[dict[str, Any]], *, anew: bool = False) -> None:
         self._told += 1
         more = {"anew": True} if anew else {}
@@ -99,4 +99,6 @@ class Teller:
 
 
 def _as_events(kind: str, messages: Sequence[Message]) -> list[dict[str, Any]]:
-    return [{"type": kind, "message": x} for x in neutral({"messages": messages})["messages"]]
+    return [
+        {"type": kind, "message": x} for x in neutral({"messages": messages}, shown)["messages"]
+    ]

@@ -17,7 +17,6 @@ from interruptible._session.turns import Said
 from interruptible._task.body import AgentBody, Telling
 from interruptible._task.repair import repaired
 from interruptible._wire.output import WrongOutput, WrongPlace, stored
-from interruptible._wire.said import plain
 from interruptible._wire.text import brief, mended
 from interruptible._wire.types import MAX_OUTPUT, Dispatch, Message, TaskOutcome, TurnStatus
 from interruptible.formats._calls import calls_of
@@ -26,7 +25,17 @@ _call: Final[ContextVar[str | None]] = ContextVar("interruptible_call", default=
 """The call that this code works on, in turns that say so."""
 _BEGUN: Final = -1
 """Fewer than any number of commands."""
-_OURS: Final = ("turn", "text", "message", "output", "steered", "pending", "discarded", "gap")
+_OURS: Final = (
+    "turn",
+    "text",
+    "message",
+    "output",
+    "steered",
+    "approval",
+    "pending",
+    "discarded",
+    "gap",
+)
 """The types of the events that nobody but the library tells."""
 _FIELDS: Final = {"reasoning": ("text",), "tool": ("call", "name", "state")}
 """What those of its events have that an agent may tell, too."""
@@ -38,8 +47,6 @@ class Begun(NamedTuple):
     input: list[Message]
     said: list[Said]
     """What else is its by now."""
-    left: list[tuple[int, int]]
-    """What stays with turns before it, of what was steered at them: the number and `at` of each."""
 
 
 def begun_of(answer: Any) -> Begun:
@@ -50,8 +57,7 @@ def begun_of(answer: Any) -> Begun:
     """
     if answer.get("cancelled"):
         raise Interrupted
-    said = [(Addition(*x), message) for x, message in answer["said"]]
-    return Begun(answer["input"], said, [(number, at) for number, at in answer["left"]])
+    return Begun(answer["input"], [(Addition(*x), said) for x, said in answer["said"]])
 
 
 class Attempt:
@@ -115,10 +121,9 @@ class Attempt:
             self.teller = stream.teller(self.body.name, self.session, self.turn, key, send)
 
     async def take_steered(self) -> list[Said]:
-        """Take the steered messages that wait for this turn, as a model may see them."""
+        """Take the steered messages that wait for this turn, as they are stored."""
         asked = {"turn": self.turn, "waited": True, "begins": False}
-        said = await self.ask_session("take", asked)
-        return [(Addition(*x), plain(message)) for x, message in said]
+        return [(Addition(*x), said) for x, said in await self.ask_session("take", asked)]
 
     def put(self, messages: list[Message]) -> None:
         """Put out messages.

@@ -14,7 +14,7 @@ from interruptible._task.attempt import Attempt
 from interruptible._task.outcome import known_ending, outcome_of, public_outcome
 from interruptible._wire.output import stored
 from interruptible._wire.text import mended
-from interruptible._wire.types import Outcome, Policy, Receipt
+from interruptible._wire.types import Outcome, Policy, Receipt, TakenBack
 
 RETRY_POLICY: Final = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=100),
@@ -89,12 +89,19 @@ async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Rec
         Interrupted: This invocation was cancelled, and that turn has ended, its cleanup included.
     """
     ctx, watch, turn = attempt.ctx, attempt.watch, receipt["turn"]
-    task: RestateDurableFuture[Any] = ctx.attach_invocation(receipt["task_id"], serde=JSON)
+    waits = receipt["status"] == "waiting"
+    task_id, named = receipt["task_id"], {"turn": turn}
+    if waits:  # somebody may promote a message meanwhile, and another turn then answers this one
+        named = {"message": receipt["message"]}
+        asked = json.dumps(named).encode()
+        sent = ctx.generic_send(agent, "attach", asked, key=session)
+        task_id = await shield(sent.invocation_id())
+    task: RestateDurableFuture[Any] = ctx.attach_invocation(task_id, serde=JSON)
 
     @functools.cache  # it is cancelled once, whoever is the first to notice
     def cut() -> None:
         did = "was interrupted" if watch.cancelled else "failed"
-        body = {"turn": turn, "reason": f"the agent that asked for it {did}"}
+        body = {**named, "reason": f"the agent that asked for it {did}"}
         ctx.generic_send(agent, "cancel", json.dumps(body).encode(), key=session)
 
     if receipt["status"] in ("running", "waiting"):  # not one that somebody else began
@@ -105,5 +112,10 @@ async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Rec
                 cut()
                 await shield(restate.wait_completed(task))
                 raise
-    end = await known_ending(ctx, turn, receipt["task_id"], task)
+    if waits:
+        outcome: Outcome | TakenBack = await task
+        if outcome["status"] == "withdrawn":
+            raise TerminalError(f"message: {receipt['message']} was withdrawn.", 410)
+        return outcome
+    end = await known_ending(ctx, turn, task_id, task)
     return public_outcome(outcome_of(ctx, agent, session, end))

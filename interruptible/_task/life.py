@@ -108,16 +108,19 @@ async def _wait_and_begin(attempt: Attempt) -> Task:
     )
     if before.cancelled:
         raise Interrupted  # Restate is about to tell
-    begun = begun or Begun(job["input"], [], [(x.number, x.at) for x, _ in before.steered])
-    left = [(x, said) for x, said in before.steered if (x.number, x.at) in begun.left]
+    if queued and before.steered:  # between the two it may have become another turn's
+        before = await _read_loaded(await load(), turn)
+    begun = begun or Begun(job["input"], [])
+    mine = {(x.number, x.at) for x, _ in begun.said}  # a number may be used again, later
+    left = [(x, message) for x, message in before.steered if (x.number, x.at) not in mine]
     ended = [_ended(x, left, attempt.ends) for x in before.turns]
     turns = [as_tasks_have(x) for x in with_resumed(ended, job.get("resumes"))]
     known = [message for x in turns for message in (*x["input"], *x["messages"])]
     past = map(from_stored, told_to_model("conversation", body.conversation(turns), known=known))
     said = with_joined(turn, begun.input, begun.said)
-    mine = [*map(from_stored, said)]
-    messages = [*past, *mine]
-    task = Task(attempt, alternating(messages) if body.alternate_roles else messages, mine, turns)
+    begins = [*map(from_stored, said)]
+    messages = [*past, *begins]
+    task = Task(attempt, alternating(messages) if body.alternate_roles else messages, begins, turns)
     task.input_metadata = [metadata_of(x) for x in said]
     CURRENT.set((task, attempt.watch))
     return task

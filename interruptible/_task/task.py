@@ -18,6 +18,7 @@ from interruptible._wire import output
 from interruptible._wire.cause import Cause, cause_of
 from interruptible._wire.native import from_stored
 from interruptible._wire.output import Conversation, OutputMessage, WrongOutput, new_output
+from interruptible._wire.said import plain
 from interruptible._wire.types import Message, Origin, Outcome, Policy, Receipt, Turn
 from interruptible.formats._neutral import text_of
 
@@ -109,11 +110,12 @@ class Task:
             Interrupted: The turn was cancelled.
         """
         said = await self._attempt.take_steered()
-        self._attempt.taken.update((x.number, message) for x, message in said)
-        messages = [message for _, message in said]
+        messages = [plain(message) for _, message in said]
+        taken = zip((x.number for x, _ in said), messages, strict=True)
+        self._attempt.taken.update(taken)
         self._attempt.put_out += messages
         if self._attempt.teller is not None:
-            self._attempt.teller.took(messages)
+            self._attempt.teller.took([message for _, message in said])
         self.messages.grow(messages)
         return messages
 

@@ -114,6 +114,7 @@ class Said(NamedTuple):
 
     text: str
     at: int
+    id: int
 
 
 WAITING, AT_WORK, CLEANING, OVER = "waiting", "at work", "cleaning up", "over"
@@ -161,10 +162,10 @@ class Turn:
         return self.status == "interrupted" and not self.given
 
     @property
-    def said(self) -> list[str]:
+    def asked(self) -> list[Said]:
         """All that the user said in it."""
-        taken = [x.text for x in self.put if isinstance(x, Said)]
-        return [*texts(self.input), *taken, *texts(self.steered)]
+        taken = [x for x in self.put if isinstance(x, Said)]
+        return [*self.input, *taken, *self.steered]
 
     @property
     def messages(self) -> list[str]:
@@ -215,6 +216,8 @@ class Model:
     last: int = 0
     """The newest turn's number."""
     clock: int = 0
+    messages: int = 0
+    """How many were accepted."""
 
     # -- What can be asked. ------------------------------------------------------------------------
 
@@ -287,10 +290,11 @@ class Model:
         if policy in ("queue", "steer") and self.pending >= self.max_pending:
             return Refused(429)
         self.clock += 1
-        said = Said(text, self.clock)
+        self.messages += 1
+        said = Said(text, self.clock, self.messages)
         if policy == "steer" and busy is not None and busy.goes_on:
             busy.steered.append(said)
-            return self._receipt(busy.number, "steered", [])
+            return self._receipt(busy.number, said.id, "steered", [])
         chosen: list[Turn] = []
         if policy in ("interrupt", "rollback"):
             # What was cancelled before is as good as over: it is neither cancelled nor discarded.
@@ -299,7 +303,8 @@ class Model:
         for turn in chosen:
             turn.why = f"{did} by turn {self.last + 1}"
             turn.discarded |= policy == "rollback"
-        receipt = self._receipt(self.last + 1, "waiting" if self.live else "running", chosen)
+        status = "waiting" if self.live else "running"
+        receipt = self._receipt(self.last + 1, said.id, status, chosen)
         if policy == "rollback" and chosen:
             receipt["discarded"] = [x.number for x in chosen]
         self._begin([said])
@@ -328,13 +333,13 @@ class Model:
         if old is None or old.discarded:
             return Refused(404)
         self.clock += 1
-        again = [Said(text, self.clock) for text in old.said]
+        again = [x._replace(at=self.clock) for x in old.asked]
         status = "waiting" if self.live else "running"
         cancelled, discarded = self._take_back(number, f"rolled back by turn {self.last + 1}")
         earlier = [x for x in self.live if x.goes_on]
         for turn in earlier:
             turn.why = f"interrupted by turn {self.last + 1}"
-        receipt = self._receipt(self.last + 1, status, [])
+        receipt = self._receipt(self.last + 1, max(x.id for x in again), status, [])
         receipt["interrupted"] = [*(x.number for x in earlier), *cancelled]
         receipt["discarded"] = discarded
         self._begin(again)
@@ -358,6 +363,7 @@ class Model:
         kept = [x for x in self.turns if x.number <= number and not x.discarded]
         last = max((x.number for x in kept), default=0)
         new = Model(self.keep_queued, self.max_pending, copy.deepcopy(kept), last, self.clock)
+        new.messages = self.messages
         return last, new
 
     def do(self, order: str) -> None:
@@ -449,9 +455,14 @@ class Model:
         elif left:
             self._begin(left)
 
-    def _receipt(self, number: int, status: Any, interrupted: list[Turn]) -> Receipt:
-        numbers = [x.number for x in interrupted]
-        return {"turn": number, "task_id": "", "status": status, "interrupted": numbers}
+    def _receipt(self, number: int, message: int, status: Any, interrupted: list[Turn]) -> Receipt:
+        return {
+            "turn": number,
+            "message": message,
+            "task_id": "",
+            "status": status,
+            "interrupted": [x.number for x in interrupted],
+        }
 
 
 def _because(did: str, reason: str | None) -> str:

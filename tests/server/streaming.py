@@ -21,8 +21,9 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "search", "argument
 CALLING = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 
 
-def user(text: str) -> dict[str, Any]:
-    return {"role": "user", "content": text}
+def user(text: str, number: int | None = None) -> dict[str, Any]:
+    message = {"role": "user", "content": text}
+    return message if number is None else {**message, "id": number}
 
 
 def assistant(text: str) -> dict[str, Any]:

@@ -80,6 +80,7 @@ async def test_regenerate_answers_the_last_turn_again_as_often_as_one_likes(
         receipt = await session.regenerate()
         assert {**receipt, "task_id": ""} == {
             "turn": turn,
+            "message": 2,
             "task_id": "",
             "status": "running",
             "interrupted": [],
@@ -385,7 +386,7 @@ async def test_reset_leaves_nothing_of_a_long_conversation_behind(
     assert all(text in before for text in ("message 0", "message 16", "answer 18", "large"))
     assert await session.reset() == []
     after = await kept()
-    assert not any(text in after for text in ("message", "answer", "large"))
+    assert not any(text in after for text in ("message ", "answer", "large"))
     assert await session.turns() == {"turns": [], "before": None}
     await complete(session, worker, "new")
     assert worker.seen[19] == ["new"]

@@ -334,7 +334,13 @@ async def test_a_message_that_is_repeated_with_one_key_through_a_crash_is_one_me
         "target_service_name = 'CrashTask' AND target_handler_name = 'run_task' "
         f"AND idempotency_key LIKE '{session.key}/%'"
     )
-    receipt = {"turn": 1, "task_id": task["id"], "status": "running", "interrupted": []}
+    receipt = {
+        "turn": 1,
+        "message": 1,
+        "task_id": task["id"],
+        "status": "running",
+        "interrupted": [],
+    }
     assert receipts == [receipt] * 4
     assert await session.history() == [{"role": "user", "content": "go"}, *messages]
     assert len((await session.turns())["turns"]) == 1

@@ -32,8 +32,10 @@ async def burst(session: Session, *said: str, **options: Any) -> list[Any]:
     return [await session.send(text, **options) for text in said]
 
 
-def joined(receipt: Any) -> Any:
-    return {**receipt, "status": "joined", "interrupted": []}
+def joined(receipt: Any, after: int = 1) -> Any:
+    """The receipt of a message that came later, as many messages after."""
+    message = receipt["message"] + after
+    return {**receipt, "message": message, "status": "joined", "interrupted": []}
 
 
 async def tasks_of(env: Restate, agent: Gated) -> list[str]:
@@ -50,7 +52,7 @@ async def test_a_burst_becomes_one_turn_with_all_messages_and_all_senders_get_it
     session = await open_session(restate_env, deploy, worker)
     receipts = await burst(session, "a", "b", "c")
     assert (receipts[0]["turn"], receipts[0]["status"]) == (1, "running")
-    assert receipts[1:] == [joined(receipts[0])] * 2
+    assert receipts[1:] == [joined(receipts[0], after) for after in (1, 2)]
     assert await history(session) == ["a", "b", "c"]
     assert (await session.status())["steered"] == 2
     waiting = [asyncio.create_task(session.attach(r["turn"])) for r in receipts]
@@ -216,6 +218,7 @@ async def test_a_message_that_is_steered_or_regenerated_waits_for_quiet_like_any
     assert (again["turn"], again["discarded"]) == (2, [1])
     assert await session.send("shorter, please") == {
         "turn": 2,
+        "message": again["message"] + 1,
         "task_id": again["task_id"],
         "status": "joined",
         "interrupted": [],

@@ -403,7 +403,7 @@ async def test_a_turn_in_the_background_goes_on_when_the_one_that_asked_for_it_i
     await session.cancel()
     assert (await session.attach())["status"] == "interrupted"
     task_id = (await asked.status())["task_id"]
-    receipt = {"turn": 1, "task_id": task_id, "status": "running", "interrupted": []}
+    receipt = {"turn": 1, "message": 1, "task_id": task_id, "status": "running", "interrupted": []}
     assert parent.told == [receipt]
     child.released.set()
     messages = [assistant("BackgroundChild begins"), assistant("BackgroundChild did: long")]

@@ -23,7 +23,15 @@ from .conftest import LONG, Deploy, Log, eventually, is_idle
 
 pytestmark = pytest.mark.anyio
 
-IDLE = {"status": "idle", "turn": None, "task_id": None, "live": [], "steered": 0}
+IDLE = {
+    "status": "idle",
+    "turn": None,
+    "task_id": None,
+    "live": [],
+    "steered": 0,
+    "pending": [],
+    "waiting_for": [],
+}
 
 
 class Worker(Agent):
@@ -66,6 +74,7 @@ async def test_every_handler_speaks_plain_json_over_http(
     receipt = (await wire.post("message", {"content": "long"})).json()
     assert receipt == {
         "turn": 1,
+        "message": 1,
         "task_id": receipt["task_id"],
         "status": "running",
         "interrupted": [],
@@ -77,6 +86,8 @@ async def test_every_handler_speaks_plain_json_over_http(
         "task_id": receipt["task_id"],
         "live": [{"turn": 1, "task_id": receipt["task_id"], "cancelled": None}],
         "steered": 0,
+        "pending": [],
+        "waiting_for": [],
     }
     assert (await wire.post("cancel", {"turn": 1})).json() == {"cancelled": [1]}
     interrupted = {"turn": 1, "status": "interrupted", "messages": []}
@@ -181,6 +192,12 @@ async def test_private_handlers_are_refused_through_the_ingress(
             "rewind",
             "reset",
             "fork",
+            "withdraw",
+            "replace",
+            "promote",
+            "resume",
+            "edit",
+            "answer",
         }
         assert {h for _, _, h in handlers} == public | {
             "settle",
@@ -190,6 +207,10 @@ async def test_private_handlers_are_refused_through_the_ingress(
             "give_up",
             "get_cause",
             "adopt",
+            "quiet",
+            "begin",
+            "ask_approval",
+            "close_approval",
             "run_task",
             "relay",
             "mark",
@@ -203,6 +224,19 @@ async def test_private_handlers_are_refused_through_the_ingress(
             assert refused == (name not in public), (name, answer.status_code, answer.text)
 
 
+TOLD = (
+    "settle",
+    "take",
+    "give_up",
+    "adopt",
+    "recover",
+    "get_cause",
+    "quiet",
+    "begin",
+    "ask_approval",
+    "close_approval",
+)
+"""The private handlers that tasks and other handlers tell something."""
 GARBAGE = (b"", b"{", b"null", b"7", b"[]", b"{}", b'{"turn": NaN}', b"[" * 970 + b"]" * 970)
 DEEP = b'{"content":' * 900 + b"1" + b"}" * 900
 SETTLEMENT = b'{"outcome": {"turn": 1, "status": "completed", "messages": [%s]}}'
@@ -217,7 +251,7 @@ async def test_whatever_another_service_tells_the_object_is_refused_and_the_lock
     @caller.handler()
     async def tell(ctx: Context) -> list[Any]:
         told: list[Any] = []
-        for name in ("settle", "take", "give_up", "adopt", "recover", "get_cause"):
+        for name in TOLD:
             more = [SETTLEMENT % x for x in NO_SETTLEMENT] if name == "settle" else []
             for body in (*GARBAGE, *more):
                 try:
@@ -231,9 +265,8 @@ async def test_whatever_another_service_tells_the_object_is_refused_and_the_lock
     await session.send("long")
     await log.until("begin", 1)
     told = await restate_env.client.service_call(tell, None)
-    names = ["settle", "take", "give_up", "adopt", "recover", "get_cause"]
-    counts = [len(GARBAGE) + len(NO_SETTLEMENT), *[len(GARBAGE)] * 5]
-    assert told == [[name, 400] for name, n in zip(names, counts, strict=True) for _ in range(n)]
+    counts = [len(GARBAGE) + len(NO_SETTLEMENT), *[len(GARBAGE)] * (len(TOLD) - 1)]
+    assert told == [[name, 400] for name, n in zip(TOLD, counts, strict=True) for _ in range(n)]
     assert (await session.ask("go on"))["status"] == "completed"
     assert await restate_env.client.object_call(worker.get_status, "one", None) == IDLE
 

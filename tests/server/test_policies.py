@@ -55,6 +55,7 @@ async def test_a_rollback_takes_all_that_is_live_out_of_the_conversation_and_not
     receipt = await session.send("fourth", policy="rollback")
     assert {**receipt, "task_id": ""} == {
         "turn": 4,
+        "message": 4,
         "task_id": "",
         "status": "waiting",
         "interrupted": [2, 3],

@@ -71,14 +71,20 @@ async def test_the_record_shows_every_turn_and_why_it_ended(
         expected(2, "failed", ids, "bad", "half done", error="no luck"),
         {
             **expected(3, "interrupted", ids, "wrong", "so far", reason="cancelled: wrong file"),
-            "messages": [said("assistant", "so far"), said("user", "steered")],
+            "messages": [said("assistant", "so far"), said("user", "steered", 4)],
             "steered": [1],
         },
-        expected(4, "killed", ids, "killed"),
+        expected(4, "killed", ids, "killed", said_as=5),
         expected(
-            5, "interrupted", ids, "taken back", reason="rolled back by turn 6", discarded=True
+            5,
+            "interrupted",
+            ids,
+            "taken back",
+            said_as=6,
+            reason="rolled back by turn 6",
+            discarded=True,
         ),
-        expected(6, "running", ids, "last"),
+        expected(6, "running", ids, "last", said_as=7),
     ]
     over = page["turns"][:-1]
     times: list[Any] = [x for turn in over for x in (turn.get(accepted), turn.get(ended))]
@@ -90,16 +96,25 @@ async def test_the_record_shows_every_turn_and_why_it_ended(
     await finish(session, worker, 6)
 
 
-def said(role: str, text: str) -> dict[str, str]:
-    return {"role": role, "content": text}
+def said(role: str, text: str, number: int | None = None) -> dict[str, Any]:
+    message = {"role": role, "content": text}
+    return message if number is None else {**message, "id": number}
 
 
-def expected(turn: int, status: str, ids: list[str], asked: str, *put_out: str, **why: Any) -> Any:
+def expected(
+    turn: int,
+    status: str,
+    ids: list[str],
+    asked: str,
+    *put_out: str,
+    said_as: int | None = None,
+    **why: Any,
+) -> Any:
     return {
         "turn": turn,
         "status": status,
         "task_id": ids[turn - 1],
-        "input": [said("user", asked)],
+        "input": [said("user", asked, said_as or turn)],
         "messages": [said("assistant", text) for text in put_out],
         **why,
     }

@@ -28,7 +28,8 @@ async def test_steered_messages_are_taken_in_order_and_once_and_stand_where_they
     session = await open_session(restate_env, deploy, worker)
     receipt = await start(session, worker, "first")
     assert receipt["status"] == "running"
-    assert await steer(session, "a", "b") == [{**receipt, "status": "steered"}] * 2
+    steered = {**receipt, "status": "steered"}
+    assert await steer(session, "a", "b") == [{**steered, "message": x} for x in (2, 3)]
     assert (await session.status())["steered"] == 2
     assert await history(session) == ["first", "a", "b"]
     worker.tell(1, "before", "look", "after", "look")

@@ -59,7 +59,7 @@ async def test_a_whole_turn_is_told_in_order_and_what_stays_of_it_is_told_whoeve
         await play(agent, follower)
         await session.send("shorter", policy="steer")
         agent.tell(1, "look")
-        await follower.until(lambda view: user("shorter") in view.live[1].messages)
+        await follower.until(lambda view: user("shorter", 2) in view.live[1].messages)
         agent.tell(1, "end 42")
         assert (await session.attach())["status"] == "completed"
         await all_converge(restate_env, session, follower)
@@ -75,7 +75,7 @@ async def test_a_whole_turn_is_told_in_order_and_what_stays_of_it_is_told_whoeve
             tool("ends"),
             message(result("two lines")),
             {"type": "pending"},
-            {"type": "steered", "message": user("shorter")},
+            {"type": "steered", "message": user("shorter", 2)},
             message(turn["messages"][-1]),
             COMPLETED,
         )

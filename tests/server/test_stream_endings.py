@@ -208,7 +208,7 @@ async def steered(s: Stage) -> dict[int, str]:
     await s.session.send("shorter", policy="steer")
     await s.first.until(lambda _: {"pending"} <= {x["type"] for x in s.first.events[before:]})
     s.agent.tell(1, "look")
-    await s.first.until(lambda view: user("shorter") in view.live[1].messages)
+    await s.first.until(lambda view: user("shorter", 2) in view.live[1].messages)
     s.agent.tell(1, "say short")
     await s.first.until(lambda view: view.text.endswith("short"))
     s.agent.tell(1, "short", "end")
@@ -231,7 +231,7 @@ async def steered_and_not_taken(s: Stage) -> dict[int, str]:
 async def steered_and_interrupted(s: Stage) -> dict[int, str]:
     await s.session.send("shorter", policy="steer")
     s.agent.tell(1, "half of it", "look")
-    await s.first.until(lambda view: user("shorter") in view.live[1].messages)
+    await s.first.until(lambda view: user("shorter", 2) in view.live[1].messages)
     await s.session.cancel()
     s.agent.stop(1)
     outcome = await s.session.attach()
