@@ -2,8 +2,11 @@
 
 from interruptible._agent import Agent, agent, handler
 from interruptible._cancel.cleanup import cleanup
-from interruptible._cancel.watch import Interrupted, shield
-from interruptible._task.task import Task, current_task
+from interruptible._cancel.shielding import shield
+from interruptible._cancel.steered import Steered
+from interruptible._cancel.watch import Interrupted
+from interruptible._task.current import current_task
+from interruptible._task.task import Task
 from interruptible._wire.types import Message, Turn
 from interruptible.client import Session
 
@@ -12,6 +15,7 @@ __all__ = [
     "Interrupted",
     "Message",
     "Session",
+    "Steered",
     "Task",
     "Turn",
     "agent",

@@ -14,7 +14,10 @@ from typing import Any, Final, Literal, ParamSpec
 import restate
 from restate import Context, RunOptions, TerminalError
 
-from interruptible._cancel.watch import Interrupted, Watch, shield, terminal, watching
+from interruptible._cancel.ending import terminal
+from interruptible._cancel.shielding import shield
+from interruptible._cancel.steered import is_steered
+from interruptible._cancel.watch import Interrupted, Watch, watching
 from interruptible._wire.output import stored
 from interruptible._wire.text import mended
 
@@ -44,7 +47,8 @@ async def cleanup(
     unwound first; then the steps run, last registered first, each a durable step that no further
     cancellation breaks off. A step that fails for good (`TerminalError`) does not stop the rest:
     it is logged, and named in the metadata of the error that ended the block, which is raised
-    again. An attempt that suspends, crashes or is retried runs no step.
+    again. An attempt that suspends, crashes or is retried runs no step. A block that `Steered`
+    passes through has ended well.
 
     Args:
         ctx: The handler's context.
@@ -69,7 +73,8 @@ async def cleanup(
         try:
             yield undo
         except BaseException as error:
-            await unwinding.run(error)
+            # The work goes on when it was steered: so the block has ended well.
+            await unwinding.run(None if is_steered(error) else error)
             raise
         await unwinding.run(None)
 

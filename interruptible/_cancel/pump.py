@@ -8,15 +8,21 @@ another attempt may decide otherwise. So all of them are parked here, and one pu
 2. It asks for all that is parked and does not wait for others, as one; what is parked meanwhile is
    added.
 3. It wakes those for whom something has come, and those who have to end.
+
+A task is told by signals besides: to stop in order, and of messages that it is to read at once.
+They are asked for in each of these polls, as nobody awaits them; so they come in the order of the
+journal, too. What has to be cut off then is cut off before anybody goes on.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
 from interruptible._cancel.sdk import Disconnected, Inside, any_of, handles_of, takes
-from interruptible._cancel.state import AttemptState, Standing, standing
+from interruptible._cancel.state import AttemptState, Fate, Standing, standing
+from interruptible._cancel.steered import NowMessages, Scope, may_be_steered, scope
 from interruptible._cancel.steps import Steps
 
 ROUNDS: Final = 20
@@ -35,6 +41,7 @@ class Parked:
     def __init__(self, future: Any) -> None:
         self.future = future
         self.standing: Standing = standing.get()
+        self.scope: Scope | None = scope.get()
         self.context = copy_context()
         self.ready = False
         self.woken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -49,6 +56,21 @@ class Pump:
         self._parked: list[Parked] = []
         self._asked = any_of([])
         self._rounds = ROUNDS
+        self.stop_signal: Any = None
+        """What comes when a task is to stop in order, until it has."""
+        self._on_stop: Callable[[set[int]], None] = attempt.stop
+        self.now: NowMessages | None = None
+        """Those that the task is told of, if it is a task's."""
+
+    def listen(self, stop: Any, on_stop: Callable[[set[int]], None], now: NowMessages) -> None:
+        """Ask from now on for what a task is told.
+
+        Args:
+            stop: Comes when it is to stop in order.
+            on_stop: Is told then of all that is awaited by code which is to go on.
+            now: The messages that it is to read at once.
+        """
+        self.stop_signal, self._on_stop, self.now = stop, on_stop, now
 
     async def wait(self, future: Any) -> bool:
         """Wait until there is something for this await; returns whether it is what it awaits.
@@ -85,13 +107,19 @@ class Pump:
         waits = (x.context for x in self._parked if handle in handles_of(x.future))
         return next(waits, None) or copy_context()
 
+    async def end(self) -> None:
+        """Wake all that is parked within a scope that is to be left, and let it unwind."""
+        self._hand_out()
+        await self.quiet()
+
     async def _run(self) -> None:
         try:
             await self.quiet()
-            while self._collect():
+            while await self._collect_all():
                 self._stage = "asks"
                 if await self._inside.poll(self._asked):
                     self._attempt.cancel()
+                await self._hear()
                 self._hand_out()
                 self._stage = "waits for quiet"
                 await self.quiet()
@@ -102,23 +130,85 @@ class Pump:
         finally:
             self._stage = "idle"
 
+    async def _collect_all(self) -> bool:
+        """Note what to ask for; but end all first, if it stops and nothing goes on any more."""
+        attempt = self._attempt
+        fates = [self._fate(x) for x in self._open()]
+        stops = attempt.state == "stopping" and not attempt.held
+        if stops and fates and "goes on" not in fates:
+            attempt.cancel()
+            self._hand_out()
+            await self.quiet()
+        return self._collect()
+
     def _collect(self) -> bool:
         """Note what to ask for, and see to it that somebody works on it."""
-        asked = [x for x in self._parked if self._attempt.fate(x.standing) != "waits"]
+        asked = [x for x in self._parked if self._fate(x) != "waits"]
         for parked in asked:
-            self._steps.rerun(handles_of(parked.future), parked.context)
-        self._asked.children[:] = [parked.future for parked in asked]
+            handles = handles_of(parked.future)
+            begin = [x for x in handles if self._attempt.fate(parked.standing, [x]) != "waits"]
+            self._steps.rerun(begin, parked.context)
+        told = [] if self.now is None else [self.now.next]
+        told += [] if self.stop_signal is None else [self.stop_signal]
+        self._asked.children[:] = [*(parked.future for parked in asked), *told]
         return bool(asked)
+
+    def _fate(self, parked: Parked) -> Fate:
+        fate = self._attempt.fate(parked.standing, handles_of(parked.future))
+        leaves = parked.scope is not None and parked.scope.must_leave
+        return "ends" if leaves and fate == "goes on" and parked.standing != "shielded" else fate
+
+    async def _hear(self) -> None:
+        """Act on what the task is told."""
+        if self.stop_signal is not None and self._inside.is_ready(self.stop_signal):
+            self.hear_stop()
+        if self.now is not None:
+            self.now.hear(self._inside.is_ready)
+            if self.now.is_due and self._attempt.state == "not cancelled":
+                await self._steer(self.now)
+
+    def hear_stop(self) -> None:
+        """It is to stop in order."""
+        self.stop_signal = None
+        goes_on = (x for x in self._open() if self._fate(x) == "goes on")
+        self._on_stop({y for x in goes_on for y in handles_of(x.future)})
+
+    def _open(self) -> list[Parked]:
+        return [x for x in self._parked if x.standing != "shielded"]
+
+    async def _steer(self, now: NowMessages) -> None:
+        """Have those raise `Steered` that may, once what they awaited was cut off."""
+        steered: list[tuple[Parked, Scope]] = []
+        for parked in self._parked:
+            within = may_be_steered(parked.scope, parked.standing)
+            if within is not None and self._fate(parked) == "goes on":
+                steered.append((parked, within))
+        if not steered:
+            return
+        now.raised = now.arrived
+        chosen = {parked for parked, _ in steered}
+        beside = {y for x in self._parked if x not in chosen for y in handles_of(x.future)}
+        for parked, within in steered:
+            within.steered = True
+            within.beside = beside
+            within.handles.update(x for x in handles_of(parked.future) if x not in beside)
+        await asyncio.sleep(0)  # what was handed to asyncio has begun by then, and can be cut off
+        cut = await self._steps.cut({y for _, x in steered for y in x.handles})
+        for within in {id(x): x for _, x in steered}.values():
+            said = [x.said.pop(None, []) for x in cut if x.handle in within.handles]
+            within.words += ["".join(x) for x in said]
 
     def _hand_out(self) -> None:
         """Wake those for whom something has come, and those who have to end."""
         woken: list[Parked] = []
         for parked in self._parked:
-            fate = self._attempt.fate(parked.standing)
+            fate = self._fate(parked)
             parked.future = self._inside.left_of(parked.future)
             parked.ready = fate != "waits" and self._inside.is_ready(parked.future)
             if parked.ready or fate == "ends":
                 woken.append(parked)
+        in_flight = self._attempt.in_flight
+        in_flight -= {x for x in in_flight if self._inside.has_come(x)}
         # Who only looks goes before who takes it.
         for parked in sorted(woken, key=lambda x: takes(x.future)):
             self._parked.remove(parked)

@@ -45,6 +45,11 @@ COMMANDS: Final = [
 """What gives Restate a command that may have an effect elsewhere."""
 ONLY_IF_AWAITED: Final = ("sys_run", "sys_call")
 """Those of them that have none once the code was told of its cancellation."""
+ONLY_IF_BEGUN: Final = ("sys_run",)
+"""Those that have none in code that is stopping in good order: nothing new begins there."""
+WORK: Final = ("sys_run", "sys_call", "attach_invocation")
+"""What gives it a handle of the end of some work; to attach has no effect."""
+_REPLACED: Final = {*COMMANDS, *WORK}
 MANY: Final = 10_000
 """More cancellations than one attempt can receive, unless the SDK repeats itself."""
 
@@ -81,14 +86,14 @@ class Inside:
         """Have all awaits, steps and commands of the context go through these."""
         self._ctx.create_poll_or_cancel_coroutine = poll
         self._ctx.create_run_coroutine = run
-        for name in COMMANDS:
+        for name in _REPLACED:
             setattr(self._ctx.vm, name, partial(give, name, getattr(self._ctx.vm, name)))
 
     def restore(self) -> None:
         """Make the context what it was: as part of a circle it would outlast its attempt."""
         del self._ctx.create_poll_or_cancel_coroutine
         del self._ctx.create_run_coroutine
-        for name in COMMANDS:
+        for name in _REPLACED:
             delattr(self._ctx.vm, name)
 
     async def poll(self, future: Any) -> bool:
@@ -108,9 +113,13 @@ class Inside:
     def is_ready(self, future: Any) -> bool:
         """Whether what an await waits for has come, and nobody has taken it yet."""
         if isinstance(future, SingleUnresolvedFuture):
-            return bool(self._ctx.vm.is_completed(future.handle))
+            return self.has_come(future.handle)
         some = all if isinstance(future, AllCompletedUnresolvedFuture) else any
         return some(self.is_ready(child) for child in future.children)
+
+    def has_come(self, handle: int) -> bool:
+        """The same for one handle."""
+        return bool(self._ctx.vm.is_completed(handle))
 
     def left_of(self, future: Any) -> Any:
         """An await less what has come for it; that may be taken by another one later on."""
@@ -118,18 +127,23 @@ class Inside:
             return future
         return AllCompletedUnresolvedFuture([x for x in future.children if not self.is_ready(x)])
 
-    def is_cancelled(self) -> bool:
+    def is_told(self, stop: Any) -> bool:
         """Ask the state machine for a cancellation that no await was there to be told of.
 
         In a replay it takes the question for a mismatch if there is none: code that fails where it
         did not fail before is one. A server that does not listen any more is not asked, for that
         would suspend the attempt.
+
+        Args:
+            stop: What else it is asked for, if for anything.
         """
         vm = self._ctx.vm
         if not vm.is_replaying() and self._ctx.receive._http_input_closed.is_set():  # noqa: SLF001
             return False
-        answer = vm.do_progress(SingleUnresolvedFuture(cast("int", CANCEL_HANDLE)))
-        return isinstance(answer, DoProgressCancelSignalReceived)
+        asked = SingleUnresolvedFuture(cast("int", CANCEL_HANDLE))
+        answer = vm.do_progress(asked if stop is None else any_of([asked, stop]))
+        cancelled = isinstance(answer, DoProgressCancelSignalReceived)
+        return cancelled or (stop is not None and self.is_ready(stop))
 
     async def look_again(self) -> None:
         """Let a poll that is waiting look at what it was given anew."""
@@ -156,9 +170,21 @@ def data_of(ctx: Context) -> dict[str, Any]:
     return ctx.extension_data
 
 
+def handles_given(name: str, given: Any) -> list[int]:
+    """What can be awaited of some work, of which the state machine gave this."""
+    if name == "sys_call":
+        return [given.result_handle]
+    return [given.handle if name == "sys_run" else given]
+
+
 def any_of(futures: list[Any]) -> Any:
     """What waits for any of these; its `children` can be changed."""
     return FirstCompletedUnresolvedFuture(futures)
+
+
+def one(future: Any) -> Any:
+    """What waits for one durable future, without anybody taking what has come of it."""
+    return SingleUnresolvedFuture(future.handle)
 
 
 def handles_of(future: Any) -> list[int]:
@@ -211,13 +237,18 @@ def is_of_the_worker(error: BaseException) -> bool:
     return isinstance(error, (DisconnectedException, KeyboardInterrupt, SystemExit, GeneratorExit))
 
 
+def is_of_the_sdk(error: BaseException) -> bool:
+    """Whether the SDK ends the attempt by it."""
+    return isinstance(error, SdkInternalBaseException)
+
+
 def is_stray(error: BaseException) -> bool:
     """Whether code let out what is no exception, and neither the SDK's nor for the worker.
 
     The SDK does not tell Restate of it. A `CancelledError`, if nobody cancelled the handler, leaves
     the server waiting; anything else breaks the worker's connection, and all that runs on it.
     """
-    known = isinstance(error, (Exception, SdkInternalBaseException))
+    known = isinstance(error, Exception) or is_of_the_sdk(error)
     return not known and not is_of_the_worker(error)
 
 

@@ -1,7 +1,7 @@
 """Durable steps in flight: which run, how they are cut off, and what they had said by then."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -56,29 +56,36 @@ class Steps:
         step.aborted = True
         self._cut[step.handle] = step
 
-    async def cut(self, handle: int | None = None) -> None:
+    async def cut(
+        self, handles: Container[int] | None = None, *, abandon: bool = False
+    ) -> list[RunningStep]:
         """Cut off the steps in flight that are not shielded, and return when they have unwound.
 
         One that nothing can stop is waited for; nobody gets its end.
 
         Args:
-            handle: Cut off the step of this handle alone, whatever it is.
+            handles: Cut off the steps of these handles alone, shielded or not.
+            abandon: Do not wait for those that nothing can stop.
+
+        Returns:
+            They, in their order.
         """
         mine = asyncio.current_task()
         chosen = {
             task: step
             for task, step in self._running.items()
             if task is not mine
-            and (step.standing != "shielded" if handle is None else step.handle == handle)
+            and (step.standing != "shielded" if handles is None else step.handle in handles)
         }
         for task, step in chosen.items():
             self._cut[step.handle] = step
             # Once: a second time would break off how it unwinds.
-            if (step.stoppable or handle is not None) and not step.aborted:
+            if (step.stoppable or abandon) and not step.aborted:
                 step.aborted = True
                 task.cancel()
         if chosen:
             await asyncio.wait(chosen)
+        return sorted(chosen.values(), key=lambda x: x.handle)
 
     def rerun(self, handles: Iterable[int], context: Context) -> None:
         """Run those of these again that were broken off.

@@ -9,20 +9,20 @@ class of its own for it.
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from restate import Context, TerminalError
 
 from interruptible._cancel import sdk
 from interruptible._cancel.pump import Pump
 from interruptible._cancel.state import AttemptState, standing
+from interruptible._cancel.steered import NowMessages, Scope, ScopeKind, Steered, is_to_leave, scope
 from interruptible._cancel.steps import RunningStep, Steps
 from interruptible._wire.text import with_sayable_errors
 
-T = TypeVar("T")
 _WATCH: Final = "interruptible.watch"
 DEAF: Final = 1_000
 """How often code may swallow its interruption, until it is ended by an exception that
@@ -54,14 +54,20 @@ class Watch(AttemptState):
         self.commands = 0
         """How many that may have an effect the code has given to Restate. Each attempt gives the
         same ones, whatever of them it finds done."""
+        self.works = False
+        """Whether a task's work has begun; what it awaits before that is not its own."""
         self.had = set[int]()
         """The handles of what the code has awaited to its end."""
         self._inside = sdk.Inside(ctx)
         self._steps = Steps(self._inside)
         self._pump = Pump(self._inside, self, self._steps)
+        self._work = set[int]()
+        """The handles of what is work, and no wait."""
         self._waited_for: dict[asyncio.Future[None], Callable[[], None] | None] = {}
         """The ends of blocks that others wait for, and what brings each about; `None` where the
         block is shielded, and goes on to its own end."""
+        self._when_stopping: dict[asyncio.Future[None], Callable[[], None]] = {}
+        """What is to be done for such a block when it may come to its end in good order."""
 
     @classmethod
     def of(cls, ctx: Context) -> "Watch":
@@ -83,13 +89,42 @@ class Watch(AttemptState):
         """What the steps had said that were running when they were cut off, and for which call."""
         return self._steps.partials
 
+    def listen(self, stop: Any, now: Callable[[int], Any]) -> None:
+        """Listen for what a task is told by durable futures.
+
+        Args:
+            stop: That it is to end once what is in flight has.
+            now: Of the how-manyth message that it is to read at once.
+        """
+        heard = NowMessages(lambda number: sdk.one(now(number)))
+        self._pump.listen(sdk.one(stop), self._told_to_stop, heard)
+
+    def saw(self, number: int) -> None:
+        """A message was taken that is to be read at once."""
+        if self._pump.now is not None:
+            self._pump.now.see(number)
+
+    @property
+    def steered(self) -> int:
+        """The last message that an await raised."""
+        return 0 if self._pump.now is None else self._pump.now.raised
+
+    def _told_to_stop(self, awaited: set[int]) -> None:
+        self.stop(awaited & self._work if self.works else ())
+        if self.state == "stopping":
+            for pass_on in [*self._when_stopping.values()]:
+                pass_on()
+
     def learn_of_cancellation(self) -> None:
-        """Learn of a cancellation that no await was there to be told of.
+        """Learn of a cancellation, or that it is to stop, if no await was there to be told of it.
 
         Code that fails before it awaits anything new fails so in each attempt, and none of them
         would ever be told.
         """
-        if self.state == "not cancelled" and self._inside.is_cancelled():
+        known = self.state == "stopping"
+        if known or (
+            self.state == "not cancelled" and self._inside.is_told(self._pump.stop_signal)
+        ):
             self.cancel()
 
     async def abort(self, future: Any = None) -> None:
@@ -99,7 +134,7 @@ class Watch(AttemptState):
             future: Cut off the step of this durable future alone, shielded or not.
         """
         if future is not None:
-            await self._steps.cut(future.handle)
+            await self._steps.cut({future.handle}, abandon=True)
             return
         await asyncio.sleep(0)  # what was handed to asyncio has begun by then, and can be cut off
         # Who is to be waited for does not wait for others, or two would wait for each other.
@@ -138,14 +173,46 @@ class Watch(AttemptState):
             await self._pump.ask()
 
     @contextmanager
-    def waited_for(self, cut: Callable[[], None] | None = None) -> Generator[None, None, None]:
+    def within(self, kind: ScopeKind) -> Generator[Scope, None, None]:
+        """Make the block a scope of its own; see `Scope`."""
+        made = Scope(kind, scope.get())
+        token = scope.set(made)
+        try:
+            yield made
+        finally:
+            scope.reset(token)
+            made.left = True
+
+    async def end_scope(self, over: Scope) -> None:
+        """End what was left running in it; the work goes on."""
+        over.steered = True
+        try:
+            await self.end_work()
+        finally:
+            self.held = False
+        await self._pump.end()
+
+    @contextmanager
+    def waited_for(
+        self,
+        cut: Callable[[], None] | None = None,
+        stop: Callable[[], None] | None = None,
+        work: Any = None,
+    ) -> Generator[None, None, None]:
         """Let others wait for the end of this block.
 
         Args:
             cut: Brings it about. Without it, the block is shielded, and goes on to its own end.
+            stop: Says that it may come in good order.
+            work: The durable future of its end, with `stop`; it has begun, so it is in flight.
         """
         end = asyncio.get_running_loop().create_future()
         self._waited_for[end] = cut
+        if stop is not None:
+            self._when_stopping[end] = stop
+            if self.stops:
+                self.in_flight.add(work.handle)
+                stop()
         is_shielded = cut is None or standing.get() == "shielded"
         token = standing.set("shielded" if is_shielded else "unwinding")
         try:
@@ -153,6 +220,7 @@ class Watch(AttemptState):
         finally:
             standing.reset(token)
             del self._waited_for[end]
+            self._when_stopping.pop(end, None)
             end.set_result(None)
 
     async def _poll(self, future: Any) -> None:
@@ -166,6 +234,8 @@ class Watch(AttemptState):
                 self.tell(again=again)
                 await self.abort()
                 raise Deaf if self.raised > DEAF else Interrupted
+            if self.state == "not cancelled" and is_to_leave(self._pump.now, standing.get()):
+                raise Steered
             ready = await self._pump.wait(future)
 
     async def _run(self, handle: int, action: Callable[[], Any], *options: Any) -> None:
@@ -173,14 +243,20 @@ class Watch(AttemptState):
         run = partial(self._inside.run, handle, with_sayable_errors(action), *options)
         stoppable = inspect.iscoroutinefunction(action)
         step = RunningStep(handle, run, stoppable, context.get(standing, "open"))
-        if self.fate(step.standing) == "goes on":
+        within = context.get(scope)
+        leaves = step.standing != "shielded" and within is not None and within.must_leave
+        if self.fate(step.standing, [handle]) == "goes on" and not leaves:
             await self._steps.run(step, context)
         else:
             self._steps.refuse(step)
 
     def _give(self, name: str, command: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self.commands += not (self.told and name in sdk.ONLY_IF_AWAITED)
-        return command(*args, **kwargs)
+        only_if = sdk.ONLY_IF_AWAITED if self.told else sdk.ONLY_IF_BEGUN
+        self.commands += name in sdk.COMMANDS and not (self.begins_nothing and name in only_if)
+        given = command(*args, **kwargs)
+        if name in sdk.WORK:
+            self._work.update(sdk.handles_given(name, given))
+        return given
 
 
 @contextmanager
@@ -198,61 +274,3 @@ def watching(ctx: Context) -> Generator[Watch, None, None]:
         yield watch
     finally:
         watch.depth -= 1
-
-
-async def shield(future: Awaitable[T]) -> T:
-    """Await a durable future to its end, whatever cancellations arrive meanwhile.
-
-    The cancellation is not lost: the next await that is not shielded raises it. Restate itself
-    passes a cancellation on to the *calls* that the invocation awaits, shielded or not; a send
-    followed by an attach is not affected.
-
-    Args:
-        future: A durable future that nothing else awaits, or a coroutine that awaits such.
-
-    Returns:
-        The result of `future`.
-
-    Raises:
-        RuntimeError: When called outside of a Restate handler.
-        TypeError: When `future` is of asyncio, so that its awaits have begun unshielded.
-        TerminalError: The failure of `future` itself.
-    """
-    if isinstance(future, asyncio.Future):
-        raise TypeError(
-            "shield() takes a durable future or a coroutine; what is in an asyncio task or "
-            "`asyncio.gather` has begun without it. Use `restate.gather`, or shield inside."
-        )
-    try:
-        watch = Watch.of(sdk.here())
-    except LookupError:
-        msg = "shield() was called outside of a Restate handler. Await the future as it is."
-        raise RuntimeError(msg) from None
-    with watch.waited_for():
-        sdk.forget(future, Interrupted)
-        try:
-            return await future
-        finally:
-            watch.keep()
-
-
-def terminal(error: BaseException | None, watch: Watch) -> TerminalError | None:
-    """What ends the task when `error`, or nothing, comes out of its body.
-
-    After a cancellation whatever comes out of the body is the interruption: frameworks make other
-    exceptions of it, and groups of them. For the rest this is the SDK's own rule
-    (`ServerInvocationContext.enter`): a `TerminalError`, also as an error's cause. `None` for an
-    error that ends the attempt only, and for nothing if it is all well.
-
-    Raises:
-        BaseException: What ended the attempt, if it is over, whatever `error` says.
-    """
-    watch.check()
-    if error is not None and sdk.is_of_the_worker(error):
-        return None
-    cause = sdk.terminal_cause(error)
-    if cause is None and error is not None:
-        watch.learn_of_cancellation()
-    if watch.must_end:
-        return error if isinstance(error, Interrupted) else Interrupted()
-    return cause

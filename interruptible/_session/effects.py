@@ -19,7 +19,7 @@ from restate import (
     TerminalError,
 )
 
-from interruptible._cancel.watch import shield
+from interruptible._cancel.shielding import shield
 from interruptible._session import approvals, rules, storage, stored_record
 from interruptible._session.reading import Moment, at_hand, read_record
 from interruptible._session.record import Asked, Live, Record

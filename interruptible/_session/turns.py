@@ -12,7 +12,7 @@ Note = Callable[[Turn], "str | Message | None"]
 Said = tuple[Addition, Message]
 """A steered message and what it says."""
 
-_AS_TOLD: Final = ("error", "partial", "cut_off", "not_begun", "never_began")
+_AS_TOLD: Final = ("error", "partial", "cut_short", "cut_off", "not_begun", "never_began")
 """What the record of a turn has of its outcome as the task told it, if it did."""
 
 

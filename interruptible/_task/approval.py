@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import restate
 from restate import RestateDurableFuture
 
+from interruptible._cancel.steered import Steered
 from interruptible._session.storage import JSON
 from interruptible._task.attempt import Attempt
 from interruptible._task.signals import approval_signal
@@ -43,11 +44,15 @@ async def ask(attempt: Attempt, title: str, value: Any, timeout: timedelta | Non
     if timeout is not None:
         asked["within"] = int(timeout.total_seconds() * 1000)
     attempt.call_session(ctx.generic_send, "ask_approval", asked)
-    if timeout is not None:
-        done, _ = await restate.wait_completed(answer, ctx.sleep(timeout))
-        if answer not in done and not await attempt.ask_session("close_approval", mine):
-            return Approval(approved=False, timed_out=True)
-    return Approval(**await answer)
+    try:
+        if timeout is not None:
+            done, _ = await restate.wait_completed(answer, ctx.sleep(timeout))
+            if answer not in done and not await attempt.ask_session("close_approval", mine):
+                return Approval(approved=False, timed_out=True)
+        return Approval(**await answer)
+    except Steered:  # whoever awaits it again asks for another one
+        attempt.call_session(ctx.generic_send, "close_approval", mine)
+        raise
 
 
 def _checked(title: Any, value: Any) -> dict[str, Any]:

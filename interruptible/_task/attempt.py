@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from restate import Context, TerminalError
 
+from interruptible._cancel.steered import Steered
 from interruptible._cancel.steps import in_step, running_step, say
 from interruptible._cancel.watch import Deaf, Interrupted, Watch
 from interruptible._session.record import Addition
@@ -79,6 +80,8 @@ class Attempt:
         """What that is to the program, if it is known."""
         self.taken: dict[int, Message] = {}
         """The steered messages among what was put out, by their numbers."""
+        self.cut_short: list[Message] = []
+        """The messages among what was put out that were cut off, as the user said something."""
         self.streams = False
         """Whether a step may have said something piece by piece."""
         self.delegated = 0
@@ -123,7 +126,10 @@ class Attempt:
     async def take_steered(self) -> list[Said]:
         """Take the steered messages that wait for this turn, as they are stored."""
         asked = {"turn": self.turn, "waited": True, "begins": False}
-        return [(Addition(*x), said) for x, said in await self.ask_session("take", asked)]
+        with self.watch.within("protected"):  # what it takes, nobody else gets
+            said = [(Addition(*x), said) for x, said in await self.ask_session("take", asked)]
+        self.watch.saw(max((x.now for x, _ in said), default=0))
+        return said
 
     def put(self, messages: list[Message]) -> None:
         """Put out messages.
@@ -155,7 +161,7 @@ class Attempt:
                 f"calls are: {known}. Put out the message with the call first, and give the call's "
                 "id."
             )
-        self._names_calls, was_told = True, self.watch.told
+        self._names_calls, was_told = True, self.watch.begins_nothing
         put_out, commands, token = self._calls[call], self.watch.commands, _call.set(call)
         self._calls[call] = _BEGUN
         teller = None if was_told else self.teller
@@ -167,6 +173,9 @@ class Attempt:
             if was_told and self.watch.commands == commands:  # nothing was done for it
                 self._calls[call] = put_out
             teller = None  # the turn's end tells of what was cut off
+            raise
+        except Steered:
+            teller = None
             raise
         finally:
             _call.reset(token)
@@ -189,7 +198,7 @@ class Attempt:
             )
         _check_text("partial_result", "the id of a call, not", call)
         self.streams = True
-        if not self.watch.told:  # after the interruption, no call begins by itself
+        if not self.watch.begins_nothing:  # after the interruption, no call begins by itself
             self._calls[call] = _BEGUN
         return functools.partial(_say, self.teller, mended(call))
 
@@ -237,7 +246,8 @@ class Attempt:
         messages, cut, not_begun = repaired(self.put_out, cut_off, begun=begun, note=note)
         places = {id(message): place for place, message in enumerate(messages)}
         taken = [(n, places[id(x)]) for n, x in self.taken.items() if id(x) in places]
-        more |= {"cut_off": cut, "not_begun": not_begun, "taken": taken}
+        short = [places[id(x)] for x in self.cut_short if id(x) in places]
+        more |= {"cut_off": cut, "not_begun": not_begun, "taken": taken, "cut_short": short}
         outcome: Any = {"turn": self.turn, "status": status, "messages": messages}
         outcome |= {key: value for key, value in more.items() if value not in (0, False, [])}
         return cast("TaskOutcome", outcome)

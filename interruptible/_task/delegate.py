@@ -8,7 +8,9 @@ from typing import Any, Final, Protocol
 import restate
 from restate import Context, InvocationRetryPolicy, RestateDurableFuture, SendHandle, TerminalError
 
-from interruptible._cancel.watch import Interrupted, shield
+from interruptible._cancel.shielding import shield
+from interruptible._cancel.steered import Steered
+from interruptible._cancel.watch import Interrupted
 from interruptible._session.storage import JSON
 from interruptible._task.attempt import Attempt
 from interruptible._task.outcome import known_ending, outcome_of, public_outcome
@@ -57,6 +59,8 @@ async def send_message(
     if mended(session) != session:
         raise TerminalError("session: has half a surrogate pair, which is no text.", 400)
     ctx, service = attempt.ctx, attempt.body.task_name
+    if attempt.watch.stops:  # what follows is shielded; nothing is to begin
+        await ctx.sleep(timedelta(0), "stops")
     attempt.delegated += 1
     key = f"{ctx.request().id}/{attempt.delegated}"
     message = {"content": stored(content), **({} if policy is None else {"policy": policy})}
@@ -85,6 +89,8 @@ async def relay(ctx: Context, job: Any) -> Any:
 async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Receipt) -> Outcome:
     """Wait for a turn of another agent; if this one is interrupted or fails, cancel it and wait.
 
+    If this one is to stop once what is in flight has come, so is that one, as it is in flight.
+
     Raises:
         Interrupted: This invocation was cancelled, and that turn has ended, its cleanup included.
     """
@@ -97,18 +103,25 @@ async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Rec
         sent = ctx.generic_send(agent, "attach", asked, key=session)
         task_id = await shield(sent.invocation_id())
     task: RestateDurableFuture[Any] = ctx.attach_invocation(task_id, serde=JSON)
+    steered: list[BaseException] = []
 
     @functools.cache  # it is cancelled once, whoever is the first to notice
     def cut() -> None:
-        did = "was interrupted" if watch.cancelled else "failed"
+        did = "was interrupted" if watch.cancelled else "failed" if not steered else "was steered"
         body = {**named, "reason": f"the agent that asked for it {did}"}
         ctx.generic_send(agent, "cancel", json.dumps(body).encode(), key=session)
 
+    def stop() -> None:
+        reason = "the agent that asked for it was told to stop"
+        body = {**named, "after_step": True, "reason": reason}
+        ctx.generic_send(agent, "cancel", json.dumps(body).encode(), key=session)
+
     if receipt["status"] in ("running", "waiting"):  # not one that somebody else began
-        with watch.waited_for(cut):
+        with watch.waited_for(cut, stop, task):
             try:
                 await restate.wait_completed(task)
-            except Interrupted:
+            except (Interrupted, Steered) as error:
+                steered += [error] if isinstance(error, Steered) else []
                 cut()
                 await shield(restate.wait_completed(task))
                 raise

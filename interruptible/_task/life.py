@@ -6,52 +6,57 @@
 | waits       | waits for the ends of the turns before                      | begins               |
 | begins      | reads the conversation, and makes the `Task` of it          | works                |
 | works       | `run`                                                       | ends: `completed`    |
+|             | it let `Steered` out: takes what was said                   | works                |
 | interrupted | keeps what was cut off; tells the agent, if the turn worked | ends: `interrupted`  |
 | ends        | tells its outcome to the object, and to all who attached    |                      |
 
-A cancellation interrupts it in any of the first four, and a `TerminalError` ends it: `failed`. What
-ends an attempt alone changes nothing: the next attempt comes to the same state.
+A cancellation interrupts it in any of the first four, and a `TerminalError` ends it: `failed`. One
+that is told to stop in order is interrupted at once before it works; then, as `_cancel/state.py`
+has it; and not at all once `run` has returned. What ends an attempt alone changes nothing: the next
+attempt comes to the same state.
 """
 
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-import restate
-from restate import Context, RestateDurableFuture, TerminalError
+from restate import Context
 
 from interruptible._cancel.cleanup import report
-from interruptible._cancel.watch import Interrupted, Watch, shield, watching
+from interruptible._cancel.shielding import shield
+from interruptible._cancel.steered import is_steered
+from interruptible._cancel.watch import Interrupted, Watch, watching
 from interruptible._session.reading import Moment, Stored, read_record, read_steered
 from interruptible._session.storage import JSON
 from interruptible._session.turns import Said, finished_turn, with_joined, with_resumed
 from interruptible._task.attempt import Attempt, Begun, begun_of
 from interruptible._task.body import AgentBody
+from interruptible._task.current import CURRENT
 from interruptible._task.outcome import failure_of, report_outcome, what_ends, with_outcome
-from interruptible._task.task import CURRENT, Task
+from interruptible._task.signals import STOP, now_signal
+from interruptible._task.task import Task
 from interruptible._task.waiting import wait_for_ends, wait_for_quiet
+from interruptible._task.words import partials_of
 from interruptible._wire.native import as_tasks_have, from_stored
 from interruptible._wire.output import last_output, told_to_model
 from interruptible._wire.said import metadata_of
-from interruptible._wire.text import mended, sayable
+from interruptible._wire.text import sayable
 from interruptible._wire.types import Dispatch, TaskOutcome, Turn
 from interruptible.formats._alternate import alternating
-
-PATIENCE: Final = timedelta(seconds=1)
-"""How long an interrupted turn waits for what the stream has of its words."""
 
 
 async def work(body: AgentBody, ctx: Context, job: Dispatch) -> TaskOutcome:
     """Work on one turn: its outcome is the outcome of this invocation."""
     with watching(ctx) as watch, sayable():
         attempt = Attempt(body, ctx, watch, job)
+        _listen(ctx, watch)
         task: Task | None = None
         try:
             task = await _wait_and_begin(attempt)
+            watch.works = True
             await attempt.begin_telling()
-            returned = await body.run(ctx, task)
+            returned = await _run(attempt, task)
             answer = attempt.put_out[-1] if attempt.answered and attempt.put_out else None
             result = last_output(returned, task.messages, answer, attempt.output)
             watch.check()
@@ -75,6 +80,28 @@ async def work(body: AgentBody, ctx: Context, job: Dispatch) -> TaskOutcome:
         finally:
             if attempt.teller is not None:
                 await attempt.teller.close()
+
+
+def _listen(ctx: Context, watch: Watch) -> None:
+    def now(number: int) -> Any:
+        return ctx.signal(now_signal(number), serde=JSON)
+
+    watch.listen(ctx.signal(STOP, serde=JSON), now)
+
+
+async def _run(attempt: Attempt, task: Task) -> Any:
+    """Call `run`; once more, whenever it lets go of a message that is to be read at once."""
+    watch = attempt.watch
+    while True:
+        with watch.within("run") as scope:
+            raised = watch.steered
+            try:
+                return await attempt.body.run(attempt.ctx, task)
+            except BaseException as error:
+                if not is_steered(error) or watch.must_end or watch.steered == raised:
+                    raise
+        await watch.end_scope(scope)  # what it left in flight would go on beside the next
+        await task.steering()
 
 
 def _tell_end(attempt: Attempt, outcome: TaskOutcome) -> None:
@@ -164,12 +191,7 @@ def _ended(turn: Turn, steered: Sequence[Said], ends: Mapping[int, TaskOutcome])
 async def _interrupted(attempt: Attempt, task: Task | None, end: Interrupted) -> TaskOutcome:
     if task is None:
         return attempt.outcome("interrupted", never_began=True)
-    partials: list[tuple[str | None, str]] = []
-    if attempt.streams:  # whether anything was said is known to this attempt alone
-        step = attempt.ctx.run_typed("partial answer", _partials, watch=attempt.watch)
-        partials = await shield(step)
-        if not partials and attempt.teller is not None:  # then another attempt may have said some
-            partials = await _words(attempt)
+    partials = await partials_of(attempt) if attempt.streams else []
     try:
         await shield(attempt.body.on_interrupted(attempt.ctx, task))
     except BaseException as error:  # noqa: BLE001 - what is not a failure is raised again
@@ -179,22 +201,3 @@ async def _interrupted(attempt: Attempt, task: Task | None, end: Interrupted) ->
     results = [(call, text) for call, text in partials if call is not None]
     attempt.put_out += [{"role": "assistant", "content": text} for text in words]
     return attempt.outcome("interrupted", results, partial=len(words))
-
-
-async def _words(attempt: Attempt) -> list[tuple[str | None, str]]:
-    """What an attempt before this one had said in a step that did not end, if the stream has it."""
-    asked = {"turn": attempt.turn, "ended": sorted(attempt.watch.had)}
-    ctx = attempt.ctx
-    sent = attempt.call_session(ctx.generic_send, "words", asked, "Stream")
-    answer: RestateDurableFuture[Any] = ctx.attach_invocation(
-        await shield(sent.invocation_id()), serde=JSON
-    )
-    done, _ = await shield(restate.wait_completed(answer, ctx.sleep(PATIENCE)))
-    try:
-        return [(call, text) for call, text in await shield(answer)] if answer in done else []
-    except TerminalError:  # somebody killed it, say; the turn ends as it would without a stream
-        return []
-
-
-async def _partials(watch: Watch) -> list[tuple[str | None, str]]:
-    return [(call, mended(text)) for call, text in watch.partials]

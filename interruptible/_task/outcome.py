@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple, cast
 import restate
 from restate import Context, RestateDurableFuture, TerminalError
 
+from interruptible._cancel.ending import terminal
 from interruptible._cancel.sdk import asks_for_a_retry, is_stray, seal, terminal_cause, unseal
-from interruptible._cancel.watch import Interrupted, Watch, terminal
+from interruptible._cancel.watch import Interrupted, Watch
 from interruptible._session.storage import JSON, compact
 from interruptible._wire import reports
 from interruptible._wire.checks import Refusal

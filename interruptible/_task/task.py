@@ -1,19 +1,18 @@
 """The task as `run` has it: the conversation, and what a turn can do besides."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any, Final, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 from restate import TerminalError
 
 from interruptible._cancel.steps import in_step
-from interruptible._cancel.watch import Watch
 from interruptible._task import approval, delegate
 from interruptible._task.approval import Approval
 from interruptible._task.attempt import Attempt
 from interruptible._task.delegate import Named
+from interruptible._task.words import await_steerable
 from interruptible._wire import output
 from interruptible._wire.cause import Cause, cause_of
 from interruptible._wire.native import from_stored
@@ -21,6 +20,8 @@ from interruptible._wire.output import Conversation, OutputMessage, WrongOutput,
 from interruptible._wire.said import plain
 from interruptible._wire.types import Message, Origin, Outcome, Policy, Receipt, Turn
 from interruptible.formats._neutral import text_of
+
+T = TypeVar("T")
 
 
 class Task:
@@ -91,11 +92,15 @@ class Task:
             )
         added = new_output(messages, self.messages)
         if self._attempt.watch.counts:
-            self._attempt.put(added)
-            if self._attempt.teller is not None:
-                self._attempt.teller.put(added)
+            self._put(added)
             self._attempt.answered, self._attempt.output = final, output if final else None
-            self.messages.grow(map(from_stored, added))
+
+    def _put(self, messages: list[Message]) -> None:
+        self._attempt.put(messages)
+        if self._attempt.teller is not None:
+            self._attempt.teller.put(messages)
+        self._attempt.answered, self._attempt.output = False, None
+        self.messages.grow(map(from_stored, messages))
 
     async def steering(self) -> list[Message]:
         """Take the messages that a user has steered at this turn since the last time.
@@ -118,6 +123,27 @@ class Task:
             self._attempt.teller.took([message for _, message in said])
         self.messages.grow(messages)
         return messages
+
+    async def steerable(self, awaitable: Awaitable[T]) -> T:
+        """Await something that ends when the user says what this turn is to read at once.
+
+        Mark the model's calls so, and waits: `await task.steerable(ctx.run_typed(…))`. When such a
+        message comes, the steps that are awaited are aborted. What they had said by `partial` is
+        put out, and `Steered` is raised; `steering` has the message then, and the turn goes on.
+        What is not awaited within goes on as well, such as tools side by side. If nothing is
+        awaited so when the message comes, the next that is begins no step.
+
+        Args:
+            awaitable: A durable future, or a coroutine that awaits such, however deep.
+
+        Returns:
+            What it gives.
+
+        Raises:
+            Steered: There is such a message. If `run` lets it out, it is called again.
+            TypeError: It is of asyncio, so that its awaits have begun without this.
+        """
+        return await await_steerable(self._attempt, self._put, awaitable)
 
     @property
     def partial(self) -> Callable[[str | None], None]:
@@ -291,28 +317,3 @@ class Task:
 
     def __repr__(self) -> str:
         return f"Task(session={self.session!r}, turn={self.turn}, id={self.id!r})"
-
-
-CURRENT: Final[ContextVar[tuple[Task, Watch] | None]] = ContextVar(
-    "interruptible_task", default=None
-)
-
-
-def current_task() -> Task:
-    """The task that this code works for: in tools, hooks and steps, however deep within `run`.
-
-    What is started there finds it too, asyncio tasks and threads; so do cleanup steps and
-    `on_interrupted`.
-
-    Raises:
-        RuntimeError: There is none, or its turn has ended and this was left running.
-    """
-    current = CURRENT.get()
-    if current is None:
-        msg = "current_task() was called where no turn is worked on. Call it in what `run` calls."
-        raise RuntimeError(msg)
-    task, watch = current
-    if watch.depth == 0:
-        msg = f"{task!r} is over, and this was left running. Await it before `run` returns."
-        raise RuntimeError(msg)
-    return task

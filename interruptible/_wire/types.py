@@ -121,9 +121,11 @@ class Outcome(TypedDict):
     """How a turn ended, with the messages it put out; `error` says why a failed one failed.
 
     Messages that were steered at the turn stand where it took them. The last `partial` messages of
-    an interrupted turn were cut off while the model said them. `cut_off` and `not_begun` are the
-    ids of calls that had no result: those that may have had an effect, and those that had none. A
-    turn that `never_began` was interrupted while it waited, and has done nothing.
+    an interrupted turn were cut off while the model said them. `cut_short` are the places of those
+    that were cut off because the user said something else; the turn went on. `cut_off` and
+    `not_begun` are the ids of calls that had no result: those that may have had an effect, and
+    those that had none. A turn that `never_began` was interrupted while it waited, and has done
+    nothing.
     """
 
     turn: TurnNumber
@@ -131,6 +133,7 @@ class Outcome(TypedDict):
     messages: Messages
     error: NotRequired[str]
     partial: NotRequired[Count]
+    cut_short: NotRequired[list[Count]]
     cut_off: NotRequired[list[str]]
     not_begun: NotRequired[list[str]]
     never_began: NotRequired[bool]
@@ -206,12 +209,14 @@ class Turn(TypedDict):
 
     `reason` says why it was interrupted, `error` why it failed. `steered` are the places among
     `messages` of those that a user steered at it; the last `partial` of them were cut off while the
-    model said them. `cut_off` and `not_begun` are the ids of its calls that had no result: those
-    that may have had an effect, and those that had none. A `discarded` turn is no part of the
-    conversation. What was `withdrawn` was said to no model. A turn that `resumes` another went on
-    where that one had stopped. One that `never_began` was interrupted while it waited; one that was
-    `given_up` did not end within `cleanup_timeout`, and later turns did not wait for its end. Times
-    are in milliseconds since 1970: when it was accepted, and when its end was recorded.
+    model said them. `cut_short` are the places of those that were cut off because the user said
+    something else; the turn went on. `cut_off` and `not_begun` are the ids of its calls that had no
+    result: those that may have had an effect, and those that had none. A `discarded` turn is no
+    part of the conversation. What was `withdrawn` was said to no model. A turn that `resumes`
+    another went on where that one had stopped. One that `never_began` was interrupted while it
+    waited; one that was `given_up` did not end within `cleanup_timeout`, and later turns did not
+    wait for its end. Times are in milliseconds since 1970: when it was accepted, and when its end
+    was recorded.
     """
 
     turn: TurnNumber
@@ -222,6 +227,7 @@ class Turn(TypedDict):
     error: NotRequired[str]
     steered: NotRequired[list[Count]]
     partial: NotRequired[Count]
+    cut_short: NotRequired[list[Count]]
     cut_off: NotRequired[list[str]]
     not_begun: NotRequired[list[str]]
     never_began: NotRequired[bool]

@@ -769,6 +769,10 @@ async def test_explanation_of_cancellation(reading: Reading) -> None:
         await page.until_said("paying back a book")
         await page.server.cancel(sale.invocation_id)
         await page.until_said("paid back a book")
+        page.write("editor.py")
+        await page.serve("editor.py")
+        outcome = await Session(page.server.client, "Editor", "ada").ask("a title")
+        assert outcome["messages"][-1]["content"] == "an answer to a title"
 
 
 GREETER = """

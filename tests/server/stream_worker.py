@@ -19,11 +19,13 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from restate import Context, RunOptions
 
-from interruptible import Agent, Task
+from interruptible import Agent, Steered, Task
 from interruptible.stream import Stream
 
 WORDS = [f"{n} " for n in range(200)]
 STAYS = WORDS[149]
+STEERED = 1000
+"""What is added to the number of a turn each time that it is steered at once."""
 FOLDER, NAME = (Path(sys.argv[2]), sys.argv[3]) if __name__ == "__main__" else (Path(), "")
 
 
@@ -36,7 +38,14 @@ def note(*event: object) -> None:
 class StreamCrashAgent(Agent):
     async def run(self, ctx: Context, task: Task) -> str:
         task.append("plan")
-        return await ctx.run_typed("speak", self.speak, RunOptions(), task.partial, task.turn)
+        turn = task.turn
+        while True:
+            say = ctx.run_typed("speak", self.speak, RunOptions(), task.partial, turn)
+            try:
+                return await task.steerable(say)
+            except Steered:
+                turn += STEERED
+                await task.steering()
 
     async def speak(self, say: Callable[[str], None], turn: int) -> str:
         note("speaks", turn, NAME)

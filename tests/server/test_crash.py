@@ -13,8 +13,9 @@ from interruptible import Session
 from interruptible.client import Receipt
 from interruptible.testing import Restate
 
-from .conftest import REPLAY, eventually, normal_mode
+from .conftest import REPLAY, Deploy, eventually, normal_mode
 from .process import Process, free_port
+from .signalled import telling
 
 pytestmark = pytest.mark.anyio
 
@@ -217,6 +218,80 @@ async def test_a_partial_answer_that_was_not_journaled_is_lost_with_the_worker_a
     assert await speaking.attach() == {"turn": 1, "status": "interrupted", "messages": [PLAN]}
     assert "partial" not in (await speaking.turns())["turns"][0]
     assert worker.log() == [["begin", "speak"], ["begin", "undo"], *once("undo", "wrap up")]
+
+
+# -- Steered at once, and stopped in order. --------------------------------------------------------
+
+
+@pytest.fixture
+def redirected(session: Session, restate_env: Restate) -> Session:
+    return Session(restate_env.client, "RedirectedAgent", session.key)
+
+
+@pytest.mark.parametrize("dies", ["before it hears", "right after", "in the next call"])
+async def test_killed_around_a_message_that_is_read_at_once_the_turn_goes_on_with_it(
+    worker: Worker, redirected: Session, restate_env: Restate, deploy: Deploy, dies: str
+) -> None:
+    tells = await telling(restate_env, deploy)
+    step = {"right after": "steered 2", "in the next call": "model 2"}.get(dies, "model 1")
+    worker.hold("model 1")
+    worker.hold(step)
+    receipt = await redirected.send("go")
+    await worker.until("begin", "model 1")
+    await redirected.send("no, this", policy="steer")
+    if dies == "before it hears":
+        await worker.kill()
+    await tells.now(receipt["task_id"])
+    if dies != "before it hears":
+        if REPLAY:  # a step in flight hears of nothing there
+            worker.release("model 1")
+        await worker.until("begin", step)
+        await worker.kill()
+        worker.release(step)
+    await worker.start()
+    outcome = await redirected.attach()
+    there = dies != "before it hears" and not REPLAY
+    words = [{"role": "assistant", "content": "half an answer 1"}] if there else []
+    assert outcome["status"] == "completed"
+    assert outcome["messages"] == [
+        PLAN,
+        *words,
+        {"role": "user", "content": "no, this"},
+        {"role": "assistant", "content": "model 2"},
+        {"role": "assistant", "content": "after"},
+    ]
+    assert outcome.get("cut_short") == ([1] if there else None)
+    assert worker.log().count(["begin", "model 1"]) == 1
+    assert worker.log().count(["begin", "steered 2"]) == (2 if dies == "right after" else 1)
+
+
+@pytest.mark.parametrize("dies", ["while it stops", "in cleanup"])
+async def test_killed_while_it_stops_in_order_a_turn_does_its_step_again_and_keeps_it(
+    worker: Worker, redirected: Session, restate_env: Restate, deploy: Deploy, dies: str
+) -> None:
+    tells = await telling(restate_env, deploy)
+    worker.hold("model 1")
+    worker.hold("undo")
+    receipt = await redirected.send("go")
+    await worker.until("begin", "model 1")
+    await tells.stop(redirected, receipt["task_id"])
+    if dies == "while it stops":
+        await worker.kill()
+        worker.release("model 1")
+        worker.release("undo")
+        await worker.start()
+    else:
+        worker.release("model 1")
+        await worker.until("begin", "undo")
+        await worker.kill()
+        worker.release("undo")
+        await worker.start()
+    outcome = await redirected.attach()
+    messages = [PLAN, {"role": "assistant", "content": "model 1"}]
+    assert outcome == {"turn": 1, "status": "interrupted", "messages": messages}
+    again = [["begin", "model 1"]] if dies == "while it stops" else []
+    twice = [["begin", "undo"]] if dies == "in cleanup" else []
+    assert worker.log() == [*again, *once("model 1"), *twice, *once("undo")]
 
 
 # -- Agents that call agents. ----------------------------------------------------------------------

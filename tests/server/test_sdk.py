@@ -120,7 +120,7 @@ async def test_the_context_is_as_it_was_once_the_handler_has_ended(
     await deploy(service)
     replaced = await restate_env.client.service_call(work, None)
     methods = {"create_poll_or_cancel_coroutine", "create_run_coroutine"}
-    assert set(replaced) == methods | set(sdk.COMMANDS)
+    assert set(replaced) == methods | {*sdk.COMMANDS, *sdk.WORK}
     assert all(vars(x) == before for x, before in known)
     assert known[0][1]["extension_data"] == {}
 

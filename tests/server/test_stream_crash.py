@@ -11,10 +11,11 @@ import pytest
 from interruptible import Session
 from interruptible.testing import Restate
 
-from .conftest import REPLAY, eventually
+from .conftest import REPLAY, Deploy, eventually
 from .following import Follower, View, all_converge
 from .process import Process, free_port
-from .stream_worker import WORDS
+from .signalled import telling
+from .stream_worker import STEERED, WORDS
 from .streaming import assistant
 
 pytestmark = pytest.mark.anyio
@@ -128,6 +129,27 @@ async def test_once_the_next_attempt_has_spoken_only_its_words_count(
         await workers.start()
         outcome = await session.attach(1)
         assert outcome["messages"] == [PLAN, assistant("better words")]
+        await all_converge(restate_env, session, follower)
+
+
+async def test_steered_at_once_while_its_worker_is_dead_its_words_stay_in_their_place(
+    workers: Workers, session: Session, restate_env: Restate, deploy: Deploy
+) -> None:
+    tells = await telling(restate_env, deploy)
+    workers.tell(1, "half an ", "answer")
+    workers.tell(1 + STEERED, "better", ".")
+    async with Follower(session) as follower:
+        receipt = await session.send("go")
+        await follower.until_text("half an answer")
+        await session.send("no, this", policy="steer")
+        await workers.kill_all()
+        await tells.now(receipt["task_id"])
+        await workers.start()
+        outcome = await session.attach(1)
+        said = {"role": "user", "content": "no, this"}
+        messages = [PLAN, assistant("half an answer"), said, assistant("better")]
+        expected = {"turn": 1, "status": "completed", "messages": messages, "cut_short": [1]}
+        assert outcome == expected
         await all_converge(restate_env, session, follower)
 
 

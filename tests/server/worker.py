@@ -19,7 +19,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from restate import Context
 
-from interruptible import Agent, Task, cleanup
+from interruptible import Agent, Steered, Task, cleanup
 from interruptible._session import effects
 
 FOLDER = Path(sys.argv[2]) if __name__ == "__main__" else Path()
@@ -69,6 +69,30 @@ class SpeakingAgent(Agent):
         await ctx.run_typed("wrap up", step, name="wrap up")
 
 
+class RedirectedAgent(Agent):
+    """Is steered at once while it speaks, or told to stop."""
+
+    async def run(self, ctx: Context, task: Task) -> str:
+        task.append("plan")
+        number = 1
+        async with cleanup(ctx) as undo:
+            undo.on_interrupt("undo", step, "undo")
+            while True:
+                model = ctx.run_typed("model", redirected, say=task.partial, number=number)
+                try:
+                    task.append(await task.steerable(model))
+                    return await ctx.run_typed("after", step, name="after")
+                except Steered:
+                    number += 1
+                    await ctx.run_typed("steered", step, name=f"steered {number}")
+                    await task.steering()
+
+
+async def redirected(say: Callable[[str], None], number: int) -> str:
+    say(f"half an answer {number}")
+    return await step(f"model {number}")
+
+
 async def speak(say: Callable[[str], None]) -> str:
     say("half an ")
     say("answer")
@@ -113,7 +137,7 @@ def hold_message() -> None:
 
 if __name__ == "__main__":
     hold_message()
-    agents = [CrashAgent(), SpeakingAgent(), AskingAgent(), LostAgent()]
+    agents = [CrashAgent(), SpeakingAgent(), AskingAgent(), LostAgent(), RedirectedAgent()]
     config = Config()
     config.bind = [f"127.0.0.1:{sys.argv[1]}"]
     config.h2_max_concurrent_streams = 2**31 - 1

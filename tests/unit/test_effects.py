@@ -17,9 +17,10 @@ from restate.server_context import DisconnectedException
 from restate.vm import SingleUnresolvedFuture
 
 from interruptible import Agent, Session
+from interruptible._cancel.ending import terminal
 from interruptible._cancel.sdk import MANY, any_of, handles_of
 from interruptible._cancel.state import standing
-from interruptible._cancel.watch import Interrupted, Watch, terminal
+from interruptible._cancel.watch import Interrupted, Watch
 from interruptible._session import (
     effects,
     private,

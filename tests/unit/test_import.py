@@ -16,7 +16,7 @@ import restate
 
 import interruptible
 from interruptible import _agent, client, formats, stream, testing
-from interruptible._cancel import cleanup, watch
+from interruptible._cancel import cleanup, shielding
 from interruptible._session import rules
 from interruptible._task import task
 from interruptible._wire import types
@@ -52,6 +52,7 @@ PURE = (
     "_session.rules",
     "_session.turns",
     "_cancel.state",
+    "_cancel.steered",
     "_wire.types",
     "_task.repair",
     "_stream.deltas",
@@ -304,11 +305,12 @@ def test_every_module_says_what_it_is_for(module: str) -> None:
         _agent.Agent,
         _agent.agent,
         _agent.handler,
-        watch.shield,
+        shielding.shield,
         cleanup.cleanup,
         task.Task.append,
         task.Task.delegate,
         task.Task.publish,
+        task.Task.steerable,
         formats.native,
         formats.with_native,
         gemini.from_messages,

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,7 +16,7 @@ from interruptible import Interrupted, Task, Turn
 from interruptible._cancel import steps
 from interruptible._session import reading, stored_record
 from interruptible._session.record import Addition, Live, Record
-from interruptible._task import delegate, life, outcome, repair, waiting
+from interruptible._task import delegate, life, outcome, repair, waiting, words
 from interruptible._task.attempt import Attempt
 from interruptible._task.outcome import Ending
 from interruptible._wire.cause import Cause
@@ -81,11 +81,22 @@ class ATask:
     def __init__(self, *answers: Any, **body: Any) -> None:
         self.ctx = Working(*answers)
         self.watch = SimpleNamespace(
-            cancelled=False, told=False, counts=True, commands=0, waited_for=self.waited_for
+            cancelled=False,
+            begins_nothing=False,
+            stops=False,
+            counts=True,
+            commands=0,
+            waited_for=self.waited_for,
+            within=lambda _: nullcontext(),
+            saw=self.saw,
         )
+        self.seen: list[int] = []
+        """The numbers of what it was to read at once, where it read something."""
         self.ended = False
         self.cut: Callable[[], None] | None = None
         """What cuts off the block that others wait for."""
+        self.stop: Callable[[], None] | None = None
+        """What tells it to stop in order."""
         idle = {
             "name": "IdleAgent",
             "task_name": "IdleTask",
@@ -101,9 +112,13 @@ class ATask:
         self.attempt = Attempt(body_, ctx, watch, job)
         self.task = Task(self.attempt, [said("before"), said("now")], [said("now")], ())
 
-    def waited_for(self, cut: Any) -> Any:
-        self.cut = cut
+    def waited_for(self, cut: Any, stop: Any, work: Any) -> Any:
+        del work
+        self.cut, self.stop = cut, stop
         return self
+
+    def saw(self, number: int) -> None:
+        self.seen.append(number)
 
     def __enter__(self) -> None: ...
     def __exit__(self, *_: object) -> None:
@@ -116,6 +131,7 @@ def _without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
         return await future
 
     monkeypatch.setattr(life, "shield", shield)
+    monkeypatch.setattr(words, "shield", shield)
     monkeypatch.setattr(delegate, "shield", shield)
 
 
@@ -366,7 +382,7 @@ def test_a_call_begins_after_the_interruption_only_if_something_is_done_for_it()
     made = ATask()
     made.task.append(calling("a", "b", "c", "d", "e"))
     with suppress(TerminalError), made.task.call("a"):
-        made.watch.told = True
+        made.watch.begins_nothing = True
         raise Interrupted
     made.task.partial_result("e")
     with suppress(TerminalError), made.task.call("b"):
@@ -676,6 +692,28 @@ def test_who_is_cut_off_and_then_interrupted_cancels_that_turn_of_the_other_agen
     with pytest.raises(Interrupted):
         asyncio.run(made.task.delegate(SEARCHER, "theirs", "Hi"))
     assert [x[1] for x in made.ctx.done if isinstance(x, tuple)] == ["relay", "cancel"]
+
+
+def test_who_is_told_to_stop_and_then_interrupted_tells_that_turn_of_the_other_agent_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = ATask(RECEIPT)
+    interruption = iter([Interrupted()])
+
+    async def wait_completed(*_: Any) -> None:
+        for error in interruption:
+            assert made.stop is not None
+            made.stop()
+            made.watch.cancelled = True
+            raise error
+
+    monkeypatch.setattr(restate, "wait_completed", wait_completed)
+    with pytest.raises(Interrupted):
+        asyncio.run(made.task.delegate(SEARCHER, "theirs", "Hi"))
+    stop = {"turn": 7, "after_step": True, "reason": "the agent that asked for it was told to stop"}
+    cut = {"turn": 7, "reason": "the agent that asked for it was interrupted"}
+    told = [x[2] for x in made.ctx.done if isinstance(x, tuple) and x[1] == "cancel"]
+    assert told == [stop, cut]
 
 
 @pytest.mark.parametrize("status", ["joined", "steered"])
