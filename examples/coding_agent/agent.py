@@ -24,7 +24,17 @@ from examples.coding_agent import tools
 from examples.coding_agent.model import Model
 from examples.coding_agent.shell import Clipped, Limits
 from examples.coding_agent.workspace import Workspace
-from interruptible import Agent, Interrupted, Message, Session, Task, Turn, cleanup, handler
+from interruptible import (
+    Agent,
+    Interrupted,
+    Message,
+    Session,
+    Steered,
+    Task,
+    Turn,
+    cleanup,
+    handler,
+)
 
 MOST_MODEL_CALLS = 40  # in one turn
 MOST_TOOL_CALLS = 100
@@ -105,7 +115,7 @@ class CodingAgent(Agent):
         used = 0
         for number in range(1, MOST_MODEL_CALLS + 1):
             await task.steering()
-            answer = await ctx.run_typed(
+            asked = ctx.run_typed(
                 f"model {number}",
                 self.model.complete,
                 messages=[system, *task.messages],
@@ -113,6 +123,10 @@ class CodingAgent(Agent):
                 say=task.partial,
                 tell=task.publish,
             )
+            try:
+                answer = await task.steerable(asked)
+            except Steered:  # there is something to read first; what it had said stays
+                continue
             task.append(answer)
             calls = answer.get("tool_calls", [])
             for call in calls:

@@ -16,7 +16,7 @@ from examples.coding_agent.agent import CodingAgent
 from examples.coding_agent.scripted import Script, ScriptedModel
 from examples.coding_agent.shell import Limits
 from examples.coding_agent.workspace import Workspace
-from interruptible import Session, Task
+from interruptible import Session
 from interruptible.stream import Stream
 from interruptible.testing import Restate, serve
 from tests.server.conftest import eventually, restate_env
@@ -25,9 +25,6 @@ __all__ = ["restate_env"]
 
 _numbers = itertools.count(1)
 
-stops_in_order = pytest.mark.skipif(
-    not hasattr(Task, "steerable"), reason="tasks of this version do not stop after a step"
-)
 LIMITS = Limits(seconds=20, grace=0.3, printed=100_000, processes=24)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from examples.coding_agent.scripted import LABEL, Reply, ScriptedModel
 from interruptible.testing import Restate
-from tests.examples.conftest import Play, Stage, is_there, soon, stops_in_order
+from tests.examples.conftest import Play, Stage, is_there, soon
 from tests.examples.scripts import on, results, sh, write
 from tests.examples.terminal import Terminal, terminal
 from tests.examples.worker import NAME
@@ -149,7 +149,6 @@ async def test_a_key_stops_what_is_at_work_and_not_the_program(at_home: Any, key
     assert await home.turns() == [CUT, CUT, KEPT]
 
 
-@stops_in_order
 async def test_a_turn_that_is_stopped_ends_its_step_and_can_be_continued(at_home: Any) -> None:
     home, screen = await at_home(on(work=[WAIT, Reply("Done, all of it.")]))
     screen.says("work")
@@ -226,6 +225,15 @@ async def test_a_message_is_said_now_and_so_is_one_that_was_queued(at_home: Any)
     (record, _) = (await home.stage.session.turns())["turns"]
     steered = [record["messages"][place]["content"] for place in record["steered"]]
     assert steered == ["first", "last"]
+
+
+async def test_an_answer_is_cut_short_by_what_is_said_now(at_home: Any) -> None:
+    home, screen = await at_home(on(count=[COUNT], more=[Reply("More, then.")]), pause=0.02)
+    screen.says("count")
+    await screen.sees("I count slowly: 0 1 2")
+    screen.says("/now more")
+    await screen.sees("╌ cut off\n+ more\n  More, then.\n■ turn 1 · completed")
+    assert await home.turns() == [KEPT]
 
 
 async def test_keys_edit_the_line_and_stop_nothing(at_home: Any) -> None:

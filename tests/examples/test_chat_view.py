@@ -379,6 +379,13 @@ def test_what_is_not_read_yet_has_its_number_where_it_stands() -> None:
     ]
 
 
+def test_what_was_cut_short_for_a_message_is_shown_as_cut_off() -> None:
+    messages = assistant("One and"), user("more"), assistant("Two.")
+    it = turn(1, "completed", *messages, cut_short=[0], steered=[1])
+    rows = for_good(Conversation().read(record(it)))
+    assert rows[1:5] == ["  One and", "╌ cut off", "+ more", "  Two."]
+
+
 def test_what_is_pending_is_listed_and_cannot_do_anything() -> None:
     pending = [waits(2, 1, "steered", "more\n\x1b[2J"), waits(13, 2, "queued", [{"text": "then"}])]
     rows = [x for x in shown(view.pending_rows(pending, 60)) if x]

@@ -236,6 +236,37 @@ async def test_regenerated_while_at_work_it_begins_with_the_files_of_its_checkpo
     assert "again" not in results(outcome["messages"])[0]
 
 
+async def test_steered_now_the_answer_is_cut_off_and_the_turn_goes_on(play: Play) -> None:
+    stage = await play(on(go=[write("a", "1"), Reply(LONG)], more=[Reply("More, then.")]))
+    await stage.session.send("go")
+    await stage.model.until(lambda x: "on and on" in x.said)
+    receipt = await stage.session.send("more", policy="steer", now=True)
+    assert receipt["status"] == "steered"
+    outcome = await stage.session.attach(1)
+    assert outcome["status"] == "completed"
+    assert (await stage.model.until(is_over("on and on"))).status == "cut off"
+    cut, steered, answer = outcome["messages"][-3:]
+    assert cut["content"].startswith("It goes on and on")
+    assert [steered["content"], answer["content"]] == ["more", "More, then."]
+    assert stage.read("a") == "1"
+
+
+async def test_stopped_after_its_step_what_it_did_is_kept_and_goes_on(play: Play) -> None:
+    wait = "touch there; while [ ! -e go ]; do sleep 0.05; done; echo once >>log"
+    stage = await play(on(go=[sh(wait), Reply("All done.")]))
+    await stage.session.send("go")
+    await stage.until_file("there")
+    assert await stage.session.cancel(after_step=True) == [1]
+    (stage.workspace.files / "go").touch()
+    outcome = await stage.session.attach(1)
+    assert outcome["status"] == "interrupted"
+    assert results(outcome["messages"])[0].startswith("[Exit code 0 ")
+    receipt = await stage.session.resume()
+    outcome = await stage.session.attach(receipt["turn"])
+    assert (outcome["status"], outcome["messages"]) == ("completed", [assistant("All done.")])
+    assert stage.read("log") == "once\n"
+
+
 async def test_stopped_the_files_stay(play: Play) -> None:
     stage = await play(on(go=[write("a", "1"), Reply(LONG)]))
     await stage.session.send("go")

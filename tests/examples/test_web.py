@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from examples.coding_agent.scripted import Reply
-from tests.examples.conftest import Play, Stage, stops_in_order
+from tests.examples.conftest import Play, Stage
 from tests.examples.scripts import on, sh, write
 from tests.examples.web_browser import House, chromium, house, skip
 from tests.server.conftest import eventually
@@ -192,7 +192,6 @@ async def test_who_presses_stop_twice_at_once_wants_it_cut(at_home: Any) -> None
 
 
 @skip
-@stops_in_order
 async def test_a_turn_that_is_stopped_ends_its_step_and_can_be_continued(at_home: Any) -> None:
     work = [sh("while [ ! -e go ]; do sleep 0.05; done; echo gone on"), Reply("All done.")]
     home = await at_home(on(work=work))
@@ -286,6 +285,20 @@ async def test_a_message_that_waits_is_said_now(at_home: Any) -> None:
     await desk.fate(1, "completed")
     await desk.see_text("More, then.", turn=1)
     assert await desk.page.locator("#pending").is_hidden()
+
+
+@skip
+async def test_an_answer_is_cut_short_by_what_is_said_now(at_home: Any) -> None:
+    home = await at_home(on(count=[Reply(LONG)], more=[Reply("More, then.")]), pause=SLOW)
+    desk = await home.desk()
+    await desk.say("count")
+    await desk.see_text("3 4 5 6", turn=1)
+    await desk.say("more", "queues")
+    await desk.page.get_by_role("button", name="Say now: message 2").click()
+    await desk.fate(1, "completed")
+    await desk.see_text("cut off here", turn=1)
+    await desk.see_text("More, then.", turn=1)
+    assert home.stage.model.requests[0].status == "cut off"
 
 
 @skip

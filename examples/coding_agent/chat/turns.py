@@ -325,7 +325,7 @@ def of_record(turn: Mapping[str, Any]) -> list[Item]:
     said = Said()
     whole = len(turn["messages"]) - turn.get("partial", 0)
     for place, message in enumerate(turn["messages"]):
-        said.add(message, whole=place < whole)
+        said.add(message, whole=place < whole and place not in turn.get("cut_short", ()))
     for call, item in said.calls.items():
         if call in turn.get("not_begun", ()):
             item.text, item.state = "", "not begun"

@@ -52,7 +52,8 @@ class Said {
 export function fromRecord(turn) {
   const said = new Said();
   const cut = turn.messages.length - (turn.partial ?? 0);
-  turn.messages.forEach((message, place) => said.add(message, place >= cut ? "cut off" : "done"));
+  const isCut = (place) => place >= cut || turn.cut_short?.includes(place);
+  turn.messages.forEach((message, place) => said.add(message, isCut(place) ? "cut off" : "done"));
   for (const [call, tool] of said.tools) {
     if (turn.not_begun?.includes(call)) Object.assign(tool, { output: "", state: "not begun" });
     else if (turn.cut_off?.includes(call) || !tool.state) Object.assign(tool, { output: printedOf(tool.output), state: "cut off" });
