@@ -241,8 +241,11 @@ async def _stream(
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for each in ends:
-            each.cancel()
+        left = set(ends)
+        while left:  # before Python 3.12, `wait_for` may lose a cancellation
+            for each in left:
+                each.cancel()
+            _, left = await asyncio.wait(left, timeout=1)
         await asyncio.gather(*ends, return_exceptions=True)
     await send({"type": "http.response.body", "body": b""})
 
