@@ -49,7 +49,7 @@ INTRODUCTION = """\
 
 # Reference
 
-Eleven names make up the package `interruptible`. What is beside it is imported by its own name:
+Twelve names make up the package `interruptible`. What is beside it is imported by its own name:
 [`interruptible.client`](#interruptibleclient) has the types of all that sessions and tasks take and
 answer (the receipt, the outcome, the status …), [`interruptible.formats`](#interruptibleformats)
 is for how providers write messages, [`interruptible.ext`](#interruptibleext) runs agents of
@@ -92,12 +92,18 @@ takes nothing. Restate's own options apply, such as the header `idempotency-key`
 | handler | kind | takes | gives |
 | --- | --- | --- | --- |
 | `message` | exclusive | `{"content": …}`, and the fields below | the receipt |
-| `cancel` | exclusive | nothing, or `{"turn"?: n, "reason"?: text}` | `{"cancelled": [turns]}` |
+| `cancel` | exclusive | nothing, or `{"turn"?: n, "reason"?: text, "after_step"?: bool}` | `{"cancelled": [turns]}` |
+| `withdraw` | exclusive | `{"message": id}` | `{"withdrawn": id}` |
+| `replace` | exclusive | `{"message": id, "content": …}` | the receipt |
+| `promote` | exclusive | `{"message": id, "policy": "interrupt" or "steer", "now"?: bool}` | the receipt |
+| `answer` | exclusive | `{"approval": id, "approved": bool, "reason"?: text, "value"?: JSON}` | `{"answered": id}` |
+| `resume` | exclusive | nothing, or `{"turn"?: n}` | the receipt |
+| `edit` | exclusive | `{"turn": n, "content": …, "if_last"?: n}` | the receipt |
 | `regenerate` | exclusive | nothing, or `{"turn"?: n, "if_last"?: n}` | the receipt |
 | `rewind` | exclusive | `{"turn": n, "reason"?: text, "if_last"?: n}` | `{"cancelled": [turns], "discarded": [turns]}` |
 | `reset` | exclusive | nothing, or `{"reason"?: text}` | `{"cancelled": [turns]}` |
 | `fork` | shared | `{"session": key, "turn"?: n}` | `{"session": key, "turn": n}` |
-| `attach` | shared | nothing, or `{"turn"?: n}` | the outcome |
+| `attach` | shared | nothing, or `{"turn"?: n}`, or `{"message": id}` | the outcome, or `{"status": "withdrawn"}` |
 | `get_history` | shared | nothing | the conversation, a list of messages |
 | `get_turns` | shared | nothing, or `{"before"?: n, "limit"?: 1 to 100}` | `{"turns": [records], "before": n or null}` |
 | `get_status` | shared | nothing | the status |
@@ -112,8 +118,12 @@ agents put them out. A `reason` has at most 1,000 bytes. These fields of `messag
 | `policy` | `"interrupt"`, `"rollback"`, `"queue"`, `"steer"`, `"reject"` | [Which](policies.md); by default the agent's. |
 | `if_turn` | a turn, or `null` | Accept the message only if this turn is at work. |
 | `if_idle` | `true`, `false` | Accept the message only if no turn is live. |
+| `now` | `true`, `false` | [Have the turn at work read it at once](how-to/say-it-now.md); with the policy `steer` alone. |
+| `keep_queued` | `true`, `false` | [Whether turns that are queued are spared](how-to/queue-follow-ups.md#interrupt-only-what-is-at-work); by default as the agent says. |
+| `metadata` | an object of at most 4 KiB | [What is kept with it](how-to/note-who-said-it.md); no model sees it. |
 
-Further handlers (`settle`, `take`, `give_up`, `adopt`, `load`, `get_cause` and `recover` of the object,
+Further handlers (`settle`, `quiet`, `begin`, `take`, `ask_approval`, `close_approval`, `give_up`, `adopt`, `load`,
+`get_cause` and `recover` of the object,
 `run_task`, `relay` and `mark` of the task service) are private to Restate; the ingress refuses them.
 
 | status | when |
@@ -121,9 +131,10 @@ Further handlers (`settle`, `take`, `give_up`, `adopt`, `load`, `get_cause` and 
 | 200 | The answer is in the body. |
 | 202 | A one-way call was accepted. |
 | 400 | The body is not as above. The text names the field. Nothing has changed. |
-| 404 | There is no such turn in this session, or not any more. |
+| 404 | There is no such turn, message or approval in this session, or not any more. |
 | 409 | Never a refusal of ours. Restate uses it for the call itself: it was cancelled or killed. |
-| 412 | `if_turn`, `if_idle` or `if_last` does not hold. Or `fork` names a session that is there already. Nothing has changed. |
+| 410 | The approval is over: it was answered, its time or its turn has ended, or that was interrupted. Nothing has changed. |
+| 412 | `if_turn`, `if_idle` or `if_last` does not hold. The message is [not pending](how-to/change-what-is-pending.md#when-it-is-too-late) any more. The turn [cannot go on](how-to/go-on.md): it has completed, is live, or is not the last. Or `fork` names a session that is there already. Nothing has changed. |
 | 413 | The content is larger than the agent's `max_content`; nothing has changed. Or what was asked for is [more than goes into an answer](how-to/fit-to-the-model.md#how-long-a-session-may-get). |
 | 423 | The policy is `reject`, and a turn is live. Or `fork` is to copy a live turn. Nothing has changed. |
 | 429 | The message would wait or be steered, and `max_pending` turns and steered messages are pending. Nothing has changed. |
@@ -141,11 +152,15 @@ offset 0, as any that is gone, gives a `gap` and then all there is. `publish` wi
 refused with a 403. All other handlers of it are private.
 
 In a receipt, the `status` is `running`, `waiting`, `steered` or `joined`
-([what they mean](policies.md#the-receipt)), and `discarded` is there when turns were taken back.
+([what they mean](policies.md#the-receipt)), `message` is the message's id, and `discarded` is there when
+turns were taken back.
 
 `turn` and `task_id` of the status are those of the turn at work: the oldest live one that is not
-cancelled, or the newest if all are. `live` has them all, oldest first. `steered` is how many
-messages wait to be taken by a turn.
+cancelled, or the newest if all are. One that stops [after a step](how-to/stop-after-this-step.md) is
+at work until that is over. `live` has them all, oldest first. `steered` is how many
+messages wait to be taken by a turn; `pending` has these and all others that
+[no model has read](how-to/change-what-is-pending.md). `waiting_for` are the
+[approvals](how-to/ask-before-it-is-done.md) that turns wait for.
 
 The body of a refusal is an object with `code` and `message`, for example "content: is missing. Send
 text, or a list of parts."
@@ -204,11 +219,13 @@ def reference() -> str:
         a_function(AGENT, "agent"),
         a_function(WIRE_TYPES, "handler"),
         a_class(TASK, "Task", made=False),
+        *methods(TASK, "Waits", owner="Task"),
         a_function(TASK, "current_task"),
         "## Cancellation and cleanup",
         a_function(CANCEL, "cleanup"),
         *methods(CANCEL, "Cleanup", owner="undo"),
         a_class(CANCEL, "Interrupted", made=False),
+        a_class(CANCEL, "Steered", made=False),
         a_function(CANCEL, "shield"),
         "## Conversations",
         a_class(CLIENT, "Session"),
@@ -217,6 +234,7 @@ def reference() -> str:
         "## `interruptible.client`",
         OF_THE_CLIENT,
         *(a_dict(WIRE_TYPES, name) for name in RETURNED),
+        a_dict(TASK, "Approval"),
         *(an_alias(WIRE_TYPES, name) for name in ("Policy", "TurnStatus")),
         an_alias(WIRE_TYPES, "Output"),
         "## `interruptible.formats`",
@@ -273,7 +291,11 @@ EVENT_NAMES = (
     "GapEvent",
 )
 
-RETURNED = ("Receipt", "Outcome", "Status", "LiveTurn", "Turns", "Rewound", "Cause", "Origin")
+RETURNED = (
+    *("Receipt", "Outcome", "TakenBack"),
+    *("Status", "LiveTurn", "PendingMessage", "WaitingApproval"),
+    *("Turns", "Rewound", "Cause", "Origin"),
+)
 
 
 def schemas() -> list[str]:

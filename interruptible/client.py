@@ -13,6 +13,7 @@ from urllib.parse import quote
 from restate import Context, HttpError, RestateClient, TerminalError
 
 from interruptible._agent import Agent
+from interruptible._task.approval import Approval
 from interruptible._wire.added import added_to
 from interruptible._wire.cause import Cause
 from interruptible._wire.output import Output
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from interruptible._stream.events import Event
 
 __all__ = [
+    "Approval",
     "Cause",
     "LiveTurn",
     "Message",

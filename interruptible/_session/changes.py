@@ -23,8 +23,8 @@ async def on_withdraw(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Wi
     fields = requests.WITHDRAW_IN(body)
     record = await effects.known(agent, ctx)
     message = _require_pending(record, fields["message"])
-    said, turn = await _read(ctx, record, message)
-    step = pending.withdraw_step(record, message)
+    said, turn = await _read_pending(ctx, record, message)
+    step = pending.withdraw_step(record, message, others=_has_others(turn))
     turn["withdrawn"] = [*turn.get("withdrawn", []), said]
     step = _take_out(ctx, step, message, turn)
     await carry_out(agent, ctx, step._replace(changed=True))
@@ -37,7 +37,7 @@ async def on_replace(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
     instead = requests.user_message(fields["content"], agent.max_content)
     record = await effects.known(agent, ctx)
     message = _require_pending(record, fields["message"])
-    said, turn = await _read(ctx, record, message)
+    said, turn = await _read_pending(ctx, record, message)
     new = said_again(instead, said)
     step = Step(record, message.id, changed=True)
     if message.addition is not None:
@@ -57,14 +57,20 @@ async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
     requests.check_now(fields, policy)
     record, when = await effects.known_now(agent, ctx)
     message = _require_pending(record, fields["message"])
-    said, turn = await _read(ctx, record, message)
+    said, turn = await _read_pending(ctx, record, message)
     if policy == "steer":
-        step = pending.steer_step(record, message, now=now)
+        step = pending.steer_step(record, message, now=now, others=_has_others(turn))
         if step.steer is not None:
             step = _take_out(ctx, step, message, turn)
         after = await carry_out(agent, ctx, step, [said])
-        return _receipt(after, step)
-    step, moves = pending.run_next_step(record, message)
+        return _receipt(after, step._replace(cancel=()))  # what is left empty was not interrupted
+    # What only the record calls live gets no message.
+    waits = tuple(x for x in record.live if x.can_change)
+    looked = await effects.look(agent, ctx, record._replace(live=waits))
+    over = {x.turn for x, end in looked if end is not None and not end.unknown}
+    if message.turn in over:
+        raise TerminalError(f"message: its turn {message.turn} has ended.", 412)
+    step, moves = pending.run_next_step(record, message, over=over)
     contents = {x: await _content(ctx, record, x, said, when.at) for x in moves}
     stored = {x.to: await storage.live_turn(ctx, record, x.to) for x in moves if record.find(x.to)}
     if message.addition is not None and message.addition in [x.source for x in moves]:
@@ -93,15 +99,16 @@ async def on_answer(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Answ
         if end is None or end.unknown:
             answer = {name: fields.get(name) for name in ("approved", "reason", "value")}
             signal = approval_signal(found.number)
-            effects.close_approval(agent, ctx, record, found)
+            # First: killed in between, a session must not believe in an answer it never sent.
             ctx.resolve_signal(cast("str", live.task_id), signal, answer, serde=JSON)
+            effects.close_approval(agent, ctx, record, found)
             return {"answered": found.id}
         found = approvals.is_over(found.id)
     raise TerminalError(found.reason, found.status)
 
 
-_CONTENT: Final = ("input", "accepted_at", "withdrawn")
-"""What of a turn's record goes with its messages."""
+_CONTENT: Final = ("input", "accepted_at")
+"""What of a turn's record goes with its messages; what was withdrawn from it stays."""
 
 
 async def _content(
@@ -121,7 +128,7 @@ def _require_pending(record: Record, message: int) -> Pending:
     return found
 
 
-async def _read(
+async def _read_pending(
     ctx: ObjectContext, record: Record, message: Pending
 ) -> tuple[wire.Message, wire.Turn]:
     """What a message says, and the stored record of its turn, to be changed."""
@@ -131,6 +138,11 @@ async def _read(
     else:
         said = next(x for x in turn["input"] if id_of(x) == message.id)
     return said, turn
+
+
+def _has_others(turn: wire.Turn) -> bool:
+    """Whether a turn has more than its messages that have an id: some are of an earlier version."""
+    return "resumes" in turn or any(not id_of(x) for x in turn["input"])
 
 
 def _take_out(ctx: ObjectContext, step: Step, message: Pending, turn: wire.Turn) -> Step:
@@ -147,5 +159,7 @@ def _receipt(record: Record, step: Step) -> wire.Receipt:
     live = next(x for x in record.live if step.message in x.own) if added is None else None
     turn = added.turn if live is None and added is not None else cast("Any", live).turn
     if added is not None:
-        return receipt_of(record, turn, "joined" if added.joined else "steered", step)
-    return receipt_of(record, turn, "waiting" if record.before(turn) else "running", step)
+        status = "joined" if added.joined else "steered"
+    else:
+        status = "waiting" if record.before(turn) else "running"
+    return receipt_of(record, turn, status, step, step.discard)

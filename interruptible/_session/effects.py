@@ -160,7 +160,8 @@ async def carry_out(
 ) -> Record:
     """Carry out a step with the messages that are accepted; returns the record as it is then.
 
-    The cancels come first: killed in between, a session must not believe in one it never sent.
+    What cancels and stops comes first: killed in between, a session must not believe in one it
+    never sent.
     """
     turn = step.dispatch
     record, pages = await storage.mark_discarded(ctx, step.record, step.discard)
@@ -170,6 +171,7 @@ async def carry_out(
     for x in step.cancel:
         if x.task_id is not None:
             ctx.cancel_invocation(x.task_id)
+    _tell(ctx, [(x.task_id, STOP) for x in step.stop])
     storage.write_pages(ctx, pages)
     if step.steer is not None:
         ctx.set(storage.steered_key(step.steer.number), messages[0], serde=JSON)
@@ -213,7 +215,7 @@ def send_recover(agent: Settings, ctx: AnyContext, turn: int) -> None:
 
 def _tell_tasks(ctx: ObjectContext, step: Step) -> None:
     """Tell tasks what has become of their own turn, and of those that they wait for."""
-    told = [(x.task_id, STOP) for x in step.stop]
+    told = list[tuple[str | None, str]]()
     if step.tell_now is not None:
         told.append((step.tell_now.task_id, now_signal(step.tell_now.nows)))
     signals = [(x.turn, cancelled_signal(x.turn)) for x in step.cancel]
@@ -221,6 +223,10 @@ def _tell_tasks(ctx: ObjectContext, step: Step) -> None:
     for turn, signal in signals:
         behind = (x for x in step.record.live if x.turn > turn and x.goes_on)
         told += [(x.task_id, signal) for x in behind]
+    _tell(ctx, told)
+
+
+def _tell(ctx: ObjectContext, told: Sequence[tuple[str | None, str]]) -> None:
     for task_id, signal in told:
         if task_id is not None:
             ctx.resolve_signal(task_id, signal, True, serde=JSON)  # noqa: FBT003

@@ -13,7 +13,7 @@ A message moves, and turns do not: the turns that wait keep their places and the
 what they work on when they begin. Whoever puts a message first gives each of them another one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Literal, NamedTuple
 
 from interruptible._session.record import Addition, Record, Refused
@@ -49,7 +49,7 @@ def pending(record: Record) -> list[Pending]:
         mine = [x for x in record.waiting if x.turn == live.turn and x.id]
         added = [Pending(x.id, x.turn, "joined" if x.joined else "steered", x) for x in mine]
         own = live.own if live.can_change else ()
-        before = [x for x in added if own and x.addition is not None and x.addition.at <= x.turn]
+        before = [x for x in added if live.can_change and x.addition and x.addition.at <= x.turn]
         found += before
         found += [Pending(x, live.turn, "queued") for x in own if x]
         found += [x for x in added if x not in before]
@@ -71,23 +71,32 @@ def find_pending(record: Record, message: int) -> Pending | Refused:
     )
 
 
-def withdraw_step(record: Record, message: Pending, why: str = WITHDRAWN) -> Step:
-    """A message is taken from its turn; one that has no other does not begin."""
+def withdraw_step(
+    record: Record, message: Pending, why: str = WITHDRAWN, *, others: bool = False
+) -> Step:
+    """A message is taken from its turn; one that has no other does not begin.
+
+    Args:
+        record: The record.
+        message: Which.
+        why: Why its turn is cancelled, then.
+        others: Whether the turn has something that is no message with an id.
+    """
     rest = _without(record, message)
     live = rest.find(message.turn)
     assert live is not None  # noqa: S101
-    others = live.own or any(x.turn == message.turn for x in rest.steered)
-    if not live.can_change or others:
+    has_more = live.own or any(x.turn == message.turn for x in rest.steered)
+    if not live.can_change or has_more or others:
         return Step(rest, message.id)
     return cancel(rest, [live], why)._replace(message=message.id, discard=(live.turn,))
 
 
-def steer_step(record: Record, message: Pending, *, now: bool) -> Step:
+def steer_step(record: Record, message: Pending, *, now: bool, others: bool = False) -> Step:
     """A message is steered at the turn at work; it may be so already, and is to be read at once."""
     host, addition = record.going_on[0], message.addition
     if message.turn != host.turn:
         addition = addition or Addition(0, 0, message.turn, id=message.id)
-        step = withdraw_step(record, message, PROMOTED)
+        step = withdraw_step(record, message, PROMOTED, others=others)
         added = add_to(step.record, host, addition, now=now)
         return added._replace(cancel=step.cancel, discard=step.discard)
     if addition is None or host.can_change or not now:  # that turn begins with it, or has it
@@ -98,14 +107,22 @@ def steer_step(record: Record, message: Pending, *, now: bool) -> Step:
     return Step(record, message.id, tell_now=record.find(host.turn))
 
 
-def run_next_step(record: Record, message: Pending) -> tuple[Step, tuple[Move, ...]]:
+def run_next_step(
+    record: Record, message: Pending, *, over: Collection[int] = ()
+) -> tuple[Step, tuple[Move, ...]]:
     """A message's turn is to be the next: what is at work is cancelled, the rest stays behind it.
+
+    Args:
+        record: The record.
+        message: Which; it is none of a turn that is over.
+        over: The live turns that are known to have ended; they get no messages any more.
 
     Returns:
         The step, and which turn gets which messages.
     """
-    waits = [x for x in record.going_on if x.can_change]
-    work = [x for x in record.going_on if not x.can_change]
+    left = [x for x in record.live if x.turn not in over]
+    waits = [x for x in left if x.can_change]
+    work = [x for x in left if not x.can_change]
     slots, order = [x.turn for x in waits], list[int | Addition](x.turn for x in waits)
     if message.turn in slots:
         order.remove(message.turn)

@@ -41,9 +41,9 @@ async def on_quiet(agent: Settings, ctx: ObjectContext, body: Any) -> Any:
     record = await read_record(ctx)
     after, newest = rules.quiet_step(record, turn, seen=seen)
     live = after.find(turn)
-    if newest > seen or live is None:
+    if newest > seen:
         return {"seen": newest}
-    if not live.queued:
+    if live is None or not live.queued:
         return await _begun(agent, ctx, after, turn)
     if after != record:
         stored_record.store_record(ctx, after)

@@ -114,15 +114,17 @@ async def _begin_again(
     old = await Moment(ctx, record, said).turn(turn) if turn in standing else None
     if old is None:
         raise TerminalError(f"turn: {turn} is no part of the conversation any more.", 404)
+    resumes = old.get("resumes") if instead is None else None
     if instead is None:
         messages = asked(old)
         ids = ids_of(messages)
-        step = rules.regenerate_step(record, turn, ids, merge=agent.merges)
+        merge = agent.merges and resumes is None
+        step = rules.regenerate_step(record, turn, ids, merge=merge)
         step = step._replace(message=max(ids, default=0))
     else:
         step = rules.edit_step(record, turn, merge=agent.merges)
         messages = [with_id(instead, step.message)]
-    after = await carry_out(agent, ctx, step, messages, now)
+    after = await carry_out(agent, ctx, step, messages, now, resumes)
     return receipt_of(
         after, record.next, "waiting" if record.awaited else "running", step, standing
     )
@@ -139,14 +141,21 @@ async def on_resume(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rece
     require(record, turn)
     old = await session.turn(turn) if turn == last else None
     if old is None:
+        known = "has no turns any more" if last is None else f"ends with {last}"
         raise TerminalError(
-            f"turn: {turn} is not the last of the conversation, which is {last}. Say something "
+            f"turn: {turn} is not the last of the conversation, which {known}. Say something "
             "new, or rewind to what comes after it.",
             412,
         )
-    if record.find(turn) is not None or old["status"] == "completed":
-        did = "is live" if record.find(turn) is not None else "has completed"
+    status, busy = old["status"], record.at_work
+    if record.find(turn) is not None:  # its task may be over, and not have said so
+        [(_, end)] = await effects.look(agent, ctx, record.only({turn}))
+        status = "running" if end is None or end.unknown else end.outcome["status"]
+    if status in ("running", "completed"):
+        did = "is live" if status == "running" else "has completed"
         raise TerminalError(f"turn: {turn} {did}, so there is nothing to go on with.", 412)
+    if busy is not None and busy.turn != turn and not busy.is_cut:
+        raise TerminalError(f"turn: turn {busy.turn} is live. Wait for it, or cancel it.", 412)
     step = rules.resume_step(record)._replace(message=max(ids_of(asked(old)), default=0))
     after = await carry_out(agent, ctx, step, (), now, resumes=turn)
     return receipt_of(after, record.next, "waiting" if record.awaited else "running", step)

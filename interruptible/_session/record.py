@@ -123,6 +123,14 @@ class Record(NamedTuple):
         live = (x._replace(**changes) if x.turn in turns else x for x in self.live)
         return self._replace(live=tuple(live))
 
+    def only(self, turns: Collection[int]) -> "Record":
+        """The record without the live turns that are none of these, and without what is theirs."""
+        return self._replace(
+            live=tuple(x for x in self.live if x.turn in turns),
+            steered=tuple(x for x in self.steered if x.turn in turns),
+            approvals=tuple(x for x in self.approvals if x.turn in turns),
+        )
+
     @property
     def going_on(self) -> tuple[Live, ...]:
         """The live turns that are not cancelled."""

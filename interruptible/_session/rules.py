@@ -144,10 +144,7 @@ def regenerate_step(
 def reset_step(record: Record, reason: str | None = None) -> Step:
     """Somebody takes back everything; what was given up goes at once, as what is settled does."""
     step = rewind_step(record, 1, reason)
-    stays = {x.turn for x in record.awaited}
-    live = tuple(x for x in step.record.live if x.turn in stays)
-    steered = tuple(x for x in record.steered if x.turn in stays)
-    return step._replace(record=step.record._replace(live=live, steered=steered))
+    return step._replace(record=step.record.only({x.turn for x in record.awaited}))
 
 
 def give_up_step(record: Record, turns: Collection[int]) -> Step:
@@ -173,15 +170,14 @@ def hand_out(
     if not record.goes_on(turn):
         return record, ()
     taken = tuple(
-        x._replace(turn=turn, taken=True, joined=begins)
+        x._replace(turn=turn, taken=True, joined=begins, now=x.now if x.turn == turn else 0)
         for x in record.waiting
         if x.turn == turn or (waited and x.turn < turn)
     )
     if not waited and not taken:
         return record.changed({turn}, open=False), ()
-    numbers = {x.number: x for x in taken}
-    steered = tuple(numbers.get(x.number, x) for x in record.steered)
-    return record._replace(steered=steered), taken
+    now = {x.number: x for x in taken}
+    return record._replace(steered=tuple(now.get(x.number, x) for x in record.steered)), taken
 
 
 def quiet_step(record: Record, turn: int, *, seen: int) -> tuple[Record, int]:
@@ -240,7 +236,8 @@ def _host(record: Record, policy: str, *, merge: bool) -> Live | None:
         return None
     if policy == "steer":
         return going_on[0]
-    joins = policy == "queue" or (policy == "interrupt" and len(going_on) == 1)
+    alone = sum(not x.is_cut for x in record.live) == 1  # so what stops is interrupted, too
+    joins = policy == "queue" or (policy == "interrupt" and alone)
     return going_on[-1] if merge and joins and going_on[-1].open else None
 
 

@@ -26,7 +26,7 @@ def dump_record(record: Record) -> dict[str, Any]:
     return stored
 
 
-def _live(*stored: Any) -> Live:
+def _parse_live(*stored: Any) -> Live:
     live = Live(*stored)
     return live._replace(own=tuple(live.own))
 
@@ -54,7 +54,7 @@ def parse_record(stored: Mapping[str, Any] | None) -> Record:
         )
         raise ValueError(msg)
     fields = {name: stored[name] for name in Record._fields if name in stored}
-    fields["live"] = tuple(_live(*x) for x in stored["live"])
+    fields["live"] = tuple(_parse_live(*x) for x in stored["live"])
     fields["steered"] = tuple(Addition(*steered) for steered in stored["steered"])
     fields["tail"] = tuple(stored["tail"])
     if "forked_from" in fields:

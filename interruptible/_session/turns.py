@@ -26,7 +26,7 @@ def whole_conversation(
             continue
         said = [*turn["input"], *turn["messages"]]
         if turn.get("resumed"):
-            said = [*said[:-1], *map(_trimmed, said[-1:])]
+            said = [*said[:-1], *map(_without_end_space, said[-1:])]
             said += told_to_model("resume_note", resume_note(turn), "user")
         elif turn["status"] == "interrupted":
             said += told_to_model("interruption_note", interruption_note(turn), "user")
@@ -45,18 +45,19 @@ def with_resumed(turns: Sequence[Turn], resumes: int | None = None) -> list[Turn
     return [{**x, "resumed": True} if x["turn"] in resumed else x for x in turns]
 
 
-def _trimmed(message: Message) -> Message:
+def _without_end_space(message: Message) -> Message:
     """What the model has said, to go on with: Anthropic refuses it if there is space at its end."""
     content: Any = message.get("content")
     if message.get("role") != "assistant" or message.get("tool_calls"):
         return message
     if isinstance(content, str):
         return {**message, "content": content.rstrip()} if content != content.rstrip() else message
-    last: Any = content[-1] if isinstance(content, list) and content else None
-    text: Any = cast("dict[str, Any]", last).get("text") if isinstance(last, dict) else None
+    parts: list[Any] = content if isinstance(content, list) else []
+    last: Any = parts[-1] if parts else None
+    text: Any = cast("Message", last).get("text") if isinstance(last, dict) else None
     if not isinstance(text, str) or text == text.rstrip():
         return message
-    return {**message, "content": [*content[:-1], {**last, "text": text.rstrip()}]}
+    return {**message, "content": [*parts[:-1], {**last, "text": text.rstrip()}]}
 
 
 def asked(turn: Turn) -> list[Message]:

@@ -14,7 +14,7 @@ from interruptible._wire import requests
 from interruptible._wire import types as wire
 from interruptible._wire.checks import Refusal
 from interruptible._wire.native import neutral
-from interruptible._wire.said import ids_of, metadata_of, shown
+from interruptible._wire.said import as_shown, ids_of, metadata_of
 
 
 async def on_attach(
@@ -104,7 +104,7 @@ async def on_get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> wire
     turns, more = await session.turns(range(start, stop), reading.MAX_ANSWER)
     if more:
         start = turns[0]["turn"]
-    return {"turns": [neutral(x, shown) for x in turns], "before": start if start > 1 else None}
+    return {"turns": [neutral(x, as_shown) for x in turns], "before": start if start > 1 else None}
 
 
 async def on_get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) -> wire.Status:
@@ -125,7 +125,7 @@ async def on_get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) ->
         "status": "idle" if busy is None else "running",
         "turn": None if busy is None else busy.turn,
         "task_id": None if busy is None else busy.task_id,
-        "live": [_live(x) for x in live],
+        "live": [_shown_live(x) for x in live],
         "steered": len(seen.waiting),
         "pending": await _pending(ctx, seen),
         "waiting_for": await _waiting_for(ctx, seen),
@@ -158,7 +158,7 @@ async def _waiting_for(ctx: ObjectSharedContext, record: Record) -> list[wire.Wa
     return cast("list[wire.WaitingApproval]", told)
 
 
-def _live(x: Live) -> wire.LiveTurn:
+def _shown_live(x: Live) -> wire.LiveTurn:
     told: wire.LiveTurn = {"turn": x.turn, "task_id": x.task_id, "cancelled": x.cancelled}
     if x.given_up:
         told["given_up"] = True

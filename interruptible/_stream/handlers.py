@@ -80,11 +80,11 @@ async def on_truncate(_: str, ctx: ObjectContext, body: Any) -> None:
     _store(ctx, keeping.truncate(await _read(ctx), body))
 
 
-async def on_begin(_: str, ctx: ObjectContext, body: Any) -> None:
+async def on_turn_begins(_: str, ctx: ObjectContext, body: Any) -> None:
     """For a task: its turn begins."""
     fields = bodies.BEGIN_IN(body)
     log, waiting = await _known(ctx)
-    await _carry_out(ctx, rules.begin(log, fields["turn"], fields["key"]), waiting)
+    await _carry_out(ctx, rules.turn_begins(log, fields["turn"], fields["key"]), waiting)
 
 
 async def on_tell(_: str, ctx: ObjectContext, body: Any) -> None:
@@ -150,7 +150,7 @@ HANDLERS: Final = {
     "publish": Handler(on_publish, bodies.PUBLISH_IN, bodies.Published),
     "subscribe": Handler(on_subscribe),
     "truncate": Handler(on_truncate),
-    "begin": Handler(on_begin),
+    "begin": Handler(on_turn_begins),
     "tell": Handler(on_tell),
     "end": Handler(on_end),
     "note": Handler(on_note),

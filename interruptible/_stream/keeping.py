@@ -58,7 +58,7 @@ def change_of(plan: Plan, entries: Sequence[Entry] = ()) -> Change:
     tail = log.tail
     for turn, event, step in say:
         if (over := replaces(event)) is not None and (event["type"] != "turn" or turn == log.turn):
-            log, gone = _without(log, over)
+            log, gone = _without_what_is_over(log, over)
             drop += gone
         entry = Entry(log.tail + 1, turn, event, step)
         size = log.size + _bytes_of(event)
@@ -104,7 +104,7 @@ def _trimmed(log: Log) -> tuple[Log, list[int]]:
     return log._replace(base=base, pages=log.pages[len(gone) :]), [x.first for x in gone]
 
 
-def _without(log: Log, over: Callable[[str], bool]) -> tuple[Log, list[int]]:
+def _without_what_is_over(log: Log, over: Callable[[str], bool]) -> tuple[Log, list[int]]:
     """The log without the deltas that are over, and the pages that go."""
     pages: list[Page] = []
     gone: list[int] = []

@@ -136,7 +136,7 @@ class Batch(NamedTuple):
 # -- What happens to a stream. ---------------------------------------------------------------------
 
 
-def begin(log: Log, turn: int, key: str) -> Plan | None:
+def turn_begins(log: Log, turn: int, key: str) -> Plan | None:
     """A turn begins; `None` if a newer one has."""
     if turn <= log.turn:
         return None

@@ -12,7 +12,7 @@ from interruptible._stream.deltas import replaces
 from interruptible._stream.events import ToolState
 from interruptible._stream.publisher import Publisher
 from interruptible._wire.native import neutral
-from interruptible._wire.said import plain, shown
+from interruptible._wire.said import as_shown, without_said
 from interruptible._wire.types import Message, TaskOutcome
 
 _OUTSIDE: Final = -1
@@ -54,7 +54,7 @@ class Teller:
     def took(self, messages: Sequence[Message]) -> None:
         """The turn has taken steered messages, as they are stored."""
         if messages:
-            self._messages += map(plain, messages)
+            self._messages += map(without_said, messages)
             self._tell(_as_events("steered", messages))
 
     def tool(self, call: str, name: str, state: ToolState) -> None:
@@ -100,5 +100,5 @@ class Teller:
 
 def _as_events(kind: str, messages: Sequence[Message]) -> list[dict[str, Any]]:
     return [
-        {"type": kind, "message": x} for x in neutral({"messages": messages}, shown)["messages"]
+        {"type": kind, "message": x} for x in neutral({"messages": messages}, as_shown)["messages"]
     ]

@@ -20,15 +20,16 @@ from interruptible._wire.types import MAX_ASKED
 
 
 class Approval(NamedTuple):
-    """What was answered; it is true if that was yes."""
+    """What was answered; it is true if that was yes.
+
+    `reason` and `value`, which is JSON, are what else was said, if anything. If it has `timed_out`,
+    nobody has answered in time.
+    """
 
     approved: bool
     reason: str | None = None
-    """Why, if that was said."""
     value: Any = None
-    """What else was said: JSON."""
     timed_out: bool = False
-    """Whether nobody has answered in time."""
 
     def __bool__(self) -> bool:
         return self.approved

@@ -122,7 +122,9 @@ async def _wait_and_begin(attempt: Attempt) -> Task:
     after = job["after"]
     tasks = {x["turn"]: ctx.attach_invocation(x["task_id"], serde=JSON) for x in after}
     load = functools.partial(ctx.generic_call, body.name, "load", b"", key=attempt.session)
-    sent, queued = job.get("turns"), job.get("queued", False)
+    sent = job.get("turns")
+    # An earlier version did not say so.
+    queued = job.get("queued", not all(x["cancelled"] for x in after))
     loading = load() if sent is None and not queued else None
     begun = await wait_for_quiet(attempt)
     await wait_for_ends(attempt, tasks)

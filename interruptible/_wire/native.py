@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, cast
 
-from interruptible._wire.said import plain
+from interruptible._wire.said import without_said
 from interruptible._wire.types import Message
 
 R = TypeVar("R", bound=Mapping[str, Any])
@@ -69,7 +69,7 @@ def to_stored(message: Any) -> Any:
 
 def from_stored(message: Message) -> Message:
     """A stored message as tasks have it."""
-    message = plain(message)
+    message = without_said(message)
     return _Native(without_native(message), message[KEY]) if _has_native(message) else message
 
 
@@ -78,7 +78,7 @@ def as_tasks_have(record: R) -> R:
     return _with_messages(record, from_stored)
 
 
-def neutral(record: R, said: Callable[[Message], Message] = plain) -> R:
+def neutral(record: R, said: Callable[[Message], Message] = without_said) -> R:
     """A turn's record, or an outcome, as everybody else has it: without native forms.
 
     Args:

@@ -69,7 +69,7 @@ class AttachIn(TypedDict, total=False):
     """What `attach` takes."""
 
     turn: Annotated[AskedTurn, number_of("By default the newest.")]
-    message: Annotated[int | None, within(-MAX_NUMBER), number_of("The turn that answers this.")]
+    message: Annotated[AnyMessage | None, number_of("Instead: the turn that answers this.")]
 
 
 class WithdrawIn(TypedDict):
@@ -118,7 +118,7 @@ class AnswerIn(TypedDict):
 
     approval: Annotated[int, within(-MAX_NUMBER), Rule({"minimum": 1})]
     approved: bool
-    reason: NotRequired[Reason]
+    reason: NotRequired[Annotated[Reason, says("Why.")]]
     value: NotRequired[
         Annotated[Any, says("What else the task is to know."), Rule(wrong=too_much(MAX_ASKED))]
     ]

@@ -46,14 +46,14 @@ def metadata_of(message: Message) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", noted) if isinstance(noted, dict) else {}
 
 
-def plain(message: Message) -> Message:
+def without_said(message: Message) -> Message:
     """A stored message as a model may see it."""
     return {key: x for key, x in message.items() if key != KEY} if KEY in message else message
 
 
-def shown(message: Message) -> Message:
+def as_shown(message: Message) -> Message:
     """A stored message as it is shown to who looks at the record."""
-    return {**plain(message), **_said(message)} if KEY in message else message
+    return {**without_said(message), **_said(message)} if KEY in message else message
 
 
 def _said(message: Message) -> Message:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -254,13 +254,13 @@ class Reader:
             msg = f"{self.page.path}: {text!r} was not said {times} times, but: {self.said}"
             raise AssertionError(msg) from None
 
-    async def run(self, *command: str, sleeps: Sequence[str] = ()) -> str:
+    async def run(self, *command: str, sleeps: Sequence[str | Awaitable[None]] = ()) -> str:
         """Run a program to its end, which has to be a good one; returns its output."""
         process = await self._spawn(*command)
         assert process.stdin is not None
         try:
-            for text in sleeps:
-                await self.until_said(text)
+            for sleep in sleeps:
+                await (self.until_said(sleep) if isinstance(sleep, str) else sleep)
                 process.stdin.write(b"\n")
             output, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
         finally:
@@ -270,11 +270,12 @@ class Reader:
         assert process.returncode == 0, f"{self.page.path}: {command[-1]}\nfailed:\n{text}"
         return text
 
-    async def shell(self, *sleeps: str, refused: bool = False) -> str:
+    async def shell(self, *sleeps: str | Awaitable[None], refused: bool = False) -> str:
         """Run the next block of commands; compares the output, if the next block is that.
 
         Args:
-            sleeps: What the program that is served says when a `sleep` among the commands is over.
+            sleeps: What the program that is served says when a `sleep` among the commands is over,
+                or what is awaited for that.
             refused: Some requests are meant to be refused, as the output then has to say.
 
         """

@@ -333,6 +333,7 @@ async def test_how_to_queue_follow_ups(reading: Reading) -> None:
         said = [m["content"] for m in await session.history() if not m["content"].startswith("[")]
         assert said == ["a story", "a poem", "a summary", "a letter", "Here is a letter."]
         await page.shell()
+        await page.shell()
         await page.shell(refused=True)
 
 
@@ -514,10 +515,125 @@ async def test_how_to_edit_a_message(reading: Reading) -> None:
     async with reading("docs/how-to/edit-a-message.md") as page:
         page.write("agent.py")
         await page.serve("agent.py")
-        page.write("edit.py")
         await page.shell()
+        await page.run_lines()
         turns = (await Session(page.server.client, "ScaleAgent", "ada").turns())["turns"]
         assert [turn["turn"] for turn in turns if turn.get("discarded")] == [2, 3]
+
+
+async def test_how_to_change_what_is_pending(reading: Reading) -> None:
+    async with reading("docs/how-to/change-what-is-pending.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        for _ in range(3):
+            await page.shell()
+        await page.shell(refused=True)
+        await page.run_lines()
+        # What the page says of steering, and of keys.
+        session = Session(page.server.client, "SecretaryAgent", "carl")
+        await session.send("a novel")
+        for content in ("a poem", "a letter"):
+            await session.send(content)
+        receipt = await session.promote(2, "steer")
+        assert (receipt["turn"], receipt["status"], receipt["interrupted"]) == (1, "steered", [2])
+        receipt = await session.promote(2, "interrupt")
+        assert (receipt["turn"], receipt["interrupted"]) == (3, [1])
+        for _ in range(2):
+            await session.withdraw(3, idempotency_key="carl-3")
+        assert (await session.attach(message=2))["status"] == "completed"
+        first, second, *_ = (await session.turns())["turns"]
+        assert (second.get("reason"), second.get("discarded")) == ("promoted", True)
+        assert (first["status"], page.said.count("writing a letter")) == ("interrupted", 2)
+
+
+async def test_how_to_go_on(reading: Reading) -> None:
+    async with reading("docs/how-to/go-on.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell("building roof")
+        assert page.said == [f"building {x}" for x in ("walls", "roof", "roof", "garden")]
+        session = Session(page.server.client, "BuilderAgent", "ada")
+        assert (await session.attach(message=1)).get("turn") == 2
+        _, turn = (await session.turns())["turns"]
+        assert (turn["input"], turn.get("resumes")) == ([], 1)
+        with pytest.raises(TerminalError) as refusal:
+            await session.resume()
+        assert refusal.value.status_code == 412
+        # What the page says of a turn that is taken back.
+        await session.rewind(2)
+        assert (await session.history())[-1]["content"].startswith("[I interrupted you")
+        receipt = await session.resume(1, idempotency_key="ada-3")
+        assert await session.resume(1, idempotency_key="ada-3") == receipt
+        assert (await session.attach(3))["status"] == "completed"
+        assert [m["role"] for m in await session.history()] == ["user", *["assistant"] * 3]
+        page.write("counter.py")
+        await page.serve("counter.py")
+        await page.shell()
+        session = Session(page.server.client, "CounterAgent", "ada")
+        assert (await session.history())[1:3] == [
+            {"role": "assistant", "content": "One, two"},
+            {"role": "user", "content": "Go on."},
+        ]
+
+
+async def test_how_to_ask_before_it_is_done(reading: Reading) -> None:
+    async with reading("docs/how-to/ask-before-it-is-done.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        session = Session(page.server.client, "GitAgent", "ada")
+        await page.shell(until_it_asks(session))
+        assert page.said == ["pushing main"]
+        await page.run_lines()
+        await page.shell(refused=True)
+
+
+async def until_it_asks(session: Session) -> None:
+    while not (await session.status())["waiting_for"]:
+        await asyncio.sleep(0.1)
+
+
+async def test_how_to_note_who_said_it(reading: Reading) -> None:
+    async with reading("docs/how-to/note-who-said-it.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell()
+        session = Session(page.server.client, "TableAgent", "four")
+        await session.ask("salad", metadata={"author": "Bob"})
+        await session.ask("soup")
+        assert page.said == ["Ada ordered soup", "Bob ordered salad", "somebody ordered soup"]
+        await session.edit(3, "fish")
+        await session.attach()
+        assert page.said[-1] == "somebody ordered fish"
+        with pytest.raises(TerminalError) as refusal:
+            await session.send("tea", metadata={"author": "x" * types.MAX_METADATA})
+        assert refusal.value.status_code == 400
+
+
+async def test_how_to_say_it_now(reading: Reading) -> None:
+    async with reading("docs/how-to/say-it-now.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell("speaking of Oslo")
+        assert page.said == ["speaking of Oslo", "speaking of Oslo, Bergen"]
+        (turn,) = (await Session(page.server.client, "GuideAgent", "ada").turns())["turns"]
+        assert {**turn}["cut_short"] == [0]
+        with pytest.raises(TerminalError) as refusal:
+            await Session(page.server.client, "GuideAgent", "bob").send("Oslo", now=True)
+        assert refusal.value.status_code == 400
+        page.write("again.py")
+        await page.serve("again.py")
+        page.said.clear()
+        await page.shell("thinking of Oslo")
+        assert page.said == ["thinking of Oslo", "thinking of Oslo, Bergen"]
+
+
+async def test_how_to_stop_after_this_step(reading: Reading) -> None:
+    async with reading("docs/how-to/stop-after-this-step.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        await page.shell("building walls")
+        assert page.said == ["building walls"]
+        await page.run_lines()
 
 
 async def test_how_to_start_over(reading: Reading) -> None:
@@ -559,6 +675,7 @@ async def test_how_to_show_what_happened(reading: Reading) -> None:
         await page.serve("agent.py")
         await page.shell()
         await page.run_lines()
+        await page.run_lines()
         session = Session(page.server.client, "SketchAgent", "ada")
         await session.send("a city")
         (running,) = (await session.turns(limit=1))["turns"]
@@ -574,7 +691,7 @@ async def test_how_to_keep_partial_answers(reading: Reading) -> None:
         page.write("agent.py")
         await page.serve("agent.py")
         await page.shell("said dragon")
-        history = await Session(page.server.client, "StoryAgent", "ada").history()
+        history = await Session(page.server.client, "TaleAgent", "ada").history()
         assert [m["role"] for m in history] == ["user", "assistant", "user", "user", "assistant"]
 
 

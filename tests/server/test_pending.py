@@ -174,7 +174,8 @@ async def test_a_queued_message_that_is_steered_is_taken_and_its_turn_does_not_b
     await start(session, worker, "first")
     a, b = await queue(session, "a", "b")
     receipt = await session.promote(b, "steer")
-    assert (receipt["turn"], receipt["status"], receipt["interrupted"]) == (1, "steered", [3])
+    assert (receipt["turn"], receipt["status"], receipt["interrupted"]) == (1, "steered", [])
+    assert receipt.get("discarded") == [3]
     worker.tell(1, "look")
     await log.until("took", 1, ["b"])
     await finish(session, worker, 1, 2)

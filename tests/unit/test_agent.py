@@ -755,7 +755,17 @@ def test_the_object_has_these_handlers_in_this_order_and_the_internal_ones_are_p
         ("rewind", "EXCLUSIVE", False, True),
         ("reset", "EXCLUSIVE", False, True),
         ("fork", "SHARED", False, True),
+        ("withdraw", "EXCLUSIVE", False, True),
+        ("replace", "EXCLUSIVE", False, True),
+        ("promote", "EXCLUSIVE", False, True),
+        ("resume", "EXCLUSIVE", False, True),
+        ("edit", "EXCLUSIVE", False, True),
+        ("answer", "EXCLUSIVE", False, True),
         ("settle", "EXCLUSIVE", True, True),
+        ("quiet", "EXCLUSIVE", True, True),
+        ("begin", "EXCLUSIVE", True, True),
+        ("ask_approval", "EXCLUSIVE", True, True),
+        ("close_approval", "EXCLUSIVE", True, True),
         ("take", "EXCLUSIVE", True, True),
         ("give_up", "EXCLUSIVE", True, True),
         ("adopt", "EXCLUSIVE", True, True),
@@ -774,7 +784,10 @@ def test_the_public_handlers_have_schemas_of_what_they_take_and_give() -> None:
     } == {
         "message": (requests.MESSAGE_IN.schema(), shape(types.Receipt).schema),
         "cancel": (requests.CANCEL_IN.schema(), shape(types.Cancelled).schema),
-        "attach": (requests.ATTACH_IN.schema(), shape(types.Outcome).schema),
+        "attach": (
+            requests.ATTACH_IN.schema(),
+            {"anyOf": [shape(types.Outcome).schema, shape(types.TakenBack).schema]},
+        ),
         "get_history": (None, shape(types.History).schema),
         "get_status": (None, shape(types.Status).schema),
         "get_turns": (requests.GET_TURNS_IN.schema(), shape(types.Turns).schema),
@@ -782,6 +795,12 @@ def test_the_public_handlers_have_schemas_of_what_they_take_and_give() -> None:
         "rewind": (requests.REWIND_IN.schema(), shape(types.Rewound).schema),
         "reset": (requests.RESET_IN.schema(), shape(types.Cancelled).schema),
         "fork": (requests.FORK_IN.schema(), shape(types.Forked).schema),
+        "withdraw": (requests.WITHDRAW_IN.schema(), shape(types.Withdrawn).schema),
+        "replace": (requests.REPLACE_IN.schema(), shape(types.Receipt).schema),
+        "promote": (requests.PROMOTE_IN.schema(), shape(types.Receipt).schema),
+        "resume": (requests.RESUME_IN.schema(), shape(types.Receipt).schema),
+        "edit": (requests.EDIT_IN.schema(), shape(types.Receipt).schema),
+        "answer": (requests.ANSWER_IN.schema(), shape(types.Answered).schema),
     }
 
 
@@ -912,7 +931,7 @@ def test_a_handler_that_is_added_is_one_of_the_objects_like_any_other() -> None:
 
 def test_the_public_names_are_few_sorted_and_there() -> None:
     assert sorted(interruptible.__all__) == interruptible.__all__
-    assert len(set(interruptible.__all__)) == len(interruptible.__all__) <= 11
+    assert len(set(interruptible.__all__)) == len(interruptible.__all__) <= 12
     public = {name for name in vars(interruptible) if not name.startswith("_")}
     assert public - {"client", "formats", "stream", "testing"} == set(interruptible.__all__)
 

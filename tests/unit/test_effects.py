@@ -2,9 +2,7 @@
 
 import asyncio
 import copy
-import functools
-import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,11 +10,10 @@ from typing import Any, cast
 import pytest
 import restate
 from restate import TerminalError
-from restate.serde import BytesSerde
 from restate.server_context import DisconnectedException
 from restate.vm import SingleUnresolvedFuture
 
-from interruptible import Agent, Session
+from interruptible import Session
 from interruptible._cancel.ending import terminal
 from interruptible._cancel.sdk import MANY, any_of, handles_of
 from interruptible._cancel.state import standing
@@ -26,9 +23,9 @@ from interruptible._session import (
     private,
     public,
     reading,
-    storage,
     stored_record,
     telling,
+    views,
 )
 from interruptible._session.record import Addition, Live, Record
 from interruptible._session.rules import Step
@@ -36,232 +33,52 @@ from interruptible._task import life, outcome
 from interruptible._task.outcome import Ending
 from interruptible._wire import types as wire
 
+from . import handling
 from .given import Given
-
-LARGE, TAIL = 4096, 8192
-"""Bounds that are small, so that histories which outgrow them are."""
-
-
-@pytest.fixture(autouse=True)
-def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "LARGE", LARGE)
-    monkeypatch.setattr(storage, "TAIL", TAIL)
-
-
-# -- A handler without a server. -------------------------------------------------------------------
-
-
-def as_json(value: Any) -> Any:
-    """What is left of a value that is stored or sent."""
-    return json.loads(json.dumps(value))
-
-
-def as_stored(key: str, value: Any) -> bytes:
-    """The bytes of a key's value."""
-    serde = storage.PACKED if key.startswith(("page/", "turn/")) else storage.JSON
-    return serde.serialize(value)
-
-
-class Handling:
-    """The context of a handler: it has a session's state, and notes what it is told to do."""
-
-    def __init__(self, state: Mapping[str, Any]) -> None:
-        self.state = dict(state)
-        self.done: list[Any] = []
-
-    def get(self, name: str, serde: Any) -> Given[Any]:
-        value = self.state.get(name)
-        return Given(as_stored(name, value) if isinstance(serde, BytesSerde) else as_json(value))
-
-    def set(self, name: str, value: Any, serde: Any) -> None:
-        self.done.append((name, as_json(value)))
-
-    def clear(self, name: str) -> None:
-        self.done.append(f"clear {name}")
-
-    def state_keys(self) -> Given[list[str]]:
-        return Given(list(self.state))
-
-    def key(self) -> str:
-        return "key"
-
-    def run_typed(self, name: str, action: Callable[[], Any]) -> Given[Any]:
-        if isinstance(action, functools.partial):  # the agent streams
-            assert (name, action.func, action.args) == ("time", effects._time_and_key, (STREAM,))
-            return Given([NOW, "new key"])
-        assert (name, action) == ("time", effects._time)
-        return Given(NOW)
-
-    def random(self) -> Any:
-        return SimpleNamespace(getrandbits=lambda bits: bits)
-
-    def cancel_invocation(self, invocation_id: str) -> None:
-        self.done.append(f"cancel {invocation_id}")
-
-    def resolve_signal(self, invocation_id: str, name: str, value: Any, serde: Any) -> None:
-        self.done.append(f"tell {invocation_id}: {name}")
-
-    def generic_send(self, service: str, handler: str, arg: bytes, **options: Any) -> Any:
-        self.done.append((service, handler, json.loads(arg), options))
-        return SimpleNamespace(invocation_id=lambda: Given("inv-new"))
-
-    def generic_call(self, service: str, handler: str, arg: bytes, **options: Any) -> Any:
-        return Given(self.done.append((service, handler, json.loads(arg), options)))
-
-
-class IdleAgent(Agent):
-    """It is not asked to run anything."""
-
-    async def run(self, ctx: Any, task: Any) -> None: ...
-
-
-AGENT = IdleAgent()
-STREAM: Any = SimpleNamespace()
-"""What the handlers take for the stream of an agent that has one."""
-
-
-NOW = 5_000
-ONE, TWO = Live(1, "inv-1"), Live(2, "inv-2")
-REPORTED = Ending({"turn": 0, "status": "completed", "messages": []}, reported=True)
-KILLED = Ending({"turn": 0, "status": "killed", "messages": []}, reported=False)
-UNKNOWN = KILLED._replace(unknown=True)
-
-
-@pytest.fixture(autouse=True)
-def _without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def shield(future: Awaitable[Any]) -> Any:
-        return await future
-
-    async def look(agent: Any, ctx: Any, record: Record) -> list[Any]:
-        ends = ctx.state.get("ends", {})
-        return [(x, ends.get(x.turn)) for x in record.live]
-
-    async def gather(*futures: Any) -> None:
-        assert all(isinstance(x, Given) for x in futures)
-
-    monkeypatch.setattr(restate, "gather", gather)
-    monkeypatch.setattr(effects, "shield", shield)
-    monkeypatch.setattr(effects, "look", look)
-
-
-def handle(
-    handler: Callable[..., Awaitable[Any]],
-    body: Any = None,
-    record: Record | None = None,
-    *,
-    state: Mapping[str, Any] | None = None,
-    ends: Mapping[int, Ending] | None = None,
-    **options: Any,
-) -> tuple[Any, list[Any]]:
-    """What a handler answers or raises, and all that it has done by then.
-
-    Args:
-        handler: The handler.
-        body: What it is called with.
-        record: The session's record.
-        state: What else the session has stored.
-        ends: How tasks are found to have ended.
-        options: Those of the agent.
-    """
-    session = {} if record is None else {"session": stored_record.dump_record(record)}
-    ctx = Handling({**session, **(state or {}), "ends": ends or {}})
-    agent = copy.copy(AGENT)
-    assert vars(agent).keys() >= options.keys()
-    vars(agent).update(options)
-    try:
-        answer: Any = asyncio.run(cast("Any", handler(agent, ctx, body)))
-    except TerminalError as refusal:
-        answer = (refusal.status_code, refusal.message)
-    return answer, ctx.done
-
-
-def stored(record: Record) -> Any:
-    """The session's record is stored."""
-    return "session", as_json(stored_record.dump_record(record))
-
-
-def begun(turn: int, *messages: Any) -> Any:
-    """A new turn in the tail."""
-    new = {"turn": turn, "status": "running", "input": list(messages), "messages": []}
-    return {**new, "accepted_at": NOW}
-
-
-def dispatched(
-    turn: int, *messages: Any, after: Sequence[Live] = (), turns: Sequence[Any] | None = None
-) -> Any:
-    """The task of a turn is sent, with the conversation if that is at hand."""
-    waits = [{"turn": x.turn, "task_id": x.task_id, "cancelled": bool(x.cancelled)} for x in after]
-    job = {"session": "key", "turn": turn, "input": list(messages), "after": waits}
-    if turns is not None:
-        job["turns"] = list(turns)
-    return "IdleTask", "run_task", job, {"idempotency_key": f"key/epoch/{turn}"}
-
-
-def watcher(turn: int) -> Any:
-    """Somebody is to settle a turn should its task not do so."""
-    return "IdleAgent", "recover", {"turn": turn}, {"key": "key"}
-
-
-def cancel(record: Record, why: str, *turns: int) -> tuple[Live, ...]:
-    """The live turns of a record, these of them cancelled."""
-    return tuple(x._replace(cancelled=why) if x.turn in turns else x for x in record.live)
-
-
-def said(content: str) -> Any:
-    return {"role": "user", "content": content}
-
-
-def put_out(content: str) -> Any:
-    return {"role": "assistant", "content": content}
-
-
-def settled(turn: int, **more: Any) -> Any:
-    """The record of a turn that has ended."""
-    return {
-        "turn": turn,
-        "status": "completed",
-        "input": [said(f"message {turn}")],
-        "messages": [put_out(f"answer {turn}")],
-        "task_id": f"inv-{turn}",
-        "accepted_at": 1,
-        "ended_at": 2,
-        **more,
-    }
-
-
-def live(turn: int) -> Any:
-    """A turn that is live, in the tail."""
-    return {**begun(turn, said(f"message {turn}")), "accepted_at": turn}
-
-
-def shown(x: Live) -> Any:
-    """What is read of it."""
-    turn = {**live(x.turn), "task_id": x.task_id}
-    return turn if x.cancelled is None else {**turn, "reason": x.cancelled}
-
-
-def unless_queued(*lives: Live) -> list[Any] | None:
-    """What a task is sent with behind these, if it does not load when they have ended."""
-    return [shown(x) for x in lives] if all(x.cancelled for x in lives) else None
-
-
-def gone(turn: Any) -> Any:
-    """A turn that is discarded."""
-    return {**turn, "discarded": True}
-
-
-BUSY = Record("epoch", 3, (ONE, TWO), tail=(live(1), live(2)))
-
-
-def after_message(lives: Sequence[Live], *messages: Any, tail: Sequence[Any] = BUSY.tail) -> Record:
-    """The session once it has a third turn, of these messages."""
-    return Record("epoch", 4, (*lives, Live(3)), tail=(*tail, begun(3, *messages)))
-
-
-def with_task(record: Record) -> Record:
-    """The session once the task of its newest turn is known."""
-    *lives, new = record.live
-    return record._replace(live=(*lives, new._replace(task_id="inv-new")))
+from .handling import (
+    AGENT,
+    BUSY,
+    HELLO,
+    IDLE,
+    KILLED,
+    LARGE,
+    NOW,
+    ONE,
+    OPEN,
+    PENDING,
+    QUIET,
+    REPORTED,
+    STREAM,
+    TWO,
+    UNKNOWN,
+    Handling,
+    after_message,
+    an_outcome,
+    as_json,
+    as_stored,
+    begun,
+    cancel,
+    dispatched,
+    gone,
+    handle,
+    known,
+    live,
+    noted,
+    now_settled,
+    put_out,
+    said,
+    settled,
+    shown,
+    steered_state,
+    stored,
+    told,
+    unless_queued,
+    watcher,
+    with_task,
+)
+
+small_bounds, without_a_server = handling.small_bounds, handling.without_a_server
+"""For each of these tests."""
 
 
 # -- A step of the rules. --------------------------------------------------------------------------
@@ -347,10 +164,10 @@ def test_a_message_does_not_wait_for_what_was_given_up_nor_ask_for_it(asked: Any
 
 def test_the_status_shows_what_was_given_up_also_of_an_idle_session() -> None:
     shown_as = {"turn": 1, "task_id": "inv-1", "cancelled": STUCK.cancelled, "given_up": True}
-    idle = {"status": "idle", "turn": None, "task_id": None, "live": [shown_as], "steered": 0}
+    idle = {**IDLE, "live": [shown_as]}
     alone = BUSY._replace(live=(GIVEN_UP,), tail=BUSY.tail[:1])
-    assert handle(public.on_get_status, None, alone) == (idle, [])
-    answer, _ = handle(public.on_get_status, None, BUSY._replace(live=(GIVEN_UP, TWO)))
+    assert handle(views.on_get_status, None, alone) == (idle, [])
+    answer, _ = handle(views.on_get_status, None, BUSY._replace(live=(GIVEN_UP, TWO)))
     assert (answer["status"], answer["turn"]) == ("running", 2)
     assert answer["live"][0] == shown_as
 
@@ -391,10 +208,6 @@ def test_a_fork_has_what_was_given_up_as_later_turns_are_told_of_it() -> None:
 
 
 # -- A message. ------------------------------------------------------------------------------------
-
-HELLO = said("Hello")
-OPEN = BUSY._replace(live=(ONE, TWO._replace(open=True)))
-QUIET = timedelta(milliseconds=300)
 
 
 @pytest.mark.parametrize(
@@ -461,6 +274,7 @@ def test_a_message_that_is_taken_in_is_stored_cancels_and_dispatches_in_this_ord
     ]
     assert answer == {
         "turn": 3,
+        "message": 1,
         "task_id": "inv-new",
         "status": "waiting" if waits else "running",
         "interrupted": cancelled,
@@ -471,19 +285,25 @@ def test_the_first_message_of_a_session_makes_its_record() -> None:
     answer, done = handle(public.on_message, {"content": "Hello"})
     epoch = f"{32:08x}"
     task = dispatched(1, HELLO, turns=[])
-    record = Record(epoch, 2, (Live(1),), tail=(begun(1, HELLO),))
+    record = Record(epoch, 2, (Live(1, own=(1,)),), tail=(begun(1, HELLO),), messages=1)
     assert done == [
         stored(record),
         (*task[:3], {"idempotency_key": f"key/{epoch}/1"}),
         stored(with_task(record)),
     ]
-    assert answer == {"turn": 1, "task_id": "inv-new", "status": "running", "interrupted": []}
+    assert answer == {
+        "turn": 1,
+        "message": 1,
+        "task_id": "inv-new",
+        "status": "running",
+        "interrupted": [],
+    }
 
 
 def test_a_message_that_is_large_is_stored_beside_the_record_and_first() -> None:
-    large = said("x" * LARGE)
+    large = known(said("x" * LARGE))
     _, done = handle(public.on_message, {"content": "x" * LARGE}, Record("epoch", 1))
-    record = Record("epoch", 2, (Live(1),), tail=(1,))
+    record = Record("epoch", 2, (Live(1, own=(1,)),), tail=(1,), messages=1)
     assert done == [
         ("turn/1", begun(1, large)),
         stored(record),
@@ -525,6 +345,7 @@ def test_a_rollback_discards_what_it_cancels(keep_queued: bool, cancelled: list[
     ]
     assert answer == {
         "turn": 3,
+        "message": 1,
         "task_id": "inv-new",
         "status": "waiting",
         "interrupted": cancelled,
@@ -594,14 +415,15 @@ def test_a_message_without_a_turn_of_its_own_is_stored_and_watched_and_dispatche
 ) -> None:
     ends = dict.fromkeys(ended, REPORTED)
     answer, done = handle(public.on_message, {"content": "Hello"}, record, ends=ends, **options)
-    steered = Addition(1, host, record.next, joined=answered == "joined")
+    steered = Addition(1, host, record.next, joined=answered == "joined", id=1)
     assert done == [
         ("steered/1", HELLO),
-        stored(record._replace(steered=(steered,))),
+        stored(record._replace(steered=(steered,), messages=1)),
         watcher(host),
     ]
     assert answer == {
         "turn": host,
+        "message": 1,
         "task_id": f"inv-{host}",
         "status": answered,
         "interrupted": [],
@@ -624,7 +446,8 @@ def test_only_the_first_message_that_is_steered_at_a_turn_sends_somebody_to_watc
     record = BUSY._replace(steered=tuple(before))
     body = {"content": "Hello", "policy": "steer"}
     answer, done = handle(public.on_message, body, record)
-    after = record._replace(steered=(*record.steered, Addition(number, 1, 3)))
+    steered = (*record.steered, Addition(number, 1, 3, id=1))
+    after = record._replace(steered=steered, messages=1)
     watch = [watcher(1)] if watched else []
     assert done == [(f"steered/{number}", HELLO), stored(after), *watch]
     assert answer["status"] == "steered"
@@ -632,12 +455,13 @@ def test_only_the_first_message_that_is_steered_at_a_turn_sends_somebody_to_watc
 
 def test_what_is_to_join_a_burst_begins_one_where_nothing_is_open() -> None:
     _, done = handle(public.on_message, {"content": "Hello"}, None, debounce=QUIET)
-    opened = Record(f"{32:08x}", 2, (Live(1, open=True),), tail=(begun(1, HELLO),))
+    new = Live(1, open=True, own=(1,))
+    opened = Record(f"{32:08x}", 2, (new,), tail=(begun(1, HELLO),), messages=1)
     assert done[0] == stored(opened)
     superseding = {"debounce": QUIET, "burst": "supersede"}
     answer, done = handle(public.on_message, {"content": "Hello"}, OPEN, **superseding)
     assert (answer["turn"], answer["interrupted"]) == (3, [1, 2])
-    assert done[-1][1]["live"][-1] == [3, "inv-new", None, False]
+    assert done[-1][1]["live"][-1] == [3, "inv-new", None, False, False, False, [1]]
 
 
 def test_a_task_whose_id_was_lost_is_sent_once_more_before_all_else_and_then_cancelled() -> None:
@@ -647,7 +471,7 @@ def test_a_task_whose_id_was_lost_is_sent_once_more_before_all_else_and_then_can
     lives = (one, two._replace(task_id="inv-new"))
     after = after_message(lives, HELLO)
     assert done == [
-        dispatched(2, said("message 2"), after=[ONE]),
+        dispatched(2, said("message 2"), after=[ONE], queued=False),  # of an earlier version
         "cancel inv-1",
         "cancel inv-new",
         stored(after),
@@ -725,13 +549,13 @@ def test_a_cancel_of_what_is_over_or_never_was_changes_nothing(
 def test_the_turn_of_the_status_is_the_one_at_work(
     live: tuple[Live, ...], turn: int | None
 ) -> None:
-    answer, done = handle(public.on_get_status, None, BUSY._replace(live=live))
+    answer, done = handle(views.on_get_status, None, BUSY._replace(live=live))
     assert answer == {
+        **IDLE,
         "status": "running" if live else "idle",
         "turn": turn,
         "task_id": turn and f"inv-{turn}",
         "live": [{"turn": x.turn, "task_id": x.task_id, "cancelled": x.cancelled} for x in live],
-        "steered": 0,
     }
     assert done == []
 
@@ -746,7 +570,7 @@ def test_the_status_leaves_out_what_was_killed_and_sends_somebody_to_settle_what
     )
     record = Record("epoch", 4, lives, steered)
     ends = {1: KILLED, 3: REPORTED}
-    answer, done = handle(public.on_get_status, None, record, ends=ends)
+    answer, done = handle(views.on_get_status, None, record, ends=ends)
     assert answer == {
         "status": "running",
         "turn": 2,
@@ -756,6 +580,8 @@ def test_the_status_leaves_out_what_was_killed_and_sends_somebody_to_settle_what
             {"turn": 3, "task_id": "inv-3", "cancelled": "cancelled"},
         ],
         "steered": 1,
+        "pending": [],  # an earlier version gave them no ids
+        "waiting_for": [],
     }
     assert done == [watcher(1), watcher(3)]
 
@@ -763,7 +589,7 @@ def test_the_status_leaves_out_what_was_killed_and_sends_somebody_to_settle_what
 def test_a_task_that_restate_does_not_know_yet_is_live_and_is_looked_after() -> None:
     """What sends it may be under way, while a node takes over from another."""
     record = Record("epoch", 2, (ONE,), tail=(live(1),))
-    answer, done = handle(public.on_get_status, None, record, ends={1: UNKNOWN})
+    answer, done = handle(views.on_get_status, None, record, ends={1: UNKNOWN})
     assert (answer["status"], answer["turn"], len(answer["live"])) == ("running", 1, 1)
     assert done == [watcher(1)]
     refused, done = handle(
@@ -798,10 +624,9 @@ def test_who_waits_for_a_task_that_restate_does_not_know_asks_again_for_half_a_m
 
 
 def test_a_session_that_never_was_is_idle_and_has_nothing() -> None:
-    idle = {"status": "idle", "turn": None, "task_id": None, "live": [], "steered": 0}
-    assert handle(public.on_get_status) == (idle, [])
-    assert handle(public.on_get_history) == ([], [])
-    assert handle(public.on_get_turns) == ({"turns": [], "before": None}, [])
+    assert handle(views.on_get_status) == (IDLE, [])
+    assert handle(views.on_get_history) == ([], [])
+    assert handle(views.on_get_turns) == ({"turns": [], "before": None}, [])
     assert handle(public.on_reset) == ({"cancelled": []}, [])
 
 
@@ -810,7 +635,7 @@ def test_the_history_leaves_out_what_is_discarded_and_has_what_was_steered_at_a_
     record = Record(
         "epoch", 4, (Live(3, "inv-3"),), (Addition(1, 3, 4),), tail=(live(3),), paged=True
     )
-    answer, done = handle(public.on_get_history, None, record, state=state)
+    answer, done = handle(views.on_get_history, None, record, state=state)
     assert answer == [
         said("message 1"),
         put_out("answer 1"),
@@ -844,14 +669,14 @@ def test_who_attaches_to_a_turn_that_is_settled_has_its_outcome_at_once(
         settled(3, steered=[0]),
     ]
     record = Record("epoch", 4, tail=tuple(page))
-    assert handle(public.on_attach, body, record) == (answer, [])
+    assert handle(views.on_attach, body, record) == (answer, [])
     record = Record("epoch", 4, tail=(page[2],), paged=True)
-    assert handle(public.on_attach, body, record, state={"page/0": page[:2]}) == (answer, [])
+    assert handle(views.on_attach, body, record, state={"page/0": page[:2]}) == (answer, [])
 
 
 def test_who_attaches_to_a_turn_that_was_removed_is_told_so() -> None:
     refused = (404, "turn: 1 was removed from this session.")
-    assert handle(public.on_attach, {"turn": 1}, Record("epoch", 2)) == (refused, [])
+    assert handle(views.on_attach, {"turn": 1}, Record("epoch", 2)) == (refused, [])
 
 
 def test_the_report_of_a_task_that_restate_has_forgotten_may_be_under_way_and_is_waited_for(
@@ -874,7 +699,7 @@ def test_the_report_of_a_task_that_restate_has_forgotten_may_be_under_way_and_is
     reported = {"turn": 1, "status": "completed", "messages": [put_out("answer 1")]}
     record = Record("epoch", 2, (ONE,), tail=(live(1),))
     again = [what for pause in outcome.UNKNOWN for what in (pause, "attach inv-1")]
-    answer = handle(public.on_attach, {"turn": 1}, record)
+    answer = handle(views.on_attach, {"turn": 1}, record)
     assert answer == (reported, ["attach inv-1", *again])
 
 
@@ -945,27 +770,24 @@ def test_a_task_loads_the_turns_before_its_own_without_what_is_discarded_or_stee
         (record.steered[0], said("steered 1")),
         (record.steered[1], said("steered 2")),
     ]
-    assert loaded.waiting is True  # its own, and it has not begun
     assert loaded_by(3, record, state).turns == [settled(1)]
     assert loaded_by(2, None, {}).turns == []
 
 
 @pytest.mark.parametrize(
-    ("before", "steered", "waiting"),
+    ("turn", "lives", "cancelled"),
     [
-        (2, [Addition(1, 1, 3)], True),
-        (2, [Addition(1, 1, 3, taken=True)], False),
-        (2, [Addition(1, 2, 3)], True),
-        (1, [Addition(1, 2, 3)], False),
-        (2, [Addition(1, 2, 3, taken=True)], False),
-        (2, [], False),
+        (2, BUSY.live, False),
+        (2, (ONE, TWO._replace(cancelled="withdrawn")), True),
+        (1, (ONE, TWO._replace(cancelled="withdrawn")), False),
+        (1, (ONE._replace(cancelled="stopped", after_step=True), TWO), True),
+        (2, (ONE,), False),
     ],
 )
-def test_a_task_that_loads_is_told_whether_something_waits_for_it(
-    before: int, steered: list[Addition], waiting: bool
+def test_a_task_that_loads_is_told_whether_it_is_cancelled(
+    turn: int, lives: tuple[Live, ...], cancelled: bool
 ) -> None:
-    record = BUSY._replace(steered=tuple(steered))
-    assert loaded_by(before, record, steered_state(1)).waiting is waiting
+    assert loaded_by(turn, BUSY._replace(live=lives), {}).cancelled is cancelled
 
 
 WAITING = (Addition(1, 1, 3), Addition(2, 2, 3), Addition(3, 1, 3))
@@ -1035,22 +857,6 @@ def test_a_task_is_told_why_it_was_cancelled(record: Record | None, turn: int, w
 
 
 # -- An outcome. -----------------------------------------------------------------------------------
-
-
-def an_outcome(turn: int, **more: Any) -> Any:
-    """The outcome of a turn that put out an answer."""
-    messages = [put_out(f"answer {turn}")]
-    return {"turn": turn, "status": "completed", "messages": messages, **more}
-
-
-def steered_state(*numbers: int) -> dict[str, Any]:
-    """What is stored of messages without a turn of their own."""
-    return {f"steered/{x}": said(f"steered {x}") for x in numbers}
-
-
-def now_settled(turn: int, **more: Any) -> Any:
-    """The record of a turn that has ended now."""
-    return settled(turn, accepted_at=turn, ended_at=NOW, **more)
 
 
 def one_settled(one: Any, heir: Live = TWO, steered: Sequence[Addition] = ()) -> Record:
@@ -1144,8 +950,8 @@ def test_what_a_turn_did_not_take_becomes_a_new_turn_with_all_of_it_where_nobody
     cancelled = TWO._replace(cancelled="cancelled")
     steered = (
         Addition(1, 1, 3, taken=True),
-        Addition(2, 1, 3),
-        Addition(3, 1, 3),
+        Addition(2, 1, 3, id=8),
+        Addition(3, 1, 3, id=9),
     )
     record = Record("epoch", 3, (ONE, cancelled), steered, tail=BUSY.tail)
     state = steered_state(1, 2, 3)
@@ -1155,7 +961,7 @@ def test_what_a_turn_did_not_take_becomes_a_new_turn_with_all_of_it_where_nobody
     left = [said("steered 2"), said("steered 3")]
     one = now_settled(1, messages=outcome["messages"], steered=[0])
     tail = (one, live(2), begun(3, *left))
-    after = Record("epoch", 4, (cancelled, Live(3, open=opened)), tail=tail)
+    after = Record("epoch", 4, (cancelled, Live(3, open=opened, own=(8, 9))), tail=tail)
     assert done == [
         "clear steered/1",
         "clear steered/2",
@@ -1315,6 +1121,7 @@ def test_the_messages_of_a_turn_are_answered_again_in_its_place(
     ]
     assert answer == {
         "turn": 4,
+        "message": 0,  # they are of an earlier version
         "task_id": "inv-new",
         "status": "running",
         "interrupted": [],
@@ -1346,6 +1153,7 @@ def test_what_is_live_is_cancelled_before_a_turn_is_answered_again(
     ]
     assert answer == {
         "turn": 3,
+        "message": 0,
         "task_id": "inv-new",
         "status": "waiting",
         "interrupted": [1, 2],
@@ -1427,6 +1235,7 @@ def test_a_fork_sends_the_conversation_up_to_a_turn_to_the_new_session_and_chang
         "next": last + 1,
         "turns": [TURNS[turn - 1] for turn in turns],
         "from": ["key", last],
+        "messages": 0,
     }
     assert answer == {"session": "copy", "turn": last}
 
@@ -1538,16 +1347,16 @@ def test_the_record_of_the_turns_is_paged_from_the_newest_on(
     record = Record("epoch", 5, (four,), steered, (TURNS[2], live(4)), paged=True)
     state = {"page/0": had(2)[:2], **steered_state(1)}
     all_turns = [*had(2), {**shown(four), "messages": [said("steered 1")], "steered": [0]}]
-    answer, done = handle(public.on_get_turns, body, record, state=state)
+    answer, done = handle(views.on_get_turns, body, record, state=state)
     assert answer == {"turns": [all_turns[turn - 1] for turn in turns], "before": before}
     assert done == []
 
 
 def test_a_turn_that_was_removed_is_not_among_those_of_a_page() -> None:
     record = Record("epoch", 4, tail=(settled(3),), first=3)
-    answer, _ = handle(public.on_get_turns, {"limit": 2}, record)
+    answer, _ = handle(views.on_get_turns, {"limit": 2}, record)
     assert answer == {"turns": [settled(3)], "before": 2}
-    answer, _ = handle(public.on_get_turns, {"before": 2}, record)
+    answer, _ = handle(views.on_get_turns, {"before": 2}, record)
     assert answer == {"turns": [], "before": None}
 
 
@@ -1565,20 +1374,22 @@ def test_the_turns_are_of_one_moment_when_a_steered_message_finds_its_place_mean
             return super().get(name, serde)
 
     ctx: Any = Changing({})  # the message's own key is cleared by now
-    answer = asyncio.run(public.on_get_turns(AGENT, ctx, None))
+    answer = asyncio.run(views.on_get_turns(AGENT, ctx, None))
     assert answer == {"turns": [ended], "before": None}
     assert moments == []
 
 
 def test_who_reads_what_is_steered_leaves_out_what_is_settled_meanwhile() -> None:
     record = Record("epoch", 2, (ONE,), (Addition(1, 1, 2), Addition(2, 1, 2)), (live(1),))
-    answer, _ = handle(public.on_get_history, None, record, state=steered_state(2))
+    answer, _ = handle(views.on_get_history, None, record, state=steered_state(2))
     assert answer == [said("message 1"), said("steered 2")]
 
 
 # -- What a `Session` sends. -----------------------------------------------------------------------
 
 WISH: Any = {"policy": "queue", "if_turn": 3, "if_idle": True}
+MORE: Any = {"policy": "steer", "now": True, "keep_queued": False, "metadata": {"author": "Ada"}}
+PARTS: Any = [{"type": "text", "text": "Hi"}]
 
 
 @pytest.mark.parametrize(
@@ -1591,7 +1402,51 @@ WISH: Any = {"policy": "queue", "if_turn": 3, "if_idle": True}
         ),
         (
             lambda s: s.ask("Hi", **WISH),
-            [("message", {"content": "Hi", **WISH}, None), ("attach", {"turn": 7}, "a key")],
+            [("message", {"content": "Hi", **WISH}, None), ("attach", {"message": 9}, "a key")],
+        ),
+        (lambda s: s.send("Hi", **MORE), [("message", {"content": "Hi", **MORE}, None)]),
+        (
+            lambda s: s.ask("Hi", **MORE),
+            [("message", {"content": "Hi", **MORE}, None), ("attach", {"message": 9}, "a key")],
+        ),
+        (
+            lambda s: s.send("Hi", keep_queued=True, metadata={}),
+            [("message", {"content": "Hi", "keep_queued": True, "metadata": {}}, None)],
+        ),
+        (lambda s: s.attach(message=9), [("attach", {"message": 9}, "a key")]),
+        (lambda s: s.attach(2), [("attach", {"turn": 2}, "a key")]),
+        (
+            lambda s: s.cancel(2, after_step=True),
+            [("cancel", {"turn": 2, "reason": None, "after_step": True}, None)],
+        ),
+        (lambda s: s.withdraw(9), [("withdraw", {"message": 9}, None)]),
+        (lambda s: s.withdraw(9, idempotency_key="k"), [("withdraw", {"message": 9}, "k")]),
+        (
+            lambda s: s.replace(9, PARTS, idempotency_key="k"),
+            [("replace", {"message": 9, "content": PARTS}, "k")],
+        ),
+        (
+            lambda s: s.promote(9, "interrupt"),
+            [("promote", {"message": 9, "policy": "interrupt"}, None)],
+        ),
+        (
+            lambda s: s.promote(9, "steer", now=True, idempotency_key="k"),
+            [("promote", {"message": 9, "policy": "steer", "now": True}, "k")],
+        ),
+        (lambda s: s.resume(), [("resume", None, None)]),
+        (lambda s: s.resume(2, idempotency_key="k"), [("resume", {"turn": 2}, "k")]),
+        (lambda s: s.edit(2, "Hi"), [("edit", {"turn": 2, "content": "Hi"}, None)]),
+        (
+            lambda s: s.edit(2, PARTS, if_last=3, idempotency_key="k"),
+            [("edit", {"turn": 2, "content": PARTS, "if_last": 3}, "k")],
+        ),
+        (
+            lambda s: s.answer(1, approved=False),
+            [("answer", {"approval": 1, "approved": False}, None)],
+        ),
+        (
+            lambda s: s.answer(1, approved=True, reason="", value=0, idempotency_key="k"),
+            [("answer", {"approval": 1, "approved": True, "reason": "", "value": 0}, "k")],
         ),
         (lambda s: s.cancel(), [("cancel", {"turn": None, "reason": None}, None)]),
         (lambda s: s.cancel(2, reason="x"), [("cancel", {"turn": 2, "reason": "x"}, None)]),
@@ -1626,7 +1481,7 @@ def test_a_session_sends_what_it_was_asked_for(
 
     async def answer(_: Session, handler: str, body: Any = None, key: str | None = None) -> Any:
         calls.append((handler, body, "a key" if handler == "attach" else key))
-        return {"turn": 7, "cancelled": []}
+        return {"turn": 7, "message": 9, "status": "completed", "cancelled": []}
 
     monkeypatch.setattr(Session, "_call", answer)
     asyncio.run(call(Session(cast("Any", None), "OddAgent", "key")))
@@ -1641,14 +1496,29 @@ def test_a_session_sends_each_policy_and_asks_with_it(
 
     async def answer(_: Session, handler: str, body: Any = None, key: str | None = None) -> Any:
         calls.append((handler, body))
-        return {"turn": 7}
+        return {"turn": 7, "message": 9, "status": "completed"}
 
     monkeypatch.setattr(Session, "_call", answer)
     session = Session(cast("Any", None), "OddAgent", "key")
     asyncio.run(session.send("Hi", policy=policy))
     asyncio.run(session.ask("Hi", policy=policy))
     sent = ("message", {"content": "Hi", "policy": policy})
-    assert calls == [sent, sent, ("attach", {"turn": 7})]
+    assert calls == [sent, sent, ("attach", {"message": 9})]
+
+
+def test_who_asks_with_a_message_that_is_taken_back_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def answer(_: Session, handler: str, body: Any = None, key: str | None = None) -> Any:
+        return {"message": 9} if handler == "message" else {"status": "withdrawn"}
+
+    monkeypatch.setattr(Session, "_call", answer)
+    session = Session(cast("Any", None), "OddAgent", "key")
+    with pytest.raises(TerminalError) as caught:
+        asyncio.run(session.ask("Hi", policy="steer"))
+    reason = "message: 9 was withdrawn, and nobody answers it."
+    assert (caught.value.status_code, caught.value.message) == (410, reason)
+    assert asyncio.run(session.attach(message=9)) == {"status": "withdrawn"}
 
 
 def test_a_fork_gives_the_new_session_of_the_same_agent_the_same_way(
@@ -1673,16 +1543,6 @@ def test_a_fork_gives_the_new_session_of_the_same_agent_the_same_way(
 # -- What those are told who follow. ---------------------------------------------------------------
 
 
-def told(handler: str, **body: Any) -> Any:
-    """The stream of the session is told something."""
-    return "IdleAgentStream", handler, body, {"key": "key"}
-
-
-def noted(turn: int, *events: Any, **more: Any) -> Any:
-    return told("note", turn=turn, events=list(events), **more)
-
-
-PENDING = {"type": "pending"}
 QUEUED = BUSY._replace(live=(ONE._replace(cancelled="cancelled"), TWO))
 ALONE = BUSY._replace(live=(ONE,), next=2, tail=BUSY.tail[:1])
 
@@ -1752,7 +1612,7 @@ FOLLOWED: list[tuple[str, Any, Any, Record | None, list[Any]]] = [
     ),
     ("what is given up", private.on_give_up, {"turns": [1]}, QUEUED, []),
     ("what a task takes", private.on_take, {"turn": 1, "waited": True, "begins": True}, BUSY, []),
-    ("the status", public.on_get_status, None, BUSY, []),
+    ("the status", views.on_get_status, None, BUSY, []),
 ]
 
 
@@ -1814,7 +1674,7 @@ def test_of_very_many_discarded_turns_followers_are_told_to_read_the_record() ->
         discard = range(1, many + 1)
         step = Step(Record("epoch", many + 1), discard=discard)
         telling.tell_followers(agent, cast("Any", ctx), step)
-        watched = step._replace(watch=1)
+        watched = step._replace(watch=(1,))
         telling.tell_followers(agent, cast("Any", ctx), watched)
         sent[many] = ctx.done
     few, many = wire.MAX_TURNS, wire.MAX_TURNS + 1
@@ -1832,7 +1692,7 @@ WAITS = Record("epoch", 4, (ONE, TWO, Live(3, "inv-3")))
     ("step", "changes"),
     [
         (Step(BUSY), False),
-        (Step(BUSY, watch=1), True),  # what waited for another turn waits for this one
+        (Step(BUSY, watch=(1,)), True),  # what waited for another turn waits for this one
         (Step(BUSY, steer=Addition(1, 1, 0)), True),
         (Step(ALONE, dispatch=1), False),
         (Step(BUSY, dispatch=2), True),

@@ -16,7 +16,25 @@ from interruptible._session.reading import Moment, Stored, at_hand
 from interruptible._session.record import Addition, Live, Record
 from interruptible._session.storage import JSON, PACKED, TURNS_PER_PAGE
 from interruptible._session.stored_record import dump_record
-from interruptible._session.turns import asked, finished_turn, whole_conversation, with_joined
+from interruptible._session.turns import (
+    Note,
+    asked,
+    finished_turn,
+    whole_conversation,
+    with_joined,
+    with_resumed,
+)
+from interruptible._wire.native import as_tasks_have, neutral
+from interruptible._wire.said import (
+    as_shown,
+    id_of,
+    ids_of,
+    metadata_of,
+    said_again,
+    with_id,
+    with_metadata,
+    without_said,
+)
 from interruptible._wire.types import TaskOutcome, TurnStatus
 
 T = TypeVar("T")
@@ -61,11 +79,17 @@ def a_turn(number: int, status: TurnStatus = "completed", *, answer: str | None 
 # -- The conversation. -----------------------------------------------------------------------------
 
 
+def conversation(
+    turns: Sequence[Turn], note: Note, resume_note: Note = lambda _: None
+) -> list[Message]:
+    return whole_conversation(turns, note, resume_note)
+
+
 def test_a_conversation_is_what_was_said_and_put_out_in_the_order_of_the_turns() -> None:
     two = a_turn(2)
     two["input"].append(said("and one more"))
     two["messages"].append({"role": "tool", "content": "3", "tool_call_id": "1"})
-    assert whole_conversation([a_turn(1), two], note) == [
+    assert conversation([a_turn(1), two], note) == [
         said("message 1"),
         put_out("answer 1"),
         said("message 2"),
@@ -77,7 +101,7 @@ def test_a_conversation_is_what_was_said_and_put_out_in_the_order_of_the_turns()
 
 def test_a_note_stands_between_what_the_turn_put_out_and_the_next_message() -> None:
     turns = [a_turn(1, "interrupted"), a_turn(2, "interrupted", answer=None), a_turn(3)]
-    assert whole_conversation(turns, note) == [
+    assert conversation(turns, note) == [
         said("message 1"),
         put_out("answer 1"),
         said("Turn 1 was interrupted."),
@@ -90,12 +114,12 @@ def test_a_note_stands_between_what_the_turn_put_out_and_the_next_message() -> N
 
 @pytest.mark.parametrize("status", ["running", "completed", "failed", "killed"])
 def test_a_turn_that_was_not_interrupted_has_no_note(status: TurnStatus) -> None:
-    assert whole_conversation([a_turn(1, status)], note) == [said("message 1"), put_out("answer 1")]
+    assert conversation([a_turn(1, status)], note) == [said("message 1"), put_out("answer 1")]
 
 
 def test_there_is_no_note_where_an_agent_gives_none() -> None:
     turns = [a_turn(1, "interrupted"), a_turn(2)]
-    assert whole_conversation(turns, lambda _: None) == [
+    assert conversation(turns, lambda _: None) == [
         said("message 1"),
         put_out("answer 1"),
         said("message 2"),
@@ -105,14 +129,14 @@ def test_there_is_no_note_where_an_agent_gives_none() -> None:
 
 def test_a_note_may_be_a_message_of_any_role() -> None:
     message = {"role": "developer", "content": "Stop.", "name": "x"}
-    assert whole_conversation([a_turn(1, "interrupted")], lambda _: message)[-1] == message
+    assert conversation([a_turn(1, "interrupted")], lambda _: message)[-1] == message
 
 
 def test_the_note_is_made_from_the_record_of_the_turn() -> None:
     seen: list[Turn] = []
     turn = a_turn(1, "interrupted")
     turn["reason"] = "interrupted by turn 2"
-    whole_conversation([turn, a_turn(2)], seen.append)
+    conversation([turn, a_turn(2)], seen.append)
     assert seen == [turn]
 
 
@@ -120,7 +144,7 @@ def test_by_default_the_note_is_one_of_the_user_that_says_not_to_resume() -> Non
     class NotingAgent(Agent):
         async def run(self, ctx: Any, task: Any) -> None: ...
 
-    message = whole_conversation([a_turn(1, "interrupted")], NotingAgent().interruption_note)[-1]
+    message = conversation([a_turn(1, "interrupted")], NotingAgent().interruption_note)[-1]
     assert message["role"] == "user"
     assert "interrupted" in message["content"]
     assert "not resume" in message["content"]
@@ -131,7 +155,7 @@ def test_a_discarded_turn_is_left_out_and_so_is_its_note() -> None:
     gone["discarded"] = True
     told: list[Turn] = []
     three = a_turn(3, "interrupted")
-    assert whole_conversation([a_turn(1), gone, three], told.append) == [
+    assert conversation([a_turn(1), gone, three], told.append) == [
         said("message 1"),
         put_out("answer 1"),
         said("message 3"),
@@ -144,14 +168,194 @@ def test_a_steered_message_stands_where_the_turn_took_it() -> None:
     turn = a_turn(1)
     turn["messages"] = [put_out("a"), said("b"), put_out("c")]
     turn["steered"] = [1]
-    assert whole_conversation([turn], note) == [said("message 1"), *turn["messages"]]
+    assert conversation([turn], note) == [said("message 1"), *turn["messages"]]
 
 
 def test_a_conversation_leaves_the_records_as_they_are() -> None:
     turns = [a_turn(1, "interrupted"), a_turn(2)]
-    whole_conversation(turns, note).append(said("x"))
+    conversation(turns, note).append(said("x"))
     assert turns == [a_turn(1, "interrupted"), a_turn(2)]
-    assert whole_conversation([], note) == []
+    assert conversation([], note) == []
+
+
+# -- A turn that goes on with another one. ---------------------------------------------------------
+
+
+def resuming(number: int, resumes: int, status: TurnStatus = "completed") -> Turn:
+    """A turn that has no message of its own."""
+    return {**a_turn(number, status), "input": [], "resumes": resumes}
+
+
+def after(turn: Turn) -> list[Message]:
+    """What the model is told of a turn that is resumed next."""
+    return conversation(with_resumed([turn], resumes=turn["turn"]), note)
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed", "killed"])
+def test_a_turn_that_is_resumed_has_no_note_now_and_later(status: TurnStatus) -> None:
+    one = a_turn(1, status)
+    assert after(one) == [said("message 1"), put_out("answer 1")]
+    later = with_resumed([one, resuming(2, 1), a_turn(3)])
+    assert conversation(later, note) == [
+        said("message 1"),
+        put_out("answer 1"),
+        put_out("answer 2"),
+        said("message 3"),
+        put_out("answer 3"),
+    ]
+    assert one == a_turn(1, status)
+
+
+def test_what_went_on_and_was_interrupted_again_has_its_note_until_that_goes_on_too() -> None:
+    turns = [a_turn(1, "interrupted"), resuming(2, 1, "interrupted")]
+    told = [said("message 1"), put_out("answer 1"), put_out("answer 2")]
+    assert conversation(with_resumed(turns), note) == [*told, said("Turn 2 was interrupted.")]
+    assert conversation(with_resumed(turns, resumes=2), note) == told
+
+
+def test_what_went_on_and_is_discarded_has_left_the_note_where_it_was() -> None:
+    gone: Turn = {**resuming(2, 1), "discarded": True}
+    turns = with_resumed([a_turn(1, "interrupted"), gone])
+    assert "resumed" not in turns[0]
+    assert conversation(turns, note)[-1] == said("Turn 1 was interrupted.")
+
+
+def test_an_agent_may_say_something_where_a_turn_goes_on() -> None:
+    seen: list[Turn] = []
+
+    def resume_note(turn: Turn) -> str:
+        seen.append(turn)
+        return "Go on."
+
+    turns = with_resumed([a_turn(1, "interrupted"), resuming(2, 1)])
+    assert conversation(turns, note, resume_note) == [
+        said("message 1"),
+        put_out("answer 1"),
+        said("Go on."),
+        put_out("answer 2"),
+    ]
+    assert seen == [{**a_turn(1, "interrupted"), "resumed": True}]
+    message = {"role": "developer", "content": "Go on."}
+    assert conversation(turns, note, lambda _: message)[2] == message
+
+
+def test_by_default_nothing_is_said_where_a_turn_goes_on() -> None:
+    class GoingOnAgent(Agent):
+        async def run(self, ctx: Any, task: Any) -> None: ...
+
+    agent = GoingOnAgent()
+    turns = with_resumed([a_turn(1, "interrupted"), resuming(2, 1)])
+    assert agent.conversation(turns) == [
+        said("message 1"),
+        put_out("answer 1"),
+        put_out("answer 2"),
+    ]
+
+
+TEXT = {"type": "text", "text": "Once upon "}
+IMAGE = {"type": "image", "text": "not at the end "}
+CALLS = {"tool_calls": [{"id": "1", "type": "function"}]}
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        (put_out("Once upon "), put_out("Once upon")),
+        (put_out("Once\n\t \u2003"), put_out("Once")),
+        (put_out(" Once"), None),
+        (
+            {"role": "assistant", "content": [IMAGE, TEXT], "x": 1},
+            {"role": "assistant", "content": [IMAGE, {**TEXT, "text": "Once upon"}], "x": 1},
+        ),
+        ({"role": "assistant", "content": [TEXT, {"type": "image"}]}, None),
+        ({"role": "assistant", "content": [TEXT, "odd "]}, None),
+        ({"role": "assistant", "content": []}, None),
+        ({"role": "assistant", "content": None}, None),
+        ({"role": "assistant"}, None),
+        ({"role": "assistant", "content": "Once ", **CALLS}, None),
+        ({"role": "tool", "tool_call_id": "1", "content": "3 "}, None),
+        (said("and then "), None),
+    ],
+)
+def test_what_the_model_goes_on_with_has_no_space_at_its_end(last: Any, told: Any) -> None:
+    turn = a_turn(1, "interrupted")
+    turn["messages"] = [put_out("first "), last]
+    before = copy.deepcopy(turn)
+    assert after(turn) == [said("message 1"), put_out("first "), told or last]
+    assert turn == before
+    # Where nothing goes on with it, it is as it was.
+    assert conversation([turn], note)[2] == last
+
+
+def test_who_goes_on_before_anything_was_put_out_is_told_what_was_said_as_it_was() -> None:
+    turn = a_turn(1, "killed", answer=None)
+    turn["input"] = [said("message 1 ")]
+    assert after(turn) == [said("message 1 ")]
+    assert after({**turn, "input": []}) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_told"),
+    [
+        ("stopped", "after the step"),
+        ("stopped: enough", "after the step"),
+        ("cancelled: stopped", "before you were done"),
+        ("interrupted by turn 2", "before you were done"),
+        (None, "before you were done"),
+    ],
+)
+def test_by_default_the_note_says_whether_a_turn_was_stopped_in_good_order(
+    reason: str | None, is_told: str
+) -> None:
+    class StoppedAgent(Agent):
+        async def run(self, ctx: Any, task: Any) -> None: ...
+
+    turn: Turn = {**a_turn(1, "interrupted"), "reason": reason}
+    note = StoppedAgent().interruption_note(turn)
+    assert isinstance(note, str)
+    assert is_told in note
+    assert "Do not resume" in note
+    assert StoppedAgent().interruption_note({**turn, "never_began": True}) is None
+
+
+# -- What is known of a message. -------------------------------------------------------------------
+
+KNOWN: Message = {**said("Hello"), "said": {"id": 7, "metadata": {"author": "Ada"}}}
+
+
+def test_what_is_known_of_a_message_is_told_to_no_model_and_to_nobody_but_who_looks() -> None:
+    turn: Turn = {**a_turn(1), "input": [KNOWN], "withdrawn": [KNOWN]}
+    turn["messages"] = [put_out("a"), KNOWN]
+    plain: Any = {**turn, "input": [said("Hello")], "messages": [put_out("a"), said("Hello")]}
+    assert neutral(turn) == {**plain, "withdrawn": [said("Hello")]}
+    assert as_tasks_have(turn) == neutral(turn)
+    seen = {**said("Hello"), "id": 7, "metadata": {"author": "Ada"}}
+    assert neutral(turn, as_shown) == {
+        **turn,
+        "input": [seen],
+        "messages": [put_out("a"), seen],
+        "withdrawn": [seen],
+    }
+    assert turn["input"] == [KNOWN]
+
+
+@pytest.mark.parametrize("message", [said("Hello"), {**said("Hello"), "said": 5}, {"said": {}}])
+def test_a_message_of_which_nothing_is_known_has_no_id_and_no_metadata(message: Message) -> None:
+    assert (id_of(message), ids_of([message]), metadata_of(message)) == (0, [], {})
+    assert as_shown(message) == without_said(message)
+    assert "said" not in without_said(message)
+
+
+def test_an_id_and_what_is_noted_stay_together_whichever_comes_first() -> None:
+    noted = with_metadata(said("Hello"), {"author": "Ada"})
+    assert with_id(noted, 7) == KNOWN
+    assert with_metadata(with_id(said("Hello"), 7), {"author": "Ada"}) == KNOWN
+    assert with_id(with_id(noted, 6), 7) == KNOWN
+    assert with_metadata(said("Hello"), {}) == with_metadata(said("Hello"), None) == said("Hello")
+    assert said_again(said("Bye"), KNOWN) == {**KNOWN, "content": "Bye"}
+    assert said_again(said("Bye"), said("Hello")) == said("Bye")
+    assert (id_of(KNOWN), ids_of([KNOWN, said("x"), with_id(said("y"), 9)])) == (7, [7, 9])
+    assert metadata_of(KNOWN) == {"author": "Ada"}
 
 
 # -- Where turns are kept. -------------------------------------------------------------------------

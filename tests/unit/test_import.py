@@ -17,9 +17,7 @@ import restate
 import interruptible
 from interruptible import _agent, client, formats, stream, testing
 from interruptible._cancel import cleanup, shielding
-from interruptible._session import rules
 from interruptible._task import task
-from interruptible._wire import types
 from interruptible.formats import gemini, responses
 
 PACKAGE = Path(interruptible.__file__).parent
@@ -49,10 +47,17 @@ LEAVES = {
 OF_RESTATE = {"", ".client", ".handler", ".serde", ".server_types"}
 """The modules of the SDK that users know, too; `_cancel.sdk` alone knows its inside."""
 PURE = (
+    "_session.record",
     "_session.rules",
+    "_session.pending",
+    "_session.approvals",
     "_session.turns",
     "_cancel.state",
     "_cancel.steered",
+    "_wire.cause",
+    "_wire.fields",
+    "_wire.rule",
+    "_wire.said",
     "_wire.types",
     "_task.repair",
     "_stream.deltas",
@@ -149,9 +154,25 @@ def test_the_rules_of_the_stream_know_nothing_of_what_carries_them_out() -> None
         assert known <= {"_stream.deltas", "_stream.log", "formats._calls"}
 
 
-@pytest.mark.parametrize("module", ["_session.rules", "_wire.types", *TESTING])
+@pytest.mark.parametrize(
+    "module", ["_session.record", "_wire.cause", "_wire.rule", "_wire.text", *TESTING]
+)
 def test_what_knows_nobody_imports_nothing_of_the_package(module: str) -> None:
     assert own_imports(module) == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "known"),
+    [
+        ("_session.rules", {"_session.record"}),
+        ("_session.pending", {"_session.record", "_session.rules"}),
+        ("_session.approvals", {"_session.record"}),
+        ("_wire.types", {"_wire.rule"}),
+        ("_wire.said", {"_wire.types"}),
+    ],
+)
+def test_the_rules_and_the_types_know_each_other_alone(module: str, known: set[str]) -> None:
+    assert own_imports(module) == known
 
 
 @pytest.mark.parametrize("module", FRAMEWORKS)
@@ -308,6 +329,7 @@ def test_every_module_says_what_it_is_for(module: str) -> None:
         shielding.shield,
         cleanup.cleanup,
         task.Task.append,
+        task.Task.approval,
         task.Task.delegate,
         task.Task.publish,
         task.Task.steerable,
@@ -320,6 +342,13 @@ def test_every_module_says_what_it_is_for(module: str) -> None:
         client.Session,
         client.Session.send,
         client.Session.cancel,
+        client.Session.withdraw,
+        client.Session.replace,
+        client.Session.promote,
+        client.Session.resume,
+        client.Session.edit,
+        client.Session.answer,
+        client.Session.attach,
         client.Session.regenerate,
         client.Session.rewind,
         client.Session.fork,
@@ -344,7 +373,11 @@ def test_an_interruption_is_a_terminal_error_of_the_sdk() -> None:
 
 
 def test_the_rules_and_the_types_can_be_loaded_without_the_sdk() -> None:
-    hidden = "import sys; sys.modules.update(restate=None)"
-    for module in (rules, types):
-        load = f"import runpy; runpy.run_path({module.__file__!r})"
-        assert "restate.context" not in loaded(hidden, load)  # or it would have failed
+    bare = "import sys, types; bare = types.ModuleType('interruptible')"
+    hidden = f"bare.__path__ = [{str(PACKAGE)!r}]; sys.modules.update(restate=None)"
+    for module in ("_session.rules", "_session.pending", "_session.approvals", "_wire.types"):
+        name = f"interruptible.{module}"
+        load = f"sys.modules['interruptible'] = bare; import {name}"
+        there = loaded(bare, hidden, load)
+        assert name in there
+        assert "restate.context" not in there  # or it would have failed

@@ -18,6 +18,11 @@ TURN = {**OUTCOME, "input": [{"role": "user", "content": "Hello"}]}
 COPY = {"next": 4, "turns": [TURN, {**TURN, "turn": 3}], "from": ["old", 3]}
 
 
+QUIET = {"turn": 1, "seen": 0}
+CLOSING = {"turn": 1, "number": 2}
+ASKING = {**CLOSING, "title": "git push"}
+
+
 def nested(levels: int) -> Any:
     return json.loads("[" * levels + "]" * levels)
 
@@ -57,6 +62,36 @@ REFUSED: list[tuple[Any, list[Any]]] = [
         ],
     ),
     (
+        reports.QUIET,
+        [
+            *NO_OBJECT,
+            {"turn": 1},
+            {"seen": 0},
+            *({**QUIET, name: x} for name in QUIET for x in NO_NUMBER),
+        ],
+    ),
+    (
+        reports.CLOSING,
+        [
+            *NO_OBJECT,
+            {"turn": 1},
+            {"number": 1},
+            *({**CLOSING, name: x} for name in CLOSING for x in NO_NUMBER),
+        ],
+    ),
+    (
+        reports.ASKING,
+        [
+            *NO_OBJECT,
+            CLOSING,
+            *({**ASKING, name: x} for name in CLOSING for x in NO_NUMBER),
+            *({**ASKING, "title": x} for x in (None, 5, ["x"], {})),
+            *({**ASKING, "within": x} for x in NO_NUMBER),
+            {**ASKING, "value": nested(300)},
+            {**ASKING, "value": [json.loads("NaN")]},
+        ],
+    ),
+    (
         reports.SETTLEMENT,
         [
             *NO_OBJECT,
@@ -71,6 +106,7 @@ REFUSED: list[tuple[Any, list[Any]]] = [
             *NO_OBJECT,
             {},
             *({**COPY, "next": x} for x in NO_NUMBER),
+            *({**COPY, "messages": x} for x in NO_NUMBER),
             *({**COPY, "turns": x} for x in (None, {}, [1], [OUTCOME], [{**TURN, "turn": 0}])),
             *(
                 {**COPY, "from": x}
@@ -116,11 +152,16 @@ def test_what_tasks_tell_is_taken_as_it_is_and_so_is_what_a_newer_version_adds()
         (reports.ONE_TURN, {"turn": 3, "new": "field"}),
         (reports.SOME_TURNS, {"turns": [1, 2]}),
         (reports.TAKING, {"turn": 3, "waited": True, "begins": False}),
+        (reports.QUIET, QUIET),
+        (reports.CLOSING, CLOSING),
+        (reports.ASKING, ASKING),
+        (reports.ASKING, {**ASKING, "value": None, "within": 0, "new": "field"}),
         (reports.OUTCOME_IN, outcome),
         (reports.SETTLEMENT, {"outcome": outcome}),
         (reports.SETTLEMENT, {"outcome": outcome, "ended": [1]}),
         (reports.SETTLEMENT, {"outcome": deep}),
-        (reports.COPY, COPY),
+        (reports.COPY, COPY),  # of a version that knew no ids
+        (reports.COPY, {**COPY, "messages": 0}),
         (reports.COPY, {"next": 1, "turns": [], "from": ["old", 0]}),
     ]
     for check, body in taken:

@@ -7,16 +7,18 @@ from typing import Any, Final
 
 import pytest
 
-from interruptible._session import rules, stored_record
-from interruptible._session.record import Addition, Live, Record
+from interruptible._session import approvals, pending, rules, stored_record
+from interruptible._session.record import Addition, Asked, Live, Record
+from interruptible._session.record import Refused as RefusedChange
 from interruptible._session.rules import Step
 
 from . import world
 from .walk import Walk, walk_through
-from .world import CONTROLS, INVARIANTS, POLICIES, Budget, Fault
+from .world import CONTROLS, INVARIANTS, PENDING, POLICIES, Budget, Fault
 
 ALL: Final = POLICIES + CONTROLS
 LINED_UP: Final = ("interrupt", "queue", "steer")
+STEADY: Final = ("queue", "steer")
 FIRST_BUDGETS: Final = {
     "every pair": Budget(acts=3, can=ALL),
     "every pair, and queued turns are kept": Budget(acts=3, can=ALL, keep_queued=True),
@@ -67,6 +69,51 @@ BUDGETS: Final = {
         message_kills=1,
         losses=1,
     ),
+    "what is pending is changed": Budget(acts=4, can=("queue", "steer", *PENDING), max_pending=3),
+    "what is pending is changed, and bursts are merged": Budget(
+        acts=4, can=("queue", "steer", "withdraw", "run next"), max_pending=3, merge=True
+    ),
+    "what is pending is changed while something ends": Budget(
+        acts=3, can=("interrupt", "queue", "steer", "stop", *PENDING), max_pending=3
+    ),
+    "a line is put in another order": Budget(acts=5, can=("queue", "run next"), max_pending=4),
+    "a line is put in another order, and killed tasks": Budget(
+        acts=4, can=("queue", "run next"), max_pending=3, task_kills=1
+    ),
+    "what is pending is changed, and killed tasks": Budget(
+        acts=3, can=("queue", "steer", "steer it", "withdraw"), max_pending=3, task_kills=1
+    ),
+    "what is pending is changed, and killed tasks, and bursts are merged": Budget(
+        acts=3, can=("queue", "steer", "run next"), max_pending=3, task_kills=1, merge=True
+    ),
+    "what is pending is changed, and killed messages": Budget(
+        acts=3, can=("queue", "steer", "run next", "withdraw"), max_pending=3, message_kills=1
+    ),
+    "read at once": Budget(
+        acts=3, can=("queue", "steer now", "steer it now"), max_pending=3, merge=True
+    ),
+    "stopped after a step": Budget(acts=3, can=("interrupt", *STEADY, "stop", "cancel")),
+    "stopped after a step, and bursts are merged": Budget(
+        acts=4, can=("interrupt", "queue", "stop"), merge=True
+    ),
+    "stopped after a step, and queued turns are kept": Budget(
+        acts=3, can=("interrupt", "queue", "stop"), keep_queued=True
+    ),
+    "stopped after a step, and overdue cleanups": Budget(
+        acts=3, can=("interrupt", "queue", "stop"), timeouts=1
+    ),
+    "stopped after a step, and killed tasks": Budget(
+        acts=3, can=("interrupt", "steer", "stop", "rewind"), task_kills=1
+    ),
+    "edited and resumed": Budget(acts=3, can=("queue", "cancel", "stop", "edit", "resume")),
+    "edited and resumed, and killed tasks": Budget(
+        acts=3, can=("queue", "edit", "resume"), task_kills=1, message_kills=1
+    ),
+    "approvals": Budget(acts=3, can=("interrupt", "stop", "answer"), asks=1),
+    "approvals that are taken back": Budget(
+        acts=3, can=("interrupt", "answer", "reset"), asks=1, timeouts=1
+    ),
+    "two approvals": Budget(acts=3, can=("queue", "answer", "cancel"), asks=2),
 }
 
 
@@ -187,7 +234,7 @@ def test_a_turn_that_took_what_another_left_passes_on_the_rest_when_it_is_killed
         "message 2 (queue)",
         "message (steer) joins 1",
         "1 completes",
-        "2 takes [2] to begin with",
+        "2 asks to begin",
         "2 begins",
         "settle 1",
         "message (steer) joins 2",
@@ -225,6 +272,46 @@ def test_a_reset_removes_what_was_given_up_and_nothing_that_is_waited_for(walked
     assert story_of(walked, Fault.RESET_KEPT) is None
 
 
+def test_a_message_is_changed_if_no_task_has_it_and_else_refused(walked: Walk) -> None:
+    assert story_of(walked, Fault.CHANGED) is None
+    assert story_of(walked, Fault.NOT_CHANGED) is None
+    assert story_of(walked, Fault.CHANGED_OTHER) is None
+    assert story_of(walked, LISTED) is None
+    assert story_of(walked, BEGUN) is None
+
+
+def test_what_is_withdrawn_is_read_by_no_task_and_its_turn_does_not_begin(walked: Walk) -> None:
+    assert story_of(walked, WITHDRAWN) is None
+
+
+def test_what_is_put_first_is_read_next_and_the_others_stay_in_their_order(walked: Walk) -> None:
+    assert story_of(walked, Fault.OUT_OF_TURN) is None
+    assert story_of(walked, MESSAGES) is None
+
+
+def test_a_turn_is_told_of_what_it_is_to_read_at_once_if_it_is_at_work(walked: Walk) -> None:
+    assert story_of(walked, Fault.TOLD_NOW) is None
+
+
+def test_who_has_messages_that_others_are_to_have_is_watched(walked: Walk) -> None:
+    assert story_of(walked, Fault.NOT_WATCHED) is None
+    assert story_of(walked, WATCHED) is None
+
+
+def test_a_turn_asks_before_it_begins_if_it_waits_for_more_than_cleanups(walked: Walk) -> None:
+    assert story_of(walked, Fault.QUEUED_OTHER) is None
+
+
+def test_a_quiet_window_ends_once_nothing_has_come(walked: Walk) -> None:
+    assert story_of(walked, Fault.QUIET_OTHER) is None
+
+
+def test_an_approval_is_answered_once_while_its_turn_goes_on(walked: Walk) -> None:
+    assert story_of(walked, Fault.ANSWERED) is None
+    assert story_of(walked, Fault.NOT_ANSWERED) is None
+    assert story_of(walked, APPROVALS) is None
+
+
 def test_nothing_else_is_wrong(walked: Walk) -> None:
     assert walked.broken == {}
 
@@ -248,6 +335,11 @@ _message, _cancel, _settle = rules.message_step, rules.cancel_step, rules.settle
 _rewind, _regenerate, _take = rules.rewind_step, rules.regenerate_step, rules.hand_out
 _give_up, _reset = rules.give_up_step, rules.reset_step
 _refusal, _host = rules.refusal, rules._host
+_quiet, _begins, _add_to, _begin = rules.quiet_step, rules.begin_step, rules.add_to, rules.begin
+_edit, _resume = rules.edit_step, rules.resume_step
+_pending, _find, _withdraw = pending.pending, pending.find_pending, pending.withdraw_step
+_steer, _run_next, _ask = pending.steer_step, pending.run_next_step, approvals.ask_step
+_approval, _moved = approvals.find_approval, pending._moved
 
 Refused = tuple[int, str] | None
 Taken = tuple[Record, tuple[Addition, ...]]
@@ -314,7 +406,7 @@ def settle_passes_on_to_the_newest(record: Record, turn: int, **options: Any) ->
     steered = tuple(x._replace(turn=heir) for x in settled.begin)
     live = settled.record.live[:-1]
     rest = settled.record._replace(next=record.next, live=live, steered=steered)
-    return Step(rest, settled.keep, watch=heir)
+    return Step(rest, keep=settled.keep, watch=(heir,))
 
 
 def settle_passes_on_to_the_oldest(record: Record, turn: int, **options: Any) -> Step | None:
@@ -325,7 +417,7 @@ def settle_passes_on_to_the_oldest(record: Record, turn: int, **options: Any) ->
         return _settle(record, turn, **options)
     steered = (x._replace(turn=heir) if x in left else x for x in record.steered)
     settled = _settle(record._replace(steered=tuple(steered)), turn, **options)
-    return settled and settled._replace(watch=heir)
+    return settled and settled._replace(watch=(heir,))
 
 
 def settle_passes_on_to_nobody(record: Record, turn: int, **options: Any) -> Step | None:
@@ -334,7 +426,7 @@ def settle_passes_on_to_nobody(record: Record, turn: int, **options: Any) -> Ste
         return settled
     live = settled.record.live[:-1]
     rest = settled.record._replace(next=record.next, live=live, steered=settled.begin)
-    return Step(rest, settled.keep)
+    return Step(rest, keep=settled.keep)
 
 
 def settle_begins_a_turn_with_nothing(record: Record, turn: int, **options: Any) -> Step | None:
@@ -348,7 +440,7 @@ def settle_begins_a_turn_that_is_not_open(record: Record, turn: int, *, merge: b
 
 def settle_does_not_name_the_heir(record: Record, turn: int, **options: Any) -> Step | None:
     settled = _settle(record, turn, **options)
-    return settled and settled._replace(watch=None)
+    return settled and settled._replace(watch=())
 
 
 def settle_forgets_what_joins_an_open_heir(
@@ -565,28 +657,30 @@ def what_is_steered_at_the_cancelled_waits(record: Record) -> tuple[Addition, ..
     return tuple(x for x in record.steered if not x.taken)
 
 
-def cancel_forgets_that_it_did(record: Record, turn: int | None = None) -> Step:
-    return _cancel(record, turn)._replace(record=record)
+def cancel_forgets_that_it_did(record: Record, turn: int | None = None, **how: Any) -> Step:
+    return _cancel(record, turn, **how)._replace(record=record)
 
 
-def cancel_takes_everything_every_time(record: Record, turn: int | None = None) -> Step:
-    return _cancel(record, None)
+def cancel_takes_everything_every_time(record: Record, turn: int | None = None, **how: Any) -> Step:
+    return _cancel(record, None, **how)
 
 
-def cancel_takes_what_is_queued_behind_it(record: Record, turn: int | None = None) -> Step:
+def cancel_takes_what_is_queued_behind_it(
+    record: Record, turn: int | None = None, **how: Any
+) -> Step:
     behind = tuple(x for x in record.live if turn is not None and x.turn < turn)
     step = _cancel(record._replace(live=record.live[len(behind) :]))
     return with_record(step, live=(*behind, *step.record.live))
 
 
-def cancel_removes_what_is_queued(record: Record, turn: int | None = None) -> Step:
-    step = _cancel(record, turn)
+def cancel_removes_what_is_queued(record: Record, turn: int | None = None, **how: Any) -> Step:
+    step = _cancel(record, turn, **how)
     live = (*step.record.live[:1], *(x for x in step.record.live[1:] if x.cancelled is None))
     return with_record(step, live=live)
 
 
-def cancel_discards(record: Record, turn: int | None = None) -> Step:
-    step = _cancel(record, turn)
+def cancel_discards(record: Record, turn: int | None = None, **how: Any) -> Step:
+    step = _cancel(record, turn, **how)
     return step._replace(discard=tuple(x.turn for x in step.cancel))
 
 
@@ -620,28 +714,30 @@ def rewind_cancels_again(record: Record, first: int) -> Step:
     return _rewind(record, first)._replace(cancel=live)
 
 
-def regenerate_forgets_to_discard(record: Record, first: int, *, merge: bool) -> Step:
-    return _regenerate(record, first, merge=merge)._replace(discard=())
+def regenerate_forgets_to_discard(record: Record, first: int, *how: Any, **more: Any) -> Step:
+    return _regenerate(record, first, *how, **more)._replace(discard=())
 
 
-def regenerate_discards_the_one_turn(record: Record, first: int, *, merge: bool) -> Step:
-    return _regenerate(record, first, merge=merge)._replace(discard=(first,))
+def regenerate_discards_the_one_turn(record: Record, first: int, *how: Any, **more: Any) -> Step:
+    return _regenerate(record, first, *how, **more)._replace(discard=(first,))
 
 
-def regenerate_discards_the_new_turn(record: Record, first: int, *, merge: bool) -> Step:
-    step = _regenerate(record, first, merge=merge)
+def regenerate_discards_the_new_turn(record: Record, first: int, *how: Any, **more: Any) -> Step:
+    step = _regenerate(record, first, *how, **more)
     return step._replace(discard=range(first, record.next + 1))
 
 
-def regenerate_spares_what_is_at_work_before(record: Record, first: int, *, merge: bool) -> Step:
+def regenerate_spares_what_is_at_work_before(
+    record: Record, first: int, *how: Any, **more: Any
+) -> Step:
     before = record.before(first)
     rest = record._replace(live=record.live[len(before) :])
-    step = _regenerate(rest, first, merge=merge)
+    step = _regenerate(rest, first, *how, **more)
     return with_record(step, live=(*before, *step.record.live))
 
 
-def regenerate_uses_the_number_again(record: Record, first: int, *, merge: bool) -> Step:
-    return _regenerate(record, first, merge=merge)._replace(dispatch=first)
+def regenerate_uses_the_number_again(record: Record, first: int, *how: Any, **more: Any) -> Step:
+    return _regenerate(record, first, *how, **more)._replace(dispatch=first)
 
 
 def give_up_forgets_that_it_did(record: Record, turns: Any) -> Step:
@@ -734,13 +830,6 @@ def take_leaves_what_those_before_did_not_take(record: Record, turn: int, **opti
     return after._replace(steered=merged), taken
 
 
-def take_takes_from_those_before_in_the_window(
-    record: Record, turn: int, *, waited: bool, begins: bool
-) -> Taken:
-    after, taken = _take(record, turn, waited=True, begins=begins)
-    return (after, taken) if taken else _take(record, turn, waited=waited, begins=begins)
-
-
 def take_takes_one_at_a_time(record: Record, turn: int, **options: Any) -> Taken:
     first = record.waiting[:1]
     rest = tuple(x for x in record.steered if x not in record.waiting[1:])
@@ -749,15 +838,25 @@ def take_takes_one_at_a_time(record: Record, turn: int, **options: Any) -> Taken
     return after._replace(steered=(*after.steered, *left)), taken if first else ()
 
 
-def take_does_not_close_the_window(record: Record, turn: int, **options: Any) -> Taken:
-    after, taken = _take(record, turn, **options)
-    return after._replace(live=record.live), taken
+def quiet_does_not_close_the_window(record: Record, turn: int, *, seen: int) -> Any:
+    return record, _quiet(record, turn, seen=seen)[1]
 
 
-def take_closes_the_window_with_what_it_takes(record: Record, turn: int, **options: Any) -> Taken:
-    after, taken = _take(record, turn, **options)
-    live = tuple(x._replace(open=x.open and x.turn != turn) for x in after.live)
-    return after._replace(live=live), taken
+def quiet_closes_the_window_with_what_came(record: Record, turn: int, *, seen: int) -> Any:
+    return record.changed({turn}, open=False), _quiet(record, turn, seen=seen)[1]
+
+
+def quiet_does_not_see_what_came(record: Record, turn: int, *, seen: int) -> Any:
+    return record.changed({turn}, open=False), seen
+
+
+def quiet_sees_what_came_for_others(record: Record, turn: int, *, seen: int) -> Any:
+    newest = max((x.id for x in record.waiting), default=0)
+    return (record, newest) if newest > seen else _quiet(record, turn, seen=seen)
+
+
+def quiet_sees_the_same_again(record: Record, turn: int, *, seen: int) -> Any:
+    return _quiet(record, turn, seen=0)
 
 
 def take_does_not_know_that_a_turn_begins(
@@ -791,6 +890,371 @@ def the_lost_are_forgotten(record: Record) -> tuple[Live, ...]:
     return ()
 
 
+def begins_and_can_still_be_changed(record: Record, turn: int) -> Taken:
+    return _take(record, turn, waited=True, begins=True)
+
+
+def begins_and_others_still_join(record: Record, turn: int) -> Taken:
+    after, taken = _begins(record, turn)
+    return after.changed({turn}, open=record.changed({turn}).find(turn) is not None), taken
+
+
+def begins_without_what_was_left(record: Record, turn: int) -> Taken:
+    return record.changed({turn}, open=False, queued=False), ()
+
+
+def stop_cuts_at_once(record: Record, turn: int | None = None, **how: Any) -> Step:
+    return _cancel(record, turn)
+
+
+def stop_lets_begin_what_waits(record: Record, turn: int | None = None, **how: Any) -> Step:
+    begun = record.changed({x.turn for x in record.live}, queued=False, open=False)
+    step = _cancel(begun, turn, **how)
+    live = (
+        x._replace(open=y.open, queued=y.queued)
+        for x, y in zip(step.record.live, record.live, strict=True)
+    )
+    return with_record(step, live=tuple(live))
+
+
+def stop_tells_again(record: Record, turn: int | None = None, **how: Any) -> Step:
+    step = _cancel(record, turn, **how)
+    again = tuple(x for x in record.live if x.after_step and turn in (None, x.turn))
+    return step._replace(stop=(*step.stop, *again)) if how.get("after_step") else step
+
+
+def stop_cuts_what_stops(record: Record, turn: int | None = None, **how: Any) -> Step:
+    step = _cancel(record, turn, **how)
+    again = _cancel(record, turn)
+    stops = any(x.after_step for x in again.cancel)
+    return again if how.get("after_step") and stops else step
+
+
+def cancel_leaves_what_stops(record: Record, chosen: Any, why: str) -> Step:
+    fresh = tuple(x for x in chosen if x.goes_on)
+    return Step(record.changed({x.turn for x in fresh}, cancelled=why), cancel=fresh)
+
+
+def cancel_has_it_stop_still(record: Record, chosen: Any, why: str) -> Step:
+    fresh = tuple(x for x in chosen if not x.is_cut)
+    return Step(record.changed({x.turn for x in fresh}, cancelled=why), cancel=fresh)
+
+
+def what_stops_is_cut(live: Live) -> bool:
+    return live.cancelled is not None
+
+
+def what_stops_goes_on(live: Live) -> bool:
+    return live.cancelled is None or live.after_step
+
+
+def what_stops_is_at_work_no_more(record: Record) -> Live | None:
+    lives = record.awaited
+    return next((x for x in lives if x.goes_on), lives[-1] if lives else None)
+
+
+def interrupt_joins_and_spares_what_stops(
+    record: Record, policy: str, *, merge: bool
+) -> Live | None:
+    rest = tuple(x for x in record.live if not x.after_step)
+    return _host(record._replace(live=rest), policy, merge=merge)
+
+
+def begin_does_not_ask_behind_what_stops(step: Step, messages: Any, *, opens: bool = False) -> Step:
+    begun = _begin(step, messages, opens=opens)
+    asks = any(x.goes_on for x in step.record.awaited)
+    return begun._replace(record=begun.record.changed({step.record.next}, queued=asks))
+
+
+def begin_never_asks(step: Step, messages: Any, *, opens: bool = False) -> Step:
+    begun = _begin(step, messages, opens=opens)
+    return begun._replace(record=begun.record.changed({step.record.next}, queued=False))
+
+
+def begin_forgets_the_messages(step: Step, messages: Any, *, opens: bool = False) -> Step:
+    return _begin(step, (), opens=opens)
+
+
+def messages_are_not_counted(record: Record) -> tuple[Record, int]:
+    return record, record.messages + 1
+
+
+def add_tells_a_turn_that_waits(
+    record: Record, host: Live, addition: Addition, *, now: bool = False
+) -> Step:
+    step = _add_to(record, host, addition, now=now)
+    return step._replace(tell_now=step.record.find(host.turn)) if now else step
+
+
+def add_does_not_tell(record: Record, host: Live, addition: Addition, *, now: bool = False) -> Step:
+    return _add_to(record, host, addition)
+
+
+def add_always_tells(record: Record, host: Live, addition: Addition, *, now: bool = False) -> Step:
+    return _add_to(record, host, addition, now=True)
+
+
+def add_tells_of_the_first_every_time(
+    record: Record, host: Live, addition: Addition, *, now: bool = False
+) -> Step:
+    return _add_to(record, host._replace(nows=0), addition, now=now)
+
+
+def add_does_not_watch(
+    record: Record, host: Live, addition: Addition, *, now: bool = False
+) -> Step:
+    return _add_to(record, host, addition, now=now)._replace(watch=())
+
+
+def settle_keeps_approvals(record: Record, turn: int, **options: Any) -> Step | None:
+    return with_record(_settle(record, turn, **options), approvals=record.approvals)
+
+
+def settle_passes_on_that_it_is_to_be_read_at_once(
+    record: Record, turn: int, **options: Any
+) -> Step | None:
+    settled = _settle(record, turn, **options)
+    nows = {x.number: x.now for x in record.steered}
+    steered = settled and tuple(x._replace(now=nows[x.number]) for x in settled.record.steered)
+    return with_record(settled, steered=steered)
+
+
+def reset_keeps_approvals(record: Record) -> Step:
+    return with_record(_reset(record), approvals=record.approvals)
+
+
+def edit_forgets_to_discard(record: Record, first: int, *, merge: bool) -> Step:
+    return _edit(record, first, merge=merge)._replace(discard=())
+
+
+def edit_is_a_message(record: Record, first: int, *, merge: bool) -> Step:
+    return _message(record, "interrupt")
+
+
+def edit_is_a_queued_message(record: Record, first: int, *, merge: bool) -> Step:
+    discard = _edit(record, first, merge=merge).discard
+    return _message(record, "queue")._replace(discard=discard)
+
+
+def edit_has_no_id(record: Record, first: int, *, merge: bool) -> Step:
+    return _regenerate(record, first, merge=merge)
+
+
+def resume_begins_the_turn_again(record: Record) -> Step:
+    return _resume(record._replace(next=record.next - 1))
+
+
+def pending_has_what_was_taken(record: Record) -> Any:
+    real = {x.number: x for x in record.steered}
+    untaken = tuple(x._replace(taken=False) for x in record.steered)
+    found = _pending(record._replace(steered=untaken))
+    return [x._replace(addition=x.addition and real[x.addition.number]) for x in found]
+
+
+def pending_has_what_was_cancelled(record: Record) -> Any:
+    return _pending(record.changed({x.turn for x in record.live}, cancelled=None))
+
+
+def pending_has_what_has_begun(record: Record) -> Any:
+    return _pending(record.changed({x.turn for x in record.live}, queued=True))
+
+
+def pending_has_no_turns_that_wait(record: Record) -> Any:
+    return [x for x in _pending(record) if x.addition is not None]
+
+
+def pending_has_no_steered(record: Record) -> Any:
+    return [x for x in _pending(record) if x.addition is None]
+
+
+def pending_is_in_the_order_of_acceptance(record: Record) -> Any:
+    return sorted(_pending(record))
+
+
+def pending_has_what_was_left_last(record: Record) -> Any:
+    return sorted(_pending(record), key=lambda x: (x.turn, x.addition is not None))
+
+
+def what_was_read_is_unknown(record: Record, message: int) -> Any:
+    found = _find(record, message)
+    return found._replace(status=404) if isinstance(found, RefusedChange) else found
+
+
+def what_is_unknown_was_read(record: Record, message: int) -> Any:
+    return _find(record._replace(messages=record.messages + 1), message)
+
+
+def withdraw_lets_the_turn_begin(record: Record, message: Any, *why: str) -> Step:
+    return _withdraw(record, message, *why)._replace(cancel=(), discard=())
+
+
+def withdraw_says_so_and_does_not_cancel(record: Record, message: Any, *why: str) -> Step:
+    return _withdraw(record, message, *why)._replace(cancel=())
+
+
+def withdraw_does_not_discard(record: Record, message: Any, *why: str) -> Step:
+    return _withdraw(record, message, *why)._replace(discard=())
+
+
+def withdraw_cancels_the_turn_with_others(record: Record, message: Any, *why: str) -> Step:
+    live = record.find(message.turn)
+    step = _withdraw(record, message, *why)
+    return rules.cancel(step.record, [live], "withdrawn") if live is not None else step
+
+
+def withdraw_forgets_to(record: Record, message: Any, *why: str) -> Step:
+    step = _withdraw(record, message, *why)
+    return with_record(step, steered=record.steered) if message.addition else step
+
+
+def withdraw_takes_all_of_its_turn(record: Record, message: Any, *why: str) -> Step:
+    step = _withdraw(record, message, *why)
+    return with_record(
+        step, steered=tuple(x for x in step.record.steered if x.turn != message.turn)
+    )
+
+
+def withdraw_removes_the_turn(record: Record, message: Any, *why: str) -> Step:
+    step = _withdraw(record, message, *why)
+    gone = {x.turn for x in step.cancel}
+    return with_record(step, live=tuple(x for x in step.record.live if x.turn not in gone))
+
+
+def steer_it_at_the_newest(record: Record, message: Any, *, now: bool) -> Step:
+    step = _steer(record, message, now=now)
+    newest = step.record.going_on[-1]
+    if step.steer is None:
+        return step
+    steered = step.steer._replace(turn=newest.turn)
+    after = (*step.record.steered[:-1], steered)
+    return with_record(step._replace(steer=steered, watch=(newest.turn,)), steered=after)
+
+
+def steer_it_and_keep_it(record: Record, message: Any, *, now: bool) -> Step:
+    step = _steer(record, message, now=now)
+    return step._replace(record=step.record.changed({message.turn}, own=(message.id,)))
+
+
+def steer_it_and_let_its_turn_begin(record: Record, message: Any, *, now: bool) -> Step:
+    return _steer(record, message, now=now)._replace(cancel=())
+
+
+def steer_it_unwatched(record: Record, message: Any, *, now: bool) -> Step:
+    return _steer(record, message, now=now)._replace(watch=())
+
+
+def steer_it_always_now(record: Record, message: Any, *, now: bool) -> Step:
+    return _steer(record, message, now=True)
+
+
+def steer_it_never_now(record: Record, message: Any, *, now: bool) -> Step:
+    return _steer(record, message, now=False)
+
+
+def steer_it_now_once(record: Record, message: Any, *, now: bool) -> Step:
+    host = record.going_on[0]
+    return _steer(record, message, now=now and not host.nows)
+
+
+def run_next_swaps(record: Record, message: Any, **how: Any) -> Any:
+    step, moves = _run_next(record, message, **how)
+    if len(moves) < 3 or step.dispatch is not None:
+        return step, moves
+    pair = (moves[0], pending.Move(int(str(moves[0].source)), moves[0].to))
+    after = pending._moved(record.changed({x.turn for x in step.cancel}, cancelled="x"), pair)
+    return step._replace(record=after), pair
+
+
+def run_next_does_not_cancel(record: Record, message: Any, **how: Any) -> Any:
+    step, moves = _run_next(record, message, **how)
+    cancelled = {x.turn: x.cancelled for x in record.live}
+    live = (x._replace(cancelled=cancelled.get(x.turn)) for x in step.record.live)
+    return with_record(step._replace(cancel=()), live=tuple(live)), moves
+
+
+def run_next_cancels_the_line(record: Record, message: Any, **how: Any) -> Any:
+    step, moves = _run_next(record, message, **how)
+    rest = rules.cancel(step.record, step.record.going_on[1:], "interrupted")
+    return step._replace(record=rest.record, cancel=(*step.cancel, *rest.cancel)), moves
+
+
+def run_next_puts_it_last(record: Record, message: Any, **how: Any) -> Any:
+    waits = [x for x in pending.pending(record) if x.kind == "queued"]
+    return _run_next(record, waits[-1] if waits and message.kind == "queued" else message, **how)
+
+
+def run_next_leaves_what_joined(record: Record, moves: Any) -> Record:
+    return _moved(record, moves)._replace(steered=record.steered)
+
+
+def run_next_leaves_what_stands_where(addition: Addition, turn: int) -> int:
+    return addition.at
+
+
+def run_next_does_not_watch(record: Record, message: Any, **how: Any) -> Any:
+    step, moves = _run_next(record, message, **how)
+    return step._replace(watch=()), moves
+
+
+def run_next_gives_messages_to_what_is_over(record: Record, message: Any, **how: Any) -> Any:
+    return _run_next(record, message)
+
+
+def run_next_lets_what_stops_end(record: Record, message: Any, **how: Any) -> Any:
+    step, moves = _run_next(record, message, **how)
+    stops = {x.turn: x for x in record.live if x.after_step}
+    live = tuple(stops.get(x.turn, x) for x in step.record.live)
+    cancel = tuple(x for x in step.cancel if x.turn not in stops)
+    return with_record(step._replace(cancel=cancel), live=live), moves
+
+
+def run_next_has_a_steered_message_twice(record: Record, message: Any, **how: Any) -> Any:
+    step, moves = _run_next(record, message, **how)
+    return with_record(step, steered=record.steered), moves
+
+
+def run_next_begins_a_turn_of_nothing(record: Record, message: Any, **how: Any) -> Any:
+    step, moves = _run_next(record, message, **how)
+    if step.dispatch is None:
+        return step, moves
+    return step._replace(record=step.record.changed({step.dispatch}, own=())), moves
+
+
+def asks_though_it_is_cancelled(record: Record, turn: int, number: int) -> Any:
+    after, asks = _ask(record.changed({turn}, cancelled=None), turn, number)
+    return after._replace(live=record.live), asks
+
+
+def asks_with_an_id_that_is_free(record: Record, turn: int, number: int) -> Any:
+    return _ask(record._replace(asked=len(record.approvals)), turn, number)
+
+
+def asks_and_forgets(record: Record, turn: int, number: int) -> Any:
+    after, asks = _ask(record, turn, number)
+    return after._replace(approvals=record.approvals), asks
+
+
+def a_cancelled_turn_is_answered(record: Record, approval: int) -> Any:
+    return _approval(record.changed({x.turn for x in record.live}, cancelled=None), approval)
+
+
+def what_is_over_is_unknown(record: Record, approval: int) -> Any:
+    found = _approval(record, approval)
+    return found if isinstance(found, Asked) else found._replace(status=404)
+
+
+def any_approval_is_answered(record: Record, approval: int) -> Any:
+    return record.approvals[0] if record.approvals else _approval(record, approval)
+
+
+def close_forgets_to(record: Record, approval: Asked) -> Record:
+    return record
+
+
+def close_closes_all_of_the_turn(record: Record, approval: Asked) -> Record:
+    return record._replace(approvals=tuple(x for x in record.approvals if x.turn != approval.turn))
+
+
 def dump_leaves_out(name: str, place: int) -> Any:
     dump = stored_record.dump_record
 
@@ -814,6 +1278,23 @@ OVERDUE = Budget(acts=3, can=("interrupt", "queue", "reject", "reset"), timeouts
 GIVING_UP = Budget(acts=4, can=("interrupt", "steer", "reset"), timeouts=1)
 KEEPING = Budget(acts=3, can=("interrupt", "rollback", "queue"), keep_queued=True)
 
+CHANGING = Budget(acts=4, can=("queue", "steer", "withdraw", "steer it now"), max_pending=3)
+JOINING = Budget(acts=4, can=("queue", "withdraw"), max_pending=4, merge=True)
+FIRST = Budget(acts=4, can=("queue", "steer", "run next"), max_pending=3)
+LONGER = Budget(acts=5, can=("queue", "run next"), max_pending=4)
+JOINED_FIRST = Budget(acts=5, can=("queue", "run next"), max_pending=4, merge=True)
+FIRST_STEERED = Budget(acts=4, can=("queue", "steer it"))
+KILLED_FIRST = Budget(acts=4, can=("queue", "run next"), max_pending=3, task_kills=1)
+STOPPED_FIRST = Budget(acts=4, can=("queue", "stop", "run next"))
+TOLD_NOW = Budget(acts=4, can=("queue", "steer now", "steer it now"), max_pending=3)
+STOPPING = Budget(acts=3, can=("interrupt", "queue", "reject", "stop", "cancel"))
+STOPPED_LINE = Budget(acts=4, can=("queue", "stop"))
+STOPPED_BURST = Budget(acts=4, can=("interrupt", "queue", "stop"), merge=True)
+EDITING = Budget(acts=3, can=("queue", "cancel", "edit", "resume"))
+ASKING = Budget(acts=3, can=("interrupt", "cancel", "answer"), asks=1)
+ASKING_TWICE = Budget(acts=2, can=("interrupt", "answer"), asks=2)
+ASKED_AND_STUCK = Budget(acts=3, can=("interrupt", "answer", "reset"), asks=1, timeouts=1)
+
 AT_REST = "at_rest_nothing_is_live_and_all_that_was_wanted_was_answered"
 ONCE = "messages_are_in_the_history_once_and_in_order"
 SIDE_BY_SIDE = "one_task_is_at_work"
@@ -825,6 +1306,12 @@ TAKEN_BACK = "what_is_discarded_was_taken_back"
 GIVEN_UP = "what_was_given_up_was_waited_out_and_nothing_else"
 WAITS_AGAIN = "nobody_waits_for_what_was_given_up"
 GONE = "what_is_discarded_does_not_go_on"
+WITHDRAWN = "what_is_withdrawn_was_read_by_no_task"
+BEGUN = "what_a_task_was_given_to_begin_with_stays"
+LISTED = "what_is_pending_is_what_no_task_has"
+MESSAGES = "the_record_knows_the_messages"
+WATCHED = "what_is_steered_is_watched"
+APPROVALS = "an_approval_waits_for_a_live_turn"
 MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (PLAIN, "settle_step", settle_clears_everything, Fault.SETTLED_OTHER),
     (PLAIN, "settle_step", settle_clears_everything, SIDE_BY_SIDE),
@@ -933,10 +1420,12 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (STEERING, "hand_out", take_takes_one_at_a_time, Fault.TAKEN_OTHER),
     (STEERING, "hand_out", take_does_not_know_that_a_turn_begins, Fault.INPUT_OTHER),
     (STEERING, "hand_out", take_is_always_to_begin_with, Fault.INPUT_OTHER),
-    (BURST, "hand_out", take_takes_from_those_before_in_the_window, Fault.TAKEN_OTHER),
-    (BURST, "hand_out", take_does_not_close_the_window, "what_is_open_is_in_its_quiet_window"),
-    (BURST, "hand_out", take_does_not_close_the_window, Fault.JOINED),
-    (BURST, "hand_out", take_closes_the_window_with_what_it_takes, Fault.NOT_JOINED),
+    (BURST, "quiet_step", quiet_does_not_close_the_window, "what_is_open_is_in_its_quiet_window"),
+    (BURST, "quiet_step", quiet_does_not_close_the_window, Fault.JOINED),
+    (BURST, "quiet_step", quiet_closes_the_window_with_what_came, Fault.QUIET_OTHER),
+    (BURST, "quiet_step", quiet_does_not_see_what_came, Fault.QUIET_OTHER),
+    (BURST, "quiet_step", quiet_sees_what_came_for_others, Fault.QUIET_OTHER),
+    (BURST, "quiet_step", quiet_sees_the_same_again, "what_is_open_is_in_its_quiet_window"),
     (PLAIN, "Record.before", after_has(slice(-1, None)), SIDE_BY_SIDE),
     # What is queued in between is missed.
     (PLAIN, "Record.before", after_has(slice(0, 1)), SIDE_BY_SIDE),
@@ -964,7 +1453,104 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (BURST, "dump_record", dump_leaves_out("live", 3), STORED),
     (OVERDUE, "dump_record", dump_leaves_out("live", 4), STORED),
     (STEERING, "dump_record", dump_leaves_out("steered", 4), STORED),
+    (PLAIN, "dump_record", dump_leaves_out("live", 5), STORED),
+    (PLAIN, "dump_record", dump_leaves_out("live", 6), STORED),
+    (STOPPING, "dump_record", dump_leaves_out("live", 7), STORED),
+    (TOLD_NOW, "dump_record", dump_leaves_out("live", 8), STORED),
+    (STEERING, "dump_record", dump_leaves_out("steered", 5), STORED),
+    (TOLD_NOW, "dump_record", dump_leaves_out("steered", 6), STORED),
+    (PLAIN, "count_message", messages_are_not_counted, Fault.NUMBER_USED_AGAIN),
+    (PLAIN, "begin", begin_forgets_the_messages, MESSAGES),
+    (PLAIN, "begin", begin_never_asks, Fault.QUEUED_OTHER),
+    (STOPPING, "begin", begin_does_not_ask_behind_what_stops, Fault.QUEUED_OTHER),
+    (STEERING, "begin_step", begins_and_can_still_be_changed, LISTED),
+    (CHANGING, "begin_step", begins_and_can_still_be_changed, Fault.CHANGED),
+    (CHANGING, "begin_step", begins_and_can_still_be_changed, BEGUN),
+    (CHANGING, "begin_step", begins_and_can_still_be_changed, WITHDRAWN),
+    (BURST, "begin_step", begins_and_others_still_join, "what_is_open_is_in_its_quiet_window"),
+    (STEERING, "begin_step", begins_without_what_was_left, Fault.TAKEN_OTHER),
+    (STOPPING, "cancel_step", stop_cuts_at_once, Fault.CANCELLED_OTHER),
+    (STOPPING, "cancel_step", stop_lets_begin_what_waits, Fault.SPARED),
+    (STOPPING, "cancel_step", stop_tells_again, Fault.CANCELLED_AGAIN),
+    (STOPPING, "cancel_step", stop_cuts_what_stops, Fault.CANCELLED_OTHER),
+    (STOPPING, "cancel", cancel_leaves_what_stops, Fault.SPARED),
+    (STOPPING, "cancel", cancel_has_it_stop_still, REASONS),
+    (STOPPING, "Live.is_cut", what_stops_is_cut, REASONS),
+    (STOPPING, "Live.is_cut", what_stops_is_cut, Fault.QUEUED_OTHER),
+    (STOPPING, "Live.goes_on", what_stops_goes_on, REASONS),
+    (STOPPED_LINE, "Record.at_work", what_stops_is_at_work_no_more, Fault.TURNED_AWAY),
+    (STOPPED_BURST, "_host", interrupt_joins_and_spares_what_stops, Fault.JOINED),
+    (TOLD_NOW, "add_to", add_does_not_tell, Fault.TOLD_NOW),
+    (TOLD_NOW, "add_to", add_always_tells, MESSAGES),
+    (TOLD_NOW, "add_to", add_tells_of_the_first_every_time, Fault.TOLD_NOW),
+    (TOLD_NOW, "add_to", add_tells_a_turn_that_waits, Fault.TOLD_NOW),
+    (STEERING, "add_to", add_does_not_watch, Fault.NOT_WATCHED),
+    (STEERING, "add_to", add_does_not_watch, WATCHED),
+    (TOLD_NOW, "settle_step", settle_passes_on_that_it_is_to_be_read_at_once, MESSAGES),
+    (EDITING, "edit_step", edit_forgets_to_discard, Fault.DISCARDED_OTHER),
+    (EDITING, "edit_step", edit_is_a_message, Fault.DISCARDED_OTHER),
+    (EDITING, "edit_step", edit_is_a_queued_message, Fault.SPARED),
+    (EDITING, "edit_step", edit_is_a_queued_message, GONE),
+    (EDITING, "edit_step", edit_has_no_id, Fault.NUMBER_USED_AGAIN),
+    (EDITING, "resume_step", resume_begins_the_turn_again, Fault.NUMBER_USED_AGAIN),
+    (CHANGING, "pending.pending", pending_has_what_was_taken, Fault.CHANGED),
+    (CHANGING, "pending.pending", pending_has_what_was_taken, WITHDRAWN),
+    (STEERING, "pending.pending", pending_has_what_was_cancelled, LISTED),
+    (CHANGING, "pending.pending", pending_has_what_has_begun, Fault.CHANGED),
+    (CHANGING, "pending.pending", pending_has_what_has_begun, BEGUN),
+    (CHANGING, "pending.pending", pending_has_no_turns_that_wait, Fault.NOT_CHANGED),
+    (CHANGING, "pending.pending", pending_has_no_steered, Fault.NOT_CHANGED),
+    (LONGER, "pending.pending", pending_is_in_the_order_of_acceptance, LISTED),
+    (STEERING, "pending.pending", pending_has_what_was_left_last, LISTED),
+    (CHANGING, "pending.find_pending", what_was_read_is_unknown, Fault.NOT_CHANGED),
+    (CHANGING, "pending.find_pending", what_is_unknown_was_read, Fault.NOT_CHANGED),
+    (CHANGING, "pending.withdraw_step", withdraw_lets_the_turn_begin, Fault.DISCARDED_OTHER),
+    (CHANGING, "pending.withdraw_step", withdraw_says_so_and_does_not_cancel, Fault.SPARED),
+    (CHANGING, "pending.withdraw_step", withdraw_does_not_discard, Fault.DISCARDED_OTHER),
+    (
+        JOINING,
+        "pending.withdraw_step",
+        withdraw_cancels_the_turn_with_others,
+        Fault.CANCELLED_OTHER,
+    ),
+    (CHANGING, "pending.withdraw_step", withdraw_forgets_to, WAITS),
+    (JOINING, "pending.withdraw_step", withdraw_takes_all_of_its_turn, WAITS),
+    (CHANGING, "pending.withdraw_step", withdraw_removes_the_turn, "a_turns_outcome_is_its_tasks"),
+    (FIRST_STEERED, "pending.steer_step", steer_it_at_the_newest, Fault.CHANGED_OTHER),
+    (CHANGING, "pending.steer_step", steer_it_and_keep_it, MESSAGES),
+    (CHANGING, "pending.steer_step", steer_it_and_let_its_turn_begin, Fault.SPARED),
+    (CHANGING, "pending.steer_step", steer_it_unwatched, Fault.NOT_WATCHED),
+    (FIRST_STEERED, "pending.steer_step", steer_it_always_now, Fault.TOLD_NOW),
+    (CHANGING, "pending.steer_step", steer_it_never_now, Fault.TOLD_NOW),
+    (TOLD_NOW, "pending.steer_step", steer_it_now_once, Fault.TOLD_NOW),
+    (LONGER, "pending.run_next_step", run_next_swaps, Fault.OUT_OF_TURN),
+    (FIRST, "pending.run_next_step", run_next_does_not_cancel, Fault.SPARED),
+    (FIRST, "pending.run_next_step", run_next_cancels_the_line, Fault.CANCELLED_OTHER),
+    (FIRST, "pending.run_next_step", run_next_puts_it_last, Fault.OUT_OF_TURN),
+    (JOINED_FIRST, "pending._moved", run_next_leaves_what_joined, Fault.OUT_OF_TURN),
+    (JOINED_FIRST, "pending._beside", run_next_leaves_what_stands_where, Fault.INPUT_OUT_OF_ORDER),
+    (JOINED_FIRST, "pending.run_next_step", run_next_does_not_watch, Fault.NOT_WATCHED),
+    (KILLED_FIRST, "pending.run_next_step", run_next_gives_messages_to_what_is_over, AT_REST),
+    (STOPPED_FIRST, "pending.run_next_step", run_next_lets_what_stops_end, Fault.SPARED),
+    (FIRST, "pending.run_next_step", run_next_has_a_steered_message_twice, WAITS),
+    (FIRST, "pending.run_next_step", run_next_begins_a_turn_of_nothing, MESSAGES),
+    (ASKING, "approvals.ask_step", asks_though_it_is_cancelled, Fault.ANSWERED),
+    (ASKING_TWICE, "approvals.ask_step", asks_with_an_id_that_is_free, Fault.NUMBER_USED_AGAIN),
+    (ASKING, "approvals.ask_step", asks_and_forgets, APPROVALS),
+    (ASKING, "approvals.find_approval", a_cancelled_turn_is_answered, Fault.ANSWERED),
+    (ASKING, "approvals.find_approval", what_is_over_is_unknown, Fault.NOT_ANSWERED),
+    (ASKING_TWICE, "approvals.find_approval", any_approval_is_answered, Fault.ANSWERED),
+    (ASKING, "approvals.close_step", close_forgets_to, APPROVALS),
+    (ASKING_TWICE, "approvals.close_step", close_closes_all_of_the_turn, APPROVALS),
+    (ASKING, "settle_step", settle_keeps_approvals, APPROVALS),
+    (ASKED_AND_STUCK, "reset_step", reset_keeps_approvals, APPROVALS),
 ]
+
+
+def forget() -> None:
+    """Forget what other rules have led to."""
+    world.stored.cache_clear()
+    world.listed_as_pending.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -977,14 +1563,16 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
 def test_a_mistake_in_the_rules_is_found(
     monkeypatch: pytest.MonkeyPatch, budget: Budget, rule: str, mistake: Any, broken: str | Fault
 ) -> None:
-    of_record = getattr(Record, rule.removeprefix("Record."), None)
-    mistaken = property(mistake) if isinstance(of_record, property) else mistake
-    module = "storage" if rule == "dump_record" else "rules"
-    monkeypatch.setattr(f"interruptible._session.{module}.{rule}", mistaken)
-    world.stored.cache_clear()
+    place: Any
+    *within, name = rule.split(".")
+    places = {"Record": Record, "Live": Live, "pending": pending, "approvals": approvals}
+    place = places[within[0]] if within else rules if hasattr(rules, name) else stored_record
+    is_property = isinstance(getattr(place, name), property)
+    monkeypatch.setattr(place, name, property(mistake) if is_property else mistake)
+    forget()
     what = broken.name if isinstance(broken, Fault) else broken
     walked = walk_through(budget, until=what)
-    world.stored.cache_clear()
+    forget()
     assert story_of(walked, broken) is not None
 
 
@@ -1048,6 +1636,33 @@ def test_a_record_is_stored_in_this_form_for_as_long_as_its_version_stays() -> N
     )
     assert as_json(stored_record.dump_record(fork)) == stored_fork
     assert stored_record.parse_record(json.loads(json.dumps(stored_fork))) == fork
+    more = Record(
+        "e1",
+        4,
+        (Live(2, "inv-2", queued=True, own=(1, 3)), Live(3, "inv-3", "stopped", after_step=True)),
+        (Addition(1, 2, 3, id=2), Addition(2, 2, 3, id=4, now=1)),
+        messages=4,
+        asked=2,
+        approvals=(Asked(2, 2, 1),),
+    )
+    stored_more = {
+        "v": 1,
+        "epoch": "e1",
+        "next": 4,
+        "live": [
+            [2, "inv-2", None, False, False, True, [1, 3]],
+            [3, "inv-3", "stopped", False, False, False, [], True],
+        ],
+        "steered": [[1, 2, 3, False, False, 2], [2, 2, 3, False, False, 4, 1]],
+        "tail": [],
+        "paged": False,
+        "first": 1,
+        "messages": 4,
+        "asked": 2,
+        "approvals": [[2, 2, 1]],
+    }
+    assert as_json(stored_record.dump_record(more)) == stored_more
+    assert stored_record.parse_record(as_json(stored_more)) == more
 
 
 def test_a_record_of_a_newer_version_is_refused_with_the_remedy() -> None:
@@ -1064,7 +1679,7 @@ def test_a_record_of_a_newer_version_is_refused_with_the_remedy() -> None:
 def test_a_message_that_interrupts_nothing_changes_only_what_comes_after(policy: str) -> None:
     live = (Live(1, "inv-1", "cancelled"), Live(2, "inv-2"))
     assert rules.message_step(Record("e", 3, live), policy) == Step(
-        Record("e", 4, (*live, Live(3))), dispatch=3
+        Record("e", 4, (*live, Live(3, queued=True, own=(1,))), messages=1), message=1, dispatch=3
     )
 
 

@@ -22,11 +22,13 @@ from interruptible._session.record import Record
 from interruptible._session.rules import Step
 
 from . import world
-from .world import CONTROLS, EVENTS, POLICIES, Budget, Happening, World
+from .world import CONTROLS, EVENTS, MORE, PENDING, POLICIES, Budget, Happening, World
 
 PROGRESS = (
     world.a_task_goes_on,
     world.a_task_takes_what_waits_for_it,
+    world.a_quiet_window_ends,
+    world.a_task_asks_for_an_approval,
     world.a_report_arrives,
     world.a_note_arrives,
 )
@@ -38,7 +40,7 @@ EVERYTHING = (*EVENTS, *OFTEN * 4)
 class Session(RuleBasedStateMachine):
     """One session of an agent that is set anyhow, with clients, tasks and operators around it."""
 
-    can: ClassVar[tuple[str, ...]] = POLICIES + CONTROLS
+    can: ClassVar[tuple[str, ...]] = (*POLICIES, *CONTROLS, *MORE, "answer")
     happened: ClassVar[set[str]] = set()
     turns: ClassVar[int] = 0
 
@@ -57,6 +59,7 @@ class Session(RuleBasedStateMachine):
                 repeats=3,
                 losses=3,
                 timeouts=3,
+                asks=3,
             )
         )
 
@@ -94,8 +97,14 @@ class Conversation(Session):
     can = ("interrupt", "queue", "steer")
 
 
+class Line(Session):
+    """One in which much waits, and is changed until it is read."""
+
+    can = ("queue", "steer", "steer now", *PENDING)
+
+
 LONG = settings(
-    max_examples=150,
+    max_examples=100,
     stateful_step_count=100,
     deadline=None,
     derandomize=True,
@@ -109,6 +118,10 @@ def test_a_long_and_eventful_session_keeps_all_its_promises() -> None:
     run_state_machine_as_test(Session, settings=LONG)
     assert Session.happened == {happens.__name__ for happens in EVENTS}
     assert Session.turns > 10
+
+
+def test_a_long_line_that_is_changed_again_and_again_keeps_all_its_promises() -> None:
+    run_state_machine_as_test(Line, settings=settings(LONG, max_examples=25))
 
 
 def test_a_mistake_that_takes_many_messages_to_show_is_found(

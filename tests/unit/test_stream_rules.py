@@ -127,8 +127,8 @@ def wrong(rule: Wrong) -> Wrong:
     return rule
 
 
-publish, tell, end, begin, is_late = log.publish, log.tell, log.end, log.begin, log._is_late
-change_of, truncate, without = keeping.change_of, keeping.truncate, keeping._without
+publish, tell, end, begin, is_late = log.publish, log.tell, log.end, log.turn_begins, log._is_late
+change_of, truncate, without = keeping.change_of, keeping.truncate, keeping._without_what_is_over
 since, shown, live_words = keeping.since, keeping.shown, keeping.live_words
 some_entries = handlers._some_entries
 
@@ -246,7 +246,7 @@ def an_older_turn_begins_after_a_newer(patch: pytest.MonkeyPatch) -> None:
     def begun(log: Log, turn: int, key: str) -> Any:
         return begin(log._replace(turn=min(log.turn, turn - 1)), turn, key)
 
-    patch.setattr(log, "begin", begun)
+    patch.setattr(log, "turn_begins", begun)
 
 
 @wrong
@@ -294,7 +294,7 @@ def the_turn_before_is_not_kept_for_those_behind(patch: pytest.MonkeyPatch) -> N
 
 @wrong
 def a_message_leaves_the_words_before_it(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(keeping, "_without", lambda log, over: (log, []))
+    patch.setattr(keeping, "_without_what_is_over", lambda log, over: (log, []))
 
 
 @wrong
@@ -304,7 +304,7 @@ def a_page_of_dead_words_is_kept(patch: pytest.MonkeyPatch) -> None:
         pages = [x for x in log.pages if x.first in gone]
         return left._replace(pages=tuple(sorted([*left.pages, *pages]))), []
 
-    patch.setattr(keeping, "_without", kept)
+    patch.setattr(keeping, "_without_what_is_over", kept)
 
 
 @wrong
@@ -313,7 +313,7 @@ def a_message_takes_a_page_that_says_more(patch: pytest.MonkeyPatch) -> None:
         pages = [x._replace(only=None if x.only is None else x.only[:1]) for x in log.pages]
         return without(log._replace(pages=tuple(pages)), over)
 
-    patch.setattr(keeping, "_without", taken)
+    patch.setattr(keeping, "_without_what_is_over", taken)
 
 
 @wrong

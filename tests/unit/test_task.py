@@ -16,11 +16,13 @@ from interruptible import Interrupted, Task, Turn
 from interruptible._cancel import steps
 from interruptible._session import reading, stored_record
 from interruptible._session.record import Addition, Live, Record
+from interruptible._session.turns import whole_conversation
 from interruptible._task import delegate, life, outcome, repair, waiting, words
+from interruptible._task.approval import Approval
 from interruptible._task.attempt import Attempt
 from interruptible._task.outcome import Ending
 from interruptible._wire.cause import Cause
-from interruptible._wire.types import Outcome
+from interruptible._wire.types import MAX_ASKED, Outcome
 
 from .given import Given
 
@@ -754,9 +756,7 @@ def a_turn(number: int, **more: Any) -> Any:
     return {**turn, "messages": [put_out(f"answer {number}")], **more}
 
 
-def loaded(
-    *turns: Any, steered: Sequence[Any] = (), waiting: bool = False, cancelled: str | None = None
-) -> bytes:
+def loaded(*turns: Any, steered: Sequence[Any] = (), cancelled: str | None = None) -> bytes:
     """What is stored of the session: these turns, and the one that begins."""
     live = [
         Live(x["turn"], f"inv-{x['turn']}", x.get("reason"))
@@ -765,7 +765,6 @@ def loaded(
     ]
     own = Live(3, "inv-3", cancelled)
     stored = [(Addition(*x), message) for x, message in steered]
-    stored += [(Addition(9, 3, 4), said("waits"))] if waiting else []
     record = Record("epoch", 4, (*live, own), tuple(x for x, _ in stored), turns)
     messages = {f"steered/{x.number}": message for x, message in stored}
     state = {"session": stored_record.dump_record(record), **messages}
@@ -831,8 +830,20 @@ def waits(*turns: int, cancelled: bool, times: int = 1) -> list[Any]:
 
 
 LOAD = ("IdleAgent", "load", None, "key")
-TAKE_TO_BEGIN = ("IdleAgent", "take", {"turn": 3, "waited": True, "begins": True}, "key")
-TAKE_IN_WINDOW = ("IdleAgent", "take", {"turn": 3, "waited": False, "begins": True}, "key")
+BEGIN = [("IdleAgent", "begin", {"turn": 3}, "key"), LOAD]
+"""What a task asks for that has waited for turns which went on."""
+
+
+def begins(*messages: Any, joined: Sequence[Any] = ()) -> Any:
+    """What it is answered: what it works on by now."""
+    return {"input": list(messages) or [said("now")], "said": list(joined)}
+
+
+def quiet(seen: int) -> Any:
+    """It asks whether its quiet window is over, in which it knew of so many messages."""
+    return ("IdleAgent", "quiet", {"turn": 3, "seen": seen}, "key")
+
+
 CUT_OFF: Any = {"status": "interrupted", "messages": [put_out("so far")]}
 
 
@@ -877,11 +888,20 @@ def test_a_task_that_learns_from_what_it_loads_that_it_is_cancelled_does_not_beg
 ) -> None:
     made = ATask((CUT_OFF, True), loaded(a_turn(1), a_turn(2), cancelled="cancelled"))
     with pytest.raises(Interrupted):
+        begin(made, monkeypatch, (2, True))
+    assert made.ctx.done == ["attach inv-2", LOAD, *waits(2, cancelled=True)]
+
+
+def test_a_queued_task_that_is_cancelled_when_it_asks_does_not_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = ATask((CUT_OFF, True), {"cancelled": True}, loaded(a_turn(1), a_turn(2)))
+    with pytest.raises(Interrupted):
         begin(made, monkeypatch, (2, False))
-    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), LOAD]
+    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), *BEGIN]
 
 
-def test_a_queued_task_loads_when_it_has_waited_and_takes_what_was_left_for_it(
+def test_a_queued_task_loads_when_it_has_waited_and_begins_with_what_is_its_by_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     earlier = [[1, 3, 3, True, True], said("earlier")]
@@ -894,22 +914,92 @@ def test_a_queued_task_loads_when_it_has_waited_and_takes_what_was_left_for_it(
 
     made = ATask(
         (CUT_OFF, True),
-        loaded(a_turn(1), a_turn(2), waiting=True),
-        [earlier, later],
+        begins(said("instead"), joined=[earlier, later]),
+        loaded(a_turn(1), a_turn(2)),
         conversation=conversation,
     )
     task = begin(made, monkeypatch, (2, False))
-    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), LOAD, TAKE_TO_BEGIN]
-    assert task.input == [said("earlier"), said("now"), said("later")]
+    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), *BEGIN]
+    assert task.input == [said("earlier"), said("instead"), said("later")]
     assert task.messages == [said("in short"), *task.input]
     assert seen == [a_turn(1), a_turn(2)]  # what is settled is as the session has it
 
 
-def test_a_queued_task_takes_nothing_where_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = ATask((CUT_OFF, True), loaded(a_turn(1), a_turn(2)))
+@pytest.mark.parametrize(
+    ("job", "asks"),
+    [
+        ({"queued": True}, True),
+        ({}, True),  # of an earlier version, which did not say so
+        ({"queued": False}, False),
+    ],
+)
+def test_a_task_behind_what_goes_on_asks_before_it_begins_also_if_an_earlier_version_sent_it(
+    monkeypatch: pytest.MonkeyPatch, job: Any, asks: bool
+) -> None:
+    stored = loaded(a_turn(1), a_turn(2))
+    made = ATask((CUT_OFF, True), *([begins()] if asks else []), stored)
+    made.attempt.job.update(job)
     task = begin(made, monkeypatch, (2, False))
-    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), LOAD]
+    waited = waits(2, cancelled=False)
+    asked = [*waited, *BEGIN] if asks else [LOAD, *waited]
+    assert made.ctx.done == ["attach inv-2", *asked]
     assert task.input == [said("now")]
+
+
+def test_what_is_known_of_a_message_comes_beside_it_and_not_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def known(text: str, number: int, **more: Any) -> Any:
+        return {**said(text), "said": {"id": number, **more}}
+
+    ada, joined = {"author": "Ada"}, [[1, 3, 4, True, True, 8], known("later", 8)]
+    earlier = {**a_turn(1), "input": [known("message 1", 6, metadata=ada)]}
+    seen: list[Any] = []
+
+    def conversation(turns: Sequence[Turn]) -> list[Any]:
+        seen.extend(turns)
+        return all_that_was_said(turns)
+
+    made = ATask(
+        (CUT_OFF, True),
+        begins(known("now", 7, metadata=ada), joined=[joined]),
+        loaded(earlier, a_turn(2)),
+        [[[2, 3, 4, True, False, 9], known("faster", 9, metadata=ada)]],
+        conversation=conversation,
+    )
+    task = begin(made, monkeypatch, (2, False))
+    assert task.input == [said("now"), said("later")]
+    assert task.input_metadata == [ada, {}]
+    assert asyncio.run(task.steering()) == [said("faster")]
+    assert "said" not in json.dumps([task.messages, seen, made.attempt.outcome("completed")])
+
+
+def test_a_task_that_goes_on_with_a_turn_has_its_conversation_without_the_note(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopped = a_turn(2, status="interrupted", messages=[put_out("Once upon ")])
+
+    def note(turn: Turn) -> str:
+        return f"Turn {turn['turn']} was interrupted."
+
+    def conversation(turns: Sequence[Turn]) -> list[Any]:
+        return whole_conversation(turns, note, lambda _: None)
+
+    made = ATask(conversation=conversation)
+    made.attempt.job.update({"input": [], "resumes": 2})
+    task = begin(made, monkeypatch, turns=[a_turn(1, status="interrupted"), stopped])
+    assert made.ctx.done == []
+    assert task.messages == [
+        said("message 1"),
+        put_out("answer 1"),
+        said("Turn 1 was interrupted."),
+        said("message 2"),
+        put_out("Once upon"),
+    ]
+    assert (task.input, task.input_metadata, task.text) == ([], [], "")
+    assert task.turns[-1].get("resumed") is True
+    assert Task(made.attempt, [], [], ()).resumes == 2
+    assert ATask().task.resumes is None
 
 
 def test_what_was_steered_at_a_predecessor_and_is_not_this_tasks_stays_with_it(
@@ -940,7 +1030,9 @@ def test_what_passed_on_from_a_predecessor_to_this_task_is_not_that_ones_too(
     passed, kept = ([[x, 2, 3, False, False], said(f"steered {x}")] for x in (1, 2))
     killed = {"status": "killed", "messages": []}
     now_mine = [[1, 3, 3, True, True], said("steered 1")]
-    made = ATask((killed, True), loaded(running, steered=[passed, kept], waiting=True), [now_mine])
+    mine = begins(joined=[now_mine])
+    first, then = loaded(running, steered=[passed, kept]), loaded(running, steered=[kept])
+    made = ATask((killed, True), mine, first, then)
     task = begin(made, monkeypatch, (2, False))
     assert task.input == [said("steered 1"), said("now")]
     assert task.messages == [said("message 2"), said("steered 2"), *task.input]
@@ -955,7 +1047,9 @@ def test_what_a_predecessor_began_with_stays_with_it_where_its_number_is_used_ag
     stays = [[2, 2, 3, True, True], said("joined 2")]
     mine = [[[1, 3, 2, True, True], passes[1]], [[2, 3, 4, True, True], said("steered 3")]]
     killed = {"status": "killed", "messages": []}
-    made = ATask((killed, True), (killed, True), loaded(*running, steered=[passes, stays]), mine)
+    begun = begins(joined=mine)
+    first, then = loaded(*running, steered=[passes, stays]), loaded(*running, steered=[stays])
+    made = ATask((killed, True), (killed, True), begun, first, then)
     task = begin(made, monkeypatch, (1, False), (2, False))
     assert task.input == [said("steered 1"), said("now"), said("steered 3")]
     earlier = [said("message 1"), said("message 2"), said("joined 2")]
@@ -989,7 +1083,7 @@ def test_who_is_cancelled_while_others_wait_has_its_time_from_then_on_and_is_giv
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     running = a_turn(2, status="running", messages=[])
-    made = ATask(None, loaded(a_turn(1), running))
+    made = ATask(None, begins(), loaded(a_turn(1), running))
     happens = ["turn 2 is cancelled", "cleanup_timeout"]
     task = begin(made, monkeypatch, (2, False), happens=happens)
     assert made.ctx.done == [
@@ -999,18 +1093,18 @@ def test_who_is_cancelled_while_others_wait_has_its_time_from_then_on_and_is_giv
         "wait",
         "cancel inv-2",
         ("IdleAgent", "give_up", {"turns": [2]}, {"key": "key"}),
-        LOAD,
+        *BEGIN,
     ]
     assert task.turns[-1].get("given_up") is True
     # Who is told that another has given it up says nothing.
-    made = ATask(None, loaded(a_turn(1), running))
+    made = ATask(None, begins(), loaded(a_turn(1), running))
     begin(made, monkeypatch, (2, False), happens=["turn 2 is given up"])
-    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), LOAD]
+    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), *BEGIN]
     # And of one that has ended, nothing else counts.
-    made = ATask((CUT_OFF, True), (CUT_OFF, True), loaded(a_turn(1), running))
+    made = ATask((CUT_OFF, True), (CUT_OFF, True), begins(), loaded(a_turn(1), running))
     happens = ["attach inv-2", "turn 2 is cancelled", "attach inv-1"]
     begin(made, monkeypatch, (1, False), (2, False), happens=happens)
-    asked = ["attach inv-1", "attach inv-2", *waits(1, 2, cancelled=False, times=3), LOAD]
+    asked = ["attach inv-1", "attach inv-2", *waits(1, 2, cancelled=False, times=3), *BEGIN]
     assert made.ctx.done == asked
 
 
@@ -1048,13 +1142,13 @@ def test_a_predecessor_that_restate_does_not_know_for_long_was_killed(
     running = a_turn(2, status="running", messages=[])
     again = ["unknown", "attach inv-2"] * len(outcome.UNKNOWN)
     answers = [UNKNOWN, *[UNKNOWN] * len(outcome.UNKNOWN)]
-    made = ATask(*answers, loaded(a_turn(1), running))
+    made = ATask(*answers, begins(), loaded(a_turn(1), running))
     begin(made, monkeypatch, (2, False), happens=["attach inv-2", *again])
     assert made.attempt.ends == {2: {"turn": 2, **KILLED}}
     paused = [x[1] for x in made.ctx.done if x[0] == "unknown"]
     assert sum(paused, timedelta()) == timedelta(seconds=30)
     settled = {"outcome": {"turn": 2, **KILLED}, "ended": []}
-    assert made.ctx.done[-2:] == [("IdleAgent", "settle", settled, {"key": "key"}), LOAD]
+    assert made.ctx.done[-3:] == [("IdleAgent", "settle", settled, {"key": "key"}), *BEGIN]
 
 
 def test_a_turn_that_was_given_up_is_told_of_as_interrupted_and_not_waited_for(
@@ -1086,28 +1180,163 @@ def test_a_predecessor_that_is_discarded_is_waited_for_and_left_out(
 QUIET = timedelta(milliseconds=300)
 
 
+CAME = [[[1, 3, 3, True, True, 5], said("one")], [[2, 3, 4, True, True, 6], said("two")]]
+
+
 @pytest.mark.parametrize(
-    ("merges", "takes", "windows", "expected"),
+    ("merges", "answers", "seen", "expected"),
     [
-        (False, [], 1, [said("now")]),
-        (True, [[]], 1, [said("now")]),
+        (False, [], [], [said("now")]),
+        (True, [begins()], [0], [said("now")]),
         (
             True,
-            [[[[1, 3, 3, True, True], said("one")]], [[[2, 3, 4, True, True], said("two")]], []],
-            3,
+            [{"seen": 5}, {"seen": 6}, begins(joined=CAME)],
+            [0, 5, 6],
             [said("one"), said("now"), said("two")],
         ),
+        (True, [{"seen": 5}, begins(said("instead"))], [0, 5], [said("instead")]),
     ],
 )
 def test_a_task_waits_until_it_is_quiet_and_begins_with_all_that_came(
     monkeypatch: pytest.MonkeyPatch,
     merges: bool,
-    takes: list[Any],
-    windows: int,
+    answers: list[Any],
+    seen: list[int],
     expected: list[Any],
 ) -> None:
-    made = ATask(loaded(), *takes, debounce=QUIET, merges=merges)
+    made = ATask(loaded(), *answers, debounce=QUIET, merges=merges)
     task = begin(made, monkeypatch)
-    window = [("debounce", QUIET), *([TAKE_IN_WINDOW] if merges else [])]
-    assert made.ctx.done == [LOAD, *window * windows]
+    windows = [[("debounce", QUIET), quiet(x)] for x in seen] or [[("debounce", QUIET)]]
+    assert made.ctx.done == [LOAD, *(x for window in windows for x in window)]
     assert task.input == expected
+
+
+def test_a_queued_task_in_its_quiet_window_waits_for_others_after_it_and_then_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = [{"seen": 5}, {"seen": 5, "quiet": True}, begins(joined=CAME[:1])]
+    made = ATask((CUT_OFF, True), *answers, loaded(a_turn(2)), debounce=QUIET, merges=True)
+    task = begin(made, monkeypatch, (2, False))
+    window = ("debounce", QUIET)
+    waited = [window, quiet(0), window, quiet(5), *waits(2, cancelled=False)]
+    assert made.ctx.done == ["attach inv-2", *waited, *BEGIN]
+    assert task.input == [said("one"), said("now")]
+
+
+def test_a_task_that_is_cancelled_in_its_quiet_window_does_not_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = ATask(loaded(), {"cancelled": True}, debounce=QUIET, merges=True)
+    with pytest.raises(Interrupted):
+        begin(made, monkeypatch)
+    assert made.ctx.done == [LOAD, ("debounce", QUIET), quiet(0)]
+
+
+# -- Approvals. ------------------------------------------------------------------------------------
+
+YES: Any = {"approved": True, "reason": None, "value": {"branch": "main"}}
+HOUR = timedelta(hours=1)
+
+
+def asks(number: int, title: str = "git push", **more: Any) -> Any:
+    """The agent's object is told that a turn asks for something."""
+    body = {"title": title, "turn": 3, "number": number, **more}
+    return ("IdleAgent", "ask_approval", body, {"key": "key"})
+
+
+def closes(number: int) -> Any:
+    return ("IdleAgent", "close_approval", {"turn": 3, "number": number}, "key")
+
+
+def approved(made: ATask, monkeypatch: pytest.MonkeyPatch, *comes: str, **options: Any) -> Any:
+    """What a task is answered that asks for an approval; of a race, what comes first."""
+
+    async def wait_completed(*futures: Future) -> Any:
+        made.ctx.done.append("wait")
+        return [x for x in futures if x.name in comes], futures
+
+    def signal(name: str, serde: Any) -> Future:
+        made.ctx.done.append(name)
+        return Future(YES, name)
+
+    def sleep(delta: timedelta) -> Future:
+        made.ctx.done.append(delta)
+        return Future(None, "time")
+
+    monkeypatch.setattr(restate, "wait_completed", wait_completed)
+    monkeypatch.setattr(made.ctx, "signal", signal)
+    monkeypatch.setattr(made.ctx, "sleep", sleep)
+    return asyncio.run(made.task.approval("git push", **options))
+
+
+def test_who_asks_for_an_approval_listens_first_then_tells_and_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = ATask()
+    answer = approved(made, monkeypatch)
+    assert answer == Approval(approved=True, value={"branch": "main"})
+    assert answer
+    assert made.ctx.done == ["approval 1", asks(1)]
+    approved(made, monkeypatch, value=["main"])
+    assert made.ctx.done[2:] == ["approval 2", asks(2, value=["main"])]
+    assert not Approval(approved=False, reason="no")
+
+
+def test_who_waits_for_so_long_asks_when_that_is_over_whether_somebody_was_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited = ["approval 1", asks(1, within=3_600_000), HOUR, "wait"]
+    made = ATask()
+    assert approved(made, monkeypatch, "approval 1", timeout=HOUR).approved
+    assert made.ctx.done == waited
+    made = ATask(False)
+    answer = approved(made, monkeypatch, "time", timeout=HOUR)
+    assert (bool(answer), answer) == (False, Approval(approved=False, timed_out=True))
+    assert made.ctx.done == [*waited, closes(1)]
+    made = ATask(True)
+    assert approved(made, monkeypatch, "time", timeout=HOUR) == Approval(**YES)
+    assert made.ctx.done == [*waited, closes(1)]
+
+
+@pytest.mark.parametrize(
+    ("title", "value"),
+    [
+        ("", None),
+        (" \n", None),
+        (5, None),
+        (None, None),
+        ("git push", object()),
+        ("git push", {1: {2}}),
+        ("git push", "x" * MAX_ASKED),
+        ("x" * MAX_ASKED, None),
+    ],
+)
+def test_who_asks_for_what_is_none_fails_the_turn_and_asks_for_nothing(
+    title: Any, value: Any
+) -> None:
+    made = ATask()
+    with pytest.raises(TypeError) as caught:
+        asyncio.run(made.task.approval(title, value=value))
+    assert isinstance(caught.value, TerminalError)
+    assert made.ctx.done == []
+
+
+def test_what_is_asked_may_be_so_large_and_no_larger(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = MAX_ASKED - len(json.dumps({"title": "git push", "value": ""}))
+    made = ATask()
+    assert approved(made, monkeypatch, value="x" * room)
+    with pytest.raises(TypeError):
+        approved(made, monkeypatch, value="x" * (room + 1))
+
+
+def test_to_ask_is_done_for_no_call_of_a_tool(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ATask()
+    made.task.append(calling("a"))
+
+    def counted(*args: Any, **options: Any) -> Any:
+        made.watch.commands += 1
+        return Working.generic_send(made.ctx, *args, **options)
+
+    monkeypatch.setattr(made.ctx, "generic_send", counted)
+    approved(made, monkeypatch)
+    assert ends(made)["not_begun"] == ["a"]

@@ -14,23 +14,35 @@ from interruptible._wire import types as _types
 from interruptible._wire.cause import Cause, cause_of
 from interruptible._wire.checks import Malformed, Refusal, parse
 from interruptible._wire.requests import (
+    ANSWER_IN,
     ATTACH_IN,
     CANCEL_IN,
+    EDIT_IN,
     FORK_IN,
     GET_TURNS_IN,
     MESSAGE_IN,
     NOTHING_IN,
+    PROMOTE_IN,
     REGENERATE_IN,
+    REPLACE_IN,
     RESET_IN,
+    RESUME_IN,
     REWIND_IN,
+    WITHDRAW_IN,
     Request,
 )
+from interruptible._wire.said import with_metadata
 from interruptible._wire.shapes import shape
 from interruptible._wire.types import Policy
 
 MAX = 200
+LIMIT = _types.MAX_METADATA
 POLICIES = ", ".join(_types.POLICIES)
-FIELDS = "Known fields: content, if_idle, if_turn, policy, role."
+FIELDS = "Known fields: content, if_idle, if_turn, keep_queued, metadata, now, policy, role."
+STEERED_ALONE = (
+    "now: is for messages that are steered, and the policy is {}. Send it with "
+    '"policy": "steer", or without now.'
+)
 SEND = "Send text, or a list of parts."
 TEXT_PART = {"type": "text", "text": "Hello"}
 ASSISTANT = {"role": "assistant", "content": "Done."}
@@ -55,6 +67,13 @@ ACCEPTED: list[Any] = [
     {"content": "Hello", "if_turn": None},
     {"content": "Hello", "if_turn": 2**53 - 1},
     {"content": "Hello", "if_idle": True},
+    {"content": "Hello", "policy": "steer", "now": True},
+    {"content": "Hello", "policy": "queue", "now": False},
+    {"content": "Hello", "keep_queued": True},
+    {"content": "Hello", "keep_queued": False},
+    {"content": "Hello", "metadata": {}},
+    {"content": "Hello", "metadata": {"author": "Ada", "tags": [1, None], "größe": {"x": 1.5}}},
+    {"content": "Hello", "metadata": {"x": "y" * (LIMIT - len('{"x": ""}'))}},
 ]
 
 REFUSED: list[tuple[Any, str]] = [
@@ -105,6 +124,18 @@ REFUSED: list[tuple[Any, str]] = [
     ({"content": "Hello", "if_idle": None}, "if_idle: must be true or false, not null."),
     ({"content": "Hello", "if_idle": 1}, "if_idle: must be true or false, not 1."),
     ({"content": "Hello", "if_idle": "true"}, 'if_idle: must be true or false, not "true".'),
+    *(
+        ({"content": "Hello", name: x}, f"{name}: must be true or false, not {json.dumps(x)}.")
+        for name in ("now", "keep_queued")
+        for x in (None, 1, "true", [True], {})
+    ),
+    *(
+        (
+            {"content": "Hello", "metadata": x},
+            f"metadata: must be a JSON object, not {json.dumps(x)}.",
+        )
+        for x in (None, [], "Ada", 5, True)
+    ),
     ({"content": "Hello", "reason": "x"}, f"reason: is not a field. {FIELDS}"),
     ({"content": "Hello", "user": "Ada"}, f"user: is not a field. {FIELDS}"),
     ({"content": "Hello", "Content": "x"}, f"Content: is not a field. {FIELDS}"),
@@ -162,11 +193,72 @@ def test_a_message_is_accepted_its_content_kept_as_it_is_and_what_it_asks_for_re
     body: Any,
 ) -> None:
     assert message_in(body) == Request(
-        message={"role": "user", "content": body["content"]},
+        message=with_metadata({"role": "user", "content": body["content"]}, body.get("metadata")),
         policy=body.get("policy", "interrupt"),
         if_turn=body.get("if_turn"),
         if_idle=body.get("if_idle", False),
+        now=body.get("now", False),
+        keep_queued=body.get("keep_queued"),
     )
+
+
+# What is asked of several fields together, and of the size of one: the schema says nothing of it.
+NOT_TOGETHER: list[tuple[Any, str]] = [
+    (
+        {"content": "Hello", "if_turn": 1, "if_idle": True},
+        "if_turn: cannot hold together with if_idle. Send one of them.",
+    ),
+    ({"content": "Hello", "now": True}, STEERED_ALONE.format("interrupt")),
+    *(
+        ({"content": "Hello", "policy": x, "now": True}, STEERED_ALONE.format(x))
+        for x in _types.POLICIES
+        if x != "steer"
+    ),
+    (
+        {"content": "Hello", "metadata": {"x": "y" * (LIMIT - len('{"x": ""}') + 1)}},
+        f"metadata: has {LIMIT + 1} bytes; at most {LIMIT} are accepted.",
+    ),
+    (
+        {"content": "Hello", "metadata": {"x": "ä" * (LIMIT // 2)}},
+        f"metadata: has {LIMIT + 9} bytes; at most {LIMIT} are accepted.",
+    ),
+    *(
+        (
+            {"content": "Hello", "metadata": x},
+            "metadata: has half a surrogate pair, which is no text.",
+        )
+        for x in ({"\ud800": 1}, {"x": "\udfff"}, {"x": [{"y": "a\ud800"}]})
+    ),
+    *(
+        (
+            {"content": "Hello", "metadata": {"x": [json.loads(x)]}},
+            "metadata: has a number that is not finite, which is no JSON.",
+        )
+        for x in ("1e999", "NaN", "-Infinity")
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "reason"), NOT_TOGETHER)
+def test_what_cannot_hold_together_or_be_kept_is_refused_with_400(body: Any, reason: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        message_in(body)
+    assert (caught.value.message, caught.value.status_code) == (reason, 400)
+    assert caught.value.message.encode()
+
+
+def test_a_message_is_read_at_once_also_where_the_policy_is_the_agents() -> None:
+    assert message_in({"content": "Hello", "now": True}, policy="steer").now is True
+
+
+def test_what_is_noted_of_a_message_may_be_nested_to_a_depth_and_no_deeper() -> None:
+    def noted(levels: int) -> Any:
+        return {"content": "Hello", "metadata": {"x": json.loads("[" * levels + "]" * levels)}}
+
+    assert message_in(noted(_types.MAX_DEPTH - 1))
+    with pytest.raises(Refusal, match=r"^metadata: is nested more than 64 levels deep") as caught:
+        message_in(noted(_types.MAX_DEPTH))
+    assert caught.value.status_code == 400
 
 
 def test_a_message_that_names_no_policy_has_the_agents() -> None:
@@ -249,6 +341,12 @@ def test_what_is_not_json_is_refused_by_every_handler_with_400(body: bytes) -> N
         (RESET_IN, '{"reason": "…"}, or no body'),
         (FORK_IN, '{"session": "copy"}'),
         (GET_TURNS_IN, '{"limit": 10}, or no body'),
+        (WITHDRAW_IN, '{"message": 1}'),
+        (REPLACE_IN, '{"message": 1, "content": "Hello"}'),
+        (PROMOTE_IN, '{"message": 1, "policy": "interrupt"}'),
+        (RESUME_IN, '{"turn": 1}, or no body'),
+        (EDIT_IN, '{"turn": 1, "content": "Hello"}'),
+        (ANSWER_IN, '{"approval": 1, "approved": true}'),
         (NOTHING_IN, "no body"),
     ):
         with pytest.raises(Refusal) as caught:
@@ -325,6 +423,7 @@ def test_a_depth_that_cannot_be_parsed_is_refused() -> None:
 
 
 TURNS: list[Any] = [None, {}, {"turn": None}, {"turn": 1}, {"turn": 2**53 - 1}]
+ATTACHED: list[Any] = [*TURNS, {"message": None}, {"message": 7}, {"message": 2**53 - 1}]
 
 
 NO_TURN: list[tuple[Any, str]] = [
@@ -340,6 +439,18 @@ NO_TURN: list[tuple[Any, str]] = [
 ]
 
 
+NO_ATTACH: list[tuple[Any, str]] = [
+    *(
+        (body, reason.replace("Known fields: turn.", "Known fields: message, turn."))
+        for body, reason in NO_TURN
+    ),
+    ({"message": True}, "message: must be a whole number, not true."),
+    ({"message": "1"}, 'message: must be a whole number, not "1".'),
+    ({"message": 1.0}, "message: must be a whole number, not 1.0."),
+    ({"message": {}}, "message: must be a whole number, not {}."),
+]
+
+
 LONGEST = "ä" * (_types.MAX_REASON // 2)
 CANCELS: list[Any] = [
     None,
@@ -348,11 +459,22 @@ CANCELS: list[Any] = [
     {"turn": 1},
     {"reason": "wrong file"},
     {"turn": 2, "reason": LONGEST},
+    {"after_step": True},
+    {"turn": 1, "reason": "enough", "after_step": False},
 ]
 NO_CANCEL: list[tuple[Any, str]] = [
     *(
-        (body, reason.replace("Known fields: turn.", "Known fields: reason, turn."))
+        (
+            body,
+            reason.replace(
+                "Known fields: turn.", "Known fields: after_step, message, reason, turn."
+            ),
+        )
         for body, reason in NO_TURN
+    ),
+    *(
+        ({"after_step": x}, f"after_step: must be true or false, not {json.dumps(x)}.")
+        for x in (None, 0, "true", [])
     ),
     ({"reason": 5}, "reason: must be text, not 5."),
     ({"reason": False}, "reason: must be text, not false."),
@@ -463,14 +585,136 @@ NO_PAGE: list[tuple[Any, str]] = [
     ({"after": 1}, "after: is not a field. Known fields: before, limit."),
 ]
 
+# -- What is pending, goes on, is said otherwise, and is answered. ---------------------------------
+
+ONE_MESSAGE = 'Send {"message": 1}, say.'
+
+
+def no_message(example: str, fields: str, **rest: Any) -> list[tuple[Any, str]]:
+    """What is refused by whatever takes a message's id, and these fields."""
+    wrong = [None, True, "1", 1.0, [1], {}]
+    return [
+        (None, f"body: must be a JSON object, not null. Send {example}."),
+        (1, f"body: must be a JSON object, not 1. Send {example}."),
+        ([], f"body: must be a JSON object, not []. Send {example}."),
+        (rest, f"message: is missing. {ONE_MESSAGE}"),
+        *(
+            (
+                {**rest, "message": x},
+                f"message: must be a whole number, not {json.dumps(x)}. {ONE_MESSAGE}",
+            )
+            for x in wrong
+        ),
+        ({**rest, "message": 1, "turn": 1}, f"turn: is not a field. Known fields: {fields}."),
+    ]
+
+
+MESSAGES: list[Any] = [{"message": 1}, {"message": 2**53 - 1}]
+NO_MESSAGE = no_message('{"message": 1}', "message")
+REPLACES: list[Any] = [
+    {"message": 1, "content": "Hello"},
+    {"message": 1, "content": [TEXT_PART]},
+]
+NO_REPLACE: list[tuple[Any, str]] = [
+    *no_message('{"message": 1, "content": "Hello"}', "content, message", content="Hello"),
+    ({"message": 1}, f"content: is missing. {SEND}"),
+    ({"message": 1, "content": None}, f"content: must be text or a list, not null. {SEND}"),
+    ({"message": 1, "content": ""}, f"content: is empty. {SEND}"),
+    ({"message": 1, "content": []}, f"content: is empty. {SEND}"),
+    ({"message": 1, "content": [5]}, "content[0]: must be an object with a `type`, not 5."),
+    (
+        {"message": 1, "content": "Hello", "metadata": {}},
+        "metadata: is not a field. Known fields: content, message.",
+    ),
+]
+PROMOTES: list[Any] = [
+    {"message": 1, "policy": "interrupt"},
+    {"message": 1, "policy": "steer"},
+    {"message": 1, "policy": "steer", "now": True},
+    {"message": 1, "policy": "interrupt", "now": False},
+]
+NO_PROMOTE: list[tuple[Any, str]] = [
+    *no_message(
+        '{"message": 1, "policy": "interrupt"}', "message, now, policy", policy="interrupt"
+    ),
+    ({"message": 1}, "policy: is missing. Send one of them."),
+    *(
+        (
+            {"message": 1, "policy": x},
+            f'policy: must be "interrupt" or "steer", not {json.dumps(x)}. Send one of them.',
+        )
+        for x in (None, "queue", "rollback", "reject", "Steer", ["steer"], True)
+    ),
+    *(
+        ({"message": 1, "policy": "steer", "now": x}, f"now: must be true or false, not {said}.")
+        for x, said in ((None, "null"), (1, "1"), ("true", '"true"'))
+    ),
+]
+NO_RESUME: list[tuple[Any, str]] = [
+    *NO_TURN,
+    ({"content": "Go on."}, "content: is not a field. Known fields: turn."),
+]
+EDITS: list[Any] = [
+    {"turn": 1, "content": "Hello"},
+    {"turn": 1, "content": [TEXT_PART], "if_last": 3},
+    {"turn": 2**53 - 1, "content": "Hello", "if_last": None},
+]
+FIRST_OF_ALL = 'Send {"turn": 1, "content": "…"}.'
+NO_EDIT: list[tuple[Any, str]] = [
+    (None, 'body: must be a JSON object, not null. Send {"turn": 1, "content": "Hello"}.'),
+    ({}, f"turn: is missing. {FIRST_OF_ALL}"),
+    ({"turn": None, "content": "Hello"}, f"turn: must be a whole number, not null. {FIRST_OF_ALL}"),
+    ({"turn": "1", "content": "Hello"}, f'turn: must be a whole number, not "1". {FIRST_OF_ALL}'),
+    ({"turn": True, "content": "Hello"}, f"turn: must be a whole number, not true. {FIRST_OF_ALL}"),
+    ({"turn": 1}, f"content: is missing. {SEND}"),
+    ({"turn": 1, "content": 5}, f"content: must be text or a list, not 5. {SEND}"),
+    ({"turn": 1, "content": " "}, f"content: is empty. {SEND}"),
+    ({"turn": 1, "content": "x", "if_last": "3"}, 'if_last: must be a whole number, not "3".'),
+    (
+        {"turn": 1, "content": "x", "reason": "typo"},
+        "reason: is not a field. Known fields: content, if_last, turn.",
+    ),
+]
+YES: dict[str, Any] = {"approval": 1, "approved": True}
+ANSWERED: list[Any] = [
+    YES,
+    {"approval": 2**53 - 1, "approved": False},
+    {**YES, "reason": None},
+    {**YES, "reason": LONGEST},
+    *({**YES, "value": x} for x in (None, 5, "x", [], {"branch": ["main"]}, False)),
+    {**YES, "value": "x" * (_types.MAX_ASKED - 2)},
+]
+NO_ANSWER: list[tuple[Any, str]] = [
+    (None, 'body: must be a JSON object, not null. Send {"approval": 1, "approved": true}.'),
+    (True, 'body: must be a JSON object, not true. Send {"approval": 1, "approved": true}.'),
+    ({}, "approval: is missing."),
+    ({"approved": True}, "approval: is missing."),
+    ({"approval": None, "approved": True}, "approval: must be a whole number, not null."),
+    ({"approval": "1", "approved": True}, 'approval: must be a whole number, not "1".'),
+    ({"approval": True, "approved": True}, "approval: must be a whole number, not true."),
+    ({"approval": 1}, "approved: is missing."),
+    *(
+        ({"approval": 1, "approved": x}, f"approved: must be true or false, not {json.dumps(x)}.")
+        for x in (None, 1, "yes", [])
+    ),
+    ({**YES, "reason": 5}, "reason: must be text, not 5."),
+    ({**YES, "turn": 1}, "turn: is not a field. Known fields: approval, approved, reason, value."),
+]
+
 BODIES: dict[str, tuple[Any, Sequence[Any], Sequence[tuple[Any, str]]]] = {
-    "attach": (ATTACH_IN, TURNS, NO_TURN),
+    "attach": (ATTACH_IN, ATTACHED, NO_ATTACH),
     "cancel": (CANCEL_IN, CANCELS, NO_CANCEL),
     "rewind": (REWIND_IN, REWINDS, NO_REWIND),
     "regenerate": (REGENERATE_IN, REGENERATES, NO_REGENERATE),
     "reset": (RESET_IN, RESETS, NO_RESET),
     "fork": (FORK_IN, FORKS, NO_FORK),
     "get_turns": (GET_TURNS_IN, PAGES, NO_PAGE),
+    "withdraw": (WITHDRAW_IN, MESSAGES, NO_MESSAGE),
+    "replace": (REPLACE_IN, REPLACES, NO_REPLACE),
+    "promote": (PROMOTE_IN, PROMOTES, NO_PROMOTE),
+    "resume": (RESUME_IN, TURNS, NO_RESUME),
+    "edit": (EDIT_IN, EDITS, NO_EDIT),
+    "answer": (ANSWER_IN, ANSWERED, NO_ANSWER),
 }
 
 
@@ -505,7 +749,8 @@ def test_the_wrong_body_of_a_control_is_refused_with_400_and_the_field_that_is_w
 
 
 @pytest.mark.parametrize(
-    ("check", "body"), [(REWIND_IN, {"turn": 1}), (RESET_IN, {}), (CANCEL_IN, {})]
+    ("check", "body"),
+    [(REWIND_IN, {"turn": 1}), (RESET_IN, {}), (CANCEL_IN, {}), (ANSWER_IN, YES)],
 )
 @pytest.mark.parametrize(("wrong", "reason"), NO_REASON, ids=["long", "surrogate"])
 def test_a_reason_that_cannot_be_kept_is_refused_by_whatever_takes_one(
@@ -517,6 +762,35 @@ def test_a_reason_that_cannot_be_kept_is_refused_by_whatever_takes_one(
     assert caught.value.message.encode()
 
 
+NO_VALUE: list[tuple[Any, str]] = [
+    (
+        "x" * (_types.MAX_ASKED - 1),
+        f"value: has {_types.MAX_ASKED + 1} bytes; at most {_types.MAX_ASKED} are accepted.",
+    ),
+    (["\ud800"], "value: has half a surrogate pair, which is no text."),
+    ({"\ud800": 1}, "value: has half a surrogate pair, which is no text."),
+    ([json.loads("NaN")], "value: has a number that is not finite, which is no JSON."),
+    (json.loads("-1e999"), "value: has a number that is not finite, which is no JSON."),
+]
+
+
+@pytest.mark.parametrize(("value", "reason"), NO_VALUE, ids=[x for _, x in NO_VALUE])
+def test_a_value_that_cannot_be_kept_is_refused(value: Any, reason: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        ANSWER_IN({**YES, "value": value})
+    assert (caught.value.message, caught.value.status_code) == (reason, 400)
+    assert caught.value.message.encode()
+
+
+@pytest.mark.parametrize("takes", [WITHDRAW_IN, REPLACE_IN, PROMOTE_IN])
+@pytest.mark.parametrize("number", [0, -1, -(2**53) + 1])
+def test_that_there_is_no_such_message_is_left_to_the_handler(takes: Any, number: int) -> None:
+    body = {"message": number, "content": "x", "policy": "steer"}
+    known = {name: x for name, x in body.items() if name in takes.schema()["properties"]}
+    assert takes(known) == known
+    assert not accepts(takes.schema(), known)
+
+
 def test_the_key_of_a_new_session_is_text() -> None:
     with pytest.raises(Refusal) as caught:
         FORK_IN({"session": "\ud800"})
@@ -526,14 +800,24 @@ def test_the_key_of_a_new_session_is_text() -> None:
 
 @pytest.mark.parametrize(
     ("check", "field"),
-    [(REWIND_IN, "turn"), (RESET_IN, "reason"), (FORK_IN, "session"), (GET_TURNS_IN, "before")],
+    [
+        (REWIND_IN, "turn"),
+        (RESET_IN, "reason"),
+        (FORK_IN, "session"),
+        (GET_TURNS_IN, "before"),
+        (WITHDRAW_IN, "message"),
+        (REPLACE_IN, "content"),
+        (PROMOTE_IN, "now"),
+        (EDIT_IN, "content"),
+        (ANSWER_IN, "reason"),
+    ],
 )
 def test_however_deep_the_body_of_a_control_is_it_is_refused_and_breaks_nothing(
     check: Any, field: str
 ) -> None:
     for depth in (_types.MAX_DEPTH, _types.MAX_DEPTH * 2, *range(900, 1100, 10)):
         body = b'{"' + field.encode() + b'": ' + b"[" * depth + b"]" * depth + b"}"
-        with pytest.raises(Refusal, match=r"deep|is not JSON|must be"):
+        with pytest.raises(Refusal, match=r"deep|is not JSON|must be|is missing"):
             check(parse(body))
 
 
@@ -548,6 +832,9 @@ HOSTILE_REASONS = [
     "rolled back by turn 2",
     "rolled back",
     "cancelled: rolled back by turn 2",
+    "stopped: withdrawn",
+    "withdrawn",
+    "promoted",
     "by turn 7",
     "x\nrolled back by turn 7",
     "\n",
@@ -560,6 +847,12 @@ HOSTILE_REASONS = [
     [
         ("interrupted by turn 2", Cause("interrupted", 2)),
         ("rolled back by turn 12", Cause("rolled back", 12)),
+        ("stopped", Cause("stopped")),
+        ("stopped: enough", Cause("stopped", None, "enough")),
+        ("withdrawn", Cause("withdrawn")),
+        ("promoted", Cause("promoted")),
+        ("stopped by turn 2", Cause("cancelled")),
+        ("Stopped", Cause("cancelled")),
         ("cancelled", Cause("cancelled")),
         ("rolled back", Cause("rolled back")),
         ("interrupted by turn x", Cause("cancelled")),
@@ -575,6 +868,7 @@ def test_a_cause_is_what_happened_and_the_turn_that_it_happened_for(why: str, ca
 def test_no_reason_of_a_caller_is_taken_for_another_cause(reason: str) -> None:
     assert cause_of(f"cancelled: {reason}") == Cause("cancelled", None, reason)
     assert cause_of(f"rolled back: {reason}") == Cause("rolled back", None, reason)
+    assert cause_of(f"stopped: {reason}") == Cause("stopped", None, reason)
 
 
 @pytest.mark.parametrize("reason", [None, "", *HOSTILE_REASONS], ids=repr)
@@ -589,6 +883,9 @@ def test_a_cause_is_read_as_the_rules_wrote_it(reason: str | None) -> None:
     assert cause(rules.message_step(record, "rollback")) == Cause("rolled back", 2)
     assert cause(rules.regenerate_step(record, 1)) == Cause("rolled back", 2)
     assert cause(rules.cancel_step(record, 1, reason)) == Cause("cancelled", None, reason or None)
+    stopped = rules.cancel_step(record, 1, reason, after_step=True)
+    assert cause(stopped) == Cause("stopped", None, reason or None)
+    assert cause(rules.cancel_step(stopped.record, 1)) == Cause("cancelled")
     assert cause(rules.rewind_step(record, 1, reason)) == Cause("rolled back", None, reason or None)
 
 
@@ -677,11 +974,13 @@ def test_the_schema_of_a_control_accepts_what_validation_accepts(
     assert [body for body, _ in refused if accepts(schema, body)] == []
 
 
-@pytest.mark.parametrize("name", ["cancel", "attach", "regenerate", "rewind", "fork"])
+@pytest.mark.parametrize(
+    "name", ["cancel", "attach", "regenerate", "rewind", "fork", "resume", "edit"]
+)
 def test_the_schema_of_what_names_a_turn_knows_no_turn_nought(name: str) -> None:
     # Validation leaves it to the handler's 404.
     takes, _, _ = BODIES[name]
-    rest = {"session": "copy"} if name == "fork" else {}
+    rest = {"fork": {"session": "copy"}, "edit": {"content": "Hello"}}.get(name, {})
     assert accepts(takes.schema(), {**rest, "turn": 1})
     assert not accepts(takes.schema(), {**rest, "turn": 0})
     assert takes({**rest, "turn": 0})
@@ -693,22 +992,32 @@ def test_the_policies_of_the_schema_are_those_of_the_type() -> None:
 
 
 def test_a_schema_says_which_turn_is_meant_when_none_is_named() -> None:
-    schemas = [x.schema() for x in (CANCEL_IN, ATTACH_IN, REGENERATE_IN, FORK_IN)]
+    schemas = [x.schema() for x in (CANCEL_IN, ATTACH_IN, REGENERATE_IN, FORK_IN, RESUME_IN)]
     assert {x["title"]: x["properties"]["turn"]["description"] for x in schemas} == {
         "Cancel": "By default everything live.",
         "Attach": "By default the newest.",
         "Regenerate": "By default the last.",
+        "Resume": "By default the last.",
         "Fork": "The last turn to take along; by default the last that has ended.",
     }
 
 
 @pytest.mark.parametrize(
-    "schema", [MESSAGE_IN.schema(), shape(_types.History).schema, shape(_types.Outcome).schema]
+    ("schema", "places"),
+    [
+        (MESSAGE_IN.schema(), 2),  # and what the caller notes of it
+        (REPLACE_IN.schema(), 1),
+        (EDIT_IN.schema(), 1),
+        (shape(_types.History).schema, 1),
+        (shape(_types.Outcome).schema, 1),
+    ],
 )
-def test_parts_and_messages_are_open_for_what_else_a_model_takes(schema: dict[str, Any]) -> None:
+def test_parts_and_messages_are_open_for_what_else_a_model_takes(
+    schema: dict[str, Any], places: int
+) -> None:
     """A client made from the schema sends and reads more than what is named."""
     opened = json.dumps(schema).count('"additionalProperties": true')
-    assert opened == 1
+    assert opened == places
     assert '"default":' not in json.dumps(schema)  # or generators take it for always there
     assert MESSAGE_IN.schema()["required"] == ["content"]
 
@@ -724,14 +1033,28 @@ MORE_OF_A_TURN: dict[str, Any] = {
     "cut_off": ["call_1"],
     "not_begun": ["call_2"],
     "discarded": True,
+    "withdrawn": [HELLO],
+    "resumes": 1,
+    "given_up": True,
+    "never_began": True,
     "task_id": "inv",
     "accepted_at": 1_760_000_000_000,
     "ended_at": 1_760_000_000_001,
 }
-RECEIPT = {"turn": 2, "task_id": "inv", "status": "waiting", "interrupted": [1]}
+RECEIPT = {"turn": 2, "message": 3, "task_id": "inv", "status": "waiting", "interrupted": [1]}
 OUTCOME = {"turn": 1, "status": "interrupted", "messages": [ASSISTANT]}
-STATUS = {"status": "idle", "turn": None, "task_id": None, "live": [], "steered": 0}
+STATUS: dict[str, Any] = {
+    "status": "idle",
+    "turn": None,
+    "task_id": None,
+    "live": [],
+    "steered": 0,
+    "pending": [],
+    "waiting_for": [],
+}
 LIVE = {"turn": 1, "task_id": "inv", "cancelled": None}
+PENDING = {"id": 2, "turn": 1, "kind": "steered", "content": [TEXT_PART]}
+WAITS_FOR = {"id": 1, "turn": 1, "title": "git push"}
 
 ANSWERS: list[tuple[Any, Any, dict[str, Any]]] = [
     (_types.Receipt, RECEIPT, {"discarded": [1]}),
@@ -749,9 +1072,23 @@ ANSWERS: list[tuple[Any, Any, dict[str, Any]]] = [
     (_types.Status, STATUS, {}),
     (
         _types.Status,
-        {"status": "running", "turn": 1, "task_id": "inv", "live": [LIVE], "steered": 2},
+        {
+            **STATUS,
+            "status": "running",
+            "turn": 1,
+            "task_id": "inv",
+            "live": [LIVE, {**LIVE, "given_up": True, "after_step": True}],
+            "steered": 2,
+            "pending": [PENDING, {**PENDING, "kind": "queued", "metadata": {"author": "Ada"}}],
+            "waiting_for": [WAITS_FOR, {**WAITS_FOR, "value": None, "until": 1_760_000_000_000}],
+        },
         {},
     ),
+    (_types.LiveTurn, LIVE, {"given_up": True, "after_step": True}),
+    (_types.PendingMessage, PENDING, {}),
+    (_types.TakenBack, {"status": "withdrawn"}, {}),
+    (_types.Withdrawn, {"withdrawn": 2}, {}),
+    (_types.Answered, {"answered": 1}, {}),
     (_types.Turn, TURN, {**MORE_OF_A_TURN, "reason": None, "task_id": None}),
     (_types.Turns, {"turns": [TURN, {**ENDED, **MORE_OF_A_TURN}], "before": 1}, {}),
     (_types.Turns, {"turns": [], "before": None}, {}),

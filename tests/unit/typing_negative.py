@@ -61,6 +61,12 @@ class NotingAgent(Agent):
         return name
 
 
+class ResumingAgent(Agent):
+    async def run(self, ctx: restate.Context, task: Task) -> None: ...
+    def resume_note(self, turn: Turn) -> bool:  # error
+        return True
+
+
 class WindowAgent(Agent):
     async def run(self, ctx: restate.Context, task: Task) -> None: ...
     def conversation(self, turns: Sequence[Turn]) -> str:  # error
@@ -86,8 +92,17 @@ class RedirectedAgent(Agent):
         task.turns.append(task.turns[0])  # error
         task.partial = print  # error
         await task.cause("why")  # error
-        stopped: Literal["stopped"] = (await task.cause()).kind  # error
-        assert stopped
+        ended: Literal["ended"] = (await task.cause()).kind  # error
+        assert ended
+        await task.approval()  # error
+        await task.approval(5)  # error
+        await task.approval("git push", {"branch": "main"})  # error
+        await task.approval("git push", timeout=5)  # error
+        await task.approval("git push", reason="why")  # error
+        assert (await task.approval("git push")).answer  # error
+        assert_type(await task.approval("git push"), bool)  # error
+        task.input_metadata[0]["author"] = "Ada"  # error
+        task.resumes.bit_length()  # error
         assert (await task.cause()).why  # error
         assert_type(await task.delegate("CodingAgent", "key", "Hi"), Receipt)  # error
         assert_type(await task.delegate("Agent", "key", "Hi", background=True), Outcome)  # error
@@ -226,7 +241,13 @@ async def from_outside(client: restate.RestateClient) -> None:
     await session.send("Hello", if_idle="yes")  # error
     await session.send("Hello", if_idle=None)  # error
     await session.send("Hello", reason="x")  # error
+    await session.send("Hello", now="yes")  # error
+    await session.send("Hello", keep_queued="yes")  # error
+    await session.send("Hello", metadata="Ada")  # error
+    await session.send("Hello", metadata={1: "Ada"})  # error
     await session.ask("Hello", policy="shout")  # error
+    await session.ask("Hello", now=None)  # error
+    await session.ask("Hello", metadata=["Ada"])  # error
     await session.ask("Hello", if_turn="1")  # error
     await session.ask("Hello", if_idle="yes")  # error
     await session.ask("Hello", idempotency_key=5)  # error
@@ -235,7 +256,44 @@ async def from_outside(client: restate.RestateClient) -> None:
     await session.cancel("1")  # error
     await session.cancel(reason=5)  # error
     await session.cancel(1, "wrong file")  # error
+    await session.cancel(after_step="yes")  # error
+    await session.cancel(1, True)  # error
     await session.attach("1")  # error
+    await session.attach(1, message=2)  # error
+    await session.attach(message="1")  # error
+    await session.attach(message=None)  # error
+    assert (await session.attach(message=1))["messages"]  # error
+    assert_type(await session.attach(message=1), Outcome)  # error
+    await session.withdraw()  # error
+    await session.withdraw("1")  # error
+    await session.withdraw(1, "key")  # error
+    assert_type(await session.withdraw(1), int)  # error
+    await session.replace(1)  # error
+    await session.replace("1", "Hello")  # error
+    await session.replace(1, 5)  # error
+    await session.replace(1, ["Hello"])  # error
+    await session.replace(1, "Hello", "key")  # error
+    await session.promote(1)  # error
+    await session.promote(1, "queue")  # error
+    await session.promote("1", "steer")  # error
+    await session.promote(1, "steer", True)  # error
+    await session.promote(1, "steer", now="yes")  # error
+    await session.resume("1")  # error
+    await session.resume(1, "key")  # error
+    await session.resume(content="Go on.")  # error
+    await session.edit(1)  # error
+    await session.edit("1", "Hello")  # error
+    await session.edit(None, "Hello")  # error
+    await session.edit(1, 5)  # error
+    await session.edit(1, "Hello", 3)  # error
+    await session.edit(1, "Hello", if_last="3")  # error
+    await session.answer(1)  # error
+    await session.answer("1", True)  # error
+    await session.answer(1, "yes")  # error
+    await session.answer(1, True, "why")  # error
+    await session.answer(1, True, reason=5)  # error
+    assert (await session.status())["pending"][0]["text"]  # error
+    assert (await session.status())["waiting_for"][0]["approved"]  # error
     await session.send("Hello", policy="steering")  # error
     await session.send("Hello", policy="regenerate")  # error
     await session.regenerate("1")  # error

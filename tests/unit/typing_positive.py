@@ -29,15 +29,19 @@ from interruptible.client import (
     Origin,
     Outcome,
     Output,
+    PendingMessage,
     Policy,
     Receipt,
     Rewound,
     Status,
+    TakenBack,
     Turns,
     TurnStatus,
+    WaitingApproval,
 )
 from interruptible.formats import alternating, gemini, native, responses, with_native
 from interruptible.stream import (
+    ApprovalEvent,
     DiscardedEvent,
     Event,
     GapEvent,
@@ -218,6 +222,13 @@ class NotingAgent(TextAgent):
         return f"{name}: {note}"
 
 
+class ResumingAgent(TextAgent):
+    def resume_note(self, turn: Turn) -> str | None:
+        note = super().resume_note(turn)
+        assert_type(note, str | Message | None)
+        return f"Go on with turn {turn['turn']}." if note is None else None
+
+
 class WindowAgent(TextAgent):
     def conversation(self, turns: Sequence[Turn]) -> list[Message]:
         recent = super().conversation(turns[-10:])
@@ -235,6 +246,15 @@ class RedirectedAgent(Agent):
         assert_type(answer, str)
         for message in await task.steering():
             assert_type(message, dict[str, Any])
+        approval = await task.approval("git push", value={"branch": "main"})
+        assert_type(approval.approved, bool)
+        assert_type(approval.reason, str | None)
+        assert_type(approval.value, Any)
+        if not await task.approval("rm -r build", timeout=timedelta(hours=1)):
+            assert_type(approval.timed_out, bool)
+        await task.approval("ls", value=None, timeout=None)
+        assert_type(task.resumes, int | None)
+        assert_type(task.input_metadata, Sequence[Mapping[str, Any]])
         assert_type(await task.delegate(coding_agent, task.session, "Hello"), Outcome)
         assert_type(await task.delegate("ReviewAgent", "key", "Hello", policy="queue"), Outcome)
         part: TextPart = {"type": "text", "text": "Hello"}
@@ -253,12 +273,17 @@ class RedirectedAgent(Agent):
         if cause.kind == "rolled back":
             await ctx.run_typed("restore", remove, path="path")
         else:
-            assert_type(cause.kind, Literal["interrupted", "cancelled"])
+            assert_type(
+                cause.kind,
+                Literal["interrupted", "cancelled", "stopped", "withdrawn", "promoted"],
+            )
 
     def interruption_note(self, turn: Turn) -> str | None:
         assert_type(turn["input"], list[dict[str, Any]])
         assert_type(turn.get("cut_off", []), list[str])
         assert_type(turn.get("not_begun", []), list[str])
+        assert_type(turn.get("withdrawn", []), list[dict[str, Any]])
+        assert_type(turn.get("resumes"), int | None)
         return f"{turn.get('reason')} {turn.get('partial', 0) + 1} {turn.get('steered', [])[:1]}"
 
 
@@ -353,6 +378,10 @@ app = restate.app(services=coding_agent.services)
 more = restate.app(services=[*plain_agent.services, *review_agent.services])
 
 
+def seen_before(turn: int | None) -> int | None:
+    return turn
+
+
 async def passed_on(session: Session, text: str, policy: Policy = "queue") -> Receipt:
     return await session.send(text, policy=policy)
 
@@ -379,6 +408,33 @@ async def from_outside(client: restate.RestateClient) -> None:
     await session.send("Hello", policy="queue", if_turn=receipt["turn"])
     await session.send("Hello", policy="reject", if_idle=True)
     assert_type(await session.ask("Hello", policy="queue", if_turn=1, if_idle=False), Outcome)
+    assert_type(receipt["message"], int)
+    noted: Mapping[str, Any] = {"author": "Ada", "tags": [1]}
+    await session.send("Hello", policy="steer", now=True, metadata=noted)
+    await session.send("Hello", keep_queued=True, metadata={"author": "Ada"})
+    await session.send("Hello", now=False, keep_queued=None, metadata=None)
+    assert_type(await session.ask("Hello", policy="steer", now=True, metadata=noted), Outcome)
+    assert_type(await session.ask("Hello", keep_queued=False), Outcome)
+    answered = await session.attach(message=receipt["message"])
+    assert_type(answered, Outcome | TakenBack)
+    if answered["status"] != "withdrawn":
+        assert_type(answered["messages"], list[dict[str, Any]])
+    assert_type(await session.cancel(after_step=True), list[int])
+    assert_type(await session.cancel(1, reason="enough", after_step=True), list[int])
+    assert_type(await session.withdraw(receipt["message"]), None)
+    await session.withdraw(message=1, idempotency_key="7")
+    assert_type(await session.replace(1, "Hello"), Receipt)
+    assert_type(await session.replace(1, [{"type": "text", "text": "Hello"}]), Receipt)
+    await session.replace(message=1, content="Hello", idempotency_key="8")
+    assert_type(await session.promote(1, "interrupt"), Receipt)
+    assert_type(await session.promote(1, policy="steer", now=True), Receipt)
+    await session.promote(1, "steer", idempotency_key="9")
+    assert_type(await session.resume(), Receipt)
+    assert_type(await session.resume(receipt["turn"], idempotency_key="10"), Receipt)
+    assert_type(await session.edit(1, "Hello"), Receipt)
+    await session.edit(1, ({"type": "text"},), if_last=seen_before(3), idempotency_key="11")
+    assert_type(await session.answer(1, True), None)
+    await session.answer(1, approved=False, reason="no", value=["x"], idempotency_key="12")
     seen = (await session.status())["turn"]
     assert_type(seen, int | None)
     await session.send("Hello", policy=None, if_turn=seen)
@@ -421,13 +477,25 @@ async def from_outside(client: restate.RestateClient) -> None:
     assert_type(status["live"], list[LiveTurn])
     assert_type([live["cancelled"] for live in status["live"]], list[str | None])
     assert_type([live.get("given_up", False) for live in status["live"]], list[bool])
+    assert_type([live.get("after_step", False) for live in status["live"]], list[bool])
+    assert_type(status["pending"], list[PendingMessage])
+    for x in status["pending"]:
+        assert_type(x["id"] + x["turn"], int)
+        assert_type(x["kind"], Literal["queued", "steered", "joined"])
+        assert_type(x["content"], str | list[Any])
+        assert_type(x.get("metadata", {}), dict[str, Any])
+    assert_type(status["waiting_for"], list[WaitingApproval])
+    for waits in status["waiting_for"]:
+        assert_type(waits["title"], str)
+        assert_type(waits.get("value"), Any | None)
+        assert_type(waits.get("until"), int | None)
     part: TextPart = {"type": "text", "text": "Hello"}
     parts = [part]
     await session.send(parts)
     await session.ask((part, {"type": "image_url", "image_url": {"url": "https://x.example"}}))
 
 
-async def from_a_page(client: restate.RestateClient) -> int | None:  # noqa: PLR0912
+async def from_a_page(client: restate.RestateClient) -> int | None:  # noqa: C901, PLR0912
     session = Session(client, streaming_agent, "key")
     assert_type(session.follow(), AsyncGenerator[Event, None])
     last: int | None = None
@@ -458,6 +526,9 @@ async def from_a_page(client: restate.RestateClient) -> int | None:  # noqa: PLR
         elif event["type"] == "tool":
             assert_type(event, ToolEvent)
             assert_type(event["state"], Literal["begins", "ends", "cut off", "waits"])
+        elif event["type"] == "approval":
+            assert_type(event, ApprovalEvent)
+            assert_type(event["state"], Literal["waits", "over"])
         elif event["type"] == "pending":
             assert_type(event, PendingEvent)
         elif event["type"] == "discarded":

@@ -6,8 +6,8 @@ An event is a function from a world to the worlds that may come of it, and an in
 a world to what is wrong with it: to add one of either, write it and decorate it. What a world does
 not show any more, because it is wrong with the event itself, the event notes as a `Fault`.
 
-Messages are known by their place in the order of acceptance. To fail by its own doing is the same
-as to complete here: the rules know no difference.
+Messages are known by their place in the order of acceptance, from 0 on; the session counts them
+from 1 on. To fail by its own doing is the same as to complete here: the rules know no difference.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from interruptible._session import rules, stored_record
-from interruptible._session.record import Live, Record
+from interruptible._session import approvals, pending, rules, stored_record
+from interruptible._session.record import Addition, Live, Record, Refused
 from interruptible._session.rules import Step
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 POLICIES = ("interrupt", "rollback", "queue", "steer", "reject")
 CONTROLS = ("cancel", "rewind", "regenerate", "reset")
+PENDING = ("withdraw", "replace", "run next", "steer it", "steer it now")
+"""What may be done to a message that no model has read."""
+MORE = ("steer now", "stop", "edit", "resume", *PENDING)
+"""Policies and controls that are tried with fewer others at once."""
 REMOVED = "removed"
 
 WINDOW, WAITING, READY = "in its quiet window", "waiting", "has what was left for it"
@@ -58,6 +62,16 @@ class Fault(Enum):
     NOT_PASSED_ON = "a steered message stayed with a turn that ended without taking it"
     PASSED_ASTRAY = "a steered message passed on to a turn that is earlier, or does not go on"
     GIVEN_UP_ONLY = "to give up a turn changed more than that"
+    QUEUED_OTHER = "a turn that is to ask before it begins does not, or the other way round"
+    QUIET_OTHER = "a quiet window ended too early, or did not end"
+    CHANGED = "a message was changed that somebody has, or that there never was"
+    NOT_CHANGED = "a message could not be changed that nobody has, or for another reason"
+    CHANGED_OTHER = "to change a message changed another one, or another turn"
+    OUT_OF_TURN = "the messages that wait are not read in the order in which they are to be"
+    TOLD_NOW = "a turn was told to read at once what it is not to, or was not told"
+    NOT_WATCHED = "a turn got messages, and nobody settles it should its task be killed"
+    ANSWERED = "an approval was answered that nobody waits for"
+    NOT_ANSWERED = "an approval could not be answered that is waited for, or for another reason"
     RESET_KEPT = "a reset kept what was given up, or removed what is waited for"
 
 
@@ -74,12 +88,22 @@ class Task(NamedTuple):
     turn: int
     after: frozenset[int]
     queued: bool = False
-    """Whether it was sent after something that was not cancelled."""
+    """Whether it asks the session before it begins."""
     phase: str = WAITING
+    window: bool = False
+    """Whether messages join it, as far as the session knows."""
+    seen: int = 0
+    """The newest message that it knew of when that began anew."""
+    input: tuple[int, ...] | None = None
+    """What it was sent to begin with, once that is final."""
     told: bool = False
     """Whether the session cancelled it."""
     stopped: bool = False
     """Whether an operator cancelled it, which the session does not know."""
+    stopping: bool = False
+    """Whether the session has it end after its step."""
+    nows: int = 0
+    """How often it was told to read at once."""
     began: bool = False
     took: tuple[int, ...] = ()
     """The steered messages that were handed out to it."""
@@ -96,7 +120,18 @@ class Task(NamedTuple):
     @property
     def begins_no_more(self) -> bool:
         """Whether it is cancelled and has not begun."""
-        return self.phase in (WINDOW, WAITING, READY) and (self.told or self.stopped)
+        ends = self.told or self.stopped or self.stopping
+        return self.phase in (WINDOW, WAITING, READY) and ends
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the session did nothing to end it."""
+        return not self.told and not self.stopping
+
+    @property
+    def can_change(self) -> bool:
+        """Whether it has not got its messages yet."""
+        return self.goes_on and self.input is None and (self.queued or self.window)
 
 
 class Slot(NamedTuple):
@@ -109,6 +144,9 @@ class Slot(NamedTuple):
     more: tuple[int, ...] = ()
     """Those that became part of it, once it is settled."""
     outcome: Outcome | None = None
+    withdrawn: tuple[int, ...] = ()
+    moved: bool = False
+    """Whether it got the messages of another one, or one that was put first."""
 
 
 class Wish(NamedTuple):
@@ -135,6 +173,8 @@ class Budget(NamedTuple):
     repeats: int = 0
     losses: int = 0
     timeouts: int = 0
+    asks: int = 0
+    """How often a turn asks for an approval."""
 
 
 class World(NamedTuple):
@@ -163,6 +203,12 @@ class World(NamedTuple):
     """The turns that had not begun when somebody cancelled them."""
     excused: frozenset[int] = frozenset()
     """The messages that need no answer: their turn was cancelled or killed with them, or reset."""
+    promoted: frozenset[int] = frozenset()
+    """The messages that somebody has put before others."""
+    asking: frozenset[int] = frozenset()
+    """The turns whose request for an approval is under way."""
+    asked: tuple[tuple[int, int], ...] = ()
+    """The approvals that can be answered, as long as their turns go on: the id and the turn."""
     last: str | None = None
     """What was done last, of policies and controls."""
     fault: Fault | None = None
@@ -192,7 +238,8 @@ class World(NamedTuple):
     def messages(self, turn: int) -> tuple[int, ...]:
         """All messages that are a turn's now."""
         content = dict(self.contents)
-        steered = tuple(content[x.number] for x in self.record.steered if x.turn == turn)
+        mine = [x.number for x in self.record.steered if x.turn == turn]
+        steered = tuple(content[x] for x in mine if x in content)
         slot = self.slots[turn - 1]
         return (*slot.own, *slot.more, *steered)
 
@@ -200,12 +247,12 @@ class World(NamedTuple):
         """The messages steered at turns that go on, and handed out to no task yet."""
         content, took = dict(self.contents), {x for task in self.tasks for x in task.took}
         at = (x.number for x in self.record.steered if x.turn in turns)
-        return [content[x] for x in at if content[x] not in took]
+        return [content[x] for x in at if x in content and content[x] not in took]
 
     @property
     def going_on(self) -> list[Task]:
         """The tasks that are not over and not cancelled, judged by themselves."""
-        return [x for x in self.tasks if x.phase != OVER and not x.told]
+        return [x for x in self.tasks if x.phase != OVER and x.goes_on]
 
 
 class Happening(NamedTuple):
@@ -247,10 +294,12 @@ def dispatch(world: World, turn: int) -> World:
     """Send a turn's task, which does nothing if it was sent before."""
     if world.task(turn) is not None:
         return world
-    before = [x for x in world.record.before(turn) if x.task_id is not None]
-    queued = any(x.cancelled is None for x in before)
-    phase = WINDOW if world.budget.merge else WAITING
-    return world.put(Task(turn, frozenset(x.turn for x in before), queued, phase))
+    before = frozenset(x.turn for x in world.record.before(turn) if x.task_id is not None)
+    live, merge = world.record.find(turn), world.budget.merge
+    queued, is_open = live is not None and live.queued, merge and not world.slots[turn - 1].moved
+    phase = WINDOW if merge else WAITING
+    sent = None if queued or merge else world.slots[turn - 1].own
+    return world.put(Task(turn, before, queued, phase, window=is_open, input=sent))
 
 
 def stored_id(world: World, turn: int) -> World:
@@ -273,7 +322,11 @@ def carry_out(world: World, step: Step, meant: Collection[int], taken_back: Iter
     world = tell(world, step.cancel)
     world = world.wrong(Fault.CANCELLED_OTHER, when=bool(others))
     world = world.wrong(Fault.SPARED, when=any(not told(world, x) for x in meant))
-    return world._replace(record=step.record)
+    new = None if step.dispatch is None else step.record.find(step.dispatch)
+    if new is not None:
+        waits = any(not told(world, x.turn) for x in step.record.before(new.turn))
+        world = world.wrong(Fault.QUEUED_OTHER, when=new.queued != waits)
+    return world._replace(record=step.record, watched=world.watched.union(step.watch))
 
 
 def tell(world: World, cancelled: tuple[Live, ...]) -> World:
@@ -321,20 +374,25 @@ def a_message_arrives(world: World) -> Iterator[Happening]:
 def wishes(world: World) -> Iterator[Wish]:
     """All that a message may ask for."""
     for policy in world.budget.can:
-        if policy in POLICIES:
+        if policy in (*POLICIES, "steer now"):
             yield Wish(policy)
             yield Wish(policy, if_idle=True)
             for turn in range(1, world.record.next + 1):
                 yield Wish(policy, if_turn=turn)
 
 
+def plain(policy: str) -> str:
+    """The policy of a message that may be read at once."""
+    return policy.split(maxsplit=1)[0]
+
+
 def refusal(world: World, wish: Wish, ended: frozenset[int]) -> tuple[int | None, frozenset[int]]:
     """The status, and what was learned to have ended: only some messages ask for it."""
-    plain = wish == Wish("interrupt") and not (world.budget.merge or world.budget.keep_queued)
-    known = frozenset[int]() if plain else ended
+    bare = wish == Wish("interrupt") and not (world.budget.merge or world.budget.keep_queued)
+    known = frozenset[int]() if bare else ended
     refused = rules.refusal(
         world.record._replace(live=tuple(x for x in world.record.live if x.turn not in known)),
-        wish.policy,
+        plain(wish.policy),
         max_pending=world.budget.max_pending,
         if_turn=wish.if_turn,
         if_idle=wish.if_idle,
@@ -347,11 +405,12 @@ def status_of_refusal(world: World, wish: Wish) -> int | None:
     """Judged by the tasks themselves, and not by the record."""
     left = [x.turn for x in world.tasks if x.phase != OVER and x.turn not in world.given_up]
     going_on = [x.turn for x in world.going_on]
+    not_cut = [x for x in left if not told(world, x)]
     pending = len(going_on) + len(world.waiting(going_on))
-    adds = wish.policy in ("queue", "steer") or joins(world, wish.policy) is not None
+    adds = plain(wish.policy) in ("queue", "steer") or joins(world, wish.policy) is not None
     if wish.if_idle and left:
         return 412
-    if wish.if_turn is not None and [wish.if_turn] != (going_on[:1] or left[-1:]):
+    if wish.if_turn is not None and [wish.if_turn] != (not_cut[:1] or left[-1:]):
         return 412
     if wish.policy == "reject" and left:
         return 423
@@ -361,22 +420,30 @@ def status_of_refusal(world: World, wish: Wish) -> int | None:
 def joins(world: World, policy: str) -> int | None:
     """The turn that a message becomes part of, judged by the tasks themselves."""
     going_on = world.going_on
-    if policy == "steer" and going_on:
+    if plain(policy) == "steer" and going_on:
         return going_on[0].turn
-    alone = policy == "queue" or (policy == "interrupt" and len(going_on) == 1)
-    return going_on[-1].turn if going_on and alone and going_on[-1].phase == WINDOW else None
+    alone = len([x for x in world.tasks if x.phase != OVER and not x.told]) == 1
+    alone = policy == "queue" or (policy == "interrupt" and alone)
+    return going_on[-1].turn if going_on and alone and going_on[-1].window else None
 
 
 def take_in(world: World, policy: str, known: frozenset[int]) -> Iterator[Happening]:
     """Take in a message whole, or be killed on either side of the dispatch."""
     before, budget, host = world.record, world.budget, joins(world, policy)
+    now = policy == "steer now"
     step = rules.message_step(
-        before, policy, keep_queued=budget.keep_queued, merge=budget.merge, over=known
+        before,
+        plain(policy),
+        keep_queued=budget.keep_queued,
+        merge=budget.merge,
+        now=now,
+        over=known,
     )
     turn, new = before.next, world.accepted
     world = world._replace(accepted=new + 1)
+    world = world.wrong(Fault.NUMBER_USED_AGAIN, when=not is_counted(world, before, step))
     if step.steer is not None:
-        joined = join(world, step, host)
+        joined = join(world, step, host, now=now)
         yield Happening(f"message ({policy}) joins {step.steer.turn}", joined, policy)
         return
     label = f"message {turn} ({policy})"
@@ -385,34 +452,68 @@ def take_in(world: World, policy: str, known: frozenset[int]) -> Iterator[Happen
     world = world.wrong(Fault.NOT_JOINED, when=host is not None)
     meant: Collection[int] = ()
     if policy in ("interrupt", "rollback"):
-        meant = [x.turn for x in before.live if x.turn not in known and x.cancelled is None]
+        meant = [x.turn for x in before.live if x.turn not in known and not told(world, x.turn)]
         meant = meant[:1] if budget.keep_queued else meant
     elif step.cancel:
         world = world.wrong(Fault.CANCELLED_FOR_QUEUE)
     world = world.put_slot(turn, Slot((new,)))
     world = carry_out(world, step, meant, meant if policy == "rollback" else ())
-    sent = dispatch(world, turn)
-    yield Happening(label, stored_id(sent, turn), policy)
+    yield from sent(world, turn, label, policy)
+
+
+def is_counted(world: World, before: Record, step: Step) -> bool:
+    """Whether the message that was accepted just now has the next id."""
+    return step.message == world.accepted == step.record.messages == before.messages + 1
+
+
+def sent(world: World, turn: int, label: str, act: str) -> Iterator[Happening]:
+    """A turn's task is dispatched, or who does that is killed on either side of it."""
+    done = dispatch(world, turn)
+    yield Happening(label, stored_id(done, turn), act)
     if world.budget.message_kills:
-        killed = world.spend("message_kills"), sent.spend("message_kills")
-        yield Happening(f"{label}, killed before it dispatched", killed[0], policy)
-        yield Happening(f"{label}, killed after it dispatched", killed[1], policy)
+        killed = world.spend("message_kills"), done.spend("message_kills")
+        yield Happening(f"{label}, killed before it dispatched", killed[0], act)
+        yield Happening(f"{label}, killed after it dispatched", killed[1], act)
 
 
-def join(world: World, step: Step, host: int | None) -> World:
+def join(world: World, step: Step, host: int | None, *, now: bool) -> World:
     """Keep a message that became part of a turn, and watch the turn."""
     steered, before = step.steer, world.record
     assert steered is not None
-    alone = step._replace(record=before, steer=None, watch=None) == Step(before)
-    same = step.record == before._replace(steered=(*before.steered, steered))
+    world = tell_now(world, step, world.task(host or 0), now=now)
+    alone = step._replace(record=before, message=0, steer=None, tell_now=None, watch=())
+    more = before._replace(messages=before.messages + 1, steered=(*before.steered, steered))
+    turns = range(before.next)
+    same = step.record.changed(turns, nows=0) == more.changed(turns, nows=0)
     world = world.wrong(Fault.JOINED, when=steered.turn != host)
-    world = world.wrong(Fault.DISTURBED, when=not (alone and same))
+    world = world.wrong(Fault.DISTURBED, when=not (alone == Step(before) and same))
+    return keep_steered(world, step, world.accepted - 1)
+
+
+def keep_steered(world: World, step: Step, message: int) -> World:
+    """Keep a message that has no turn of its own."""
+    steered = step.steer
+    assert steered is not None
     used = steered.number in dict(world.contents)
+    watched = world.watched.union(step.watch)
+    world = world.wrong(Fault.NOT_WATCHED, when=steered.turn not in watched)
     return world.wrong(Fault.NUMBER_USED_AGAIN, when=used)._replace(
         record=step.record,
-        contents=(*world.contents, (steered.number, world.accepted - 1)),
-        watched=world.watched | ({step.watch} - {None}),
+        contents=(*world.contents, (steered.number, message)),
+        watched=watched,
     )
+
+
+def tell_now(world: World, step: Step, host: Task | None, *, now: bool) -> World:
+    """Have a turn read at once, and judge it: one that reads before it begins is not told."""
+    expected = now and host is not None and not host.can_change
+    if step.tell_now is None or host is None:
+        return world.wrong(Fault.TOLD_NOW, when=expected)
+    is_next = step.tell_now.turn == host.turn and step.tell_now.nows == host.nows + 1
+    steered = [x for x in step.record.steered if x.id == step.message]
+    known = [(x.turn, x.now) for x in steered] == [(host.turn, host.nows + 1)]
+    world = world.wrong(Fault.TOLD_NOW, when=not (expected and is_next and known))
+    return world.put(host._replace(nows=host.nows + 1))
 
 
 @event
@@ -423,6 +524,32 @@ def a_client_cancels(world: World) -> Iterator[Happening]:
         step = rules.cancel_step(found.record, turn)
         meant = [x.turn for x in found.record.live if turn in (None, x.turn)]
         yield Happening(f"cancel {turn or 'all'}", carry_out(found, step, meant, ()), "cancel")
+
+
+@event
+def a_client_stops(world: World) -> Iterator[Happening]:
+    """All that is live, or one turn, once what is in flight has ended; what waits has nothing."""
+    for turn in (None, *turns_for(world, "stop")) if may(world, "stop") else ():
+        found = act(world, "stop")
+        step = rules.cancel_step(found.record, turn, after_step=True)
+        chosen = [x for x in found.tasks if turn in (None, x.turn) and x.goes_on]
+        chosen = [x for x in chosen if found.record.find(x.turn) is not None]
+        gently = {x.turn for x in chosen if not x.can_change}
+        found = carry_out(found, step, [x.turn for x in chosen if x.can_change], ())
+        meant = {x for x in gently if not over(found, x)}
+        stops = {x.turn for x in step.stop if not over(found, x.turn)}
+        found = found.wrong(Fault.CANCELLED_OTHER, when=bool(stops - meant))
+        found = found.wrong(Fault.SPARED, when=bool(meant - stops))
+        for live in step.stop:
+            task = found.task(live.turn)
+            if task is None or live.task_id is None:
+                found = found.wrong(Fault.CANCELLED_NOTHING)
+                continue
+            found = found.wrong(Fault.CANCELLED_AGAIN, when=not task.goes_on)
+            if not task.began:
+                found = found._replace(superseded=found.superseded | {live.turn})
+            found = excuse(found, found.messages(live.turn)).put(task._replace(stopping=True))
+        yield Happening(f"stop {turn or 'all'}", found, "stop")
 
 
 @event
@@ -464,7 +591,8 @@ def remove_given_up(world: World, step: Step) -> World:
         more = tuple(x for x in world.messages(turn) if x not in slot.own)
         world = world.put_slot(turn, slot._replace(more=more, outcome=Outcome(REMOVED)))
     contents = tuple(x for x in world.contents if x[0] in kept)
-    return world._replace(contents=contents, watched=world.watched - gone)
+    asked = tuple(x for x in world.asked if x[1] not in gone)
+    return world._replace(contents=contents, watched=world.watched - gone, asked=asked)
 
 
 @event
@@ -476,12 +604,284 @@ def a_client_regenerates(world: World) -> Iterator[Happening]:
             continue
         found = act(world, "regenerate")
         before, turn = found.record, found.record.next
-        step = rules.regenerate_step(before, first, merge=world.budget.merge)
-        found = found.wrong(Fault.NUMBER_USED_AGAIN, when=step.dispatch != turn)
         # What was steered at the turn is among its messages, also while it is live.
-        found = found.put_slot(turn, Slot(tuple(sorted(found.messages(first))), "regenerate"))
+        again = tuple(sorted(found.messages(first)))
+        ids = [x + 1 for x in again]
+        step = rules.regenerate_step(before, first, ids, merge=world.budget.merge)
+        found = found.wrong(Fault.NUMBER_USED_AGAIN, when=step.dispatch != turn)
+        found = found.put_slot(turn, Slot(again, "regenerate"))
         found = carry_out(found, step, [x.turn for x in before.live], range(first, turn))
         yield Happening(f"regenerate {first}", stored_id(dispatch(found, turn), turn), "regenerate")
+
+
+@event
+def a_client_edits(world: World) -> Iterator[Happening]:
+    """Another message in the place of a turn and all after it."""
+    for first in turns_for(world, "edit"):
+        if first in world.discarded:
+            yield Happening(f"edit {first} is refused", world, "edit")
+            continue
+        found = act(world, "edit")
+        before, turn, new = found.record, found.record.next, found.accepted
+        step = rules.edit_step(before, first, merge=world.budget.merge)
+        found = found._replace(accepted=new + 1)
+        again = step.dispatch != turn or not is_counted(found, before, step)
+        found = found.wrong(Fault.NUMBER_USED_AGAIN, when=again)
+        found = found.put_slot(turn, Slot((new,)))
+        found = carry_out(found, step, [x.turn for x in before.live], range(first, turn))
+        yield from sent(found, turn, f"edit {first}", "edit")
+
+
+@event
+def a_client_resumes(world: World) -> Iterator[Happening]:
+    """The last turn of the conversation, if it did not complete and nothing else is at work."""
+    if not may(world, "resume"):
+        return
+    standing = [x for x in range(1, world.record.next) if x not in world.discarded]
+    ended = world.slots[standing[-1] - 1].outcome if standing else None
+    if ended is None or ended.status in ("completed", REMOVED) or not may_resume(world.record):
+        yield Happening("resume is refused", world, "resume")
+        return
+    found = act(world, "resume")
+    turn = found.record.next
+    step = rules.resume_step(found.record)
+    found = found.wrong(Fault.NUMBER_USED_AGAIN, when=step.dispatch != turn)
+    found = carry_out(found.put_slot(turn, Slot((), "resume")), step, (), ())
+    yield from sent(found, turn, "resume", "resume")
+
+
+def may_resume(record: Record) -> bool:
+    """Whether nothing but cleanups is live."""
+    return all(x.is_cut for x in record.live)
+
+
+# -- What is done to messages that no model has read. ----------------------------------------------
+
+
+def pending_messages(world: World) -> list[int]:
+    """Those that no task has, in the order in which they are read, judged by the tasks."""
+    found: list[int] = []
+    for live in world.record.live:
+        task = world.task(live.turn)
+        if task is None:  # its dispatch was killed: it is found before anything else is done
+            if live.cancelled is not None:
+                continue
+            task = Task(live.turn, frozenset(), live.queued, window=live.open)
+        if task.goes_on:
+            found += read_by(world, task)
+    return found
+
+
+def read_by(world: World, task: Task) -> list[int]:
+    """What a task is to read, and has not."""
+    content = dict(world.contents)
+    mine = [(x.at <= task.turn, content.get(x.number, -1)) for x in world.record.steered]
+    at = [x.turn == task.turn for x in world.record.steered]
+    mine = [x for x, is_mine in zip(mine, at, strict=True) if is_mine and x[1] not in task.took]
+    if not task.can_change:
+        return [x for _, x in mine]
+    own = world.slots[task.turn - 1].own
+    return [*(x for first, x in mine if first), *own, *(x for first, x in mine if not first)]
+
+
+def to_be_changed(world: World, what: str) -> Iterator[tuple[int, pending.Pending, World]]:
+    """The messages that somebody may change, and what is stored of them."""
+    if not may(world, what):
+        return
+    found = act(world, what)
+    free = pending_messages(found)
+    for message in range(1, world.accepted + 1):
+        got = pending.find_pending(found.record, message)
+        if not isinstance(got, Refused):
+            changed = found.wrong(Fault.CHANGED, when=message - 1 not in free)
+            turns = [x.turn for x in found.tasks if message - 1 in found.messages(x.turn)]
+            changed = changed.wrong(Fault.CHANGED_OTHER, when=got.turn not in turns)
+            yield message - 1, got, changed
+
+
+def take_out(world: World, message: int, got: pending.Pending) -> World:
+    """A message is its turn's no more, in what is stored of that."""
+    if got.addition is not None:
+        number = got.addition.number
+        return world._replace(contents=tuple(x for x in world.contents if x[0] != number))
+    slot = world.slots[got.turn - 1]
+    own = tuple(x for x in slot.own if x != message)
+    return world.put_slot(got.turn, slot._replace(own=own))
+
+
+def left_empty(world: World, turn: int) -> list[int]:
+    """The turn that a message was taken out of, if it has not begun and has no other now."""
+    task, had = world.task(turn), {x.number for x in world.record.steered if x.turn == turn}
+    kept = [number for number, _ in world.contents if number in had]
+    empty = not world.slots[turn - 1].own and not kept
+    return [turn] if empty and task is not None and task.can_change else []
+
+
+def same_others(before: World, after: World, turns: Collection[int]) -> bool:
+    """Whether the record says the same of all but these turns, as far as they were live."""
+    old = [x for x in before.record.live if x.turn not in turns]
+    new = [x for x in after.record.live if x.turn not in turns and x.turn < before.record.next]
+    return old == new
+
+
+@event
+def a_client_is_refused_to_change_a_message(world: World) -> Iterator[Happening]:
+    """It changes nothing; so that it happened can be seen only if it was wrong."""
+    for what in PENDING:
+        if may(world, what):
+            found = act(world, what)
+            free, wrong = pending_messages(found), world
+            for message in range(world.accepted + 2):
+                got = pending.find_pending(found.record, message)
+                status = 412 if 1 <= message <= world.accepted else 404
+                refused = isinstance(got, Refused) and got.status == status
+                right = message - 1 in free or refused
+                right = right and not (message - 1 in free and isinstance(got, Refused))
+                wrong = wrong.wrong(Fault.NOT_CHANGED, when=not right)
+            yield Happening(f"{what} is refused", wrong, what)
+            return
+
+
+@event
+def a_client_withdraws(world: World) -> Iterator[Happening]:
+    """A message, whose turn does not begin if it has no other."""
+    for message, got, found in to_be_changed(world, "withdraw"):
+        step = pending.withdraw_step(found.record, got)
+        after = take_out(found, message, got)
+        slot = after.slots[got.turn - 1]
+        slot = slot._replace(withdrawn=(*slot.withdrawn, message))
+        after = excuse(after.put_slot(got.turn, slot), (message,))
+        gone = left_empty(after, got.turn)
+        after = carry_out(after, step, gone, gone)
+        same = same_others(found, after, {got.turn}) and step.dispatch is None
+        after = after.wrong(Fault.CHANGED_OTHER, when=not same)
+        yield Happening(f"withdraw {message + 1}", after, "withdraw")
+
+
+@event
+def a_client_replaces(world: World) -> Iterator[Happening]:
+    """What a message says; no rule looks at that."""
+    for message, _, found in to_be_changed(world, "replace"):
+        after = found._replace(record=found.record)
+        yield Happening(f"replace {message + 1}", after, "replace")
+
+
+@event
+def a_client_puts_a_message_first(world: World) -> Iterator[Happening]:
+    """It is answered next, what is at work is interrupted, and the others stay in their order."""
+    ended = frozenset(x.turn for x in world.tasks if x.phase == OVER)
+    for message, got, found in to_be_changed(world, "run next"):
+        if got.turn in ended:
+            continue
+        before = found.record
+        waits = [x.turn for x in found.tasks if x.can_change and x.turn not in ended]
+        groups = [found.messages(x) for x in waits if before.find(x) is not None]
+        waits = [x for x in waits if before.find(x) is not None]
+        mine = next((x for x in groups if message in x), (message,))
+        expected = [mine, *(x for x in groups if x != mine)]
+        meant = [x.turn for x in before.live if x.turn not in waits and not told(found, x.turn)]
+        step, moves = pending.run_next_step(before, got, over=ended)
+        after = moved(found, got, message, moves)
+        after = after._replace(promoted=after.promoted.union(mine))
+        new = before.next if len(expected) > len(waits) else None
+        after = after.wrong(Fault.NUMBER_USED_AGAIN, when=step.dispatch != new)
+        after = carry_out(after, step, meant, ())
+        got_them = {x.turn for x in step.record.steered if x.turn in [move.to for move in moves]}
+        after = after.wrong(Fault.NOT_WATCHED, when=not got_them <= after.watched)
+        turns = [*waits, *([new] if new is not None else [])]
+        order = [after.messages(x) for x in turns]
+        after = after.wrong(Fault.OUT_OF_TURN, when=order != expected)
+        label = f"run {message + 1} next"
+        if new is None:
+            yield Happening(label, after, "run next")
+        else:
+            yield from sent(after, new, label, "run next")
+
+
+def moved(world: World, got: pending.Pending, message: int, moves: Iterable[pending.Move]) -> World:
+    """Turns have what others had, in what is stored of them."""
+    old, moves = world.slots, list(moves)
+    if got.addition is not None and got.addition in [x.source for x in moves]:
+        world = take_out(world, message, got)
+    for to, source in moves:
+        slot = Slot((message,)) if isinstance(source, Addition) else old[source - 1]
+        here = world.slots[to - 1] if to <= len(world.slots) else Slot(())
+        here = here._replace(own=slot.own, by=slot.by, withdrawn=slot.withdrawn, moved=True)
+        world = world.put_slot(to, here)
+        task = world.task(to)
+        world = world if task is None else world.put(task._replace(window=False))
+    return world
+
+
+@event
+def a_client_steers_a_message(world: World) -> Iterator[Happening]:
+    """One that waits, at the turn that is next to read; that may be to do so at once."""
+    for what in ("steer it", "steer it now"):
+        for message, got, found in to_be_changed(world, what):
+            now = what == "steer it now"
+            host = next(x for x in found.tasks if x.goes_on and found.record.find(x.turn))
+            step = pending.steer_step(found.record, got, now=now)
+            after = found
+            expected = now and (got.turn != host.turn or got.addition is not None)
+            if step.steer is not None:
+                after = take_out(after, message, got)
+                after = after._replace(promoted=after.promoted | {message})
+            gone = left_empty(after, got.turn)
+            after = tell_now(after, step, after.task(host.turn), now=expected)
+            after = carry_out(after, step, gone, gone)
+            if step.steer is not None:
+                after = keep_steered(after, step, message)
+            there = message in after.messages(host.turn)
+            same = same_others(found, after, {got.turn, host.turn}) and step.dispatch is None
+            after = after.wrong(Fault.CHANGED_OTHER, when=not (there and same))
+            yield Happening(f"{what}: {message + 1}", after, what)
+
+
+# -- Approvals. ------------------------------------------------------------------------------------
+
+
+@event
+def a_task_asks_for_an_approval(world: World) -> Iterator[Happening]:
+    """Its request is under way, while anything happens to it; then it waits."""
+    for task in world.tasks if world.budget.asks else ():
+        if task.phase == WORKING and task.turn not in world.asking:
+            asking = world.spend("asks")._replace(asking=world.asking | {task.turn})
+            yield Happening(f"{task.turn} asks", asking)
+    for turn in world.asking:
+        asks, arrived = world.task(turn), world._replace(asking=world.asking - {turn})
+        record, asked = approvals.ask_step(world.record, turn, 1)
+        waits = asks is not None and asks.goes_on and world.record.find(turn) is not None
+        arrived = arrived.wrong(Fault.ANSWERED, when=(asked is not None) != waits)
+        if asked is not None:
+            again = not asked.id == record.asked == world.record.asked + 1
+            arrived = arrived.wrong(Fault.NUMBER_USED_AGAIN, when=again)
+            arrived = arrived._replace(asked=(*arrived.asked, (asked.id, turn)))
+        yield Happening(f"{turn}'s request arrives", arrived._replace(record=record))
+
+
+@event
+def an_approval_ends(world: World) -> Iterator[Happening]:
+    """Somebody answers it, or its task has waited for long enough."""
+    if not may(world, "answer"):
+        return
+    wrong, waits = world, dict(world.asked)
+    for approval in range(world.record.asked + 2):
+        found = approvals.find_approval(world.record, approval)
+        task = world.task(waits.get(approval, 0))
+        free = task is not None and task.goes_on and world.record.find(task.turn) is not None
+        if isinstance(found, Refused):
+            status = 410 if 1 <= approval <= world.record.asked else 404
+            right = not free and found.status == status
+            wrong = wrong.wrong(Fault.NOT_ANSWERED, when=not right)
+            continue
+        after = world.wrong(Fault.ANSWERED, when=not free or found.turn != waits.get(approval))
+        left = tuple(x for x in after.asked if x[0] != approval)
+        after = after._replace(record=approvals.close_step(world.record, found), asked=left)
+        answered = after.spend("acts")._replace(last="answer")
+        yield Happening(f"{approval} is answered", answered, "answer")
+        yield Happening(f"{approval}'s time is over", after)
+    if wrong != world:
+        yield Happening("an answer is refused", wrong)
 
 
 def may(world: World, control: str) -> bool:
@@ -541,15 +941,16 @@ def settle(world: World, turn: int) -> World:
     others = {x for x in settling.record.live if x.turn not in new}
     world = world.wrong(Fault.SETTLED_OTHER, when=live != others)
     world = world.put_slot(turn, slot._replace(more=tuple(sorted(more)), outcome=outcome))
-    heir = set[int]() if settling.watch is None else {settling.watch}
     world = world._replace(
         record=settling.record,
         contents=tuple(content.items()),
-        watched=(world.watched | heir) - {turn},
+        watched=world.watched.union(settling.watch) - {turn},
+        asked=tuple(x for x in world.asked if x[1] != turn),
     )
     if task is not None:
         # What does not matter any more, so that there are fewer worlds.
-        world = world.put(task._replace(after=frozenset(), took=(), queued=False))
+        done = task._replace(after=frozenset(), took=(), queued=False, window=False, seen=0)
+        world = world.put(done._replace(input=None, nows=0))
     for number in new:
         again = number != before.next or number != len(world.slots) + 1
         world = world.wrong(Fault.NUMBER_USED_AGAIN, when=again)
@@ -560,14 +961,17 @@ def settle(world: World, turn: int) -> World:
 
 def judge_passing_on(world: World, turn: int, settling: Step, kept: list[int]) -> World:
     """By what was handed out to the task, and whether somebody cancelled it."""
-    task, stays = world.task(turn), told(world, turn)
+    task = world.task(turn)
+    stays = task is not None and not task.goes_on
     left = len([x for x in world.record.steered if x.turn == turn]) != len(kept)
     untaken = [x for x in kept if task is None or x not in task.took]
     heirs = {x.turn for x in settling.record.steered if x not in world.record.steered}
     world = world.wrong(Fault.PASSED_ON, when=stays and left)
     world = world.wrong(Fault.NOT_PASSED_ON, when=not stays and bool(untaken))
-    going_on = {x.turn for x in world.record.live if x.turn > turn and not told(world, x.turn)}
-    astray = not heirs <= going_on or heirs != {settling.watch} - {None}
+    later = [x.turn for x in world.record.live if x.turn > turn]
+    ends = {x.turn for x in world.tasks if not x.goes_on}
+    going_on = {x for x in later if x not in ends}
+    astray = not heirs <= going_on or heirs != set(settling.watch)
     astray = astray or (settling.dispatch is not None and bool(going_on))
     return world.wrong(Fault.PASSED_ASTRAY, when=astray)
 
@@ -612,11 +1016,14 @@ def a_task_goes_on(world: World) -> Iterator[Happening]:
         if task.begins_no_more:
             yield Happening(f"{turn} ends before it began", end(world, task, "interrupted"))
         elif task.phase == WAITING and all(over(world, x) for x in task.after - task.overdue):
-            yield from come_to_begin(world, task)
+            if task.queued:
+                yield Happening(f"{turn} asks to begin", ask_to_begin(world, task, READY))
+            else:
+                yield Happening(f"{turn} begins", begin(world, task))
         elif task.phase == READY:
             yield Happening(f"{turn} begins", begin(world, task))
         elif task.phase == WORKING:
-            if task.told or task.stopped:
+            if task.told or task.stopped or task.stopping:
                 yield Happening(f"{turn} cleans up", world.put(task._replace(phase=CLEANING)))
             # It may be done before the cancellation reaches it.
             yield Happening(f"{turn} completes", end(world, task, "completed"))
@@ -629,64 +1036,80 @@ def a_task_goes_on(world: World) -> Iterator[Happening]:
 
 @event
 def a_task_takes_what_waits_for_it(world: World) -> Iterator[Happening]:
-    """In its quiet window until there is nothing, and at work whenever it likes.
-
-    Its call may be under way when it is cancelled.
-    """
+    """At work whenever it likes. Its call may be under way when it is cancelled."""
     for task in world.tasks:
-        if task.phase == WINDOW and not task.begins_no_more:
-            after, took = take(world, task, waited=False, begins=True)
-            if not took:
-                after = after.put(task._replace(phase=WAITING))
-            yield Happening(f"{task.turn} takes {took} in its window", after)
-        elif task.phase == WORKING:
-            after, took = take(world, task, waited=True, begins=False)
+        if task.phase == WORKING:
+            record, taken = rules.hand_out(world.record, task.turn, waited=True, begins=False)
+            after = take(world, task, record, taken)
             if after != world:
+                took = [x.id for x in taken]
                 yield Happening(f"{task.turn} takes {took}", after)
 
 
-def take(world: World, task: Task, *, waited: bool, begins: bool) -> tuple[World, list[int]]:
+@event
+def a_quiet_window_ends(world: World) -> Iterator[Happening]:
+    """It begins anew if there is a message that the task did not know of."""
+    for task in world.tasks:
+        if task.phase != WINDOW or task.begins_no_more:
+            continue
+        turn = task.turn
+        record, newest = rules.quiet_step(world.record, turn, seen=task.seen)
+        due = [x + 1 for x in world.waiting({turn})] if task.goes_on else []
+        again = max(due, default=0) > task.seen
+        expected = max(due) if again else task.seen
+        judged = world.wrong(Fault.QUIET_OTHER, when=newest != expected)
+        if newest > task.seen:
+            judged = judged.wrong(Fault.QUIET_OTHER, when=record != world.record)
+            yield Happening(f"{turn} waits again", judged.put(task._replace(seen=newest)))
+        elif task.queued:
+            closed = task._replace(phase=WAITING, window=False, seen=0)
+            yield Happening(f"{turn} has been quiet", judged._replace(record=record).put(closed))
+        else:
+            after = ask_to_begin(judged._replace(record=record), task, WAITING)
+            yield Happening(f"{turn} has been quiet and begins", after)
+
+
+def ask_to_begin(world: World, task: Task, phase: str) -> World:
+    """A task gets what it begins with, or hears that it is cancelled, and ends."""
+    turn = task.turn
+    if not world.record.goes_on(turn):
+        return end(world, task, "interrupted")
+    record, taken = rules.begin_step(world.record, turn)
+    world = take(world, task, record, taken)
+    content, own = dict(world.contents), world.slots[turn - 1].own
+    first = [content[x.number] for x in taken if x.at <= turn]
+    then = [content[x.number] for x in taken if x.at > turn]
+    messages = [x for x in (*first, *own, *then) if x not in world.promoted]
+    world = world.wrong(Fault.INPUT_OUT_OF_ORDER, when=messages != sorted(messages))
+    got = world.task(turn)
+    assert got is not None
+    return world.put(got._replace(phase=phase, window=False, seen=0, input=own))
+
+
+def take(world: World, task: Task, record: Record, taken: tuple[Addition, ...]) -> World:
     """Take what waits, and judge it by what was handed out before."""
     content, turn = dict(world.contents), task.turn
-    record, taken = rules.hand_out(world.record, turn, waited=waited, begins=begins)
     took = [content[x.number] for x in taken]
-    hosts = {x.turn for x in world.record.live if x.cancelled is None and x.turn <= turn}
-    hosts = hosts if waited else hosts & {turn}
+    before = [x.turn for x in world.tasks if x.turn <= turn and x.goes_on]
+    hosts = {x for x in before if world.record.find(x) is not None}
     again = any(x in other.took for other in world.tasks for x in took)
-    due = [] if task.told else world.waiting(hosts)
+    due = world.waiting(hosts) if task.goes_on else []
+    in_order = [x for x in took if x not in world.promoted]
+    right = took == due and in_order == sorted(in_order)
     world = world.wrong(Fault.TAKEN_AGAIN, when=again)
-    world = world.wrong(Fault.TAKEN_OTHER, when=not sorted(took) == took == due)
+    world = world.wrong(Fault.TAKEN_OTHER, when=not right)
     late = any(x.joined != (not task.began) for x in taken)
     world = world.wrong(Fault.INPUT_OTHER, when=late)
     after = world.put(task._replace(took=(*task.took, *took)))
-    inherits = waited and taken and any(x.turn < turn for x in world.record.waiting)
+    inherits = taken and any(x.turn < turn for x in world.record.waiting)
     watched = after.watched | ({turn} if inherits else set())
-    return after._replace(record=record, watched=watched), took
-
-
-def come_to_begin(world: World, task: Task) -> Iterator[Happening]:
-    """A queued task takes what those before it left, if there is something."""
-    hosts = {x.turn for x in world.record.live if x.cancelled is None and x.turn <= task.turn}
-    if task.queued and world.waiting(hosts):
-        after, took = take(world, task, waited=True, begins=True)
-        ready = task._replace(phase=READY, took=(*task.took, *took))
-        yield Happening(f"{task.turn} takes {took} to begin with", after.put(ready))
-    else:
-        yield Happening(f"{task.turn} begins", begin(world, task))
+    return after._replace(record=record, watched=watched)
 
 
 def begin(world: World, task: Task) -> World:
     """Start work, and settle the predecessors that have not reported."""
     late = any(x.began for x in world.tasks if x.turn > task.turn)
     world = world.wrong(Fault.OUT_OF_ORDER, when=late)
-    content, turn = dict(world.contents), task.turn
-    mine = [x for x in world.record.steered if x.turn == turn and x.joined]
-    input_other = [content[x.number] for x in mine] != sorted(task.took)
-    world = world.wrong(Fault.INPUT_OTHER, when=input_other)
-    first = [content[x.number] for x in mine if x.at <= turn]
-    then = [content[x.number] for x in mine if x.at > turn]
-    messages = [*first, *world.slots[turn - 1].own, *then]
-    world = world.wrong(Fault.INPUT_OUT_OF_ORDER, when=messages != sorted(messages))
     unsettled = {x for x in task.after - task.overdue if world.record.find(x)}
     world = world._replace(reports=world.reports | unsettled)
     return world.put(task._replace(phase=WORKING, began=True))
@@ -753,9 +1176,11 @@ def messages_are_in_the_history_once_and_in_order(world: World) -> str | None:
     places = [x for slot in fresh for x in slot.own]
     places += [x for slot in world.slots for x in slot.more]
     places += [message for _, message in world.contents]
+    places += [x for slot in fresh for x in slot.withdrawn]
     if sorted(places) != list(range(world.accepted)):
         return f"of {world.accepted} messages the history has {places}"
     own = [x for slot in fresh if slot.by == "message" for x in slot.own]
+    own = [x for x in own if x not in world.promoted]
     return None if own == sorted(own) else f"the messages of turns are in the order {own}"
 
 
@@ -805,9 +1230,8 @@ def what_is_open_is_in_its_quiet_window(world: World) -> str | None:
     """Nothing joins a turn that has what it begins with."""
     for live in world.record.live:
         task = world.task(live.turn)
-        closed = task is not None and task.phase in (WAITING, READY, WORKING, CLEANING)
-        if live.open and closed:
-            return f"{live} is open, its task is {task.phase if task else None}"
+        if live.open and task is not None and not task.window:
+            return f"{live} is open, its task is {task.phase}"
     return None
 
 
@@ -843,9 +1267,88 @@ def what_was_superseded_before_it_began_does_not_begin(world: World) -> str | No
 def what_the_record_says_was_cancelled_was_cancelled(world: World) -> str | None:
     """And the other way round: a reason stands with every cancellation."""
     for live in world.record.live:
-        if (live.cancelled is not None) != told(world, live.turn):
-            return f"{live} and {world.task(live.turn)}"
+        task = world.task(live.turn)
+        is_told, stops = (task.told, task.stopping) if task is not None else (False, False)
+        is_known = (live.is_cut, live.after_step) == (is_told, stops and not is_told)
+        if not is_known or live.goes_on == (is_told or stops):
+            return f"{live} and {task}"
     return None
+
+
+@invariant
+def what_a_task_was_given_to_begin_with_stays(world: World) -> str | None:
+    """Nobody changes what a task has, and nobody takes away what it took."""
+    for task in world.tasks:
+        if world.record.find(task.turn) is None:
+            continue
+        slot, mine = world.slots[task.turn - 1], world.messages(task.turn)
+        if task.input is not None and task.input != slot.own:
+            return f"turn {task.turn} began with {task.input}, and has {slot.own}"
+        if task.phase != OVER and not set(task.took) <= set(mine):
+            return f"turn {task.turn} took {task.took}, and has {mine}"
+    return None
+
+
+@invariant
+def what_is_withdrawn_was_read_by_no_task(world: World) -> str | None:
+    """I1, I7: and a turn of which nothing else is left has not begun, and is discarded."""
+    for turn, slot in enumerate(world.slots, 1):
+        task = world.task(turn)
+        if not slot.withdrawn or task is None:
+            continue
+        took = task.outcome.took if task.outcome is not None else ()
+        read = {*(task.input or ()), *task.took, *took}.intersection(slot.withdrawn)
+        if read:
+            return f"turn {turn} has read {read}"
+        gone = world.record.find(turn) is not None and not world.messages(turn)
+        if gone and (task.began or turn not in world.discarded):
+            return f"turn {turn} goes on without a message: {task}"
+    return None
+
+
+@invariant
+def what_is_pending_is_what_no_task_has(world: World) -> str | None:
+    """And is listed in the order in which it is read."""
+    listed = [x - 1 for x in listed_as_pending(world.record)]
+    expected = pending_messages(world)
+    return None if listed == expected else f"{listed} are pending, and should be {expected}"
+
+
+@cache
+def listed_as_pending(record: Record) -> list[int]:
+    return [x.id for x in pending.pending(record)]
+
+
+@invariant
+def the_record_knows_the_messages(world: World) -> str | None:
+    """By their ids, and how often a turn was told to read one at once."""
+    content = dict(world.contents)
+    for x in world.record.steered:
+        host = world.task(x.turn)
+        if x.id != content.get(x.number, -1) + 1 or x.now > (0 if host is None else host.nows):
+            return f"{x} is message {content.get(x.number)}, its turn's task {host}"
+    for live in world.record.live:
+        task, own = world.task(live.turn), world.slots[live.turn - 1].own
+        if tuple(x - 1 for x in live.own) != own:
+            return f"{live} has {own}"
+        if live.nows != (0 if task is None else task.nows):
+            return f"{live} was told {task}"
+    return None
+
+
+@invariant
+def what_is_steered_is_watched(world: World) -> str | None:
+    """I9: should the task of its turn be killed, somebody settles it."""
+    hosts = {x.turn for x in world.record.steered if not x.taken and world.record.goes_on(x.turn)}
+    left = hosts - world.watched
+    return f"turns {left} are not watched" if left else None
+
+
+@invariant
+def an_approval_waits_for_a_live_turn(world: World) -> str | None:
+    """Until it is answered, or that has ended."""
+    listed = tuple((x.id, x.turn) for x in world.record.approvals)
+    return None if listed == world.asked else f"{listed} wait, and should be {world.asked}"
 
 
 @invariant
@@ -897,7 +1400,7 @@ def at_rest_nothing_is_live_and_all_that_was_wanted_was_answered(world: World) -
     """
     looked = find_lost(world)
     moves = any(True for _ in a_task_goes_on(world)) or any(x.phase == WINDOW for x in world.tasks)
-    moves = moves or bool(world.notes or world.reports)
+    moves = moves or bool(world.notes or world.reports or world.asking)
     if moves or ended_and_watched(world) or looked.tasks != world.tasks:
         return None
     waiting = [x.turn for x in world.tasks if x.phase != OVER]
