@@ -2,14 +2,12 @@
 
 Its own handlers, beside those that every agent has (`message`, `cancel`, `get_turns`, …):
 
-    approve        {"turn": 3, "call": "call_1", "yes": true, "reason"?: "…"}    exclusive
-    get_approvals  nothing -> [{"turn": 3, "call": "call_1", "command": "git push"}]    shared
-    get_diff       nothing, or {"turn": 3} -> {"turn": 3, "diff": "…"}                  shared
+    get_diff       nothing, or {"turn": 3} -> {"turn": 3, "diff": "…"}    shared
 
-`approve` answers with what it was given, with 404 when no such call ever waited, with 410 when it
-comes too late (it was answered already, or its turn is cancelled or over), and with 400 when it is
-wrong. `get_diff` compares the files as they are now with those at the start of a turn, by default
-the newest.
+It compares the files as they are now with those at the start of a turn, by default the newest.
+
+Some commands wait for a person's yes, as `get_status` says in `waiting_for`: what is asked has the
+value {"call": "call_1", "command": "git push"}, and `answer` answers it.
 """
 
 from __future__ import annotations
@@ -23,14 +21,24 @@ from restate import Context, ObjectSharedContext, TerminalError
 from typing_extensions import TypedDict
 
 from examples.coding_agent import tools
-from examples.coding_agent.approval import ASK_FIRST, AskingAgent, asks_first
 from examples.coding_agent.model import Model
 from examples.coding_agent.shell import Clipped, Limits
 from examples.coding_agent.workspace import Workspace
-from interruptible import Interrupted, Message, Session, Task, Turn, cleanup, handler
+from interruptible import (
+    Agent,
+    Interrupted,
+    Message,
+    Session,
+    Steered,
+    Task,
+    Turn,
+    cleanup,
+    handler,
+)
 
 MOST_MODEL_CALLS = 40  # in one turn
 MOST_TOOL_CALLS = 100
+MOST_ASKED = 60_000  # bytes of a command that a person is asked about
 
 SYSTEM = """\
 You are a coding agent. You work in one folder, with the tools that you are given; paths are
@@ -47,7 +55,7 @@ class Asked(TypedDict, total=False):
     turn: int | None
 
 
-class CodingAgent(AskingAgent):
+class CodingAgent(Agent):
     """Works in a workspace of its own for each session, with a model and tools.
 
     Args:
@@ -64,7 +72,7 @@ class CodingAgent(AskingAgent):
         model: Model,
         *,
         limits: Limits | None = None,
-        ask_first: Sequence[str] = ASK_FIRST,
+        ask_first: Sequence[str] = tools.ASK_FIRST,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -107,7 +115,7 @@ class CodingAgent(AskingAgent):
         used = 0
         for number in range(1, MOST_MODEL_CALLS + 1):
             await task.steering()
-            answer = await ctx.run_typed(
+            asked = ctx.run_typed(
                 f"model {number}",
                 self.model.complete,
                 messages=[system, *task.messages],
@@ -115,6 +123,10 @@ class CodingAgent(AskingAgent):
                 say=task.partial,
                 tell=task.publish,
             )
+            try:
+                answer = await task.steerable(asked)
+            except Steered:  # there is something to read first; what it had said stays
+                continue
             task.append(answer)
             calls = answer.get("tool_calls", [])
             for call in calls:
@@ -135,11 +147,15 @@ class CodingAgent(AskingAgent):
         name, values = call["function"]["name"], tools.parse(**call["function"])
         if isinstance(values, str):
             return values
-        if name == "run_command" and asks_first(values["command"], self.ask_first):
+        if name == "run_command" and tools.asks_first(values["command"], self.ask_first):
+            asked = {"call": call["id"], "command": values["command"]}
+            if len(json.dumps(asked)) > MOST_ASKED:
+                return "[Not run: it needs the user's yes, and is too long for anybody to read.]"
             task.publish({"type": "tool", "call": call["id"], "name": name, "state": "waits"})
-            refusal = await self.ask_first_of(ctx, task, call["id"], values["command"])
-            if refusal is not None:
-                return refusal
+            answer = await task.approval("Run this command?", value=asked)
+            if not answer:
+                why = f": {answer.reason}" if answer.reason else ""
+                return f"[Not run: the user said no{why}.]"
         with task.call(call["id"]):
             return await ctx.run_typed(
                 step_name(name, values),

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,19 @@ MOST_TO_WRITE = 2_000_000  # bytes
 MOST_TO_SEARCH = 2_000_000  # bytes of one file
 MOST_FILES = 5_000
 MOST_HITS = 200
+ASK_FIRST = (
+    r"\bgit\b.*\bpush\b",
+    r"\bgit\b.*\b(reset\b.*--hard|clean\b)",
+    r"\brm\b.*\s-(-recursive\b|\w*[rR])",
+    r"\b(sudo|su|doas)\b",
+    r"\b(curl|wget)\b.*\|\s*(ba|z)?sh\b",
+    r"\b(npm|twine|cargo|uv|poetry)\b.*\b(publish|upload)\b",
+)
+"""Patterns of commands that wait for a person's yes, each searched for in each part of a line.
+
+It is a courtesy to the person, not a wall: who wants to get around a list of words will. The wall
+is what `guard.py` takes from every command.
+"""
 
 
 class Refused(Exception):
@@ -86,6 +100,14 @@ def parse(name: str, arguments: str) -> dict[str, Any] | str:  # noqa: PLR0911
         if not isinstance(value, _KINDS[kind]) or isinstance(value, bool):
             return f"[Not run: the argument {key!r} of {name} must be a JSON {kind}.]"
     return values
+
+
+def asks_first(command: str, patterns: Sequence[str] = ASK_FIRST) -> bool:
+    """Whether a command has to wait for a person's yes."""
+    plain = re.sub(r"\\\n", " ", command)
+    plain = re.sub(r"[\\'\"]", "", plain)  # as the shell would read it, or nearly
+    parts = re.split(r"[;&\n]+|\|\|", plain[:20_000])
+    return any(re.search(pattern, part) for pattern in patterns for part in parts)
 
 
 async def call(

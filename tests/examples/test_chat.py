@@ -141,10 +141,99 @@ async def test_a_key_stops_what_is_at_work_and_not_the_program(at_home: Any, key
     screen.says(">then")
     await screen.sees("○ turn 2 · waits")
     screen.types(key)
+    await screen.sees("◌ turn 1 stops after this step", "Esc stops it at once")
+    screen.types(key)
     await screen.sees("╌ cut off", "■ turn 1 · stopped", "■ turn 2 · stopped", "○ idle")
     screen.says("go")
     await screen.sees("  I go.", "■ turn 3 · completed")
     assert await home.turns() == [CUT, CUT, KEPT]
+
+
+async def test_a_turn_that_is_stopped_ends_its_step_and_can_be_continued(at_home: Any) -> None:
+    home, screen = await at_home(on(work=[WAIT, Reply("Done, all of it.")]))
+    screen.says("work")
+    await screen.sees("● run_command")
+    screen.types("\x1b")
+    await screen.sees("◌ turn 1 stops after this step")
+    home.go_on()
+    await screen.sees("│ gone on", "■ turn 1 · stopped", "○ idle", "/continue goes on")
+    assert "✓ run_command" in screen.text
+    assert len(home.stage.model.requests) == 1
+    screen.says("/continue")
+    await screen.sees(
+        "╌ goes on where turn 1 stopped", "  Done, all of it.", "■ turn 2 · completed"
+    )
+    assert screen.text.count("run_command") == 1
+
+
+async def test_what_was_cut_off_goes_on_without_a_word(at_home: Any) -> None:
+    home, screen = await at_home(on(work=[write("a", "1"), WAIT, Reply("Done.")]))
+    screen.says("work")
+    await screen.sees("● run_command")
+    screen.says("/stop")
+    screen.says("/stop")
+    await screen.sees("■ turn 1 · stopped", "○ idle")
+    home.go_on()
+    screen.says("/continue")
+    await screen.sees("╌ goes on where turn 1 stopped", "  Done.", "■ turn 2 · completed")
+    screen.says("/continue")
+    await screen.sees("✗ turn: 2 has completed")
+    assert await home.turns() == [CUT, KEPT]
+
+
+async def test_what_is_pending_is_shown_changed_taken_back_and_promoted(at_home: Any) -> None:
+    script = on(work=[WAIT], two=[Reply("Two.")], four=[Reply("Four.")], more=[Reply("More.")])
+    home, screen = await at_home(script)
+    screen.says("work")
+    await screen.sees("● run_command")
+    for number, text in enumerate(["one", "other", "three"], 2):
+        screen.says(f">{text}")
+        await screen.sees(f"○ turn {number} · waits · message {number}")
+    screen.says("+also")
+    await screen.sees("+ also", "╌ message 5, not read yet")
+    screen.says("/pending")
+    await screen.sees("╌ not read yet", "5  steered, turn 1: also", "2  queued, turn 2: one")
+    screen.says("/replace 3 two")
+    await screen.sees("» two")
+    screen.says("/withdraw 2")
+    await screen.sees("■ turn 2 · taken back")
+    screen.says("/promote 4")
+    await screen.sees("■ turn 1 · interrupted by turn 3", "■ turn 4 · completed", "○ idle")
+    record = (await home.stage.session.turns())["turns"]
+    said = [[x["content"] for x in turn["input"]] for turn in record]
+    assert said == [["work"], [], ["three"], ["two"]]
+    assert record[1].get("discarded")
+    assert [x["content"] for x in record[1]["withdrawn"]] == ["one"]
+    screen.says("/withdraw 4")
+    await screen.sees("✗ Too late: message 4 was just read, or taken back.")
+    screen.says("/replace 9 two")
+    await screen.sees("✗ message: there is no message 9", "» /replace 9 two")
+
+
+async def test_a_message_is_said_now_and_so_is_one_that_was_queued(at_home: Any) -> None:
+    home, screen = await at_home(on(work=[WAIT], last=[Reply("All of it.")]))
+    screen.says("work")
+    await screen.sees("● run_command")
+    screen.says("/now first")
+    await screen.sees("+ first", "╌ message 2, not read yet")
+    screen.says(">last")
+    await screen.sees("○ turn 2 · waits · message 3")
+    screen.says("/now 3")
+    await screen.sees("+ last", "╌ message 3, not read yet")
+    home.go_on()
+    await screen.sees("  All of it.", "■ turn 1 · completed", "○ idle")
+    (record, _) = (await home.stage.session.turns())["turns"]
+    steered = [record["messages"][place]["content"] for place in record["steered"]]
+    assert steered == ["first", "last"]
+
+
+async def test_an_answer_is_cut_short_by_what_is_said_now(at_home: Any) -> None:
+    home, screen = await at_home(on(count=[COUNT], more=[Reply("More, then.")]), pause=0.02)
+    screen.says("count")
+    await screen.sees("I count slowly: 0 1 2")
+    screen.says("/now more")
+    await screen.sees("╌ cut off\n+ more\n  More, then.\n■ turn 1 · completed")
+    assert await home.turns() == [KEPT]
 
 
 async def test_keys_edit_the_line_and_stop_nothing(at_home: Any) -> None:
@@ -181,7 +270,7 @@ async def test_a_yes_that_comes_too_late_says_so_and_is_no_message(at_home: Any)
     await home.stage.session.cancel()
     await screen.sees("■ turn 1 · stopped", "○ idle")
     screen.says("y")
-    await screen.sees("✗ Too late: turn 1 is cancelled or over.")
+    await screen.sees("✗ Too late: it was answered, or its turn is stopped or over.")
     screen.says("y")  # there is no question any more: it is a message
     await screen.sees("» y", "■ turn 2 · completed")
     assert await home.turns() == [CUT, KEPT]

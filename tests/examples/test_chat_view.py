@@ -23,19 +23,35 @@ def turn(number: int, status: str = "completed", *messages: Any, **more: Any) ->
     return {"turn": number, "status": status, "input": asked, "messages": [*messages], **more}
 
 
-def record(*turns: Any, at_work: int | None = None, asked: Any = (), complete: bool = True) -> Any:
+def record(
+    *turns: Any,
+    at_work: int | None = None,
+    asked: Any = (),
+    pending: Any = (),
+    complete: bool = True,
+) -> Any:
     live = [
         {"turn": x["turn"], "task_id": "inv_1", "cancelled": x.get("cancelled")}
+        | {"after_step": x.get("after_step", False)}
         for x in turns
         if x["status"] == "running"
     ]
+    waits = {"steered": 0, "pending": [*pending], "waiting_for": [*asked]}
     busy = "running" if live else "idle"
     return Record(
-        [{key: x[key] for key in x if key != "cancelled"} for x in turns],
+        [{key: x[key] for key in x if key not in ("cancelled", "after_step")} for x in turns],
         complete,
-        {"status": busy, "turn": at_work, "live": live, "steered": 0},
-        asked,
+        {"status": busy, "turn": at_work, "live": live, **waits},
     )
+
+
+def asks(command: str) -> dict[str, Any]:
+    value = {"call": "c1", "command": command}
+    return {"id": 1, "turn": 1, "title": "Run this command?", "value": value}
+
+
+def waits(number: int, turn: int, kind: str, content: Any) -> dict[str, Any]:
+    return {"id": number, "turn": turn, "kind": kind, "content": content}
 
 
 def model(state: str, turn: int = 1, **more: Any) -> dict[str, Any]:
@@ -186,13 +202,11 @@ def test_the_record_is_read_when_the_session_has_changed() -> None:
     assert it.hear({"type": "pending", "turn": 2})
     assert it.hear({"type": "discarded", "turn": 2, "turns": [1]})
     it.hear(CALLS)
-    assert it.hear(tool("waits"))
-    assert not it.settled  # the question is not on record yet
+    assert not it.hear(tool("waits"))
+    assert it.hear({"type": "approval", "turn": 1, "approval": 1, "state": "waits"})
     assert not it.hear(tool("ends"))
     assert live(it) == ["» ask 1", "  Hello.", "? run_command ls · asks you"]
-    it.read(record(turn(1, "running"), at_work=1, asked=[{"turn": 1, "call": "c1", "command": ""}]))
-    assert it.settled
-    assert it.hear(HAS_RESULT)
+    assert it.hear({"type": "approval", "turn": 1, "approval": 1, "state": "over"})
 
 
 def test_the_record_wins_over_what_was_told() -> None:
@@ -311,6 +325,10 @@ def test_the_record_is_read_as_far_back_as_it_may_have_changed() -> None:
         (turn(1, "running"), "○ turn 1 · waits"),
         (turn(1, "running", cancelled="interrupted by turn 2"), "◌ turn 1 · stops, and cleans up"),
         (turn(1, "running", discarded=True, cancelled="x"), "◌ turn 1 · is being taken back"),
+        (
+            turn(1, "running", cancelled="stopped", after_step=True),
+            "◌ turn 1 · stops after this step",
+        ),
     ],
 )
 def test_a_turn_that_is_not_at_work_says_what_it_is_at(now: Any, words: str) -> None:
@@ -344,6 +362,61 @@ def test_a_steered_message_stands_last_until_it_was_read_and_then_where_it_was()
     assert live(it) == ["» ask 1", "  One.", "+ more", "  Two.", "+ and more"]
 
 
+# -- what is pending -------------------------------------------------------------------------------
+
+
+def test_what_is_not_read_yet_has_its_number_where_it_stands() -> None:
+    it = Conversation()
+    told = [{**user("more"), "id": 2}, {**user("and more"), "id": 3}]
+    queued = turn(2, "running", input=[{**user("then"), "id": 4}])
+    pending = [waits(3, 1, "steered", "and more"), waits(4, 2, "queued", "then")]
+    it.read(record(turn(1, "running", *told), queued, at_work=1, pending=pending))
+    for event in (turn_event("begins"), put(user("more"), "steered")):
+        it.hear(event)
+    assert live(it) == [
+        *("» ask 1", "+ more", "+ and more", "╌ message 3, not read yet"),
+        *("» then", "○ turn 2 · waits · message 4"),
+    ]
+
+
+def test_what_was_cut_short_for_a_message_is_shown_as_cut_off() -> None:
+    messages = assistant("One and"), user("more"), assistant("Two.")
+    it = turn(1, "completed", *messages, cut_short=[0], steered=[1])
+    rows = for_good(Conversation().read(record(it)))
+    assert rows[1:5] == ["  One and", "╌ cut off", "+ more", "  Two."]
+
+
+def test_what_is_pending_is_listed_and_cannot_do_anything() -> None:
+    pending = [waits(2, 1, "steered", "more\n\x1b[2J"), waits(13, 2, "queued", [{"text": "then"}])]
+    rows = [x for x in shown(view.pending_rows(pending, 60)) if x]
+    assert rows == [
+        "╌ not read yet",
+        "  2   steered, turn 1: more ␛[2J",
+        "  13  queued, turn 2: then",
+    ]
+    assert shown(view.pending_rows([], 60))[0] == "╌ all messages are read"
+
+
+def test_a_message_that_was_withdrawn_is_shown_as_taken_back() -> None:
+    gone: Any = {"input": [], "discarded": True, "reason": "withdrawn"}
+    withdrawn = turn(1, "interrupted", withdrawn=[user("no")], **gone)
+    moved = turn(2, "interrupted", **{**gone, "reason": "promoted"})
+    rows = for_good(Conversation().read(record(withdrawn, moved)))
+    assert rows == ["» no", "■ turn 1 · taken back", "■ turn 2 · said in another turn"]
+
+
+def test_a_turn_that_goes_on_with_another_says_so() -> None:
+    stopped = turn(1, "interrupted", assistant("One"), partial=1, reason="stopped")
+    goes_on = turn(2, "completed", assistant("and two."), input=[], resumes=1)
+    it = Conversation()
+    assert not it.can_go_on
+    it.read(record(stopped))
+    assert it.can_go_on
+    rows = for_good(it.read(record(stopped, goes_on)))
+    assert rows == ["╌ goes on where turn 1 stopped", "  and two.", "■ turn 2 · completed"]
+    assert not it.can_go_on
+
+
 # -- the rows --------------------------------------------------------------------------------------
 
 
@@ -357,13 +430,13 @@ def test_of_what_is_live_the_end_is_shown_where_all_does_not_fit() -> None:
 
 
 def test_the_whole_of_a_command_is_shown_to_who_is_to_say_yes() -> None:
-    asked = {"turn": 1, "call": "c1", "command": "git push\x1b[2K " + "x" * 30}
+    asked = asks("git push\x1b[2K " + "x" * 30)
     rows = shown(view.question_rows(asked, 24))
     assert rows == [
         *("? turn 1 wants to run,", "? and waits for your", "? yes:"),
         *("? git push␛[2K", "? " + "x" * 22, "? " + "x" * 8),
     ]
-    long = {**asked, "command": "rm -r x; " + "echo harmless\n" * 50}
+    long = asks("rm -r x; " + "echo harmless\n" * 50)
     assert view.is_long(view.question_rows(long, 60))
     it = Conversation()
     it.read(record(turn(1, "running"), at_work=1, asked=[long]))
@@ -434,9 +507,12 @@ def test_the_line_below_the_prompt_says_what_the_keys_do_now() -> None:
     assert status(it, "x") == ["● turn 1 begins", "Enter interrupts", "+ in front adds, > queues"]
     assert status(it, "+x") == ["● turn 1 begins", "Enter adds this to turn 1"]
     assert status(it, ">x") == ["● turn 1 begins", "Enter queues this"]
-    asked = {"turn": 1, "call": "c1", "command": "git push"}
-    it.read(record(turn(1, "running"), at_work=1, asked=[asked]))
+    it.read(record(turn(1, "running"), at_work=1, asked=[asks("git push")]))
     assert status(it) == ["? turn 1 waits for you", "y runs it, n does not", "Esc stops"]
+    it.read(record(turn(1, "running", cancelled="stopped", after_step=True), at_work=1))
+    assert status(it)[:2] == ["◌ turn 1 stops after this step", "Esc stops it at once"]
+    it.read(record(turn(1, "interrupted", reason="stopped")))
+    assert status(it) == ["○ idle", "/continue goes on", "/help", "Ctrl-D ends"]
 
 
 # -- what is typed ---------------------------------------------------------------------------------
@@ -454,6 +530,16 @@ def test_the_line_below_the_prompt_says_what_the_keys_do_now() -> None:
         ("/again", Order("again")),
         ("/etc", "There is no /etc; /help says what there is."),
         ("/back x", "/back takes the number of a turn, or nothing."),
+        ("/back 3 4", "/back takes the number of a turn, or nothing."),
+        ("/withdraw 3", Order("withdraw", message=3)),
+        ("/withdraw", "/withdraw takes the number of a message that waits."),
+        ("/withdraw 3 x", "/withdraw takes the number of a message that waits."),
+        ("/promote x", "/promote takes the number of a message that waits."),
+        ("/replace 3 two\n words", Order("replace", "two\n words", message=3)),
+        ("/replace 3", "/replace takes the number of a message that waits, and text."),
+        ("/now 3", Order("now", message=3)),
+        ("/now 3 words", Order("now", "3 words")),
+        ("/now", "There is no message after /now."),
         ("+", "There is no message after +."),
     ],
 )

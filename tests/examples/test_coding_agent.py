@@ -236,6 +236,37 @@ async def test_regenerated_while_at_work_it_begins_with_the_files_of_its_checkpo
     assert "again" not in results(outcome["messages"])[0]
 
 
+async def test_steered_now_the_answer_is_cut_off_and_the_turn_goes_on(play: Play) -> None:
+    stage = await play(on(go=[write("a", "1"), Reply(LONG)], more=[Reply("More, then.")]))
+    await stage.session.send("go")
+    await stage.model.until(lambda x: "on and on" in x.said)
+    receipt = await stage.session.send("more", policy="steer", now=True)
+    assert receipt["status"] == "steered"
+    outcome = await stage.session.attach(1)
+    assert outcome["status"] == "completed"
+    assert (await stage.model.until(is_over("on and on"))).status == "cut off"
+    cut, steered, answer = outcome["messages"][-3:]
+    assert cut["content"].startswith("It goes on and on")
+    assert [steered["content"], answer["content"]] == ["more", "More, then."]
+    assert stage.read("a") == "1"
+
+
+async def test_stopped_after_its_step_what_it_did_is_kept_and_goes_on(play: Play) -> None:
+    wait = "touch there; while [ ! -e go ]; do sleep 0.05; done; echo once >>log"
+    stage = await play(on(go=[sh(wait), Reply("All done.")]))
+    await stage.session.send("go")
+    await stage.until_file("there")
+    assert await stage.session.cancel(after_step=True) == [1]
+    (stage.workspace.files / "go").touch()
+    outcome = await stage.session.attach(1)
+    assert outcome["status"] == "interrupted"
+    assert results(outcome["messages"])[0].startswith("[Exit code 0 ")
+    receipt = await stage.session.resume()
+    outcome = await stage.session.attach(receipt["turn"])
+    assert (outcome["status"], outcome["messages"]) == ("completed", [assistant("All done.")])
+    assert stage.read("log") == "once\n"
+
+
 async def test_stopped_the_files_stay(play: Play) -> None:
     stage = await play(on(go=[write("a", "1"), Reply(LONG)]))
     await stage.session.send("go")
@@ -292,9 +323,9 @@ async def test_started_over_the_workspace_is_empty(play: Play) -> None:
 
 async def until_asked(stage: Stage) -> dict[str, Any]:
     for _ in range(500):
-        _, waiting = await stage.call("get_approvals")
+        waiting = (await stage.session.status())["waiting_for"]
         if waiting:
-            return waiting[0]
+            return {**waiting[0]}
         await asyncio.sleep(0.02)
     raise AssertionError("nobody asked")
 
@@ -304,16 +335,15 @@ async def test_a_command_waits_for_a_yes(play: Play, yes: bool) -> None:
     stage = await play(on(go=[sh("mkdir d; rm -r d; echo removed >log")]))
     await stage.session.send("go")
     asked = await until_asked(stage)
-    assert asked == {
-        "turn": 1,
-        "call": asked["call"],
+    value = {
+        "call": asked["value"]["call"],
         "command": "mkdir d; rm -r d; echo removed >log",
     }
+    assert asked == {"id": 1, "turn": 1, "title": "Run this command?", "value": value}
     await no_news()
     assert not (stage.workspace.files / "log").exists()
-    answer = {"turn": 1, "call": asked["call"], "yes": yes, "reason": "not today"}
-    status, said = await stage.call("approve", answer)
-    assert (status, said) == (200, {"turn": 1, "call": asked["call"], "yes": yes})
+    answer = {"approval": asked["id"], "approved": yes, "reason": "not today"}
+    assert await stage.call("answer", answer) == (200, {"answered": asked["id"]})
     outcome = await stage.session.attach(1)
     (result,) = results(outcome["messages"])
     assert (stage.workspace.files / "log").exists() is yes
@@ -322,23 +352,23 @@ async def test_a_command_waits_for_a_yes(play: Play, yes: bool) -> None:
         if yes
         else result == ("[Not run: the user said no: not today.]")
     )
-    status, said = await stage.call("approve", answer)
-    assert (status, said["message"]) == (410, "Too late: turn 1 is cancelled or over.")
-    assert await stage.call("get_approvals") == (200, [])
+    assert (await stage.call("answer", answer))[0] == 410
+    assert (await stage.session.status())["waiting_for"] == []
+
+
+async def test_a_command_that_nobody_can_read_is_not_asked_about(play: Play) -> None:
+    stage = await play(on(go=[sh("rm -r d # " + "x" * 70_000)]))
+    (result,) = results((await stage.session.ask("go"))["messages"])
+    assert result == "[Not run: it needs the user's yes, and is too long for anybody to read.]"
 
 
 async def test_a_yes_that_comes_twice_or_to_nothing_is_refused(play: Play) -> None:
     stage = await play(on(go=[sh("rm -r d; sleep 60")]))
     await stage.session.send("go")
-    asked = await until_asked(stage)
-    fields = ("body", "turn", "call", "yes", "reason")
-    bodies: list[Any] = ["x", [1], {}, {"turn": 1}, {**asked, "yes": 1}, {**asked, "turn": True}]
-    for body in (*bodies, {**asked, "yes": True, "reason": 1}, {**asked, "turn": "1", "yes": True}):
-        status, said = await stage.call("approve", body)
-        assert (status, said["message"].split(":")[0] in fields) == (400, True)
-    assert (await stage.call("approve", {"turn": 1, "call": "other", "yes": True}))[0] == 404
-    yes = {"turn": 1, "call": asked["call"], "yes": True}
-    answers = await asyncio.gather(*(stage.call("approve", yes) for _ in range(3)))
+    yes = {"approval": (await until_asked(stage))["id"], "approved": True}
+    assert (await stage.call("answer", {**yes, "approved": 1}))[0] == 400
+    assert (await stage.call("answer", {**yes, "approval": 2}))[0] == 404
+    answers = await asyncio.gather(*(stage.call("answer", yes) for _ in range(3)))
     assert sorted(status for status, _ in answers) == [200, 410, 410]
     await stage.session.cancel()
 
@@ -349,9 +379,9 @@ async def test_interrupted_while_it_waits_a_yes_comes_too_late(play: Play) -> No
     asked = await until_asked(stage)
     assert (await stage.session.ask("no"))["status"] == "completed"
     assert (await stage.session.attach(1))["status"] == "interrupted"
-    assert await stage.call("get_approvals") == (200, [])
-    status, said = await stage.call("approve", {"turn": 1, "call": asked["call"], "yes": True})
-    assert (status, said["message"]) == (410, "Too late: turn 1 is cancelled or over.")
+    assert (await stage.session.status())["waiting_for"] == []
+    answer = {"approval": asked["id"], "approved": True}
+    assert (await stage.call("answer", answer))[0] == 410
     assert not (stage.workspace.files / "d").exists()
 
 
@@ -439,7 +469,7 @@ async def test_a_call_that_waits_and_a_model_that_fails_are_told_of(play: Play) 
     assert len(fails) == 2
     assert all("so busy" in text for text in fails)
     assert [x for x in events if x["type"] == "tool"] == [
-        {"type": "tool", "call": asked["call"], "name": "run_command", "state": "waits"}
+        {"type": "tool", "call": asked["value"]["call"], "name": "run_command", "state": "waits"}
     ]
 
 

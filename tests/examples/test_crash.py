@@ -159,14 +159,11 @@ async def test_a_wait_for_a_yes_outlives_the_worker(worker: Worker) -> None:
     await worker.session.send("ask")
 
     async def asked() -> Any:
-        url = f"{worker.restate.ingress_url}/{NAME}/{worker.folder.name}/get_approvals"
-        return (await worker.restate._http.post(url)).json()
+        return (await worker.session.status())["waiting_for"]
 
     (waiting,) = await eventually(asked)
     await worker.die()
     assert await asked() == [waiting]
-    url = f"{worker.restate.ingress_url}/{NAME}/{worker.folder.name}/approve"
-    body = {"turn": 1, "call": waiting["call"], "yes": True}
-    assert (await worker.restate._http.post(url, json=body)).status_code == 200
+    await worker.session.answer(waiting["id"], True)
     outcome = await worker.session.attach(1)
     assert results(outcome["messages"])[0].startswith("[Exit code 0 ")

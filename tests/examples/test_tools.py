@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from examples.coding_agent import tools
-from examples.coding_agent.approval import asks_first
 from examples.coding_agent.shell import Limits, run
 from examples.coding_agent.workspace import Workspace
 
@@ -366,4 +365,4 @@ async def test_memory_and_files_are_bounded(workspace: Workspace) -> None:
     ],
 )
 def test_some_commands_ask_first(command: str, asks: bool) -> None:
-    assert asks_first(command) is asks
+    assert tools.asks_first(command) is asks

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import httpx
@@ -49,10 +50,9 @@ class Shows(Protocol):
 
 
 class Answer(NamedTuple):
-    """A yes or a no to a call that waits for it, or waited when the person last saw it."""
+    """A yes or a no to what waits for it, or waited when the person last saw it."""
 
-    turn: int
-    call: str
+    approval: int
     yes: bool
 
 
@@ -73,7 +73,8 @@ class Talk:
         self.trouble = ""
         self._session = Session(client, agent, key)
         self._typed: asyncio.Queue[Order | Answer] = asyncio.Queue()
-        self._question: tuple[int, str] | None = None
+        self._question: int | None = None
+        self._stopping: set[int | None] = set()
         self._away = ""
         self._look = asyncio.Event()
         self._reading = asyncio.Lock()
@@ -100,7 +101,7 @@ class Talk:
             return False
         yes = orders.answer(typed)
         if yes is not None and self._question is not None:
-            self._typed.put_nowait(Answer(*self._question, yes))
+            self._typed.put_nowait(Answer(self._question, yes))
             return False
         order = orders.read(typed)
         if isinstance(order, str):
@@ -110,19 +111,28 @@ class Talk:
             self.screen.print(view.columns(view.HELP, self.screen.width))
         elif order.what == "quit":
             self.screen.close()
+        elif order.what == "stop":
+            self._stop(order.turn)
         else:
-            if order.text:
+            self._stopping.clear()
+            if order.sends:
                 self.unsent.append(order.text)
             self._typed.put_nowait(order)
         return False
 
     def stop(self) -> bool:
-        """Stop what is live; says whether there is anything."""
+        """Stop what is live after its step, or at once; says whether there is anything."""
         live = self.conversation.record.status["live"]
         busy = any(not x.get("given_up") for x in live) or bool(self.unsent)
         if busy:
-            self._typed.put_nowait(Order("stop"))
+            self._stop(None)
         return busy
+
+    def _stop(self, turn: int | None) -> None:
+        """Whoever says it again wants it at once."""
+        again = turn in self._stopping or self.conversation.stops(turn)
+        self._stopping.add(turn)
+        self._typed.put_nowait(Order("cut" if again else "stop", turn=turn))
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -164,11 +174,11 @@ class Talk:
                 else:
                     await self._do(order)
             except TerminalError as error:
-                self.trouble = error.message
+                self.trouble = _why(order, error)
                 if isinstance(order, Order) and order.text:
                     self.screen.put_back(order.typed)
             await self._refresh()
-            if isinstance(order, Order) and order.text:
+            if isinstance(order, Order) and order.sends:
                 self.unsent.remove(order.text)
             self.screen.changed()
 
@@ -176,15 +186,26 @@ class Talk:
         """Do it once: Restate takes all tries of one key for one."""
         it, key = self._session, uuid.uuid4().hex
         turn = order.turn or self.conversation.last
-        if order.text:
+        if order.sends:
             self._question = None
+            now = order.what == "now"
+            policy: Any = "steer" if now else order.what
             await self._patiently(
-                lambda: it.send(order.text, policy=order.what, idempotency_key=key)  # type: ignore[arg-type]
+                lambda: it.send(order.text, policy=policy, now=now, idempotency_key=key)
             )
-        elif order.what == "stop":
-            await self._patiently(lambda: it.cancel(order.turn))
+        elif order.message is not None:
+            await self._change(order.what, order.message, order.text, key)
+        elif order.what == "pending":
+            await self._refresh()
+            pending = self.conversation.record.pending
+            self.screen.print(view.pending_rows(pending, self.screen.width))
+        elif order.what in ("stop", "cut"):
+            gently = order.what == "stop"
+            await self._patiently(lambda: it.cancel(order.turn, after_step=gently))
         elif turn is None:
             self.trouble = "There is no turn yet."
+        elif order.what == "continue":
+            await self._patiently(lambda: it.resume(turn, idempotency_key=key))
         elif order.what == "again":
             await self._patiently(lambda: it.regenerate(turn, idempotency_key=key))
         elif order.what == "back":
@@ -193,11 +214,23 @@ class Talk:
             answer = await self._patiently(lambda: it.call("get_diff", {"turn": turn}))
             self.screen.print(view.diff_rows(answer, self.screen.width))
 
+    async def _change(self, what: str, message: int, text: str, key: str) -> None:
+        """Change a message that waits, once."""
+        it = self._session
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "withdraw": lambda: it.withdraw(message, idempotency_key=key),
+            "replace": lambda: it.replace(message, text, idempotency_key=key),
+            "promote": lambda: it.promote(message, "interrupt", idempotency_key=key),
+            "now": lambda: it.promote(message, "steer", now=True, idempotency_key=key),
+        }
+        await self._patiently(calls[what])
+
     async def _answer(self, answer: Answer) -> None:
+        key = uuid.uuid4().hex
         try:
-            await self._patiently(lambda: self._session.call("approve", answer._asdict()))
+            await self._patiently(lambda: self._session.answer(*answer, idempotency_key=key))
         finally:
-            if self._question == answer[:2]:
+            if self._question == answer.approval:
                 self._question = None  # what is typed next is a message, also if this was too late
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -239,12 +272,13 @@ class Talk:
             while page["before"] is not None and self.conversation.needs_before(turns[0]):
                 page = await it.turns(before=page["before"], limit=PAGE)
                 turns = [*page["turns"], *turns]
-            asked = await it.call("get_approvals") if status["status"] == "running" else []
-            record = Record(turns, page["before"] is None, status, asked)
+            record = Record(turns, page["before"] is None, status)
             for news in self.conversation.read(record):
                 self.screen.print(view.news_rows(news, self.screen.width))
-        if asked:
-            self._ask(asked[0])
+        if record.approvals:
+            self._ask(record.approvals[0])
+        if not status["live"]:
+            self._stopping.clear()
         for turn in turns:
             if turn["status"] == "running" and turn["turn"] not in self._awaited:
                 self._awaited.add(turn["turn"])
@@ -252,9 +286,8 @@ class Talk:
         self.screen.changed()
 
     def _ask(self, asked: Mapping[str, Any]) -> None:
-        question = asked["turn"], asked["call"]
-        if question != self._question:
-            self._question = question
+        if asked["id"] != self._question:
+            self._question = asked["id"]
             rows = view.question_rows(asked, self.screen.width)
             if view.is_long(rows):
                 self.screen.print([*rows, []])
@@ -281,3 +314,16 @@ class Talk:
             except TerminalError as error:
                 self.trouble = error.message
                 await asyncio.sleep(AGAIN)
+
+
+def _why(order: Order | Answer, error: TerminalError) -> str:
+    """Why an order was refused; who was too late is told no more than that."""
+    if isinstance(order, Answer) and error.status_code == HTTPStatus.GONE:
+        return "Too late: it was answered, or its turn is stopped or over."
+    if (
+        isinstance(order, Order)
+        and order.message
+        and error.status_code == HTTPStatus.PRECONDITION_FAILED
+    ):
+        return f"Too late: message {order.message} was just read, or taken back."
+    return str(error.message)

@@ -7,11 +7,12 @@ that the record has its end, by the record alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 MOST_OUTPUT = 100_000  # characters of a command's output that are kept while it runs
+TAKEN_BACK = {"promoted": "said in another turn"}  # what else becomes of a discarded turn
 WELL = re.compile(r"\[(Exit code 0 |Wrote |Overwrote |Edited |There are no files|Not found)")
 
 
@@ -26,6 +27,7 @@ class Item:
         state: Of a text and of a tool: how far it is; empty, if nobody has said yet.
         name: Of a tool.
         arguments: Of a tool, as the model gave them.
+        unread: Of a steered message: its number, if it is still to be read.
     """
 
     kind: Literal["text", "tool", "steered", "note"]
@@ -33,6 +35,7 @@ class Item:
     state: Literal["at work", "waits", "done", "failed", "cut off", "not begun", ""] = "done"
     name: str = ""
     arguments: str = ""
+    unread: int = 0
 
 
 class Fate(NamedTuple):
@@ -71,15 +74,32 @@ class Record:
         turns: The newest turns.
         complete: Whether there are none before these.
         status: What `get_status` answers.
-        approvals: What `get_approvals` answers: the commands that wait for a person's yes.
     """
 
     turns: Sequence[Mapping[str, Any]] = ()
     complete: bool = True
     status: Mapping[str, Any] = field(
-        default_factory=lambda: {"status": "idle", "turn": None, "live": [], "steered": 0}
+        default_factory=lambda: {
+            "status": "idle",
+            "turn": None,
+            "live": [],
+            "steered": 0,
+            "pending": [],
+            "waiting_for": [],
+        }
     )
-    approvals: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def approvals(self) -> Sequence[Mapping[str, Any]]:
+        """The commands that wait for a person's yes."""
+        waits: Sequence[Mapping[str, Any]] = self.status["waiting_for"]
+        return waits
+
+    @property
+    def pending(self) -> Sequence[Mapping[str, Any]]:
+        """The messages that no model has read yet."""
+        messages: Sequence[Mapping[str, Any]] = self.status["pending"]
+        return messages
 
 
 class Conversation:
@@ -113,7 +133,7 @@ class Conversation:
         kind, number, state = event["type"], event["turn"], event.get("state")
         if kind == "gap":
             self._live.clear()
-        if kind in ("gap", "pending", "discarded"):
+        if kind in ("gap", "pending", "approval", "discarded"):
             return True
         if self._has_ended(number):
             return False
@@ -121,8 +141,7 @@ class Conversation:
             self._live[number] = Live()
         self._live[number].hear(event)
         unknown = all(turn["turn"] != number for turn in self.record.turns)
-        answered = bool(self.record.approvals) and kind in ("tool", "message")
-        return unknown or answered or kind in ("turn", "steered") or state in ("waits", "cut off")
+        return unknown or kind in ("turn", "steered") or state == "cut off"
 
     @property
     def open(self) -> list[Told]:
@@ -134,6 +153,12 @@ class Conversation:
         """The newest turn of the conversation."""
         stand = [x["turn"] for x in self.record.turns if not x.get("discarded")]
         return stand[-1] if stand else None
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether the newest turn of the conversation has stopped before its end."""
+        stand = [x for x in self.record.turns if not x.get("discarded")]
+        return bool(stand) and stand[-1]["status"] in ("interrupted", "failed", "killed")
 
     @property
     def at_work(self) -> Mapping[str, Any] | None:
@@ -151,13 +176,15 @@ class Conversation:
     def settled(self) -> bool:
         """Whether the record says all that is known; if not, it will soon.
 
-        Its parts are read one after the other, and the stream tells of a question before it is
-        asked.
+        Its parts are read one after the other.
         """
         running = {turn["turn"] for turn in self.record.turns if turn["status"] == "running"}
-        asked = {(x["turn"], x["call"]) for x in self.record.approvals}
-        waits = {(n, call) for n, live in self._live.items() for call in live.waiting}
-        return running == {x["turn"] for x in self.record.status["live"]} and waits <= asked
+        return running == {x["turn"] for x in self.record.status["live"]}
+
+    def stops(self, turn: int | None = None) -> bool:
+        """Whether all that is live, or a turn of it, is to stop already."""
+        live = [x for x in self.record.status["live"] if turn in (None, x["turn"])]
+        return bool(live) and all(x["cancelled"] for x in live)
 
     def needs_before(self, first: Mapping[str, Any]) -> bool:
         """Whether the record has to be read further back than to this turn."""
@@ -168,20 +195,24 @@ class Conversation:
     def fate(self, turn: Mapping[str, Any]) -> Fate:  # noqa: PLR0911
         """What became of a turn, or what it is at."""
         number, status = turn["turn"], turn["status"]
-        cancelled = any(x["turn"] == number and x["cancelled"] for x in self.record.status["live"])
+        live: Mapping[str, Any] = next(
+            (x for x in self.record.status["live"] if x["turn"] == number), {}
+        )
         why = turn.get("reason") or ""
         if turn.get("discarded"):
             if status == "running":
                 return Fate("stops", "is being taken back")
-            return Fate("taken back", why if "rolled back by" in why else "taken back")
+            said = why if "rolled back by" in why else TAKEN_BACK.get(why, "taken back")
+            return Fate("taken back", said)
         if status == "interrupted":
             return Fate(status, re.sub("^cancelled", "stopped", why) or status)
         if status != "running":
             return Fate(status, status)
         if turn.get("given_up"):
             return Fate("interrupted", "was stopped, and has not ended")
-        if cancelled:
-            return Fate("stops", "stops, and cleans up")
+        if live.get("cancelled"):
+            gently = live.get("after_step")
+            return Fate("stops", "stops after this step" if gently else "stops, and cleans up")
         if self.record.status["turn"] not in (number, None):
             return Fate("waits", "waits")
         return Fate("at work", "at work")
@@ -190,7 +221,8 @@ class Conversation:
         live = self._live.get(turn["turn"])
         if turn["status"] != "running" or live is None:
             return of_record(turn)
-        return live.items([x for x in turn["messages"] if x["role"] == "user"])
+        pending = {x["id"] for x in self.record.pending}
+        return live.items([x for x in turn["messages"] if x["role"] == "user"], pending)
 
     def _has_ended(self, number: int) -> bool:
         ends = (x["status"] != "running" for x in self.record.turns if x["turn"] == number)
@@ -269,15 +301,14 @@ class Live(Said):
         elif kind == "tool" and event["call"] in self.calls:
             self._tool(self.calls[event["call"]], state)
 
-    @property
-    def waiting(self) -> list[str]:
-        """The calls that wait for a yes."""
-        return [call for call, item in self.calls.items() if item.state == "waits"]
-
-    def items(self, steered: Sequence[Mapping[str, Any]]) -> list[Item]:
+    def items(
+        self, steered: Sequence[Mapping[str, Any]], pending: Collection[int] = ()
+    ) -> list[Item]:
         """What it did, and what of the messages that were steered at it is still to be read."""
         read = sum(item.kind == "steered" for item in self.done)
         unread = [Item("steered", text_of(message["content"])) for message in steered[read:]]
+        for item, message in zip(unread, steered[read:], strict=True):
+            item.unread = message["id"] if message.get("id") in pending else 0
         return [*(item for item in self.done if item.state), self._words, *unread]
 
     def _tool(self, item: Item, state: str | None) -> None:
@@ -294,7 +325,7 @@ def of_record(turn: Mapping[str, Any]) -> list[Item]:
     said = Said()
     whole = len(turn["messages"]) - turn.get("partial", 0)
     for place, message in enumerate(turn["messages"]):
-        said.add(message, whole=place < whole)
+        said.add(message, whole=place < whole and place not in turn.get("cut_short", ()))
     for call, item in said.calls.items():
         if call in turn.get("not_begun", ()):
             item.text, item.state = "", "not begun"
@@ -327,5 +358,6 @@ def text_of(content: Any) -> str:
 
 
 def asked_of(turn: Mapping[str, Any]) -> str:
-    """What a turn was asked for."""
-    return "\n\n".join(text_of(message["content"]) for message in turn["input"])
+    """What a turn was asked for, also if somebody has taken that back."""
+    messages = turn["input"] or turn.get("withdrawn", ())
+    return "\n\n".join(text_of(message["content"]) for message in messages)

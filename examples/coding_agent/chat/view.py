@@ -26,6 +26,7 @@ from examples.coding_agent.chat.turns import (
     TakenBack,
     Told,
     asked_of,
+    text_of,
 )
 
 Row = list[tuple[str, str]]
@@ -48,7 +49,13 @@ HELP = {
     "+text": "adds text to what is at work, which goes on",
     ">text": "queues text behind what is at work",
     "y, n": "answers a command that waits for your yes",
-    "Esc, Ctrl-C": "stops all that is at work; also /stop, or /stop 3 for one turn",
+    "Esc, Ctrl-C": "stops all after this step, and once more at once; also /stop, /stop 3",
+    "/continue": "goes on where the newest turn stopped",
+    "/pending": "lists the messages that are not read yet, with their numbers",
+    "/withdraw 3": "takes message 3 back",
+    "/replace 3 text": "says text in its place",
+    "/promote 3": "interrupts what is at work: message 3 is next",
+    "/now text": "adds text, to be read at once; /now 3 does that with message 3",
     "/again": "has the newest turn answered again; also /again 3",
     "/back": "takes the newest turn back, and its files; also /back 3, with all after it",
     "/diff": "shows what the newest turn has done to the files; also /diff 3",
@@ -90,7 +97,11 @@ def news_rows(news: News, width: int) -> list[Row]:
 def turn_rows(told: Told, width: int) -> list[Row]:
     """One turn: what it was asked for, what it did, and what became of it."""
     turn, fate, items = told
-    rows = said(PROMPT, "class:user", asked_of(turn), width)
+    if asked := asked_of(turn):
+        rows = said(PROMPT, "class:user", asked, width)
+    else:
+        goes_on = turn.get("resumes")
+        rows = [note(f"goes on where turn {goes_on} stopped", width)] if goes_on else []
     if fate.kind != "taken back":
         for item in items:
             rows += item_rows(item, width)
@@ -102,6 +113,8 @@ def turn_rows(told: Told, width: int) -> list[Row]:
 def fate_row(turn: Mapping[str, Any], fate: Fate, width: int) -> Row:
     """The row that says what became of a turn."""
     words = f"{FATES.get(fate.kind, '■')} turn {turn['turn']} · {line(fate.words)}"
+    if fate.kind == "waits":
+        words += "".join(f" · message {x['id']}" for x in turn["input"] if "id" in x)
     if turn.get("ended_at") and turn.get("accepted_at"):
         words += f" · {(turn['ended_at'] - turn['accepted_at']) / 1000:.1f} s"
     style = {"completed": "class:end", "failed": "class:failed", "killed": "class:failed"}
@@ -113,7 +126,9 @@ def item_rows(item: Item, width: int) -> list[Row]:
     if item.kind == "note":
         return [note(each, width) for each in wrap(plain(item.text), width - 2)]
     if item.kind == "steered":
-        return said("+ ", "class:user", item.text, width)
+        rows = said("+ ", "class:user", item.text, width)
+        unread = note(f"message {item.unread}, not read yet", width)
+        return [*rows, unread] if item.unread else rows
     if item.kind == "tool":
         return [tool_row(item, width), *printed_rows(item, width)]
     rows = said("  ", "", item.text, width) if item.text.strip() else []
@@ -200,10 +215,21 @@ def diff_rows(answer: Mapping[str, Any], width: int) -> list[Row]:
     return [*rows, []]
 
 
+def pending_rows(pending: Sequence[Mapping[str, Any]], width: int) -> list[Row]:
+    """The messages that no model has read yet, each with its number."""
+    if not pending:
+        return [note("all messages are read", width), []]
+    says = {
+        str(x["id"]): f"{x['kind']}, turn {x['turn']}: {line(text_of(x['content']))}"
+        for x in pending
+    }
+    return [note("not read yet", width), *columns(says, width)]
+
+
 def question_rows(asked: Mapping[str, Any], width: int) -> list[Row]:
     """The whole of a command that waits for a person's yes."""
     rows = [*wrap(f"turn {asked['turn']} wants to run, and waits for your yes:", width - 2)]
-    rows += wrap(plain(asked["command"]), width - 2)
+    rows += wrap(plain(asked["value"]["command"]), width - 2)
     return [[("class:waits", f"? {row}")] for row in rows]
 
 
@@ -278,14 +304,18 @@ def _hints(conversation: Conversation, typed: str) -> Iterator[str]:
     elif typed.startswith(">") and busy:
         yield "Enter queues this"
     elif typed.startswith("/"):
-        yield "/stop /again /back /diff /help /quit"
+        yield from ("/help", "/stop /again /back /diff", "/pending /now /continue")
     elif typed.strip():
         yield "Enter interrupts" if busy else "Enter sends"
         if busy:
             yield "+ in front adds, > queues"
     elif conversation.record.approvals:
         yield from ("y runs it, n does not", "Esc stops")
+    elif busy and conversation.stops():
+        yield from ("Esc stops it at once", "/help")
     elif busy:
         yield from ("Esc stops", "/help", "text interrupts", "+text adds", ">text queues")
+    elif conversation.can_go_on:
+        yield from ("/continue goes on", "/help", "Ctrl-D ends")
     else:
         yield from ("/help", "Ctrl-D ends")

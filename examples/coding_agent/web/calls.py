@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from restate import RestateClient, TerminalError
@@ -39,10 +39,9 @@ class Calls:
         self.reading: dict[str, Call] = {
             f.__name__: f for f in (self.record, self.attach, self.diff)
         }
-        self.changing: dict[str, Call] = {
-            f.__name__: f
-            for f in (self.send, self.resend, self.regenerate, self.cancel, self.approve)
-        }
+        talk = (self.send, self.edit, self.regenerate, self.resume, self.cancel, self.answer)
+        waits = (self.withdraw, self.replace, self.promote)
+        self.changing: dict[str, Call] = {f.__name__: f for f in (*talk, *waits)}
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -52,12 +51,10 @@ class Calls:
         """A page of the turns, oldest first, and what the session is doing."""
         it = self._session(session)
         page, status = await asyncio.gather(it.turns(before=before, limit=limit), it.status())
-        busy = status["status"] == "running"
         return {
             "turns": [{**turn, "link": self._link(turn.get("task_id"))} for turn in page["turns"]],
             "before": page["before"],
-            "status": {key: status[key] for key in ("status", "turn", "live", "steered")},
-            "approvals": await it.call("get_approvals") if busy else [],
+            "status": status,
         }
 
     async def attach(self, session: str, *, turn: int) -> dict[str, Any]:
@@ -82,18 +79,13 @@ class Calls:
             raise ValueError(f"policy: must be one of {', '.join(POLICIES)}.")
         return await self._session(session).send(content, policy=policy, idempotency_key=_key(key))
 
-    async def resend(
+    async def edit(
         self, session: str, *, turn: int, content: str, key: str, last: int | None = None
     ) -> Any:
-        """Take a turn back, and all after it, and send its message anew.
-
-        The text is checked before anything is taken back; so is that there is no turn after the
-        `last` that the person has seen.
-        """
+        """Say something else in the place of a turn, if there is none after the `last` seen."""
         _check_text(content)
-        it, once = self._session(session), f"{_key(key)}-rewind"
-        await it.rewind(turn, reason="edited", if_last=last, idempotency_key=once)
-        return await it.send(content, policy="interrupt", idempotency_key=f"{key}-send")
+        it = self._session(session)
+        return await it.edit(turn, content, if_last=last, idempotency_key=_key(key))
 
     async def regenerate(
         self, session: str, *, turn: int, key: str, last: int | None = None
@@ -102,14 +94,35 @@ class Calls:
         it = self._session(session)
         return await it.regenerate(turn, if_last=last, idempotency_key=_key(key))
 
-    async def cancel(self, session: str, *, turn: int | None = None) -> Any:
-        """Stop one turn, or all that is live."""
-        return {"cancelled": await self._session(session).cancel(turn)}
+    async def resume(self, session: str, *, turn: int, key: str) -> Any:
+        """Go on where the last turn stopped."""
+        return await self._session(session).resume(turn, idempotency_key=_key(key))
 
-    async def approve(self, session: str, *, turn: int, call: str, yes: bool) -> Any:
+    async def cancel(
+        self, session: str, *, turn: int | None = None, after_step: bool = False
+    ) -> Any:
+        """Stop one turn, or all that is live: at once, or when what it is at has ended."""
+        return {"cancelled": await self._session(session).cancel(turn, after_step=after_step)}
+
+    async def answer(self, session: str, *, approval: int, yes: bool, key: str) -> Any:
         """Say yes or no to a command that waits for it."""
-        answer = {"turn": turn, "call": call, "yes": yes}
-        return await self._session(session).call("approve", answer)
+        return await self._session(session).answer(approval, yes, idempotency_key=_key(key))
+
+    async def withdraw(self, session: str, *, message: int, key: str) -> Any:
+        """Take back a message that is not read yet."""
+        return await self._session(session).withdraw(message, idempotency_key=_key(key))
+
+    async def replace(self, session: str, *, message: int, content: str, key: str) -> Any:
+        """Say something else in a message that is not read yet."""
+        _check_text(content)
+        it = self._session(session)
+        return await it.replace(message, content, idempotency_key=_key(key))
+
+    async def promote(self, session: str, *, message: int, now: bool, key: str) -> Any:
+        """Have a message read now by the turn at work, or else have it interrupt that."""
+        it, once = self._session(session), _key(key)
+        policy: Literal["steer", "interrupt"] = "steer" if now else "interrupt"
+        return await it.promote(message, policy, now=now, idempotency_key=once)
 
     # -- how -------------------------------------------------------------------------------------
 

@@ -3,11 +3,11 @@
     GET  /                      goes to a conversation
     GET  /c/<session>           the page
     GET  /static/<file>         its parts
-    GET  /api/<session>/record  ?before=7&limit=20: turns, status, and what waits for a yes
+    GET  /api/<session>/record  ?before=7&limit=20: turns, and what the session is doing
     GET  /api/<session>/attach  ?turn=3: answers when the record has the turn's end
     GET  /api/<session>/diff    ?turn=3
     GET  /api/<session>/live    ?after=7, or Last-Event-ID: the stream, as server-sent events
-    POST /api/<session>/send, resend, regenerate, cancel, approve    see `calls.py`
+    POST /api/<session>/send, edit, regenerate, resume, cancel, answer, withdraw, replace, promote
 
 A browser sends what any page asks it to, also to this machine. So only requests that name this
 machine are answered (a page elsewhere may point its name here, but `Host` still has that name), and
@@ -241,8 +241,11 @@ async def _stream(
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for each in ends:
-            each.cancel()
+        left = set(ends)
+        while left:  # before Python 3.12, `wait_for` may lose a cancellation
+            for each in left:
+                each.cancel()
+            _, left = await asyncio.wait(left, timeout=1)
         await asyncio.gather(*ends, return_exceptions=True)
     await send({"type": "http.response.body", "body": b""})
 

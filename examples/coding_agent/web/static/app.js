@@ -2,9 +2,10 @@
 
 import { change, changeOnce, read, session, watch } from "./calls.js";
 import { showDiff } from "./diff.js";
-import { h, setText } from "./dom.js";
+import { button, h, setText } from "./dom.js";
+import { PendingView } from "./pending.js";
 import { askedOf, fateOf, fromRecord, Live } from "./turns.js";
-import { button, TurnView } from "./view.js";
+import { TurnView } from "./view.js";
 
 const PAGE = 20; // turns that are read at a time
 const LOOK_BUSY = 5_000; // milliseconds, for what others do: the stream tells of the rest
@@ -15,12 +16,13 @@ const log = $("log");
 const box = $("box");
 const scroller = $("conversation");
 
-let record = { turns: [], before: null, status: { status: "idle", turn: null, live: [], steered: 0 }, approvals: [] };
+let record = { turns: [], before: null, status: { status: "idle", turn: null, live: [], steered: 0, pending: [], waiting_for: [] } };
 let known = false;
 let oldest = null; // the oldest turn that somebody wanted to see
 const live = new Map();
 const views = new Map();
-const pending = [];
+const waits = new Map(); // messages that are not read yet
+const pending = []; // messages on their way
 let connection = "lost";
 let away = false; // whether Restate or the worker does not answer
 
@@ -99,7 +101,7 @@ function onEvent(event) {
     live.clear();
     lookAtFiles();
   }
-  if (["gap", "pending", "discarded"].includes(event.type)) {
+  if (["gap", "pending", "approval", "discarded"].includes(event.type)) {
     refresh();
     return;
   }
@@ -111,10 +113,8 @@ function onEvent(event) {
     return;
   }
   live.get(event.turn).apply(event);
-  const answered = record.approvals.length && ["tool", "message"].includes(event.type);
-  if (!turn || begins || answered || event.type === "steered" || event.state === "cut off") refresh();
+  if (!turn || begins || event.type === "steered" || event.state === "cut off") refresh();
   if (event.type === "turn" && event.state === "ends") settled(event.turn);
-  if (event.type === "tool" && event.state === "waits") untilAsked(event, 20);
   if (event.type === "tool" && event.state === "ends") lookAtFiles();
   renderSoon();
 }
@@ -130,14 +130,6 @@ async function settled(turn) {
   }
   awaited.delete(turn);
   refresh();
-}
-
-// The agent says that it waits a moment before the record does.
-async function untilAsked({ turn, call }, tries) {
-  await refresh();
-  const tool = live.get(turn)?.tools.get(call);
-  if (tries && tool?.state === "waits" && !record.approvals.some((each) => each.call === call))
-    setTimeout(() => untilAsked({ turn, call }, tries - 1), 200);
 }
 
 watch({
@@ -164,7 +156,8 @@ function render() {
   const follow = atEnd();
   const first = log.firstElementChild;
   const top = first?.getBoundingClientRect().top;
-  const { turns, status, approvals } = record;
+  const { turns, status } = record;
+  const last = turns.findLast((turn) => !turn.discarded);
   for (const [number, view] of views) {
     if (turns.some((turn) => turn.turn === number)) continue;
     view.element.remove();
@@ -175,13 +168,14 @@ function render() {
     if (!views.has(turn.turn)) views.set(turn.turn, new TurnView(turn.turn, actions));
     const view = views.get(turn.turn);
     if (view.turn !== turn || turn.status === "running")
-      view.update(turn, fateOf(turn, status, approvals), itemsOf(turn), whyOf(turn));
+      view.update(turn, fateOf(turn, status), itemsOf(turn), whyOf(turn), turn === last);
     if (view.element === place) place = place.nextElementSibling;
     else log.insertBefore(view.element, place);
   }
   renderPending();
   renderCards();
   renderApprovals();
+  renderWaiting();
   renderStatus();
   $("earlier").hidden = record.before === null;
   $("empty").hidden = !known || turns.length > 0 || pending.length > 0;
@@ -206,7 +200,7 @@ function cached(turn) {
 function whyOf(turn) {
   const why = turn.reason ?? "";
   const by = /^(?:interrupted|rolled back) (by turn \d+)$/.exec(why);
-  const said = by ? by[1] : why.replace(/^(cancelled|rolled back)(: )?/, "");
+  const said = by ? by[1] : why.replace(/^(cancelled|stopped|withdrawn|promoted|rolled back)(: )?/, "");
   const took = turn.ended_at && turn.accepted_at ? `${((turn.ended_at - turn.accepted_at) / 1000).toFixed(1)} s` : "";
   return [said, took].filter(Boolean).join(" · ");
 }
@@ -231,13 +225,13 @@ function renderCards() {
   record.turns.forEach((turn, place) => {
     if (!cards.children[place]) cards.append(newCard());
     const card = cards.children[place];
-    const [state, fate] = fateOf(turn, record.status, record.approvals);
+    const [state, fate] = fateOf(turn, record.status);
     const [jump, link] = card.children;
     card.dataset.fate = state;
     jump.dataset.turn = turn.turn;
     const [number, asked, became] = jump.children;
     setText(number, `Turn ${turn.turn}`);
-    setText(asked, askedOf(turn).slice(0, 80) || "…");
+    setText(asked, askedOf(turn).slice(0, 80) || (turn.resumes ? `goes on with turn ${turn.resumes}` : "…"));
     became.dataset.fate = state;
     setText(became, fate);
     link.hidden = !turn.link;
@@ -271,22 +265,20 @@ function newCard() {
 
 function renderApprovals() {
   const parent = $("approvals");
-  const name = (each) => `${each.turn} ${each.call}`;
-  const wanted = new Map(record.approvals.map((each) => [name(each), each]));
+  const wanted = new Map(record.status.waiting_for.map((each) => [String(each.id), each]));
   for (const element of [...parent.children]) {
     if (!wanted.delete(element.dataset.name)) element.remove();
   }
   for (const [key, each] of wanted) {
     const answer = (yes) => async () => {
       element.querySelectorAll("button").forEach((one) => (one.disabled = true));
-      const { turn, call } = each;
-      await attempt(() => change("approve", { turn, call, yes }));
+      await attempt(() => once("answer", { approval: each.id, yes }), "It was answered, or is over.");
       element.querySelectorAll("button").forEach((one) => (one.disabled = false));
       box.focus();
     };
     const element = h(
       "div", { class: "approval", role: "alert" },
-      h("p", {}, "It wants to run ", h("code", {}, each.command)),
+      h("p", {}, "It wants to run ", h("code", {}, each.value.command)),
       h("div", { class: "buttons" }, button("No", answer(false)), button("Yes, run it", answer(true), { class: "main" })),
     );
     element.dataset.name = key;
@@ -294,14 +286,42 @@ function renderApprovals() {
   }
 }
 
+function renderWaiting() {
+  const list = $("pending").lastElementChild;
+  const { pending: messages } = record.status;
+  const focused = list.contains(document.activeElement) ? document.activeElement : null;
+  const near = focused?.closest("li").nextElementSibling;
+  messages.forEach(({ id }, place) => {
+    if (!waits.has(id)) waits.set(id, new PendingView(id, actions));
+    waits.get(id).update(messages[place]);
+  });
+  for (const [id, view] of waits) {
+    if (view.editing || messages.some((each) => each.id === id)) continue; // what is being written stays
+    view.element.remove();
+    waits.delete(id);
+  }
+  const wanted = [...waits.values()].sort((a, b) => placeOf(a) - placeOf(b));
+  if (wanted.some((view, place) => list.children[place] !== view.element)) list.append(...wanted.map((view) => view.element));
+  $("pending").hidden = !waits.size;
+  if (!focused || focused === document.activeElement) return;
+  if (focused.isConnected) focused.focus();
+  else (near?.querySelector("button:not([hidden])") ?? box).focus();
+
+  function placeOf(view) {
+    return messages.findIndex((each) => each.id === view.id);
+  }
+}
+
 function renderStatus() {
-  const { status, approvals } = record;
+  const { status } = record;
   const busy = status.status === "running";
   const goesOn = status.live.some((each) => !each.cancelled);
+  const inOrder = !goesOn && status.live.some((each) => each.after_step);
+  if (!busy) stopped = false;
   let state = busy ? "running" : "idle";
   let text = known ? "Idle" : "Connecting …";
-  if (busy && !goesOn) [state, text] = ["stopping", `Turn ${status.turn} is stopping`];
-  else if (busy && approvals.length) [state, text] = ["asks", `Turn ${approvals[0].turn} waits for your yes`];
+  if (busy && !goesOn) [state, text] = ["stopping", `Turn ${status.turn} ${inOrder ? "stops after this step" : "is stopping"}`];
+  else if (busy && status.waiting_for.length) [state, text] = ["asks", `Turn ${status.waiting_for[0].turn} waits for your yes`];
   else if (busy) text = `Turn ${status.turn} ${live.get(status.turn)?.doing ?? "is at work"}`;
   const more = status.live.filter((each) => !each.cancelled).length - 1;
   if (goesOn && more > 0) text += `, ${more} more wait${more > 1 ? "" : "s"}`;
@@ -309,13 +329,16 @@ function renderStatus() {
   if (known && (away || connection !== "open")) [state, text] = ["lost", "Connection lost; trying again …"];
   $("status").dataset.state = state;
   setText($("status"), text);
-  $("stop").disabled = !goesOn;
+  const hadFocus = $("stop") === document.activeElement;
+  $("stop").disabled = !goesOn && !inOrder;
+  if (hadFocus && $("stop").disabled) box.focus();
+  setText($("stop"), inOrder || (goesOn && stopped) ? "Stop now" : "Stop");
   document.title = `${{ running: "● ", asks: "? ", stopping: "◌ " }[state] ?? ""}${session} · Coding agent`;
 }
 
 // For who hears the page: what is added is read out.
 function announce(turn) {
-  const [, fate] = fateOf(turn, record.status, []);
+  const [, fate] = fateOf(turn, record.status);
   const answer = cached(turn).filter((item) => item.kind === "text").at(-1);
   const said = $("said");
   said.append(h("p", {}, `Turn ${turn.turn} ${fate}. ${answer && fate === "completed" ? answer.text.slice(0, 600) : ""}`));
@@ -331,38 +354,66 @@ function trouble(text) {
   setText($("trouble"), text);
 }
 
+// What is no trouble: it goes by itself.
+let noteTimer = 0;
+function note(text) {
+  setText($("note"), text);
+  clearTimeout(noteTimer);
+  noteTimer = setTimeout(() => setText($("note"), ""), 8_000);
+}
+
 // -- what the person does ----------------------------------------------------------------------
 
-async function attempt(does) {
+// With `late`, what came too late is no trouble, and that is said.
+async function attempt(does, late = "") {
+  note("");
   try {
     await does();
     await refresh();
     return true;
   } catch (error) {
     await refresh();
-    trouble(error.message);
+    if (late && [410, 412].includes(error.status)) note(`Too late. ${late}`);
+    else trouble(error.message);
     return false;
   }
 }
+
+const once = (name, body) => changeOnce(name, body, (error) => trouble(error.message));
+const READ = "It was just read.";
 
 const lastSeen = () => record.turns.at(-1)?.turn ?? null; // what came after it is not taken back unseen
 
 const actions = {
   regenerate(turn) {
     const body = { turn, last: lastSeen() };
-    return attempt(() => changeOnce("regenerate", body, (error) => trouble(error.message)));
+    return attempt(() => once("regenerate", body));
   },
+  resume: (turn) => attempt(() => once("resume", { turn })),
   cancel: (turn) => attempt(() => change("cancel", { turn })),
-  async resend(turn, content) {
-    const last = lastSeen();
-    await refresh();
-    if (record.turns.find((each) => each.turn === turn)?.discarded) {
-      trouble(`Turn ${turn} was taken back meanwhile.`);
-      return false;
-    }
-    return attempt(() => changeOnce("resend", { turn, content, last }, (error) => trouble(error.message)));
+  edit(turn, content) {
+    const body = { turn, content, last: lastSeen() };
+    return attempt(() => once("edit", body));
   },
+  withdraw: (message) => attempt(() => once("withdraw", { message }), READ),
+  promote: (message, now) => attempt(() => once("promote", { message, now }), READ),
+  async replace(message, content) {
+    let refused = 0;
+    const changes = () => once("replace", { message, content }).catch((error) => {
+      refused = error.status;
+      throw error;
+    });
+    const done = await attempt(changes, `${READ} What you wrote is in the box.`);
+    if (refused === 412) giveBack(content);
+    return done || refused === 412;
+  },
+  closed: render,
 };
+
+function giveBack(text) {
+  box.value = [text, box.value].filter(Boolean).join("\n");
+  grow();
+}
 
 let sending = Promise.resolve(); // one after the other: they are to arrive in order
 
@@ -371,6 +422,7 @@ function send() {
   if (!text.trim()) return;
   const policy = document.querySelector("input[name=policy]:checked").value;
   const mine = { text };
+  stopped = false;
   pending.push(mine);
   box.value = "";
   grow();
@@ -378,20 +430,23 @@ function send() {
   scroller.scrollTop = scroller.scrollHeight;
   sending = sending.then(async () => {
     const done = await attempt(async () => {
-      await changeOnce("send", { content: text, policy }, (error) => trouble(error.message));
+      await once("send", { content: text, policy });
       mine.accepted = true;
     });
     arrived(mine);
-    if (!done) {
-      box.value = [text, box.value].filter(Boolean).join("\n");
-      grow();
-    }
+    if (!done) giveBack(text);
     render();
   });
 }
 
+let stopped = false; // whether somebody has pressed it for what is at work: the second time cuts
+
 function stop() {
-  if (!$("stop").disabled) attempt(() => change("cancel", {}));
+  if ($("stop").disabled) return;
+  const cuts = stopped || !record.status.live.some((each) => !each.cancelled);
+  stopped = true;
+  renderStatus();
+  attempt(() => change("cancel", { after_step: !cuts }));
 }
 
 function grow() {
@@ -411,10 +466,7 @@ box.addEventListener("keydown", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !event.isComposing) stop();
 });
-$("stop").addEventListener("click", () => {
-  stop();
-  box.focus();
-});
+$("stop").addEventListener("click", stop);
 $("earlier").addEventListener("click", async () => {
   oldest = Math.max(1, record.before - PAGE);
   await refresh();

@@ -11,6 +11,10 @@ export function h(tag, properties = {}, ...children) {
   return element;
 }
 
+export function button(text, onclick, properties = {}) {
+  return h("button", { type: "button", onclick, ...properties }, text);
+}
+
 // Changes only what is different: a selection and a focus stay.
 export function setText(element, text) {
   if (element.childNodes.length === 1 && element.firstChild.nodeType === Node.TEXT_NODE) {

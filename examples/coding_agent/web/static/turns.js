@@ -16,11 +16,12 @@ export function textOf(content) {
 }
 
 export function askedOf(turn) {
-  return turn.input.map((message) => textOf(message.content)).join("\n\n");
+  const said = turn.input.length ? turn.input : (turn.withdrawn ?? []); // also what somebody has taken back
+  return said.map((message) => textOf(message.content)).join("\n\n");
 }
 
 export function isText(turn) {
-  return turn.input.every((message) => typeof message.content === "string");
+  return turn.input.length > 0 && turn.input.every((message) => typeof message.content === "string");
 }
 
 // What messages say. A call of which nobody has said yet how far it is has no state.
@@ -51,7 +52,8 @@ class Said {
 export function fromRecord(turn) {
   const said = new Said();
   const cut = turn.messages.length - (turn.partial ?? 0);
-  turn.messages.forEach((message, place) => said.add(message, place >= cut ? "cut off" : "done"));
+  const isCut = (place) => place >= cut || turn.cut_short?.includes(place);
+  turn.messages.forEach((message, place) => said.add(message, isCut(place) ? "cut off" : "done"));
   for (const [call, tool] of said.tools) {
     if (turn.not_begun?.includes(call)) Object.assign(tool, { output: "", state: "not begun" });
     else if (turn.cut_off?.includes(call) || !tool.state) Object.assign(tool, { output: printedOf(tool.output), state: "cut off" });
@@ -115,15 +117,17 @@ export class Live extends Said {
   }
 }
 
+const GONE = { withdrawn: "taken back", promoted: "said in another turn" }; // by why it was cancelled
+
 // What became of a turn: a word for its looks, and one for people.
-export function fateOf(turn, status, approvals) {
+export function fateOf(turn, status) {
   const live = status.live.find((each) => each.turn === turn.turn);
-  if (turn.discarded) return ["rolled-back", turn.status === "running" ? "rolling back" : "rolled back"];
+  if (turn.discarded) return ["rolled-back", GONE[turn.reason] ?? (turn.status === "running" ? "rolling back" : "rolled back")];
   if (turn.status !== "running") {
-    const stopped = turn.status === "interrupted" && (turn.reason ?? "").startsWith("cancelled");
+    const stopped = turn.status === "interrupted" && /^(cancelled|stopped)/.test(turn.reason ?? "");
     return [turn.status, stopped ? "stopped" : turn.status];
   }
-  if (live?.cancelled) return ["stopping", "stopping"];
-  if (approvals.some((each) => each.turn === turn.turn)) return ["asks", "asks you"];
+  if (live?.cancelled) return ["stopping", live.after_step ? "stops after this step" : "stopping"];
+  if (status.waiting_for.some((each) => each.turn === turn.turn)) return ["asks", "asks you"];
   return status.turn === null || status.turn === turn.turn ? ["running", "at work"] : ["waiting", "waits"];
 }

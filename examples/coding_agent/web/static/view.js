@@ -1,6 +1,7 @@
 // How one turn looks: its head, and its items.
 
-import { h, setProse, setText } from "./dom.js";
+import { button, h, setProse, setText } from "./dom.js";
+import { edit } from "./editor.js";
 import { askedOf, isText } from "./turns.js";
 
 const STATES = { waits: "waits for your yes", runs: "runs", done: "done", failed: "failed", "not run": "not run", "cut off": "cut off", "not begun": "not begun" };
@@ -17,15 +18,16 @@ export class TurnView {
     this.show = button("Show", () => this.open(!this.opened));
     this.edit = button("Edit", () => this.beginEdit());
     this.again = button("Regenerate", () => actions.regenerate(number));
+    this.goOn = button("Continue", () => actions.resume(number), { title: "Goes on where it stopped; what is done is not done again." });
     this.cancel = button("Cancel", () => actions.cancel(number));
-    for (const [each, what] of [[this.show, "Show"], [this.edit, "Edit the message of"], [this.again, "Regenerate"], [this.cancel, "Cancel"]])
+    for (const [each, what] of [[this.show, "Show"], [this.edit, "Edit the message of"], [this.again, "Regenerate"], [this.goOn, "Continue"], [this.cancel, "Cancel"]])
       each.setAttribute("aria-label", `${what} turn ${number}`);
     this.items = h("div", { class: "items", id: `turn-${number}-items` });
     this.show.setAttribute("aria-controls", this.items.id);
     this.asked = h("div", { class: "asked" });
     this.editor = h("div");
     const head = h("header", {}, this.title, this.fate, this.why, h("span", { class: "gap" }), this.link);
-    this.tools = h("div", { class: "turn-tools" }, this.edit, this.again);
+    this.tools = h("div", { class: "turn-tools" }, this.goOn, this.edit, this.again);
     head.append(this.show, this.cancel);
     this.element = h("article", { class: "turn", id: `turn-${number}`, tabindex: "-1" }, head);
     this.element.setAttribute("aria-labelledby", this.title.id);
@@ -41,7 +43,7 @@ export class TurnView {
     setText(this.show, opened ? "Hide" : "Show");
   }
 
-  update(turn, [state, fate], items, why) {
+  update(turn, [state, fate], items, why, isLast) {
     const focused = this.element.contains(document.activeElement) ? document.activeElement : null;
     this.turn = turn;
     this.element.dataset.fate = state;
@@ -52,50 +54,33 @@ export class TurnView {
     if (turn.link) this.link.href = turn.link;
     this.show.hidden = !turn.discarded;
     this.cancel.hidden = state !== "waiting";
+    this.goOn.hidden = !isLast || !["interrupted", "failed", "killed"].includes(turn.status);
     this.edit.hidden = Boolean(turn.discarded) || !isText(turn);
     this.again.hidden = Boolean(turn.discarded) || turn.status === "running";
-    const asked = turn.input.length ? [{ kind: "user", text: askedOf(turn) }] : [];
+    const goesOn = turn.resumes ? [{ kind: "note", text: `Goes on where turn ${turn.resumes} stopped.` }] : [];
+    const asked = askedOf(turn) ? [{ kind: "user", text: askedOf(turn) }] : goesOn;
     renderItems(this.asked, asked);
     renderItems(this.items, items);
     if (focused && !focused.checkVisibility()) this.element.focus({ preventScroll: true });
   }
 
   beginEdit() {
-    if (this.editor.childElementCount) return this.editor.querySelector("textarea").focus();
-    const box = h("textarea", { "aria-label": `Message of turn ${this.number}`, rows: "3" });
-    box.value = askedOf(this.turn);
-    const end = () => {
-      this.editor.replaceChildren();
-      this.asked.hidden = false;
-      this.edit.focus();
-    };
-    const submit = async () => {
-      if (!box.value.trim()) return box.focus();
-      resend.disabled = true;
-      const done = await this.actions.resend(this.number, box.value);
-      resend.disabled = false;
-      if (done) end();
-    };
-    const resend = h("button", { type: "submit", class: "main" }, "Send again");
-    const form = h(
-      "form", { class: "editor" }, box,
-      h("p", { class: "quiet" }, `Takes back turn ${this.number} and all after it, with what they did to the files.`),
-      h("div", { class: "buttons" }, button("Leave as it is", end), resend),
-    );
-    form.addEventListener("submit", (event) => { event.preventDefault(); submit(); });
-    form.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") { event.preventDefault(); event.stopPropagation(); end(); }
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.target === box) { event.preventDefault(); submit(); }
-    });
+    if (this.editor.childElementCount) {
+      this.editor.querySelector("textarea").focus();
+      return;
+    }
     this.asked.hidden = true;
-    this.editor.replaceChildren(form);
-    box.focus();
-    return undefined;
+    edit(this.editor, askedOf(this.turn), {
+      label: `Message of turn ${this.number}`,
+      hint: `Takes back turn ${this.number} and all after it, with what they did to the files.`,
+      send: "Send again",
+      submit: (text) => this.actions.edit(this.number, text),
+      end: () => {
+        this.asked.hidden = false;
+        this.edit.focus();
+      },
+    });
   }
-}
-
-export function button(text, onclick, properties = {}) {
-  return h("button", { type: "button", onclick, ...properties }, text);
 }
 
 // One element for each item, in order; what is the same stays.
