@@ -21,7 +21,7 @@ from interruptible.stream import Stream
 from tests.server.conftest import eventually, is_idle, normal_mode
 from tests.server.process import Process, free_port
 
-from .offline import Answer, Log, Offline, Script, calls, last, promised, says
+from .offline import Answer, Held, Log, Offline, Script, calls, last, promised, says
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -236,6 +236,142 @@ class Contract:
         assert plain(model.requests[-1]) == [("user", "Wait."), *done]
         await eventually(lambda: is_idle(session))
         assert len((await session.turns())["turns"]) == 1
+
+    @normal_mode
+    async def test_a_message_that_is_to_be_read_now_cuts_the_model_off(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            if last(messages) == "Look.":
+                looked = messages[-1]["role"] == "tool"
+                return Answer(("Half an ", "answer"), stays=True) if looked else calls(a="look sun")
+            if last(messages) == "Wait.":
+                return Answer(stays=True)  # it says nothing
+            return says("Good.")
+
+        session, model = await self.start(restate_env, deploy, log, "Now", script, "look")
+        await session.send("Look.", metadata={"secret": "blue"})
+        await log.until("said", "Half an answer")
+        now = {"policy": "steer", "now": True, "metadata": {"secret": "green"}}
+        assert (await session.send("Wait.", **now))["status"] == "steered"
+        await log.until("said", "")
+        assert (await session.send("Quickly.", **now))["status"] == "steered"
+        outcome = await session.attach(1)
+        said = [
+            ("assistant", "", "a"),
+            ("tool", "found sun", "a"),
+            ("assistant", "Half an answer"),
+            ("user", "Wait."),
+            ("user", "Quickly."),
+        ]
+        assert (outcome["status"], outcome.get("cut_short")) == ("completed", [2])
+        assert plain(outcome["messages"]) == [*said, ("assistant", "Good.")]
+        assert log.events.count(("abort", "stay")) == 2
+        assert log.events.count(("begin", "look sun")) == 1
+        assert [*map(plain, model.requests[2:])] == [
+            [("user", "Look."), *said[:4]],
+            [("user", "Look."), *said],
+        ]
+        outcome = await session.ask("And?")
+        assert plain(outcome["messages"]) == [("assistant", "Good.")]
+        assert plain(model.requests[-1]) == [
+            *(("user", "Look."), *said),
+            *(("assistant", "Good."), ("user", "And?")),
+        ]
+        assert all(word not in str(model.requests) for word in ("said", "blue", "green"))
+
+    @normal_mode
+    async def test_a_tool_is_not_cut_off_by_a_message_that_is_to_be_read_now(
+        self, restate_env: Restate, deploy: Deploy
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            return says("Done.") if len(messages) > 1 else calls(a="look moon", b="look sun")
+
+        log = Held("look moon")
+        session, model = await self.start(restate_env, deploy, log, "Not Now", script, "look")
+        await session.send("Look.")
+        await log.until("begin", "look moon")
+        assert (await session.send("Now.", policy="steer", now=True))["status"] == "steered"
+        log.release()
+        outcome = await session.attach(1)
+        assert "cut_short" not in outcome
+        assert sorted(plain(outcome["messages"])[1:3]) == [
+            ("tool", "found moon", "a"),
+            ("tool", "found sun", "b"),
+        ]
+        assert plain(outcome["messages"])[3:] == [("user", "Now."), ("assistant", "Done.")]
+        assert plain(model.requests[-1])[-1] == ("user", "Now.")
+        assert len(model.requests) == 2
+
+    @pytest.mark.parametrize("step", ["stay", "look moon"])
+    async def test_a_turn_stops_in_order_after_its_step(
+        self, restate_env: Restate, deploy: Deploy, step: str
+    ) -> None:
+        two = Answer(calls=calls(a="look moon", b="look sun").calls, stays=True)
+        log = Held(step, "look sun")
+        session, model = await self.start(
+            restate_env, deploy, log, f"Stops After {step.split()[0]}", lambda _: two, "look"
+        )
+        await session.send("Look.")
+        await log.until("begin", step)
+        if self.side_by_side and step != "stay":
+            await log.until("begin", "look sun")
+        assert await session.cancel(after_step=True) == [1]
+        log.release()
+        outcome = await session.attach(1)
+        assert outcome["status"] == "interrupted"
+        (record,) = (await session.turns())["turns"]
+        assert record["reason"] == "stopped"
+        results = [NOT_BEGUN, NOT_BEGUN]
+        if step != "stay":
+            results = ["found moon", "found sun" if self.side_by_side else NOT_BEGUN]
+        assert sorted(plain(outcome["messages"]), key=lambda x: x[-1]) == [
+            ("tool", results[0], "a"),
+            *(("assistant", "", "a", "b"), ("tool", results[1], "b")),
+        ]
+        assert len(model.requests) == 1
+        done = [x for x in log.of("end", "abort") if x[1] != "stay"]
+        assert len(done) == 2 - results.count(NOT_BEGUN)
+        assert log.of("abort") == []
+
+    @pytest.mark.parametrize("where", ["words", "result", "message"])
+    async def test_a_turn_goes_on_where_another_stopped(
+        self, restate_env: Restate, deploy: Deploy, where: str
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            if goes_on:
+                return says("Good.")
+            if where == "result":
+                return calls(a="look moon")
+            return Answer(("Half an ", "answer") if where == "words" else (), stays=True)
+
+        goes_on = False
+        log = Held("look moon", "stay")
+        session, model = await self.start(
+            restate_env, deploy, log, f"Goes On {where}", script, "look"
+        )
+        await session.send("Look.")
+        await log.until("begin", "look moon" if where == "result" else "stay")
+        await session.cancel(after_step=where == "result")
+        log.release()
+        outcome = await session.attach(1)
+        assert outcome["status"] == "interrupted"
+        known: list[tuple[Any, ...]] = [("user", "Look."), *plain(outcome["messages"])]
+        assert known[1:] == {
+            "words": [("assistant", "Half an answer")],
+            "result": [("assistant", "", "a"), ("tool", "found moon", "a")],
+            "message": [],
+        }.get(where)
+        goes_on = True
+        receipt = await session.resume()
+        assert receipt["turn"] == 2
+        outcome = await session.attach(2)
+        assert (outcome["status"], plain(outcome["messages"])) == (
+            "completed",
+            [("assistant", "Good.")],
+        )
+        assert plain(model.requests[-1]) == known
+        assert log.events.count(("begin", "look moon")) <= 1
 
     async def test_the_next_turn_gets_the_conversation_whole_each_message_once(
         self, restate_env: Restate, deploy: Deploy, log: Log

@@ -6,6 +6,7 @@ neutral messages, and gives the answer as the framework's model would.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -63,6 +64,29 @@ class Log(server.Log):
             return [event[1] for event in self.of(kind)]
 
         return (await eventually(found))[0]
+
+
+class Held(Log):
+    """Steps of these names do not end before they are released; others end at once."""
+
+    def __init__(self, *held: str) -> None:
+        super().__init__()
+        self._held = {*held}
+
+    def release(self) -> None:
+        self._held.clear()
+
+    async def step(self, name: Any, seconds: float = 0.0, result: str | None = None) -> str:
+        del seconds
+        await self.add("begin", name)
+        try:
+            while name in self._held:
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            self.note("abort", name)
+            raise
+        await self.add("end", name)
+        return result if result is not None else str(name)
 
 
 class Notes(Protocol):
