@@ -323,7 +323,7 @@ class Contract:
         two = Answer(calls=calls(a="look moon", b="look sun").calls, stays=True)
         log = Held(step, "look sun")
         session, model = await self.start(
-            restate_env, deploy, log, f"Stops After {step.split()[0]}", lambda _: two, "look"
+            restate_env, deploy, log, f"Stops After {step[:4]}", lambda _: two, "look"
         )
         await session.send("Look.")
         await log.until("begin", step)
