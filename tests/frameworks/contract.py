@@ -18,7 +18,7 @@ from restate import Context, ObjectContext, VirtualObject
 from interruptible import Agent, Session, Task
 from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
 from interruptible.stream import Stream
-from tests.server.conftest import eventually, is_idle, normal_mode
+from tests.server.conftest import REPLAY, eventually, is_idle, normal_mode
 from tests.server.process import Process, free_port
 from tests.server.signalled import told as signals_of
 
@@ -241,7 +241,6 @@ class Contract:
         await eventually(lambda: is_idle(session))
         assert len((await session.turns())["turns"]) == 1
 
-    @normal_mode
     @pytest.mark.parametrize("words", ["Half an answer", ""])
     async def test_a_message_that_is_to_be_read_now_cuts_the_model_off(
         self, restate_env: Restate, deploy: Deploy, log: Log, words: str
@@ -263,23 +262,30 @@ class Contract:
             now = {"policy": "steer", "now": True, "metadata": {"by": "ada"}}
             assert (await session.send(said, **now))["status"] == "steered"
         outcome = await session.attach(1)
-        known = [("assistant", words)] if words else []
+
+        def shown(messages: list[Any]) -> list[tuple[Any, ...]]:
+            """Whether words are kept of a step that cannot be cut off is for the stream to say."""
+            lost = REPLAY and words
+            return [x for x in plain(messages) if not lost or x != ("assistant", words)]
+
+        known = [("assistant", words)] if words and not REPLAY else []
         first = [("assistant", "", "a"), ("tool", "found moon", "a"), *known, ("user", "This.")]
         second = [*known, ("user", "That.")]
         then = [("assistant", "", "b"), ("tool", "found sun", "b")]
-        assert plain(outcome["messages"]) == [*first, *second, *then, ("assistant", "Good.")]
-        assert outcome.get("cut_short") == ([2, 4] if words else None)
+        assert shown(outcome["messages"]) == [*first, *second, *then, ("assistant", "Good.")]
         user = ("user", "Look.")
-        assert [*map(plain, model.requests)] == [
-            [user],
-            [user, *first[:2]],
-            [user, *first],
-            [user, *first, *second],
-            [user, *first, *second, *then],
-        ]
-        assert log.events.count(("abort", "stay")) == 2
+        if not REPLAY:
+            assert outcome.get("cut_short") == ([2, 4] if words else None)
+            assert log.events.count(("abort", "stay")) == 2
+            assert [*map(plain, model.requests)] == [
+                [user],
+                [user, *first[:2]],
+                [user, *first],
+                [user, *first, *second],
+                [user, *first, *second, *then],
+            ]
         await session.ask("And now?")
-        assert plain(model.requests[-1])[:-2] == [user, *first, *second, *then]
+        assert shown(model.requests[-1])[:-2] == [user, *first, *second, *then]
         assert "ada" not in json.dumps(model.requests)  # what is noted of a message
 
     @pytest.mark.parametrize("what", ["a tool", "two tools", "the model"])
