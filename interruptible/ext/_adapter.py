@@ -221,7 +221,8 @@ class Feed:
                     raise  # it is the code around the run that is to hear of it
             said = self.task.messages[known:]
             words = [x for x in said if x["role"] == "assistant" and not x.get("tool_calls")]
-            told = await self.task.steering()
+            await self.task.steering()  # what another takes, side by side, this one is told as well
+            told = [x for x in self.task.messages[known:] if x["role"] == "user"]
             if words and not told:  # the message was taken back meanwhile
                 told = [{"role": "user", "content": GO_ON}]
             added = [*words, *told]

@@ -97,8 +97,8 @@ async def run(
 
     A message that is to be read at once cuts off the request to the model, which is made anew with
     what had come of the answer, and the message. A turn that goes on with one that stopped after
-    words of the model asks it with these at the end, as the API takes it; for a provider that does
-    not, write `resume_note`.
+    words of the model asks it with these at the end, as OpenAI's API takes it; for a provider that
+    does not, the agent needs a `resume_note`.
 
     Args:
         framework_agent: The agent.

@@ -957,7 +957,9 @@ class Said(Task):
         raise Steered
 
     async def steering(self) -> list[Message]:
-        return self.said.pop(0)
+        said = self.said.pop(0)
+        self.messages.grow(said)
+        return said
 
 
 async def test_a_model_that_was_cut_off_by_what_is_taken_back_is_told_to_go_on() -> None:
