@@ -288,6 +288,27 @@ class Contract:
         assert shown(model.requests[-1])[:-2] == [user, *first, *second, *then]
         assert "ada" not in json.dumps(model.requests)  # what is noted of a message
 
+    async def test_a_tool_is_not_cut_off_by_a_message_that_is_to_be_read_now(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            return says("Done.") if len(messages) > 1 else calls(a="look moon", b="look sun")
+
+        log.hold("look moon")
+        session, model = await self.start(restate_env, deploy, log, "Not Now", script, "look")
+        await session.send("Look.")
+        await log.until("begin", "look moon")
+        assert (await session.send("Now.", policy="steer", now=True))["status"] == "steered"
+        log.let("look moon")
+        outcome = await session.attach(1)
+        assert "cut_short" not in outcome
+        assert not log.of("abort")
+        done = [("tool", "found moon", "a"), ("tool", "found sun", "b")]
+        assert sorted(plain(outcome["messages"])[1:3]) == done
+        assert plain(outcome["messages"])[3:] == [("user", "Now."), ("assistant", "Done.")]
+        assert plain(model.requests[-1])[-1] == ("user", "Now.")
+        assert len(model.requests) == 2
+
     @pytest.mark.parametrize("what", ["a tool", "two tools", "the model"])
     async def test_a_turn_stops_in_order_after_its_step(
         self, restate_env: Restate, deploy: Deploy, log: Log, what: str
