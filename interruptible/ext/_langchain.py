@@ -139,7 +139,9 @@ class GraphRun:
         said = await asyncio.gather(*map(answer, self.waiting))
         return {x.id: y for x, y in zip(self.waiting, said, strict=True)}
 
-    async def ask_model(self, bound: Runnable[Any, Any], given: Any, config: Any, options: Any) -> Any:
+    async def ask_model(
+        self, bound: Runnable[Any, Any], given: Any, config: Any, options: Any
+    ) -> Any:
         """Have an agent's node ask its model; once more, when there is what it is to read at once.
 
         Args:

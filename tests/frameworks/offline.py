@@ -57,6 +57,30 @@ Script = Callable[[list["Message"]], Answer]
 
 
 class Log(server.Log):
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: dict[Any, asyncio.Event] = {}
+
+    def hold(self, *names: str) -> None:
+        """Let steps of these names not end before `let` says so."""
+        self._held |= {name: asyncio.Event() for name in names}
+
+    def let(self, *names: str) -> None:
+        for name in names:
+            self._held[name].set()
+
+    async def step(self, name: Any, seconds: float = 0.0, result: str | None = None) -> str:
+        if name not in self._held:
+            return await super().step(name, seconds, result)
+        await self.add("begin", name)
+        try:
+            await self._held[name].wait()
+        except asyncio.CancelledError:
+            self.note("abort", name)
+            raise
+        await self.add("end", name)
+        return result or str(name)
+
     async def first(self, kind: str) -> Any:
         """What the first event of this kind says, as soon as there is one."""
 
@@ -64,29 +88,6 @@ class Log(server.Log):
             return [event[1] for event in self.of(kind)]
 
         return (await eventually(found))[0]
-
-
-class Held(Log):
-    """Steps of these names do not end before they are released; others end at once."""
-
-    def __init__(self, *held: str) -> None:
-        super().__init__()
-        self._held = {*held}
-
-    def release(self) -> None:
-        self._held.clear()
-
-    async def step(self, name: Any, seconds: float = 0.0, result: str | None = None) -> str:
-        del seconds
-        await self.add("begin", name)
-        try:
-            while name in self._held:
-                await asyncio.sleep(0.01)
-        except asyncio.CancelledError:
-            self.note("abort", name)
-            raise
-        await self.add("end", name)
-        return result if result is not None else str(name)
 
 
 class Notes(Protocol):

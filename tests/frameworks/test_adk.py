@@ -36,7 +36,7 @@ from interruptible.testing import serve
 from tests.server.conftest import eventually, normal_mode
 
 from .contract import Contract, keep, plain
-from .offline import Answer, Held, Log, Offline, calls, last, promised, says, tools
+from .offline import Answer, Log, Offline, calls, last, promised, says, tools
 
 if TYPE_CHECKING:
     from interruptible import Message
@@ -47,7 +47,7 @@ pytestmark = [
     pytest.mark.anyio,
     # Of what ADK does itself: when an agent is a tool, and by default.
     pytest.mark.filterwarnings("ignore:The `plugins` argument is deprecated:DeprecationWarning"),
-    pytest.mark.filterwarnings(r"ignore:\[EXPERIMENTAL\] feature:UserWarning"),
+    pytest.mark.filterwarnings(r"ignore:\[EXPERIMENTAL\] :UserWarning"),
 ]
 
 
@@ -277,9 +277,9 @@ async def test_the_agent_that_a_transfer_led_to_is_cut_off_by_what_is_to_be_read
 
 @normal_mode
 async def test_an_agent_that_is_a_tool_is_not_cut_off_by_what_is_to_be_read_now(
-    restate_env: Restate, deploy: Deploy
+    restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    log = Held("stay")
+    log.hold("stay")
     expert = Offline(log, lambda _: Answer(("It is ", "full."), stays=True))
     sub = agent_of(expert, "expert", description="Knows.")
     asks = saying("expert", request="Moon?")
@@ -288,7 +288,7 @@ async def test_an_agent_that_is_a_tool_is_not_cut_off_by_what_is_to_be_read_now(
     await session.send("Look.")
     await log.until("begin", "stay")
     await session.send("Quickly.", **NOW)
-    log.release()
+    log.let("stay")
     outcome = await session.attach(1)
     assert plain(outcome["messages"]) == [
         ("assistant", "", "a"),

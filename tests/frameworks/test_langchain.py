@@ -51,7 +51,7 @@ from tests.server.conftest import LONG, normal_mode
 
 from .contract import NOTE, Contract, keep, plain
 from .langchain_model import OfflineModel, PlainModel
-from .offline import Answer, Held, Log, Offline, calls, last, promised, says, tools
+from .offline import Answer, Log, Offline, calls, last, promised, says, tools
 
 if TYPE_CHECKING:
     from interruptible.testing import Restate
@@ -489,9 +489,9 @@ async def test_members_of_a_team_are_cut_off_by_what_is_to_be_read_now(
 
 @normal_mode
 async def test_an_agent_that_is_a_tool_is_not_cut_off_by_what_is_to_be_read_now(
-    restate_env: Restate, deploy: Deploy
+    restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    log = Held("stay")
+    log.hold("stay")
     inner = agent_of(Offline(log, lambda _: Answer(("Inner ", "words"), stays=True)), "inner")
 
     async def consult(word: str) -> str:
@@ -505,7 +505,7 @@ async def test_an_agent_that_is_a_tool_is_not_cut_off_by_what_is_to_be_read_now(
     await session.send("Ask.")
     await log.until("begin", "stay")
     await session.send("Now.", **NOW)
-    log.release()
+    log.let("stay")
     assert plain((await session.attach(1))["messages"]) == [
         ("assistant", "", "a"),
         ("tool", "Inner words", "a"),
@@ -651,9 +651,9 @@ def graph_of(model: Offline, name: str, *names: str | Tool) -> Any:
 
 @pytest.mark.parametrize("nested", [False, True])
 async def test_a_graph_of_ones_own_stops_in_order_after_the_tools_that_run_at_once(
-    restate_env: Restate, deploy: Deploy, nested: bool
+    restate_env: Restate, deploy: Deploy, log: Log, nested: bool
 ) -> None:
-    log = Held("look moon", "look sun")
+    log.hold("look moon", "look sun")
     made = graph_of(
         Offline(log, lambda _: calls(a="look moon", b="look sun")), f"LcStops {nested}", "look"
     )
@@ -663,7 +663,7 @@ async def test_a_graph_of_ones_own_stops_in_order_after_the_tools_that_run_at_on
     await log.until("begin", "look moon")
     await log.until("begin", "look sun")
     await session.cancel(after_step=True)
-    log.release()
+    log.let("look moon", "look sun")
     outcome = await session.attach(1)
     assert outcome["status"] == "interrupted"
     assert sorted(plain(outcome["messages"]), key=lambda x: x[-1]) == [
