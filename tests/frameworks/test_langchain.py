@@ -171,7 +171,7 @@ async def test_structured_output_is_the_last_message_as_json_and_the_result_has_
 async def test_structured_output_that_is_wrong_fails_the_turn_once(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    model = Offline(log, lambda _: Answer(calls=(("a", "Booking", {"city": "Rome"}),)))
+    model = Offline(log, lambda _: Answer(calls=(("a", "Booking", {"city": "Rome", "nights": 2}),)))
     strategy = ToolStrategy(Booking, handle_errors=False)
     made = agent_of(model, "Lc Wrong Output", response_format=strategy)
     session = await open_session(restate_env, deploy, langchain.agent(made))
@@ -535,7 +535,7 @@ async def test_cut_off_by_what_is_to_be_read_now_middleware_and_output_are_as_ev
     def script(messages: list[Any]) -> Answer:
         if last(messages) == "Book.":
             return Answer(("Let me ", "see"), stays=True)
-        return Answer(calls=(("a", "Booking", {"city": "Rome"}),))
+        return Answer(calls=(("a", "Booking", {"city": "Rome", "nights": 2}),))
 
     made = create_agent(
         OfflineModel(offline=Offline(log, script)),
@@ -550,7 +550,7 @@ async def test_cut_off_by_what_is_to_be_read_now_middleware_and_output_are_as_ev
     outcome = await session.attach(1)
     said = [("assistant", "Let me see"), ("user", "Rome."), ("assistant", "", "a")]
     assert plain(outcome["messages"])[:3] == said
-    assert outcome["messages"][-1]["content"] == '{"city":"Rome"}'
+    assert outcome["messages"][-1]["content"] == '{"city":"Rome","nights":2}'
     assert seen == [
         *(["Book."], ["Book.", "Let me see", "Rome."]),
         *(["AIMessage", "ToolMessage"], ["Book.", "Let me see", "Rome.", ""]),
