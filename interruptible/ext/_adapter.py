@@ -5,21 +5,23 @@ The few inner names of the library that they need are imported here, and nowhere
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic_core import to_json
 from restate import Context, TerminalError
 
-from interruptible import Agent, Interrupted, Message, Task
+from interruptible import Agent, Interrupted, Message, Steered, Task
 from interruptible import agent as make_agent
+from interruptible._cancel.steered import scope
 from interruptible._options import Options  # what `agent` of each module takes, too
 from interruptible._wire.output import is_said
 from interruptible._wire.text import mended
 
 __all__ = [
     "DENIED",
+    "GO_ON",
     "Approve",
     "Feed",
     "Options",
@@ -44,6 +46,11 @@ _TRIED_AGAIN: Final = (408, 409, 425, 429)
 
 DENIED: Final = "The user said no."
 """Why a tool may not run, if `approve` gave no reason."""
+
+GO_ON: Final = "Go on."
+"""What a model is told that is asked after its own words."""
+
+T = TypeVar("T")
 
 
 def as_agent(
@@ -193,6 +200,32 @@ class Feed:
         """
         asks, self._has_asked = self._has_asked, True
         return await self.task.steering() if asks else []
+
+    async def ask(self, ask: Callable[[Sequence[Message]], Awaitable[T]]) -> T:
+        """Ask the model; a message that is to be read at once cuts it off, and it is asked again.
+
+        What it had said by then and what it is told are in the record already.
+
+        Args:
+            ask: Asks it in a durable step. It is given what it is to add to the request before:
+                nothing at first; then, each time, what has been said since the last.
+        """
+        added: list[Message] = []
+        while True:
+            known = len(self.task.messages)
+            try:
+                return await self.task.steerable(ask(added))
+            except Steered:
+                around = scope.get()
+                if around is not None and around.must_leave:
+                    raise  # it is the code around the run that is to hear of it
+            said = self.task.messages[known:]
+            words = [x for x in said if x["role"] == "assistant" and not x.get("tool_calls")]
+            await self.task.steering()  # what another takes, side by side, this one is told as well
+            told = [x for x in self.task.messages[known:] if x["role"] == "user"]
+            if words and not told:  # the message was taken back meanwhile
+                told = [{"role": "user", "content": GO_ON}]
+            added = [*words, *told]
 
     def put(self, messages: Iterable[Message]) -> None:
         """Put out messages, but for results of calls that have one, or are not this run's."""

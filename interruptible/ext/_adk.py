@@ -7,7 +7,7 @@ import asyncio
 import copy
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, nullcontext
 from typing import Any, Final, TypeVar, cast
 
@@ -25,7 +25,7 @@ from google.adk.tools.tool_context import ToolContext
 from google.genai import types
 from restate.ext.adk import RestatePlugin
 
-from interruptible import Interrupted, Task
+from interruptible import Interrupted, Message, Task
 from interruptible.ext._adapter import Approve, Feed, WrongUse, asking, mended_within
 from interruptible.formats.adk import from_messages, to_messages
 
@@ -88,9 +88,13 @@ class _Copy:
         tools.update({name: self._ordered(tool, self._order) for name, tool in tools.items()})
         if self._nested:
             return
-        for event in from_messages(await self._run.steering(), self._agent):
-            await self._run.sessions.append_event(callback_context.session, event)
-            llm_request.contents += [x.model_copy(deep=True) for x in [event.content] if x]
+        await self._tell(await self._run.steering(), llm_request)
+
+    async def _tell(self, messages: Sequence[Message], request: LlmRequest) -> None:
+        """Tell the model what has come in the conversation since the request was made."""
+        for event in from_messages(messages, self._agent):
+            await self._run.sessions.append_event(self._context.session, event)
+            request.contents += [x.model_copy(deep=True) for x in [event.content] if x]
 
     async def generate(
         self, llm_request: LlmRequest, **_: Any
@@ -104,9 +108,15 @@ class _Copy:
         own = self._agent.model_copy(update={"model": asked})
         context, durable = self._context, self._run.durable
         await durable.before_agent_callback(agent=own, callback_context=context)
-        response = await durable.before_model_callback(
-            callback_context=context, llm_request=llm_request
-        )
+
+        async def ask(told: Sequence[Message]) -> LlmResponse | None:
+            await self._tell(told, llm_request)
+            return await durable.before_model_callback(
+                callback_context=context, llm_request=llm_request
+            )
+
+        # What an agent says that is a tool is within that tool, which goes on.
+        response = await (ask([]) if self._nested else self._run.ask(ask))
         if response is not None:
             yield response
 

@@ -5,19 +5,14 @@ tool or a node calls by itself puts out nothing.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from contextvars import Context, ContextVar
 from typing import Any, Final, cast
 
 from langchain_core.callbacks import AsyncCallbackHandler
-from langchain_core.messages import (
-    AIMessage,
-    BaseMessage,
-    RemoveMessage,
-    ToolMessage,
-    convert_to_messages,
-)
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import RunnableConfig, merge_configs
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_config
@@ -27,8 +22,10 @@ from langgraph.pregel import Pregel  # pyright: ignore[reportMissingTypeStubs]
 from langgraph.types import Command, Interrupt
 from langsmith import set_runtime_overrides
 
-from interruptible import Task
+from interruptible import Message, Task
 from interruptible.ext._adapter import Approve, Feed, WrongUse
+from interruptible.ext._langchain_model import is_shared_graph, with_models
+from interruptible.ext._langchain_said import messages_in, said_in
 from interruptible.formats.langchain import from_messages, to_messages
 
 INTERRUPT: Final = "__interrupt__"
@@ -58,7 +55,7 @@ class GraphRun:
     ) -> None:
         # The conversation is in the task: what a graph remembers is for its interrupts in this run.
         memory = InMemorySaver() if approve else None
-        self.graph, self.feed = graph.copy({"checkpointer": memory}), Feed(task)
+        self.graph, self.feed = with_models(graph, self.ask_model, checkpointer=memory), Feed(task)
         self._approve = approve
         self.result: dict[str, Any] = {}
         """The state that the graph ended in."""
@@ -118,7 +115,7 @@ class GraphRun:
                 elif mode == "updates" and self.is_shared(path):
                     self.waiting += chunk.get(INTERRUPT) or () if not path else ()
                     for update in chunk.values():
-                        self.put(_said_in(update))
+                        self.put(said_in(update))
         return state
 
     def asks(self, interrupt: Interrupt) -> list[tuple[str, dict[str, Any]]]:
@@ -142,6 +139,35 @@ class GraphRun:
         said = await asyncio.gather(*map(answer, self.waiting))
         return {x.id: y for x, y in zip(self.waiting, said, strict=True)}
 
+    async def ask_model(
+        self, bound: Runnable[Any, Any], given: Any, config: Any, options: Any
+    ) -> Any:
+        """Have an agent's node ask its model; once more, when there is what it is to read at once.
+
+        Args:
+            bound: The node.
+            given: The agent's state.
+            config: What the node is run with.
+            options: Likewise.
+
+        Returns:
+            What the node makes of the state; before it, what was said meanwhile.
+        """
+        said: list[BaseMessage] = []
+
+        async def ask(told: Sequence[Message]) -> Any:
+            new = from_messages(told)
+            self.see(new)
+            said.extend(new)
+            state = {**given, "messages": [*given["messages"], *said]} if said else given
+            return await bound.ainvoke(state, config, **options)
+
+        made: Any = await self.feed.ask(ask)
+        if not said:
+            return made
+        updates = cast("list[Any]", made) if isinstance(made, list) else [made]
+        return [Command(update={"messages": said}), *updates]
+
     def is_shared(self, path: Sequence[str]) -> bool:
         """Whether what a graph within this one says is said in the conversation.
 
@@ -152,7 +178,7 @@ class GraphRun:
         for place in path:
             node = graph.nodes.get(place.partition(":")[0])
             graph = getattr(node, "bound", None)
-            if not is_graph(graph) or "messages" not in graph.channels:
+            if not is_shared_graph(graph):
                 return False
         return True
 
@@ -213,7 +239,7 @@ class _Watching(AsyncCallbackHandler):
 
     async def on_tool_end(self, output: Any, *, run_id: Any, **_: Any) -> None:
         if self._tools.pop(run_id, None):
-            self._run.put(_messages_in(output))
+            self._run.put(messages_in(output))
 
     async def on_tool_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
         if (name := self._tools.pop(run_id, None)) and isinstance(error, GraphInterrupt):
@@ -270,29 +296,3 @@ def _decision(said: bool | str) -> dict[str, Any]:  # noqa: FBT001 - what `appro
     if said is True:
         return {"type": "approve"}
     return {"type": "reject", "message": said} if said else {"type": "reject"}
-
-
-def _said_in(update: Any) -> Iterator[BaseMessage]:
-    """What a node has said.
-
-    What one says that removes messages as a person or the system is no new one: it rewrites the
-    history that the model is told.
-    """
-    messages = [*_messages_in(update)]
-    rewrites = any(isinstance(x, RemoveMessage) for x in messages)
-    return (x for x in messages if not rewrites or isinstance(x, (AIMessage, ToolMessage)))
-
-
-def _messages_in(value: Any) -> Iterator[BaseMessage]:
-    """The messages in what a node or a tool returns, or in a state."""
-    if isinstance(value, BaseMessage):
-        yield value
-    elif isinstance(value, Command):
-        yield from _messages_in(cast("Any", value).update)
-    elif isinstance(value, (list, tuple)):
-        for part in cast("list[Any]", value):
-            yield from _messages_in(part)
-    else:
-        own = cast("Any", value) if isinstance(value, dict) else getattr(value, "__dict__", {})
-        given: Any = own.get("messages") or []
-        yield from convert_to_messages(cast("Any", given if isinstance(given, list) else [given]))

@@ -1,7 +1,7 @@
 """The models of OpenAI's Agents SDK, asked in durable steps."""
 
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import replace
@@ -18,6 +18,7 @@ from restate import RunOptions, TerminalError
 from restate.ext.openai import restate_context
 from restate.serde import Serde
 
+from interruptible import Message
 from interruptible.ext._adapter import Feed, WrongUse, asking
 
 __all__ = ["Durable"]
@@ -29,11 +30,12 @@ class Kept(Protocol):
     feed: Feed
 
     async def add_steered(self, items: list[Any]) -> None: ...
+    def add_said(self, items: list[Any], messages: Sequence[Message]) -> None: ...
     def put_response(self, response: ModelResponse, request: dict[str, Any]) -> None: ...
 
 
-_speaker: Final[ContextVar[sdk.Agent[Any]]] = ContextVar("interruptible_speaker")
-"""The agent whose model is asked next."""
+_next: Final[ContextVar[CallModelData[Any]]] = ContextVar("interruptible_next")
+"""What is asked next, and of which agent's model, before the user's filter has seen it."""
 
 
 class Durable(Model, ModelProvider):
@@ -63,9 +65,13 @@ class Durable(Model, ModelProvider):
         )
 
     async def _input(self, data: CallModelData[Any]) -> ModelInputData:
-        _speaker.set(data.agent)
         if self._kept is not None:
             await self._kept.add_steered(data.model_data.input)
+        whole = replace(data.model_data, input=[*data.model_data.input])
+        _next.set(replace(data, model_data=whole))
+        return await self._filtered(data)
+
+    async def _filtered(self, data: CallModelData[Any]) -> ModelInputData:
         if self._config.call_model_input_filter is None:
             return data.model_data
         filtered = self._config.call_model_input_filter(data)
@@ -76,7 +82,8 @@ class Durable(Model, ModelProvider):
         return self
 
     async def get_response(self, *_: Any, **request: Any) -> ModelResponse:
-        agent_ = _speaker.get()
+        asked = _next.get()
+        agent_ = asked.agent
         model = self._config.model or agent_.model
         if self._config.model is None and not isinstance(model, Model):
             # As this is no name, the runner has left out what is the default for a name.
@@ -85,12 +92,24 @@ class Durable(Model, ModelProvider):
             request["model_settings"] = replace(whole, tool_choice=given.tool_choice)
         if not isinstance(model, Model):
             model = self._config.model_provider.get_model(model)
-        feed = None if self._kept is None else self._kept.feed
-        response: ModelResponse = await restate_context().run_typed(
-            "call LLM", _said, self._options, model, request, feed
-        )
-        if self._kept is not None:
-            self._kept.put_response(response, request)
+
+        async def ask(said: Sequence[Message] = ()) -> ModelResponse:
+            if said and self._kept is not None:
+                self._kept.add_said(asked.model_data.input, said)
+                copy = replace(asked.model_data, input=[*asked.model_data.input])
+                given = await self._filtered(replace(asked, model_data=copy))
+                request.update(input=given.input, system_instructions=given.instructions)
+            step = restate_context().run_typed(
+                "call LLM", _said, self._options, model, request, feed
+            )
+            return cast("ModelResponse", await step)
+
+        if self._kept is None:
+            feed = None
+            return await ask()
+        feed = self._kept.feed
+        response = await feed.ask(ask)
+        self._kept.put_response(response, request)
         return response
 
     def stream_response(self, *_: Any, **__: Any) -> AsyncIterator[Any]:

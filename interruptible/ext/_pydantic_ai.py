@@ -49,6 +49,8 @@ class Kept(AbstractCapability[Any]):
         self._has_begun = False
         self._has_answer = False
         """Whether the answer to the last request is in the record."""
+        self.meanwhile: list[said.ModelMessage] = []
+        """What has been said during the last request; it is in the record."""
 
     def get_ordering(self) -> CapabilityOrdering:
         """Around all others: what they make of an answer or a result is what is put out."""
@@ -80,6 +82,9 @@ class Kept(AbstractCapability[Any]):
             if not self._has_answer and isinstance(answer, said.ModelResponse):
                 self._answer(answer)  # a capability has refused it, and asks for another
             self._has_answer = False
+            at = len(ctx.messages) - isinstance(answer, said.ModelResponse)
+            ctx.messages[at:at] = self.meanwhile
+            self.meanwhile.clear()
             self._know(ctx.messages)
         if isinstance(result, ModelRequestNode):
             self.put_new([*ctx.messages, result.request])

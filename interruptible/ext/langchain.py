@@ -7,7 +7,7 @@ is told to the model before its next request.
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from restate import TerminalError
 from typing_extensions import Unpack
@@ -18,7 +18,6 @@ from interruptible.ext._extra import extra
 with extra("langchain"):
     if sys.version_info < (3, 11):
         raise ImportError("LangGraph hands nothing on to asyncio tasks before Python 3.11")
-    from langchain import agents
     from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
     from langchain.agents.middleware.model_call_limit import ModelCallLimitExceededError
     from langchain.agents.middleware.tool_call_limit import ToolCallLimitExceededError
@@ -50,6 +49,7 @@ with extra("langchain"):
         is_graph,
         own_graph,
     )
+    from interruptible.ext._langchain_model import is_made_by_create_agent
     from interruptible.formats.langchain import from_messages
 
 __all__ = ["InterruptibleMiddleware", "agent", "run"]
@@ -258,12 +258,9 @@ def _check(framework_agent: Any) -> None:
 def _check_middleware(graph: Any) -> None:
     """Check that an agent, and each one that is a node of a graph, has the middleware."""
     nodes = [node.bound for node in graph.nodes.values()]
-    # Their functions are the only trace of what made a graph.
-    functions = [getattr(node, "afunc", None) for node in nodes]
-    makers = {getattr(function, "__module__", None) for function in functions}
-    owners = (getattr(function, "__self__", None) for function in functions)
+    owners = (getattr(getattr(node, "afunc", None), "__self__", None) for node in nodes)
     has = any(isinstance(owner, InterruptibleMiddleware) for owner in owners)
-    if not has and cast("Any", agents).create_agent.__module__ in makers:
+    if not has and any(map(is_made_by_create_agent, nodes)):
         raise WrongUse(
             f"The agent {graph.name!r} has no `InterruptibleMiddleware`, and what its tools do "
             f"would not be known. Make it with it: `create_agent(..., {_PLACE})`."

@@ -8,14 +8,14 @@ by their names alone, and lets them say nothing before they are done.
 import asyncio
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar, cast
 
 from restate import RunOptions
 from typing_extensions import Unpack
 
-from interruptible import Agent, Interrupted, Task
+from interruptible import Agent, Interrupted, Message, Task
 from interruptible.ext._extra import extra
 
 with extra("openai-agents"):
@@ -94,6 +94,11 @@ async def run(
     **framework_options: Any,
 ) -> sdk.RunResult:
     """Run an agent of OpenAI's Agents SDK for a turn.
+
+    A message that is to be read at once cuts off the request to the model, which is made anew with
+    what had come of the answer, and the message. A turn that goes on with one that stopped after
+    words of the model asks it with these at the end, as OpenAI's API takes it; for a provider that
+    does not, the agent needs a `resume_note`.
 
     Args:
         framework_agent: The agent.
@@ -280,6 +285,10 @@ class _Kept(sdk.RunHooks[Any]):
             at = max((n for n, item in enumerate(items, 1) if item == before), default=len(items))
             self._steered[number] = (items[at - 1], words)
             items[at:at] = words
-        if words := from_messages(await self.feed.steering()):
+        self.add_said(items, await self.feed.steering())
+
+    def add_said(self, items: list[Any], messages: Sequence[Message]) -> None:
+        """Add what was said meanwhile to the input of a request, and to that of later ones."""
+        if words := from_messages(messages):
             self._steered.append((items[-1], words))
             items += words

@@ -26,6 +26,7 @@ with extra("pydantic-ai"):
     from restate.ext.pydantic import RestateAgent
 
     from interruptible.ext._adapter import (
+        GO_ON,
         Approve,
         Feed,
         Options,
@@ -36,7 +37,7 @@ with extra("pydantic-ai"):
         nobody,
     )
     from interruptible.ext._pydantic_ai import Kept
-    from interruptible.ext._pydantic_ai_model import Streaming, heard
+    from interruptible.ext._pydantic_ai_model import Durable, heard
     from interruptible.formats.pydantic_ai import from_messages
 
 __all__ = ["agent", "run"]
@@ -102,6 +103,11 @@ async def run(
 ) -> AgentRunResult[Out]:
     """Run an agent of Pydantic AI for a turn.
 
+    A message that is to be read at once cuts off the request to the model, which is made anew with
+    what had come of the answer, and the message. If the turn goes on with one that stopped after
+    words of the model, the framework would ask it nothing: it is told "Go on.", and that is in no
+    record.
+
     Args:
         framework_agent: The agent.
         task: The task. What the model says and what the tools return is put out there.
@@ -133,15 +139,15 @@ async def run(
     given = from_messages(task.messages) if message_history is None else message_history
     is_answered = bool(given) and isinstance(given[-1], said.ModelResponse)
     if is_answered and not {"user_prompt", "deferred_tool_results"} & framework_options.keys():
-        raise WrongUse(
-            "The conversation ends in the assistant's words, and a model would not be asked. Say "
-            'what it is asked: `run(agent, task, user_prompt="...")`. The model alone is told that.'
-        )
-    durable = RestateAgent(
-        Streaming(framework_agent, feed),
-        run_options=steps,
-        event_stream_handler=heard(framework_agent, feed, event_stream_handler, capabilities),
-    )
+        if task.resumes is None:
+            raise WrongUse(
+                "The conversation ends in the assistant's words, and a model would not be asked. "
+                'Say what it is asked: `run(agent, task, user_prompt="...")`. The model alone is '
+                "told that."
+            )
+        framework_options["user_prompt"] = GO_ON
+    handler = heard(framework_agent, feed, event_stream_handler, capabilities)
+    durable = Durable(framework_agent, feed, steps, handler, kept.meanwhile)
     options: dict[str, Any] = {
         "message_history": given,
         "capabilities": [ReinjectSystemPrompt(), *capabilities, kept],

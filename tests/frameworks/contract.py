@@ -18,8 +18,9 @@ from restate import Context, ObjectContext, VirtualObject
 from interruptible import Agent, Session, Task
 from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
 from interruptible.stream import Stream
-from tests.server.conftest import eventually, is_idle, normal_mode
+from tests.server.conftest import REPLAY, eventually, is_idle, normal_mode
 from tests.server.process import Process, free_port
+from tests.server.signalled import told as signals_of
 
 from .offline import Answer, Log, Offline, Script, calls, last, promised, says
 
@@ -77,6 +78,9 @@ class Contract:
 
     side_by_side = False
     """Whether the framework runs the tools of one answer at once."""
+
+    goes_on_by_itself = True
+    """Whether a model is asked after its own words, with nothing said to it."""
 
     other_id = "x"
     """What a model is told of the id `x` of a call that another provider made."""
@@ -236,6 +240,164 @@ class Contract:
         assert plain(model.requests[-1]) == [("user", "Wait."), *done]
         await eventually(lambda: is_idle(session))
         assert len((await session.turns())["turns"]) == 1
+
+    @pytest.mark.parametrize("words", ["Half an answer", ""])
+    async def test_a_message_that_is_to_be_read_now_cuts_the_model_off(
+        self, restate_env: Restate, deploy: Deploy, log: Log, words: str
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            if last(messages) == "And now?":
+                return says("Nothing.")
+            if messages[-1]["role"] == "tool" and messages[-1]["content"] == "found sun":
+                return says("Good.")
+            if messages[-1]["role"] == "user" and last(messages) != "This.":
+                return calls(a="look moon") if last(messages) == "Look." else calls(b="look sun")
+            return Answer((words,) if words else (), stays=True)
+
+        name = f"Now{bool(words)}"
+        session, model = await self.start(restate_env, deploy, log, name, script, "look")
+        await session.send("Look.")
+        for times, said in enumerate(("This.", "That."), 1):
+            await log.until("said", words, times=times)
+            now = {"policy": "steer", "now": True, "metadata": {"by": "ada"}}
+            assert (await session.send(said, **now))["status"] == "steered"
+        outcome = await session.attach(1)
+
+        def shown(messages: list[Any]) -> list[tuple[Any, ...]]:
+            """Whether words are kept of a step that cannot be cut off is for the stream to say."""
+            lost = REPLAY and words
+            return [x for x in plain(messages) if not lost or x != ("assistant", words)]
+
+        known = [("assistant", words)] if words and not REPLAY else []
+        first = [("assistant", "", "a"), ("tool", "found moon", "a"), *known, ("user", "This.")]
+        second = [*known, ("user", "That.")]
+        then = [("assistant", "", "b"), ("tool", "found sun", "b")]
+        assert shown(outcome["messages"]) == [*first, *second, *then, ("assistant", "Good.")]
+        user = ("user", "Look.")
+        if not REPLAY:
+            assert outcome.get("cut_short") == ([2, 4] if words else None)
+            assert log.events.count(("abort", "stay")) == 2
+            assert [*map(plain, model.requests)] == [
+                [user],
+                [user, *first[:2]],
+                [user, *first],
+                [user, *first, *second],
+                [user, *first, *second, *then],
+            ]
+        await session.ask("And now?")
+        assert shown(model.requests[-1])[:-2] == [user, *first, *second, *then]
+        assert "ada" not in json.dumps(model.requests)  # what is noted of a message
+
+    async def test_a_tool_is_not_cut_off_by_a_message_that_is_to_be_read_now(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            return says("Done.") if len(messages) > 1 else calls(a="look moon", b="look sun")
+
+        log.hold("look moon")
+        session, model = await self.start(restate_env, deploy, log, "Not Now", script, "look")
+        await session.send("Look.")
+        await log.until("begin", "look moon")
+        assert (await session.send("Now.", policy="steer", now=True))["status"] == "steered"
+        log.let("look moon")
+        outcome = await session.attach(1)
+        assert "cut_short" not in outcome
+        assert not log.of("abort")
+        done = [("tool", "found moon", "a"), ("tool", "found sun", "b")]
+        assert sorted(plain(outcome["messages"])[1:3]) == done
+        assert plain(outcome["messages"])[3:] == [("user", "Now."), ("assistant", "Done.")]
+        assert plain(model.requests[-1])[-1] == ("user", "Now.")
+        assert len(model.requests) == 2
+
+    @pytest.mark.parametrize("what", ["a tool", "two tools", "the model"])
+    async def test_a_turn_stops_in_order_after_its_step(
+        self, restate_env: Restate, deploy: Deploy, log: Log, what: str
+    ) -> None:
+        two, all_held = calls(a="look moon", b="look sun"), ["look moon", "look sun", "stay"]
+
+        def script(messages: list[Message]) -> Answer:
+            if last(messages) != "Look.":
+                return says("Good.")
+            speaks = Answer(("Let me look.",), calls(a="look moon").calls, stays=True)
+            answers = {"a tool": calls(a="look moon"), "two tools": two, "the model": speaks}
+            return answers[what]
+
+        log.hold(*all_held)
+        name = f"Stops After {what.title()}"
+        session, model = await self.start(restate_env, deploy, log, name, script, "look")
+        task_id = (await session.send("Look."))["task_id"]
+        await log.until("begin", "stay" if what == "the model" else "look moon")
+        if what == "two tools" and self.side_by_side:
+            await log.until("begin", "look sun")
+        assert await session.cancel(after_step=True) == [1]
+        await eventually(lambda: signals_of(restate_env, task_id))
+        log.let(*all_held)
+        outcome = await session.attach(1)
+        second = "found sun" if self.side_by_side else NOT_BEGUN
+        expected = {
+            "a tool": [("assistant", "", "a"), ("tool", "found moon", "a")],
+            "two tools": [
+                ("assistant", "", "a", "b"),
+                ("tool", "found moon", "a"),
+                ("tool", second, "b"),
+            ],
+            "the model": [("assistant", "Let me look.", "a"), ("tool", NOT_BEGUN, "a")],
+        }
+        assert outcome["status"] == "interrupted"
+        assert sorted(plain(outcome["messages"])) == sorted(expected[what])
+        assert len(model.requests) == 1
+        assert not log.of("abort")
+        assert "cut_off" not in outcome
+        assert (("begin", "look moon") in log.events) == (what != "the model")
+        await eventually(lambda: is_idle(session))
+        assert (await session.turns())["turns"][0]["reason"] == "stopped"
+        assert plain((await session.ask("And?"))["messages"]) == [("assistant", "Good.")]
+
+    @pytest.mark.parametrize(
+        "after", ["nothing", "a result", pytest.param("words", marks=normal_mode)]
+    )
+    async def test_a_turn_goes_on_where_another_stopped(
+        self, restate_env: Restate, deploy: Deploy, log: Log, after: str
+    ) -> None:
+        has_stopped = asyncio.Event()
+
+        def script(messages: list[Message]) -> Answer:
+            if has_stopped.is_set():
+                return says("Done.")
+            if after == "a result" and messages[-1]["role"] == "user":
+                return calls(a="look moon")
+            return Answer(("Half an ", "answer") if after == "words" else (), stays=True)
+
+        name = f"Goes On After {after.title()}"
+        session, model = await self.start(restate_env, deploy, log, name, script, "look")
+        await session.send("Look.")
+        await log.until("begin", "stay")
+        await session.cancel()
+        done = {
+            "nothing": [],
+            "a result": [("assistant", "", "a"), ("tool", "found moon", "a")],
+            "words": [("assistant", "Half an answer")],
+        }[after]
+        assert plain((await session.attach(1))["messages"]) == done
+        has_stopped.set()
+        await eventually(lambda: is_idle(session))
+        assert (await session.resume())["turn"] == 2
+        outcome = await session.attach(2)
+        assert (outcome["status"], plain(outcome["messages"])) == (
+            "completed",
+            [("assistant", "Done.")],
+        )
+        asked = after == "words" and not self.goes_on_by_itself
+        go_on = [("user", "Go on.")] if asked else []
+        known = [("user", "Look."), *done]
+        assert plain(model.requests[-1]) == [*known, *go_on]
+        assert log.events.count(("begin", "look moon")) == (after == "a result")
+        assert plain(await session.history()) == [*known, ("assistant", "Done.")]
+        await session.ask("And?")
+        told = json.dumps(model.requests[-1])
+        assert [*map(told.count, ("Half an answer", "Go on.", "Done.", "And?"))] == [
+            *(after == "words", 0, 1, 1)
+        ]
 
     async def test_the_next_turn_gets_the_conversation_whole_each_message_once(
         self, restate_env: Restate, deploy: Deploy, log: Log

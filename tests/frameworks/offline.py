@@ -6,6 +6,7 @@ neutral messages, and gives the answer as the framework's model would.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -56,6 +57,30 @@ Script = Callable[[list["Message"]], Answer]
 
 
 class Log(server.Log):
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: dict[Any, asyncio.Event] = {}
+
+    def hold(self, *names: str) -> None:
+        """Let steps of these names not end before `let` says so."""
+        self._held |= {name: asyncio.Event() for name in names}
+
+    def let(self, *names: str) -> None:
+        for name in names:
+            self._held[name].set()
+
+    async def step(self, name: Any, seconds: float = 0.0, result: str | None = None) -> str:
+        if name not in self._held:
+            return await super().step(name, seconds, result)
+        await self.add("begin", name)
+        try:
+            await self._held[name].wait()
+        except asyncio.CancelledError:
+            self.note("abort", name)
+            raise
+        await self.add("end", name)
+        return result or str(name)
+
     async def first(self, kind: str) -> Any:
         """What the first event of this kind says, as soon as there is one."""
 

@@ -71,12 +71,14 @@ class OfflineModel(Model):
         streams: Whether it can be asked to stream.
         requests: The `input` of each request, as it came.
         settings: The settings of each request.
+        instructions: The instructions of each request.
     """
 
     def __init__(self, offline: Offline, *, streams: bool = True) -> None:
         self.offline, self.streams, self.thought = offline, streams, thought
         self.requests: list[Any] = []
         self.settings: list[Any] = []
+        self.instructions: list[Any] = []
 
     async def get_response(self, *args: Any, **request: Any) -> ModelResponse:
         assert not args
@@ -133,6 +135,7 @@ class OfflineModel(Model):
     async def _answer(self, request: dict[str, Any]) -> Answer:
         self.requests.append(request["input"])
         self.settings.append(request["model_settings"])
+        self.instructions.append(request["system_instructions"])
         return await self.offline.answer([{**x} for x in to_messages(request["input"])])
 
     def _items(self, answer: Answer) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.adk.agents import LlmAgent, RunConfig, SequentialAgent
-from google.adk.apps import App
+from google.adk.apps import App, ResumabilityConfig
 from google.adk.apps.app import EventsCompactionConfig
 from google.adk.events import Event
 from google.adk.models import BaseLlm, Gemini
@@ -47,7 +47,7 @@ pytestmark = [
     pytest.mark.anyio,
     # Of what ADK does itself: when an agent is a tool, and by default.
     pytest.mark.filterwarnings("ignore:The `plugins` argument is deprecated:DeprecationWarning"),
-    pytest.mark.filterwarnings(r"ignore:\[EXPERIMENTAL\] feature:UserWarning"),
+    pytest.mark.filterwarnings(r"ignore:\[EXPERIMENTAL\] :UserWarning"),
 ]
 
 
@@ -245,6 +245,81 @@ async def test_cut_off_in_a_tool_of_an_agent_that_is_a_tool_its_call_is_told_as_
         ("assistant", "", "a"),
         ("tool", INTERRUPTED, "a"),
     ]
+
+
+NOW: Any = {"policy": "steer", "now": True}
+
+
+@normal_mode
+async def test_the_agent_that_a_transfer_led_to_is_cut_off_by_what_is_to_be_read_now(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    expert = Offline(
+        log,
+        lambda x: says("Full.") if last(x) == "Quickly." else Answer(("Well, ", "the"), stays=True),
+    )
+    sub = agent_of(expert, "expert", description="Knows.")
+    first = Offline(log, lambda _: saying("transfer_to_agent", agent_name="expert"))
+    made = agent_of(first, "transferring_now", sub_agents=[sub])
+    session = await open_session(restate_env, deploy, made)
+    await session.send("Look.")
+    await log.until("said", "Well, the")
+    await session.send("Quickly.", **NOW)
+    outcome = await session.attach(1)
+    assert plain(outcome["messages"])[2:] == [
+        ("assistant", "Well, the"),
+        ("user", "Quickly."),
+        ("assistant", "Full."),
+    ]
+    assert plain(expert.requests[-1])[-2:] == [("assistant", "Well, the"), ("user", "Quickly.")]
+    assert (len(first.requests), len(expert.requests)) == (1, 2)
+
+
+@normal_mode
+async def test_an_agent_that_is_a_tool_is_not_cut_off_by_what_is_to_be_read_now(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    log.hold("stay")
+    expert = Offline(log, lambda _: Answer(("It is ", "full."), stays=True))
+    sub = agent_of(expert, "expert", description="Knows.")
+    asks = saying("expert", request="Moon?")
+    model = Offline(log, lambda x: says("Good.") if len(x) > 1 else asks)
+    session = await open_session(restate_env, deploy, agent_of(model, "asking_now", AgentTool(sub)))
+    await session.send("Look.")
+    await log.until("begin", "stay")
+    await session.send("Quickly.", **NOW)
+    log.let("stay")
+    outcome = await session.attach(1)
+    assert plain(outcome["messages"]) == [
+        ("assistant", "", "a"),
+        ("tool", "It is full.", "a"),
+        ("user", "Quickly."),
+        ("assistant", "Good."),
+    ]
+    assert (len(model.requests), len(expert.requests)) == (2, 1)
+
+
+@normal_mode
+@pytest.mark.parametrize("resumable", [False, True])
+async def test_the_agent_that_a_transfer_led_to_goes_on_where_it_was_cut_off(
+    restate_env: Restate, deploy: Deploy, log: Log, resumable: bool
+) -> None:
+    answers = [Answer(("Well, ", "the"), stays=True), says("Full.")]
+    expert = Offline(log, lambda _: answers[len(expert.requests) - 1])
+    sub = agent_of(expert, "expert", description="Knows.")
+    first = Offline(log, lambda _: saying("transfer_to_agent", agent_name="expert"))
+    made = agent_of(first, f"resuming_{resumable}", sub_agents=[sub])
+    config = ResumabilityConfig(is_resumable=True) if resumable else None
+    app = App(name=made.name, root_agent=made, resumability_config=config)
+    session = await open_session(restate_env, deploy, app)
+    await session.send("Look.")
+    await log.until("said", "Well, the")
+    await session.cancel()
+    await session.attach(1)
+    await session.resume()
+    assert plain((await session.attach(2))["messages"]) == [("assistant", "Full.")]
+    assert plain(expert.requests[-1])[-1] == ("assistant", "Well, the")
+    assert (len(first.requests), len(expert.requests)) == (1, 2)
 
 
 # -- Callbacks and plugins. ------------------------------------------------------------------------

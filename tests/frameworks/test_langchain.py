@@ -171,7 +171,7 @@ async def test_structured_output_is_the_last_message_as_json_and_the_result_has_
 async def test_structured_output_that_is_wrong_fails_the_turn_once(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    model = Offline(log, lambda _: Answer(calls=(("a", "Booking", {"city": "Rome"}),)))
+    model = Offline(log, lambda _: Answer(calls=(("a", "Booking", {"city": "Rome", "nights": 2}),)))
     strategy = ToolStrategy(Booking, handle_errors=False)
     made = agent_of(model, "Lc Wrong Output", response_format=strategy)
     session = await open_session(restate_env, deploy, langchain.agent(made))
@@ -395,6 +395,9 @@ async def test_an_agent_that_is_a_tool_is_cut_off_and_says_nothing_by_itself(
     assert outcome.get("partial") is None
 
 
+NOW: Any = {"policy": "steer", "now": True}
+
+
 def team(name: str, *members: Any, beside: bool = False) -> Any:
     """A graph with agents as its nodes, one after the other or side by side."""
     graph = StateGraph(MessagesState)
@@ -453,6 +456,104 @@ async def test_steered_at_a_team_it_is_told_to_the_member_that_asks_next(
         ("user", "Quickly."),
         ("assistant", "Came."),
         ("assistant", "I am second."),
+    ]
+
+
+@normal_mode
+@pytest.mark.parametrize("beside", [False, True])
+async def test_members_of_a_team_are_cut_off_by_what_is_to_be_read_now(
+    restate_env: Restate, deploy: Deploy, log: Log, beside: bool
+) -> None:
+    def script(messages: list[Any]) -> Answer:
+        return says("Good.") if last(messages) == "Now." else Answer(("Half",), stays=True)
+
+    models = [Offline(log, script) for _ in range(1 + beside)]
+    first, *others = (agent_of(model, None) for model in models)
+    made = team(f"LcTeamNow {beside}", team("inner", first), *others, beside=True)
+    session = await open_session(restate_env, deploy, langchain.agent(made))
+    await session.send("Speak.")
+    await log.until("said", "Half", times=len(models))
+    await session.send("Now.", **NOW)
+    outcome = await session.attach(1)
+    half, good = [("assistant", "Half")] * len(models), [("assistant", "Good.")] * len(models)
+    assert plain(outcome["messages"]) == [*half, ("user", "Now."), *good]
+    for model in models:
+        assert plain(model.requests[1])[-2:] == [("assistant", "Half"), ("user", "Now.")]
+        assert len(model.requests) == 2
+    await session.ask("Now.")
+    assert plain(models[0].requests[-1])[:-1] == [
+        ("user", "Speak."),
+        *(*half, ("user", "Now."), *good),
+    ]
+
+
+@normal_mode
+async def test_an_agent_that_is_a_tool_is_not_cut_off_by_what_is_to_be_read_now(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    log.hold("stay")
+    inner = agent_of(Offline(log, lambda _: Answer(("Inner ", "words"), stays=True)), "inner")
+
+    async def consult(word: str) -> str:
+        """Ask the inner one."""
+        result = await inner.ainvoke({"messages": [("user", word)]})
+        return str(result["messages"][-1].text)
+
+    model = Offline(log, once(calls(a="consult moon"), says("Good.")))
+    made = agent_of(model, "LcInnerNow", consult)
+    session = await open_session(restate_env, deploy, langchain.agent(made))
+    await session.send("Ask.")
+    await log.until("begin", "stay")
+    await session.send("Now.", **NOW)
+    log.let("stay")
+    assert plain((await session.attach(1))["messages"]) == [
+        ("assistant", "", "a"),
+        ("tool", "Inner words", "a"),
+        ("user", "Now."),
+        ("assistant", "Good."),
+    ]
+    assert log.events.count(("asked", 1)) == 2
+
+
+@normal_mode
+async def test_cut_off_by_what_is_to_be_read_now_middleware_and_output_are_as_ever(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    seen: list[Any] = []
+
+    class Seeing(AgentMiddleware):
+        async def awrap_model_call(self, request: Any, handler: Any) -> Any:
+            seen.append([x.text for x in request.messages])
+            response = await handler(request)
+            seen.append([type(x).__name__ for x in response.result])
+            return response
+
+        async def aafter_model(self, state: Any, runtime: Any) -> None:
+            del runtime
+            seen.append([x.text for x in state["messages"]][:4])
+
+    def script(messages: list[Any]) -> Answer:
+        if last(messages) == "Book.":
+            return Answer(("Let me ", "see"), stays=True)
+        return Answer(calls=(("a", "Booking", {"city": "Rome", "nights": 2}),))
+
+    made = create_agent(
+        OfflineModel(offline=Offline(log, script)),
+        name="LcNowOutput",
+        middleware=[Seeing(), RestateMiddleware(), InterruptibleMiddleware()],
+        response_format=ToolStrategy(Booking),
+    )
+    session = await open_session(restate_env, deploy, langchain.agent(made))
+    await session.send("Book.")
+    await log.until("said", "Let me see")
+    await session.send("Rome.", **NOW)
+    outcome = await session.attach(1)
+    said = [("assistant", "Let me see"), ("user", "Rome."), ("assistant", "", "a")]
+    assert plain(outcome["messages"])[:3] == said
+    assert outcome["messages"][-1]["content"] == '{"city":"Rome","nights":2}'
+    assert seen == [
+        *(["Book."], ["Book.", "Let me see", "Rome."]),
+        *(["AIMessage", "ToolMessage"], ["Book.", "Let me see", "Rome.", ""]),
     ]
 
 
@@ -546,6 +647,65 @@ def graph_of(model: Offline, name: str, *names: str | Tool) -> Any:
     graph.add_conditional_edges("think", tools_condition)
     graph.add_edge("tools", "think")
     return graph.compile(name=name)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+async def test_a_graph_of_ones_own_stops_in_order_after_the_tools_that_run_at_once(
+    restate_env: Restate, deploy: Deploy, log: Log, nested: bool
+) -> None:
+    log.hold("look moon", "look sun")
+    made = graph_of(
+        Offline(log, lambda _: calls(a="look moon", b="look sun")), f"LcStops {nested}", "look"
+    )
+    made = team(f"LcStops {nested}", made) if nested else made
+    session = await open_session(restate_env, deploy, langchain.agent(made))
+    await session.send("Look.")
+    await log.until("begin", "look moon")
+    await log.until("begin", "look sun")
+    await session.cancel(after_step=True)
+    log.let("look moon", "look sun")
+    outcome = await session.attach(1)
+    assert outcome["status"] == "interrupted"
+    assert sorted(plain(outcome["messages"]), key=lambda x: x[-1]) == [
+        ("tool", "found moon", "a"),
+        ("assistant", "", "a", "b"),
+        ("tool", "found sun", "b"),
+    ]
+    assert log.events.count(("asked", 1)) == 1
+    assert log.of("abort") == []
+
+
+@normal_mode
+async def test_a_node_of_ones_own_may_be_cut_off_by_what_is_to_be_read_now(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    def script(messages: list[Any]) -> Answer:
+        return says("Good.") if last(messages) == "Now." else Answer(("Half",), stays=True)
+
+    model = Offline(log, script)
+    asked = OfflineModel(offline=model)
+
+    async def think(state: MessagesState) -> Any:
+        async def ask() -> dict[str, Any]:
+            return (await asked.ainvoke(state["messages"])).model_dump(mode="json")
+
+        ctx = current_context()
+        assert ctx is not None
+        said = await current_task().steerable(ctx.run_typed("ask", ask, RunOptions()))
+        return {"messages": [AIMessage(**said)]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("think", think)
+    graph.add_edge(START, "think")
+    made = graph.compile(name="LcNodeNow")
+    session = await open_session(restate_env, deploy, langchain.agent(made))
+    await session.send("Speak.")
+    await log.until("said", "Half")
+    await session.send("Now.", **NOW)
+    done = [("assistant", "Half"), ("user", "Now.")]
+    outcome = await session.attach(1)
+    assert plain(outcome["messages"]) == [*done, ("assistant", "Good.")]
+    assert plain(model.requests[-1]) == [("user", "Speak."), *done]
 
 
 @pytest.mark.parametrize("nested", [False, True])

@@ -26,6 +26,7 @@ from interruptible import Agent, Session, agent
 from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
 from interruptible.ext import openai_agents
 from interruptible.formats import native
+from tests.server.conftest import normal_mode
 
 from .contract import NOTE, Contract, plain
 from .offline import Answer, Log, Offline, calls, last, says, tools
@@ -894,3 +895,44 @@ async def test_without_approve_the_result_has_what_asks_for_it(
     outcome = await session.ask("Pay.")
     assert plain(outcome["messages"]) == [("assistant", "", "a"), ("tool", NOT_BEGUN, "a")]
     assert [x.name for x in results[-1].interruptions] == ["look"]
+
+
+@normal_mode
+@pytest.mark.parametrize("streams", [True, False])
+async def test_what_cuts_off_the_model_goes_through_the_filter_of_the_user(
+    restate_env: Restate, deploy: Deploy, log: Log, *, streams: bool
+) -> None:
+    def script(messages: list[Message]) -> Answer:
+        if messages[-1]["role"] == "tool":
+            return says("Good.")
+        stays = Answer(("Half an answer",), stays=True)
+        return calls(a="look moon") if last(messages) == "THIS." else stays
+
+    def shout(data: sdk.run.CallModelData[Any]) -> ModelInputData:
+        given: list[Any] = data.model_data.input
+        for place, item in enumerate(given):
+            if item.get("role") == "user":
+                given[place] = {**item, "content": item["content"].upper()}
+        return ModelInputData(given, f"{data.model_data.instructions} {len(given)}")
+
+    asked = model(log, script, streams=streams)
+    look = sdk.function_tool(tools(log)["look"])
+    asking = sdk.Agent(name="x", instructions="Be brief.", model=asked, tools=[look])
+    config = sdk.RunConfig(call_model_input_filter=shout)
+    session, results = await served(
+        restate_env, deploy, f"Shouts{streams}", asking, run_config=config
+    )
+    await session.send("Go.")
+    await log.until("begin", "stay")
+    await session.send("This.", policy="steer", now=True)
+    outcome = await session.attach(1)
+    words = [("assistant", "Half an answer")] if streams else []
+    done = [("assistant", "", "a"), ("tool", "found moon", "a")]
+    end = ("assistant", "Good.")
+    assert plain(outcome["messages"]) == [*words, ("user", "This."), *done, end]
+    known = [("user", "GO."), *words, ("user", "THIS.")]
+    assert [*map(plain, asked.offline.requests)] == [[("user", "GO.")], known, [*known, *done]]
+    assert asked.instructions == [
+        f"Be brief. {count}" for count in (1, len(known), len(asked.requests[-1]))
+    ]
+    assert results[-1].final_output == "Good."

@@ -61,6 +61,7 @@ def function_model(model: Offline) -> FunctionModel:
 
 class TestPydanticAI(Contract):
     side_by_side = True
+    goes_on_by_itself = False
 
     def made(self, name: str, model: Offline, *names: str, **options: Any) -> Any:
         known, ask = tools(model.log), options.get("approve", ())

@@ -14,19 +14,28 @@ from pydantic_ai import BinaryContent, DeferredToolResults, TextOutput, Tool, To
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.exceptions import CallDeferred
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, UserPromptPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.tools import DeferredToolRequests
 from restate import Context, RunOptions
 from restate.extensions import current_context
 
-from interruptible import Agent, Session, Task, current_task
+from interruptible import Agent, Session, Steered, Task, current_task
+from interruptible._cancel.steered import Scope, scope
 from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
+from interruptible._wire.output import Conversation
 from interruptible.ext import pydantic_ai
+from interruptible.ext._adapter import Feed
+from interruptible.formats.pydantic_ai import to_messages
+from tests.server.conftest import normal_mode
 
 from .contract import keep, plain
 from .offline import Answer, Log, Offline, calls, last, promised, says, tools
 from .test_pydantic_ai import agent_of, open_session
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Sequence
+
+    from interruptible import Message
     from interruptible.testing import Restate
     from tests.server.conftest import Deploy
 
@@ -863,3 +872,116 @@ async def test_a_note_of_the_system_keeps_the_agents_prompt(
         outcome = await asyncio.wait_for(session.ask("Go."), 15)
         assert outcome["status"] == "completed", outcome
     assert all({"Be kind.", "Ada likes tea."} <= {*x} for x in told), told
+
+
+# -- A message that is to be read at once. ---------------------------------------------------------
+
+
+@normal_mode
+@pytest.mark.parametrize("where", ["streamed", "not streamed", "handler"])
+async def test_what_cuts_off_the_model_is_in_the_result_and_the_instructions_stay(
+    restate_env: Restate, deploy: Deploy, log: Log, where: str
+) -> None:
+    results: list[Any] = []
+    told: list[tuple[str | None, list[str]]] = []
+    heard: list[Any] = []
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> str | None:
+        told.append((info.instructions, [type(x).__name__ for x in messages]))
+        asked = [x["content"] for x in to_messages(messages) if x["role"] == "user"]
+        return f"Heard {asked}." if "This." in asked else None
+
+    async def stays(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if said := answer(messages, info):
+            return ModelResponse([TextPart(said)])
+        await log.step("stay", 60.0)
+        return ModelResponse([TextPart("Never.")])
+
+    async def stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+        if said := answer(messages, info):
+            yield said
+            return
+        yield "Half an answer"
+        await log.step("stay", 60.0)
+
+    async def handle(_: Any, events: AsyncIterable[Any]) -> None:
+        heard.extend([event async for event in events])
+
+    streams = where != "not streamed"
+    model = FunctionModel(stream_function=stream) if streams else FunctionModel(stays)
+    made = agent_of(model, "cut", instructions="Be brief.")
+    options: dict[str, Any] = {"event_stream_handler": handle} if where == "handler" else {}
+
+    class CutAgent(Agent):
+        async def run(self, ctx: Context, task: Task) -> Any:
+            results.append(await pydantic_ai.run(made, task, **options))
+            return results[-1].output
+
+    agent = CutAgent(f"Cut{where.title().replace(' ', '')}Agent")
+    session = await open_session(restate_env, deploy, agent)
+    await session.send("Go.")
+    await log.until("begin", "stay")
+    await session.send("This.", policy="steer", now=True)
+    outcome = await session.attach(1)
+    said = "Heard ['Go.', 'This.']."
+    words = [("assistant", "Half an answer")] if streams else []
+    assert plain(outcome["messages"]) == [*words, ("user", "This."), ("assistant", said)]
+    assert plain(to_messages(results[-1].all_messages())) == [
+        ("user", "Go."),
+        *words,
+        ("user", "This."),
+        ("assistant", said),
+    ]
+    kinds = ["ModelRequest", "ModelResponse", "ModelRequest"] if streams else ["ModelRequest"]
+    assert told == [("Be brief.", ["ModelRequest"]), ("Be brief.", kinds)]
+    assert results[-1].usage.requests == 1
+    assert bool(heard) == (where == "handler")
+
+
+class Said(Task):
+    """A task that is told of each of these messages at once, and then of nothing."""
+
+    def __init__(self, said: list[list[Message]]) -> None:
+        self.messages = Conversation([])
+        self.said = said
+
+    @property
+    def partial(self) -> Any:
+        return None
+
+    async def steerable(self, awaitable: Any) -> Any:
+        answer = await awaitable
+        if not self.said:
+            return answer
+        self.messages.grow([{"role": "assistant", "content": "Half."}])
+        raise Steered
+
+    async def steering(self) -> list[Message]:
+        said = self.said.pop(0)
+        self.messages.grow(said)
+        return said
+
+
+async def test_a_model_that_was_cut_off_by_what_is_taken_back_is_told_to_go_on() -> None:
+    asked: list[list[Message]] = []
+
+    async def ask(added: Sequence[Message]) -> str:
+        asked.append([*added])
+        return "Good."
+
+    told: list[Message] = [{"role": "user", "content": "This."}]
+    assert await Feed(Said([told, []])).ask(ask) == "Good."
+    words: Message = {"role": "assistant", "content": "Half."}
+    assert asked == [[], [words, *told], [words, {"role": "user", "content": "Go on."}]]
+
+
+async def test_code_around_the_run_hears_of_the_message_that_it_is_steered_by() -> None:
+    async def ask(_: Sequence[Message]) -> str:
+        return "Good."
+
+    around = Scope("steerable")
+    around.steered = True
+    token = scope.set(around)
+    with pytest.raises(Steered):
+        await Feed(Said([[]])).ask(ask)
+    scope.reset(token)
