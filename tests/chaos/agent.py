@@ -7,19 +7,20 @@ Restate. The body does so, too, whenever it is executed: that is an attempt.
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import restate
 from restate import Context, TerminalError
 
-from interruptible import Agent, Task, cleanup
+from interruptible import Agent, Steered, Task, cleanup
 from interruptible.stream import Stream
 
 from .gate import Gate
 from .records import Appender, token
 
+T = TypeVar("T")
 CLEANUP_TIMEOUT = {
     "ChaosAgent": 600.0,
     "HelperAgent": 600.0,
@@ -57,6 +58,12 @@ class Plan(NamedTuple):
     retry: bool = False
     """A step fails at its first try."""
     fail: bool = False
+    now: bool = False
+    """Its steps are steerable: a message that is to be read at once ends them."""
+    ask: float = -1.0
+    """Seconds that it waits for an approval; 0 for as long as it takes, less for none."""
+    both: bool = False
+    """It asks for two approvals side by side."""
 
     @classmethod
     def of(cls, content: str) -> "Plan":
@@ -84,11 +91,32 @@ class Steps:
     def note(self, event: str, step: str = "", phase: str = "body", **more: Any) -> None:
         self._log.add(**self._common, event=event, step=step, phase=phase, **more)
 
+    def start(self, task: Task) -> None:
+        """Note what the turn begins with."""
+        self.note(
+            "start",
+            seen=[str(message["content"]) for message in task.messages],
+            keys=sorted({key for message in task.messages for key in message}),
+            noted=[dict(x) for x in task.input_metadata],
+        )
+
+    async def take(self, task: Task) -> None:
+        """Take what was steered."""
+        taken = await task.steering()
+        keys = sorted({key for message in taken for key in message})
+        self.note("took", seen=[str(message["content"]) for message in taken], keys=keys)
+
     async def step(
-        self, step: str, seconds: float, phase: str = "body", *, fails: bool = False
+        self,
+        step: str,
+        seconds: float,
+        phase: str = "body",
+        *,
+        fails: bool = False,
+        steerable: bool = False,
     ) -> str:
         """Work for a while, and note how that ends."""
-        self.note("begin", step, phase)
+        self.note("begin", step, phase, steerable=steerable)
         try:
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:
@@ -107,21 +135,25 @@ class Steps:
         seconds: float,
         say: Callable[[str], None],
         tell: Callable[[dict[str, Any]], None],
+        *,
+        steerable: bool,
     ) -> str:
         """Say words, each of which tells who says it; a word is noted before it is said.
 
-        In the middle, those who follow are told so, past the words.
+        In the middle, those who follow are told so, past the words. Begun again in the same
+        attempt, as it was cut off by a message, it is a step of its own.
         """
-        self.note("begin", step)
+        self.note("begin", step, steerable=steerable)
+        by = self._common["attempt"] + step.removeprefix("stream")
         said = ""
         try:
             for number in range(words):
-                word = f"{number}/{self._common['turn']}/{self._common['attempt']} "
+                word = f"{number}/{self._common['turn']}/{by} "
                 self.note("said", step, seen=[word])
                 say(word)
                 said += word
                 if number == words // 2:
-                    tell({"type": "half", "by": self._common["attempt"]})
+                    tell({"type": "half", "by": by})
                 await asyncio.sleep(seconds)
         except asyncio.CancelledError:
             self.note("aborted", step)
@@ -166,6 +198,80 @@ async def use(ctx: Context, seconds: float) -> str:
     return await ctx.run_typed("work", work)
 
 
+class Work:
+    """What a turn works on, and with."""
+
+    def __init__(self, ctx: Context, task: Task, log: Steps, said: str, chain: set[int]) -> None:
+        self.ctx, self.task, self.log = ctx, task, log
+        self.token, self.plan = token(said), Plan.of(said)
+        self._chain = chain
+        self._known = {str(message["content"]) for message in task.messages} if chain else set()
+
+    @classmethod
+    def of(cls, ctx: Context, task: Task, log: Steps) -> "Work":
+        """That of the last message; a turn that goes on with another one has the plan of that."""
+        turns = {turn["turn"]: turn for turn in task.turns}
+        said, number, chain = task.input, task.resumes, set[int]()
+        while number in turns:
+            chain.add(number)
+            said, number = turns[number]["input"], turns[number].get("resumes")
+        return cls(ctx, task, log, str(said[-1]["content"]) if said else "nothing", chain)
+
+    def has(self, step: str) -> bool:
+        """Whether the conversation has the result of a step that this turn would do again."""
+        return any(f"{step} of turn {number}" in self._known for number in self._chain)
+
+    async def step(self, name: str) -> None:
+        """Do a step, and put out what comes of it."""
+        if self.has(name):
+            return
+
+        def begin(_: str) -> Awaitable[str]:
+            sleep, now = self.plan.sleep, self.plan.now
+            return self.ctx.run_typed(
+                name, self.log.step, step=name, seconds=sleep, steerable=now
+            )
+
+        try:
+            self.task.append(await self.steerable(begin))
+        except Exception:
+            if not self.plan.swallow:
+                raise
+
+    async def steerable(self, begin: Callable[[str], Awaitable[T]]) -> T:
+        """Await what a message may end that is to be read at once; then it is begun again."""
+        if not self.plan.now:
+            return await begin("")
+        tried = 0
+        while True:
+            try:
+                return await self.task.steerable(begin(f"x{tried}" if tried else ""))
+            except Steered:
+                tried += 1
+                await self.log.take(self.task)
+
+    def speak(self, again: str) -> Awaitable[str]:
+        """Say words."""
+        plan = self.plan
+        return self.ctx.run_typed(
+            "stream",
+            self.log.speak,
+            step=f"stream{again}",
+            words=plan.stream,
+            seconds=(0.2 + plan.sleep) / plan.stream,
+            say=self.task.partial,
+            tell=self.task.publish,
+            steerable=plan.now,
+        )
+
+    async def ask(self, title: str) -> None:
+        """Ask for an approval."""
+        self.log.note("asks", title)
+        timeout = timedelta(seconds=self.plan.ask) if self.plan.ask else None
+        answer = await self.task.approval(title, value={"of": self.task.turn}, timeout=timeout)
+        self.log.note("answered", title, noted=[list(answer)])
+
+
 class Scripted(Agent):
     """Does what its message says."""
 
@@ -178,12 +284,12 @@ class Scripted(Agent):
         self._log, self._version = log, version
 
     async def run(self, ctx: Context, task: Task) -> str:
-        plan = Plan.of(task.input[-1]["content"])
-        log = Steps(self._log, self._version, self.name, task)
-        log.note("start", seen=[str(message["content"]) for message in task.messages])
+        work = Work.of(ctx, task, Steps(self._log, self._version, self.name, task))
+        plan, log = work.plan, work.log
+        log.start(task)
         async with cleanup(ctx) as undo:
             if plan.gate:
-                gate = Gate(self._log.folder, token(task.input[-1]["content"]))
+                gate = Gate(self._log.folder, work.token)
                 undo.on_interrupt("gate", log.wait_at, gate, "gate")
                 log.note("registered", "gate", "interrupt")
                 await ctx.run_typed("reach", gate.reach, place="work")
@@ -194,39 +300,25 @@ class Scripted(Agent):
                 ends[number % 3](name, log.step, name, plan.undo_sleep, phase, fails=fails)
                 log.note("registered", name, phase)
                 if number == 0:
-                    await self._step(ctx, task, log, plan, "prepare")
+                    await work.step("prepare")
             for number in range(plan.steps):
-                await self._step(ctx, task, log, plan, f"step {number}")
+                await work.step(f"step {number}")
                 if plan.steer:
-                    taken = await task.steering()
-                    log.note("took", seen=[str(message["content"]) for message in taken])
-            await self._extras(ctx, task, log, plan)
+                    await log.take(task)
+            await self._extras(work)
             if plan.fail:
                 raise TerminalError("it fails, as planned")
         log.note("end")
         return f"answer of turn {task.turn}"
 
-    async def _step(self, ctx: Context, task: Task, log: Steps, plan: Plan, name: str) -> None:
-        try:
-            task.append(await ctx.run_typed(name, log.step, step=name, seconds=plan.sleep))
-        except Exception:
-            if not plan.swallow:
-                raise
-
-    async def _extras(self, ctx: Context, task: Task, log: Steps, plan: Plan) -> None:
+    async def _extras(self, work: Work) -> None:
+        ctx, task, log, plan = work.ctx, work.task, work.log, work.plan
+        if plan.ask >= 0:
+            titles = ("first", "second") if plan.both else ("first",)
+            await asyncio.gather(*(work.ask(title) for title in titles))
         if plan.stream:
             task.publish({"type": "half", "by": "nobody yet"})
-            task.append(
-                await ctx.run_typed(
-                    "stream",
-                    log.speak,
-                    step="stream",
-                    words=plan.stream,
-                    seconds=(0.2 + plan.sleep) / plan.stream,
-                    say=task.partial,
-                    tell=task.publish,
-                )
-            )
+            task.append(await work.steerable(work.speak))
         if plan.beside:
 
             async def branch(name: str, seconds: float) -> None:
@@ -236,17 +328,17 @@ class Scripted(Agent):
 
             await asyncio.gather(branch("left", plan.sleep), branch("right", plan.sleep / 2))
             task.append(f"left and right of turn {task.turn}")
-        if plan.retry:
+        if plan.retry and not work.has("flaky"):
             task.append(await ctx.run_typed("flaky", log.flaky, step="flaky", seconds=plan.sleep))
         if plan.nested:
             await ctx.service_call(use, arg=plan.sleep)
         if plan.delegate and self.helper is not None:
             words = f"sleep={plan.sleep} undo={plan.undo} undo_sleep={plan.undo_sleep}"
-            asked = f"{token(task.input[-1]['content'])}/{task.turn} {words}"
+            asked = f"{work.token}/{task.turn} {words}"
             log.note("delegate", seen=[asked])
             outcome = await task.delegate(self.helper, f"{task.session}-helper", asked)
             log.note("delegated", step=outcome["status"], seen=[asked])
-        if plan.long:
+        if plan.long and not work.has("long"):
             task.append(await ctx.run_typed("long", log.step, step="long", seconds=plan.long))
 
 

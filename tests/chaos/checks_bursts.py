@@ -18,7 +18,7 @@ def quiet_first(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
     if window is None:
         return
     begun = {work.turn: work.first for work in view.works}
-    for op in view.ops_of("message", "regenerate"):
+    for op in view.ops_of("message", "regenerate", "edit"):
         if not op.ok or op.answer["status"] == "steered" or op.answer["turn"] not in begun:
             continue
         count["I7"] += 1
@@ -60,6 +60,8 @@ def _joined(view: SessionView, op: Op, count: Counter[str]) -> Iterator[str]:
     count["I9"] += 1
     if view.agent not in view.records.merges:
         yield f"{op.said} joined turn {turn}, and {view.agent} does not merge"
+    if view.moved_after(op) or view.said_by(op).changes:
+        return
     for number, place in view.places.get(str(op.said), []):
         if number == turn and place >= len(view.turns[turn]["input"]):
             yield f"{op.said} joined turn {turn}, and is not among what that began with"

@@ -26,7 +26,17 @@ ACTIONS: Final = {
     "look": 8,
     "fork": 3,
     "ask_during_cleanup": 5,
+    "change": 12,
+    "race": 5,
+    "steer_now": 3,
+    "stop": 5,
+    "resume": 5,
+    "edit": 3,
+    "answers": 9,
 }
+CHANGES: Final = {"withdraw": 3, "replace": 3, "promote": 3, "steer": 2, "steer now": 1}
+REMEMBERED: Final = 6
+"""How many of the latest messages may be changed; the others were read long ago."""
 AGENTS: Final = {"ChaosAgent": 14, "HastyAgent": 2, "QuietAgent": 4, "LastWordAgent": 2}
 FOLLOWERS: Final = {"": 5, "start": 3, "late": 2, "start cut": 3, "late cut": 2}
 """When each of the two who may follow a session begins to, if any does; and who is cut off."""
@@ -60,6 +70,8 @@ class Script:
         self._said = self._forked = 0
         self._newest = 0
         self._waiting: list[asyncio.Task[Op]] = []
+        self._messages: list[int] = []
+        """The ids of those that were accepted, in their order."""
         dice = random.Random(f"{seed}/{session}/followers")  # noqa: S311
         chosen = [_choose(dice, FOLLOWERS) for _ in range(2 if client.ways else 0)]
         self.followers = [
@@ -77,6 +89,9 @@ class Script:
                     break
                 await getattr(self, _choose(self._random, ACTIONS))()
                 await self._think()
+            while any(not x.done() for x in self._waiting):  # for turns that wait for approvals
+                await self.answers()
+                await asyncio.wait(self._waiting, timeout=0.5)
             await asyncio.gather(*self._waiting)
         finally:
             for task in (*self._waiting, *following):
@@ -90,7 +105,7 @@ class Script:
     async def finish(self) -> Op:
         """The last message, after all else: its turn is to complete."""
         self._newest = 0  # without preconditions
-        last = await self.send("interrupt", "steps=1 sleep=0.01")
+        last = await self.send("interrupt", "steps=1 sleep=0.01", keep_queued=False)
         await self._call("attach", {"turn": last.answer["turn"]} if last.ok else None)
         return last
 
@@ -104,19 +119,96 @@ class Script:
         plans = [self._plan() for _ in range(many)]
         await asyncio.gather(*(self.send(policy, plan) for plan in plans))
 
-    async def send(self, policy: str, plan: str) -> Op:
-        self._said += 1
-        content = f"{self.session}.{self._said} {plan}"
-        body: dict[str, Any] = {"content": content, "policy": policy}
+    async def send(self, policy: str, plan: str, **more: Any) -> Op:
+        body: dict[str, Any] = {"content": self._content(plan), "policy": policy}
         if self._newest and self._random.random() < 0.03:
             body["if_turn"] = self._newest
-        op = await self._call("message", body)
+        if policy == "steer" and self._random.random() < 0.4:
+            body["now"] = True
+        if policy in ("interrupt", "rollback") and self._random.random() < 0.2:
+            body["keep_queued"] = True
+        if self._random.random() < 0.3:
+            body["metadata"] = {"by": f"noted with {self.session}.{self._said}"}
+        op = await self._call("message", body | more)
         self._note(op)
         return op
 
     async def cancel(self) -> None:
         turn = {"turn": self._newest} if self._newest and self._random.random() < 0.3 else None
         await self._call("cancel", turn)
+
+    async def stop(self) -> None:
+        """In good order; and now and then at once, when that takes too long."""
+        body: dict[str, Any] = {"after_step": True}
+        if self._newest and self._random.random() < 0.3:
+            body["turn"] = self._newest
+        op = await self._call("cancel", body)
+        if self._random.random() < 0.3:
+            await self._think()
+            await self._call("cancel", {"turn": op.answer["cancelled"][0]} if _any(op) else None)
+
+    async def resume(self) -> None:
+        """Go on with the last turn, or with another one, which is refused."""
+        turn = {"turn": self._newest} if self._newest and self._random.random() < 0.2 else None
+        self._note(await self._call("resume", turn))
+
+    async def edit(self) -> None:
+        if self._newest:
+            turn = max(1, self._newest - self._random.randint(0, 2))
+            content = self._content(self._plan())
+            self._note(await self._call("edit", {"turn": turn, "content": content}))
+
+    async def change(self) -> None:
+        """Change a message that may be pending; now and then one that there never was."""
+        message = self._some_message()
+        if message:
+            await self._change(message)
+
+    async def race(self) -> None:
+        """Two at once change a message that has just come, while turns begin and take messages."""
+        op = await self.send(_choose(self._random, {"queue": 2, "steer": 1}), self._plan())
+        if op.ok:
+            message = op.answer["message"]
+            await asyncio.gather(self._change(message), self._change(message))
+
+    async def _change(self, message: int) -> None:
+        what = _choose(self._random, CHANGES)
+        body: dict[str, Any] = {"message": message}
+        if what == "replace":
+            body["content"] = self._content(self._plan())
+        elif what == "promote":
+            body["policy"] = "interrupt"
+        elif what != "withdraw":
+            body |= {"policy": "steer"} | ({"now": True} if what == "steer now" else {})
+        name = what if what in ("withdraw", "replace") else "promote"
+        op = await self._call(name, body)
+        if name == "promote":
+            self._note(op)
+
+    async def steer_now(self) -> None:
+        """Steer at a turn whose step lasts for long, and ends only by what is read at once."""
+        first = await self.send("interrupt", "steps=1 sleep=10 gate now", keep_queued=False)
+        gate = Gate(self._folder, str(first.said))
+        if first.ok and await gate.until("work", REACH):
+            await self.send("steer", "steps=1", now=True)
+            await self._think()
+        await self._call("cancel", {"turn": first.answer["turn"]} if first.ok else None)
+        gate.reach("open")
+
+    async def answers(self) -> None:
+        """Answer what turns wait for, some of it twice; and now and then what nobody asked."""
+        status = await self._call("get_status")
+        asked = [x["id"] for x in status.answer["waiting_for"]] if status.ok else []
+        asked += [x for x in asked if self._random.random() < 0.3]
+        if self._random.random() < 0.1:
+            asked.append(self._random.choice([1, 1000]))
+        await asyncio.gather(*(self._answer(x) for x in asked))
+
+    async def _answer(self, approval: int) -> None:
+        self._said += 1
+        body: dict[str, Any] = {"approval": approval, "approved": self._random.random() < 0.7}
+        body |= {"reason": f"{self.session}.{self._said}", "value": {"said": self._said}}
+        await self._call("answer", body)
 
     async def rewind(self) -> None:
         if self._newest:
@@ -131,11 +223,13 @@ class Script:
         await self._call("reset")
 
     async def attach(self) -> None:
-        """To a turn, by two callers; sometimes the script waits for it."""
-        turn = {"turn": self._newest} if self._newest else None
-        if turn is None:
+        """To a turn, or to what answers a message, by two; sometimes the script waits for it."""
+        named = {"turn": self._newest} if self._newest else None
+        if named is None:
             return
-        calls = [asyncio.ensure_future(self._call("attach", turn)) for _ in range(2)]
+        if self._messages and self._random.random() < 0.4:
+            named = {"message": self._some_message()}
+        calls = [asyncio.ensure_future(self._call("attach", named)) for _ in range(2)]
         self._waiting += calls
         if self._random.random() < 0.5:
             await asyncio.wait(calls, timeout=5.0)
@@ -159,7 +253,7 @@ class Script:
 
     async def ask_during_cleanup(self) -> None:
         """Interrupt a turn whose cleanup ends only when all that is asked meanwhile is answered."""
-        first = await self.send("interrupt", "steps=1 sleep=10 gate")
+        first = await self.send("interrupt", "steps=1 sleep=10 gate", keep_queued=False)
         gate = Gate(self._folder, str(first.said))
         if first.ok and await gate.until("work", REACH):
             await self._call("cancel", {"turn": first.answer["turn"]})
@@ -175,7 +269,19 @@ class Script:
     def _call(self, name: str, body: Any = None) -> Awaitable[Op]:
         return self._client.call(self.agent, self.session, name, body)
 
+    def _content(self, plan: str) -> str:
+        self._said += 1
+        return f"{self.session}.{self._said} {plan}"
+
+    def _some_message(self) -> int:
+        """One of the latest that were accepted; or one that there is not."""
+        if self._random.random() < 0.03:
+            return 10**6
+        return self._random.choice(self._messages[-REMEMBERED:]) if self._messages else 0
+
     def _note(self, op: Op) -> None:
+        if op.ok and op.said:
+            self._messages.append(op.answer["message"])
         if op.ok and op.answer["status"] in ("running", "waiting"):
             self.turns.add(op.answer["turn"])
             self._newest = max(self._newest, op.answer["turn"])
@@ -201,7 +307,9 @@ class Script:
             if dice.random() < 0.1:
                 words.append(f"undo_fail={dice.randrange(undo)}")
         chances = {"steer": 0.35, "nested": 0.15, "beside": 0.15, "delegate": 0.12, "swallow": 0.1}
-        chances |= {"retry": 0.05, "fail": 0.04, "stream=8": 0.25}
+        chances |= {"retry": 0.05, "fail": 0.04, "stream=8": 0.25, "now": 0.4}
+        if dice.random() < 0.1:
+            chances |= {f"ask={dice.choice([0.0, 0.0, 0.2, 1.0])}": 1.0, "both": 0.3}
         return " ".join(
             words + [word for word, chance in chances.items() if dice.random() < chance]
         )
@@ -209,3 +317,7 @@ class Script:
 
 def _choose(dice: random.Random, weights: dict[str, int]) -> str:
     return dice.choices(list(weights), list(weights.values()))[0]
+
+
+def _any(op: Op) -> bool:
+    return op.ok and bool(op.answer["cancelled"])
