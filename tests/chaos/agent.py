@@ -228,9 +228,7 @@ class Work:
 
         def begin(_: str) -> Awaitable[str]:
             sleep, now = self.plan.sleep, self.plan.now
-            return self.ctx.run_typed(
-                name, self.log.step, step=name, seconds=sleep, steerable=now
-            )
+            return self.ctx.run_typed(name, self.log.step, step=name, seconds=sleep, steerable=now)
 
         try:
             self.task.append(await self.steerable(begin))

@@ -56,7 +56,8 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     "resume": (checks_controls.resumes_where_it_stopped,),
     "approval": (checks_controls.approvals_are_answered_once,),
 }
-"""The invariants, and then the promises of single operations. Those of one session. Those of several, `forks_are_copies` and `delegates_end_first`, follow."""
+"""The invariants, and then what single operations promise; those that one session decides. Those of
+several, `forks_are_copies` and `delegates_end_first`, follow."""
 
 
 def check(records: Records, decided: Count | None = None) -> list[Violation]:

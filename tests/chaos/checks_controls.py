@@ -15,7 +15,7 @@ NOT_KEPT = ("left", "right", "reach")
 
 
 def nothing_begins_after_step(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
-    """after step: what is in flight ends, and is in the record; only cleanup begins after it.
+    """After step: what is in flight ends, and is in the record; only cleanup begins after it.
 
     Allowed: it takes a moment until the task knows, and longer where a fault holds it up; what a
     worker that died had in flight is done again; and a step that is tried again is in flight.
@@ -66,7 +66,7 @@ def _has_now(view: SessionView, turn: int) -> bool:
 
 
 def resumes_where_it_stopped(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
-    """resume: a turn that goes on with another one does nothing again that has a result."""
+    """Resume: a turn that goes on with another one does nothing again that has a result."""
     for op in view.ops_of("resume"):
         if op.ok and op.answer["turn"] in view.turns:
             turn, asked = view.turns[op.answer["turn"]], (op.body or {}).get("turn")
@@ -104,7 +104,7 @@ Heard = list[Any]
 
 
 def approvals_are_answered_once(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
-    """approval: it is answered once; an answer that was accepted reaches the task as it was.
+    """Approval: it is answered once; an answer that was accepted reaches the task as it was.
 
     What was refused does not. Allowed: the turn may end otherwise before it hears.
     """
@@ -157,7 +157,7 @@ def _unlisted(view: SessionView, waits: dict[int, set[tuple[int, str]]]) -> Iter
         number = op.body["approval"]
         if number not in waits and op.ok and number > max(waits, default=0) + len(view.lines):
             yield f"approval {number} was answered, and nobody had asked for it"
-        if number in waits and op.status == 404:  # noqa: PLR2004
+        if number in waits and op.status == 404:
             yield f"approval {number} waited, and its answer was refused as if there were none"
 
 

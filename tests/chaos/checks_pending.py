@@ -181,9 +181,9 @@ def read_at_once(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
 def _read_at_once(view: SessionView) -> Iterator[tuple[Op, int]]:
     changed = {x.op.id for x in view.said if x.changes}
     for op in view.ops_of("message", "promote"):
-        if op.ok and op.body.get("now") and op.answer["status"] == "steered":
-            if op.name == "promote" or op.id not in changed:
-                yield op, op.answer["turn"]
+        is_steered = op.ok and op.body.get("now") and op.answer["status"] == "steered"
+        if is_steered and (op.name == "promote" or op.id not in changed):
+            yield op, op.answer["turn"]
 
 
 def _steerable(view: SessionView, turn: int) -> Iterator[list[Line]]:
@@ -201,7 +201,7 @@ def _steerable(view: SessionView, turn: int) -> Iterator[list[Line]]:
 
 
 def attached_by_message(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
-    """I3: who waits for what answers a message has the outcome of its turn, or that it is withdrawn.
+    """I3: who waits for what answers a message has the outcome of its turn, or: withdrawn.
 
     Allowed: a turn that goes on with that one answers it.
     """
@@ -231,7 +231,7 @@ def _attached(view: SessionView, op: Op, said: Said) -> str | None:
 
 
 def notes_stay_with_messages(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
-    """metadata: what a caller notes of a message is in the record as sent, and in no request."""
+    """Metadata: what a caller notes of a message is in the record as sent, and in no request."""
     said = {text: x for x in view.said for text in x.tokens}
     for line in view.lines:
         if more := {*line.keys} - {"role", "content"}:
@@ -269,5 +269,3 @@ def _told_to_tasks(view: SessionView, said: dict[str, Said]) -> Iterator[Violati
         if sent != line.noted:
             text = f"turn {line.turn} was given {line.noted}, and its callers noted {sent}"
             yield Violation("metadata", view.agent, view.session, text)
-
-

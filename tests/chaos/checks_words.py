@@ -53,7 +53,11 @@ def _standing(
             died = lines != [] and _died(view, lines)
             if text != _words(lines) and not (died and _words(lines).startswith(text)):
                 yield f"turn {number} has {text!r}, and what was said is {_words(lines)!r}"
-            if place < whole and place not in short and "done" not in [line.event for line in lines]:
+            if (
+                place < whole
+                and place not in short
+                and "done" not in [line.event for line in lines]
+            ):
                 yield f"turn {number} has {text!r} as a whole answer, and it was cut off"
             if texts.count(text) > 1:
                 yield f"turn {number} has {text!r} more than once"

@@ -16,7 +16,7 @@ from .records import Op
 
 POLICIES: Final = {"interrupt": 40, "rollback": 10, "queue": 18, "steer": 22, "reject": 10}
 ACTIONS: Final = {
-    "message": 62,
+    "message": 56,
     "burst": 7,
     "cancel": 6,
     "rewind": 3,
@@ -26,15 +26,18 @@ ACTIONS: Final = {
     "look": 8,
     "fork": 3,
     "ask_during_cleanup": 5,
-    "change": 12,
-    "race": 5,
+    "change": 9,
+    "race": 6,
     "steer_now": 3,
     "stop": 5,
     "resume": 5,
     "edit": 3,
-    "answers": 9,
+    "approve": 5,
+    "answers": 2,
 }
 CHANGES: Final = {"withdraw": 3, "replace": 3, "promote": 3, "steer": 2, "steer now": 1}
+TIMES: Final = (0.0, 0.0, 0.4, 2.0)
+"""Seconds that a turn waits for an approval; 0 for as long as it takes."""
 REMEMBERED: Final = 6
 """How many of the latest messages may be changed; the others were read long ago."""
 AGENTS: Final = {"ChaosAgent": 14, "HastyAgent": 2, "QuietAgent": 4, "LastWordAgent": 2}
@@ -138,7 +141,10 @@ class Script:
         await self._call("cancel", turn)
 
     async def stop(self) -> None:
-        """In good order; and now and then at once, when that takes too long."""
+        """In good order; and at once, when that takes too long."""
+        if self._random.random() < 0.6:
+            await self.send("interrupt", self._plan())
+            await self._think()
         body: dict[str, Any] = {"after_step": True}
         if self._newest and self._random.random() < 0.3:
             body["turn"] = self._newest
@@ -148,8 +154,15 @@ class Script:
             await self._call("cancel", {"turn": op.answer["cancelled"][0]} if _any(op) else None)
 
     async def resume(self) -> None:
-        """Go on with the last turn, or with another one, which is refused."""
-        turn = {"turn": self._newest} if self._newest and self._random.random() < 0.2 else None
+        """Go on with the last turn, mostly when it has been cut off."""
+        turn = {"turn": self._newest} if self._newest and self._random.random() < 0.3 else None
+        if self._newest and self._random.random() < 0.8:
+            await self._call(
+                "cancel", {"after_step": True} if self._random.random() < 0.3 else None
+            )
+            ends = asyncio.ensure_future(self._call("attach", {"turn": self._newest}))
+            self._waiting.append(ends)
+            await asyncio.wait([ends], timeout=REACH)
         self._note(await self._call("resume", turn))
 
     async def edit(self) -> None:
@@ -159,8 +172,13 @@ class Script:
             self._note(await self._call("edit", {"turn": turn, "content": content}))
 
     async def change(self) -> None:
-        """Change a message that may be pending; now and then one that there never was."""
-        message = self._some_message()
+        """Change a message that is pending, or may be; now and then one that there never was."""
+        message, pending = self._some_message(), list[int]()
+        if self._random.random() < 0.6:
+            status = await self._call("get_status")
+            pending = [x["id"] for x in status.answer["pending"]] if status.ok else []
+        if pending:
+            message = self._random.choice(pending)
         if message:
             await self._change(message)
 
@@ -195,14 +213,28 @@ class Script:
         await self._call("cancel", {"turn": first.answer["turn"]} if first.ok else None)
         gate.reach("open")
 
-    async def answers(self) -> None:
+    async def approve(self) -> None:
+        """Have a turn ask for something, and answer that when it is listed; or say something."""
+        ask = f"ask={self._random.choice(TIMES)}" + self._random.choice(["", " both"])
+        op = await self.send("interrupt", f"{self._plan(asks=False)} {ask}", keep_queued=False)
+        for _ in range(int(REACH / 0.3) if op.ok else 0):
+            await asyncio.sleep(0.3)
+            if await self.answers():
+                return
+
+    async def answers(self) -> bool:
         """Answer what turns wait for, some of it twice; and now and then what nobody asked."""
         status = await self._call("get_status")
         asked = [x["id"] for x in status.answer["waiting_for"]] if status.ok else []
+        waits = bool(asked)
         asked += [x for x in asked if self._random.random() < 0.3]
         if self._random.random() < 0.1:
             asked.append(self._random.choice([1, 1000]))
-        await asyncio.gather(*(self._answer(x) for x in asked))
+        says = [self._answer(x) for x in asked]
+        if asked and self._random.random() < 0.15:
+            says.append(self.message())
+        await asyncio.gather(*says)
+        return waits
 
     async def _answer(self, approval: int) -> None:
         self._said += 1
@@ -292,7 +324,7 @@ class Script:
         else:
             await asyncio.sleep(0.1 + self._random.random() * 0.6)
 
-    def _plan(self) -> str:
+    def _plan(self, *, asks: bool = True) -> str:
         dice = self._random
         words = [f"steps={dice.randint(1, 4)}"]
         words.append(f"sleep={dice.choice([0.0, 0.01, 0.03, 0.1, 0.4, 2.0])}")
@@ -308,8 +340,8 @@ class Script:
                 words.append(f"undo_fail={dice.randrange(undo)}")
         chances = {"steer": 0.35, "nested": 0.15, "beside": 0.15, "delegate": 0.12, "swallow": 0.1}
         chances |= {"retry": 0.05, "fail": 0.04, "stream=8": 0.25, "now": 0.4}
-        if dice.random() < 0.1:
-            chances |= {f"ask={dice.choice([0.0, 0.0, 0.2, 1.0])}": 1.0, "both": 0.3}
+        if dice.random() < 0.06 and asks:
+            chances |= {f"ask={dice.choice(TIMES)}": 1.0, "both": 0.3}
         return " ".join(
             words + [word for word, chance in chances.items() if dice.random() < chance]
         )
