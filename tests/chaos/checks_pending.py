@@ -6,7 +6,8 @@ from typing import Any
 
 from .checks_steps import disturbs
 from .records import Line, Op, token
-from .view import TICK, Said, SessionView, Violation
+from .said import Said
+from .view import TICK, SessionView, Violation
 
 AT_ONCE = 4.5
 """Seconds until a step is cut off by what is to be read at once, on a busy machine."""
@@ -207,7 +208,7 @@ def attached_by_message(view: SessionView, count: Counter[str]) -> Iterator[Viol
     """
     by_id = {x.id: x for x in view.said if x.id is not None}
     for op in view.ops_of("attach"):
-        said = by_id.get((op.body or {}).get("message"))
+        said = by_id.get((op.body or {}).get("message", 0))
         if said is None or op.unknown or view.reset_after(said.op.asked):
             continue
         count["I3"] += 1

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from .records import Fault, Line, Op, token
-from .view import CHANGES, Attempt, SessionView, Violation, Work
+from .records import CHANGES, Fault, Line, Op, token
+from .view import Attempt, SessionView, Violation, Work
 
 DEFAULT_TIMEOUT = 30.0
 PATIENCE = 4.5

@@ -17,6 +17,8 @@ REFUSED = frozenset({400, 404, 410, 412, 413, 423, 429})
 
 SAYS = ("message", "edit")
 """The requests that say something new."""
+CHANGES = ("withdraw", "replace", "promote")
+"""The requests that change a message that is pending."""
 
 
 @dataclass

@@ -6,16 +6,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from .records import SAYS, Fault, Final, Invocation, Line, Op, Records, Told, token
+from .records import CHANGES, SAYS, Fault, Final, Invocation, Line, Op, Records, Told, token
+from .said import Said
 
 TICK = 0.002
 """Seconds: Restate's times are in whole milliseconds."""
 THAW = 2.0
 """Seconds in which a worker that was frozen may still act on what it had read before."""
-
-
-CHANGES = ("withdraw", "replace", "promote")
-"""The requests that change a message that is pending."""
 
 
 class Violation(NamedTuple):
@@ -224,7 +221,7 @@ class SessionView:
         return places
 
     @cached_property
-    def said(self) -> list["Said"]:
+    def said(self) -> list[Said]:
         """All that was said, or may have been, and what became of it."""
         changes = [op for op in self.ops_of(*CHANGES) if op.ok or op.unknown]
         ids = [(op, op.answer.get("message") if op.ok else None) for op in self.ops_of(*SAYS)]
@@ -234,10 +231,10 @@ class SessionView:
         ]
 
     @cached_property
-    def _said(self) -> dict[int, "Said"]:
+    def _said(self) -> dict[int, Said]:
         return {x.op.id: x for x in self.said}
 
-    def said_by(self, op: Op) -> "Said":
+    def said_by(self, op: Op) -> Said:
         return self._said[op.id]
 
     def places_of(self, op: Op) -> list[tuple[int, int]]:
@@ -281,39 +278,6 @@ class SessionView:
             or any(turn in named(op) for op in self.writes)
             or (turn in self.turns and self.is_emptied(turn))
         )
-
-
-@dataclass
-class Said:
-    """A message: the request that said it, and those that changed it, or may have."""
-
-    op: Op
-    id: int | None
-    """If that is known."""
-    changes: list[Op]
-
-    def named(self, name: str) -> list[Op]:
-        return [x for x in self.changes if x.name == name]
-
-    @property
-    def tokens(self) -> list[str]:
-        """What it says, or may say."""
-        return [str(self.op.said), *(token(x.body["content"]) for x in self.named("replace"))]
-
-    @property
-    def last(self) -> set[str]:
-        """What it may say in the end: nothing that was certainly replaced since."""
-        said = [(self.op, str(self.op.said))]
-        said += [(x, token(x.body["content"])) for x in self.named("replace")]
-        certain = [x for x, _ in said[1:] if x.ok]
-        return {
-            text
-            for op, text in said
-            if not any(
-                x is not op and (op is self.op or (op.answered or float("inf")) < x.asked)
-                for x in certain
-            )
-        }
 
 
 def named(op: Op) -> set[int]:
