@@ -43,7 +43,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     ),
     "I8": (checks_steps.aborted_before_cleanup,),
     "I9": (
-        checks_history.steered_is_answered,
+        checks_bursts.steered_is_answered,
         checks_bursts.bursts_join,
         checks_pending.promoted_is_next,
         checks_pending.queued_is_spared,

@@ -1,7 +1,7 @@
 """Turns that are stopped in good order, that go on where another stopped, and that ask first."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from .checks_steps import disturbs
@@ -116,7 +116,7 @@ def approvals_are_answered_once(view: SessionView, count: Counter[str]) -> Itera
     for line in view.lines:
         if line.event in ("asks", "answered"):
             asked[line.turn, line.step].append(line)
-    found = [*_listed(view, waits, asked), *_unlisted(view, waits)]
+    found = [*_listed(view, waits, asked), *_unlisted(view, asked)]
     for number, which in waits.items():
         for key in which:
             count["approval"] += 1
@@ -152,12 +152,16 @@ def _listed(
                 yield f"approval {each['id']} was answered, and still waits"
 
 
-def _unlisted(view: SessionView, waits: dict[int, set[tuple[int, str]]]) -> Iterator[str]:
+def _unlisted(view: SessionView, asked: Collection[tuple[int, str]]) -> Iterator[str]:
+    listed: dict[int, float] = {}
+    for op in view.ops_of("get_status"):
+        for each in op.answer.get("waiting_for", ()) if op.ok else ():
+            listed.setdefault(each["id"], op.answered or float("inf"))
     for op in view.ops_of("answer"):
         number = op.body["approval"]
-        if number not in waits and op.ok and number > max(waits, default=0) + len(view.lines):
-            yield f"approval {number} was answered, and nobody had asked for it"
-        if number in waits and op.status == 404:
+        if op.ok and number > len(asked):
+            yield f"approval {number} was answered, and turns have asked for {len(asked)}"
+        if op.status == 404 and listed.get(number, float("inf")) < op.asked:
             yield f"approval {number} waited, and its answer was refused as if there were none"
 
 

@@ -1,4 +1,4 @@
-"""The invariants that clients' answers and the final record decide: I1, I3, I5, I6, I9."""
+"""The invariants that clients' answers and the final record decide: I1, I3, I5, I6."""
 
 import re
 from collections import Counter
@@ -271,37 +271,6 @@ def _seen(view: SessionView, number: int, seen: list[str]) -> str | None:
 
 def _block(turn: dict[str, Any]) -> list[str]:
     return texts([*turn["input"], *turn["messages"]])
-
-
-def steered_is_answered(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
-    """I9: a steered message passes on until a turn takes it.
-
-    So whatever stands in a turn that completed, or failed, was seen by its task. Allowed: a turn
-    that was cancelled or killed keeps what it has not taken.
-    """
-    seen: dict[int, set[str]] = {}
-    for line in view.lines:
-        if line.event in ("start", "took"):
-            seen.setdefault(line.turn, set()).update(line.seen)
-    for number, turn in view.turns.items():
-        if turn["status"] not in ("completed", "failed") or number not in seen:
-            continue
-        if view.is_cancelled(number):
-            continue  # it was superseded while it ended
-        for message in (*turn["input"], *turn["messages"]):
-            if message["role"] == "user" and message["content"] not in seen[number]:
-                text = f"turn {number} {turn['status']} without {token(message['content'])}"
-                yield Violation("I9", view.agent, view.session, text)
-    for op in view.ops_of("message"):
-        if not op.ok or op.answer["status"] not in ("steered", "joined"):
-            continue
-        if view.moved_after(op) or view.said_by(op).named("promote"):
-            continue
-        count["I9"] += 1
-        turns = [turn for turn, _ in view.places_of(op)]
-        if turns and min(turns) < op.answer["turn"]:
-            text = f"{op.said} was steered at turn {op.answer['turn']}, and is in turn {min(turns)}"
-            yield Violation("I9", view.agent, view.session, text)
 
 
 def _list(op: Op, name: str) -> list[int]:

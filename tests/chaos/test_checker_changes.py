@@ -223,6 +223,11 @@ def waited_and_unknown(records: Records) -> None:
     asked(records, 56).status = 404
 
 
+def answered_and_never_asked(records: Records) -> None:
+    yes = {"approval": 2, "approved": True}
+    records.ops.append(op(59, "answer", yes, 47.0, {"answered": 2}, key=STOPPED))
+
+
 def refused_and_edited(records: Records) -> None:
     turn(records, 3, STOPPED)["input"].append(said("c.5", 3))
 
@@ -283,6 +288,7 @@ BROKEN: list[tuple[Callable[[], Records], str, Callable[[Records], None], str]] 
     (good_controls, "approval", answered_and_still_waits, "was answered, and still waits"),
     (good_controls, "approval", asked_once_and_listed_twice, "it is listed as {1, 2}"),
     (good_controls, "approval", waited_and_unknown, "was refused as if there were none"),
+    (good_controls, "approval", answered_and_never_asked, "and turns have asked for 1"),
     (good_controls, "I1", refused_and_edited, "was refused with 404, and is in turn 3"),
     (good_controls, "I1", edited_and_lost, "c.4 was accepted for turn 3, and is not in"),
     (good_controls, "I1", edited_and_the_old_one_stays, "was discarded, and is in"),
@@ -355,6 +361,11 @@ def answered_and_cut_off(records: Records) -> None:
     records.invocations[-2].failure = "[409] cancelled"
 
 
+def answered_before_it_was_asked(records: Records) -> None:
+    yes = {"approval": 1, "approved": True}
+    records.ops.append(op(59, "answer", yes, 44.0, {"code": 404}, status=404, key=STOPPED))
+
+
 ALLOWED: list[Any] = [
     (good_changes, perhaps_withdrawn),
     (good_changes, perhaps_replaced_by_what_is_there),
@@ -363,6 +374,7 @@ ALLOWED: list[Any] = [
     (good_controls, stopped_while_the_worker_died),
     (good_controls, perhaps_answered),
     (good_controls, answered_and_cut_off),
+    (good_controls, answered_before_it_was_asked),
 ]
 
 
