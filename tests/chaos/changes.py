@@ -16,9 +16,7 @@ class Changes(Player):
 
     async def stop(self) -> None:
         """In good order; and at once, when that takes too long."""
-        if self._random.random() < 0.6:
-            await self.send("interrupt", self._plan())
-            await self._think()
+        await self._begin(0.8)
         body: dict[str, Any] = {"after_step": True}
         if self._newest and self._random.random() < 0.3:
             body["turn"] = self._newest
@@ -28,16 +26,28 @@ class Changes(Player):
             await self._call("cancel", {"turn": op.answer["cancelled"][0]} if _any(op) else None)
 
     async def resume(self) -> None:
-        """Go on with the last turn, mostly when it has been cut off."""
+        """Go on with the last turn, mostly when it has been cut off or stopped."""
+        await self._begin(0.6)
         turn = {"turn": self._newest} if self._newest and self._random.random() < 0.3 else None
         if self._newest and self._random.random() < 0.8:
-            await self._call(
-                "cancel", {"after_step": True} if self._random.random() < 0.3 else None
-            )
+            gently = self._random.random() < 0.4
+            await self._call("cancel", {"after_step": True} if gently else None)
             ends = asyncio.ensure_future(self._call("attach", {"turn": self._newest}))
             self._waiting.append(ends)
             await asyncio.wait([ends], timeout=REACH)
         self._note(await self._call("resume", turn))
+
+    async def _begin(self, chance: float) -> None:
+        """Have a turn at work on several steps, with this chance."""
+        sleep, wanted = self._random.choice([0.1, 0.3, 1.0]), self._random.random() < chance
+        plan = f"{self._plan()} steps=4 sleep={sleep} gate"
+        if wanted:
+            op = await self.send("interrupt", plan, keep_queued=False)
+            gate = Gate(self._folder, str(op.said))
+            gate.reach("open")  # its cleanup is not to wait
+            if op.ok:
+                await gate.until("work", REACH)
+                await self._think()
 
     async def edit(self) -> None:
         if self._newest:

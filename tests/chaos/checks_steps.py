@@ -268,7 +268,10 @@ def _all_slow(view: SessionView, op: Op, answered: float) -> bool:
 
 def disturbs(fault: Fault, asked: float, answered: float, line: Line) -> bool:
     ended = fault.ended if fault.ended is not None else float("inf")
-    elsewhere = fault.target.startswith("inv_") and fault.kind != "pause message"
+    elsewhere = fault.target.startswith("inv_") and fault.kind not in (
+        "pause message",
+        "pause change",
+    )
     if elsewhere and fault.target != line.task:
         return False
     return fault.begun < answered and ended > asked - RECOVERY

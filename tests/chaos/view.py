@@ -173,7 +173,7 @@ class SessionView:
         """Whether an invocation was killed that had, through others, sent this task."""
         caller = self.records.callers.get(task)
         while caller is not None:
-            if self.touched[caller] & {"kill task", "kill message", "kill settle"}:
+            if self.touched[caller] & {"kill task", "kill message", "kill settle", "kill change"}:
                 return True
             caller = self.records.callers.get(caller)
         return False
