@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
+from itertools import pairwise
 from typing import Any
 
 from .checks_steps import disturbs
@@ -9,7 +10,7 @@ from .records import Line, Op
 from .view import SessionView, Violation, Work, texts
 
 STOPS = 1.0
-"""Seconds until a task that is to stop knows of it, on a busy machine."""
+"""Seconds until a task that is to stop knows of it; or as long as it took to ask for that."""
 NOT_KEPT = ("left", "right", "reach")
 """The steps whose results are not put out as they are, by how they begin."""
 
@@ -28,16 +29,16 @@ def nothing_begins_after_step(view: SessionView, count: Counter[str]) -> Iterato
         for number in op.answer["cancelled"]:
             if number in works:
                 count["after step"] += 1
-                for text in _stopped(view, works[number], op.answered):
+                for text in _stopped(view, works[number], op.answered, op.answered - op.asked):
                     what = f"turn {number} was to end after its step, and {text}"
                     yield Violation("after step", view.agent, view.session, what)
 
 
-def _stopped(view: SessionView, work: Work, answered: float) -> Iterator[str]:
-    known = answered + STOPS
+def _stopped(view: SessionView, work: Work, answered: float, slow: float) -> Iterator[str]:
+    known = answered + max(STOPS, slow)
     body = [x for x in work.lines if x.phase == "body"]
     flown = {x.step for x in body if x.event == "begin" and x.at <= known} | {"flaky"}
-    late = [x for x in body if x.event == "begin" and x.at > known and x.step not in flown]
+    late = [x for x in _begun_after(work, known) if x.step not in flown]
     if late and not any(disturbs(x, answered, late[0].at, late[0]) for x in view.records.faults):
         yield f"{late[0].step!r} began {late[0].at - answered:.3f} s after that was answered"
     turn = view.turns.get(work.turn, {"status": "removed"})
@@ -54,6 +55,16 @@ def _stopped(view: SessionView, work: Work, answered: float) -> Iterator[str]:
         result = f"{x.step} of turn {work.turn}"
         if x.event == "done" and not x.step.startswith("stream") and result not in kept:
             yield f"the result of {x.step!r} is not in the record"
+
+
+def _begun_after(work: Work, known: float) -> Iterator[Line]:
+    """The steps that the code asked for when the task knew; others may merely begin late."""
+    counts = {id(x) for x in work.lines}
+    for attempt in work.attempts:
+        lines = [x for x in attempt.lines if id(x) in counts and x.phase == "body"]
+        for before, line in pairwise(lines):
+            if line.event == "begin" and before.at > known:
+                yield line
 
 
 def _has_now(view: SessionView, turn: int) -> bool:
