@@ -27,7 +27,8 @@ async def on_withdraw(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Wi
     step = pending.withdraw_step(record, message, others=_has_others(turn))
     turn["withdrawn"] = [*turn.get("withdrawn", []), said]
     step = _take_out(ctx, step, message, turn)
-    await carry_out(agent, ctx, step._replace(changed=True))
+    after = await carry_out(agent, ctx, step._replace(changed=True))
+    effects.forget_steered_keys(ctx, after, [message.addition])
     return {"withdrawn": message.id}
 
 
@@ -63,6 +64,7 @@ async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
         if step.steer is not None:
             step = _take_out(ctx, step, message, turn)
         after = await carry_out(agent, ctx, step, [said])
+        effects.forget_steered_keys(ctx, after, [message.addition])
         return _receipt(after, step._replace(cancel=()))  # what is left empty was not interrupted
     # What only the record calls live gets no message.
     waits = tuple(x for x in record.live if x.can_change)
@@ -73,8 +75,6 @@ async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
     step, moves = pending.run_next_step(record, message, over=over)
     contents = {x: await _content(ctx, record, x, said, when.at) for x in moves}
     stored = {x.to: await storage.live_turn(ctx, record, x.to) for x in moves if record.find(x.to)}
-    if message.addition is not None and message.addition in [x.source for x in moves]:
-        ctx.clear(storage.steered_key(message.addition.number))
     begun: list[wire.Message] = []
     for move, content in contents.items():
         if move.to in stored:
@@ -84,6 +84,7 @@ async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
         else:
             begun, when = content["input"], when._replace(at=content["accepted_at"])
     after = await carry_out(agent, ctx, step._replace(changed=True), begun, when)
+    effects.forget_steered_keys(ctx, after, [message.addition])
     return _receipt(after, step)
 
 
@@ -147,8 +148,6 @@ def _has_others(turn: wire.Turn) -> bool:
 
 def _take_out(ctx: ObjectContext, step: Step, message: Pending, turn: wire.Turn) -> Step:
     """A message is its turn's no more, in what is stored of that."""
-    if message.addition is not None:
-        ctx.clear(storage.steered_key(message.addition.number))
     turn["input"] = [x for x in turn["input"] if id_of(x) != message.id]
     return step._replace(record=storage.change_turn(ctx, step.record, turn))
 

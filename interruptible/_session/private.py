@@ -115,12 +115,11 @@ async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
         assert turn is not None  # noqa: S101
         ended: Turn = {**finished_turn(turn, outcome, kept), "ended_at": now.at}
         before, record = record, await storage.put_turns(ctx, step.record, [ended])
-        for x in (*step.keep, *step.begin):
-            ctx.clear(storage.steered_key(x.number))
+        after = await carry_out(agent, ctx, step._replace(record=record), begun, now)
+        effects.forget_steered_keys(ctx, after, (*step.keep, *step.begin))
         for approval in before.approvals:
             if approval not in step.record.approvals:
                 ctx.clear(storage.approval_key(approval.id))
-        await carry_out(agent, ctx, step._replace(record=record), begun, now)
         if agent.stream is not None:
             told = {"turn": ended["turn"], "status": ended["status"]}
             told["messages"] = len(ended["messages"])

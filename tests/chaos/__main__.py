@@ -94,7 +94,7 @@ def _tell(
 ) -> int:
     for name in CHECKS:
         found = sum(violation.invariant == name for violation in violations)
-        print(f"  {name:4} decided {decided[name]:6} times, {found} violations")
+        print(f"  {name:10} decided {decided[name]:6} times, {found} violations")
     if under_way := decided["I7 under way"]:
         print(f"  of I7, {under_way} turns began while the cancellation was under way")
     records = result.records if result else load(path)

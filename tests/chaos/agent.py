@@ -6,10 +6,8 @@ Restate. The body does so, too, whenever it is executed: that is an attempt.
 """
 
 import asyncio
-import uuid
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import restate
 from restate import Context, TerminalError
@@ -18,7 +16,8 @@ from interruptible import Agent, Task, cleanup
 from interruptible.stream import Stream
 
 from .gate import Gate
-from .records import Appender, token
+from .records import Appender
+from .steps import Steps, Work
 
 CLEANUP_TIMEOUT = {
     "ChaosAgent": 600.0,
@@ -32,125 +31,6 @@ DEBOUNCE = {"QuietAgent": 0.4, "LastWordAgent": 0.4}
 """Seconds for which it has to be quiet before a turn begins."""
 MERGES = ["QuietAgent"]
 
-
-class Plan(NamedTuple):
-    """What a turn does."""
-
-    steps: int = 1
-    sleep: float = 0.02
-    undo: int = 0
-    undo_sleep: float = 0.01
-    undo_fail: int = -1
-    """Which cleanup step fails for good."""
-    steer: bool = False
-    nested: bool = False
-    beside: bool = False
-    """Branches side by side, each of several steps."""
-    delegate: bool = False
-    swallow: bool = False
-    stream: int = 0
-    """Words of a step that says them one after the other."""
-    gate: bool = False
-    """A cleanup step ends when the client has its answers."""
-    long: float = 0.0
-    """Seconds of one more step at the end."""
-    retry: bool = False
-    """A step fails at its first try."""
-    fail: bool = False
-
-    @classmethod
-    def of(cls, content: str) -> "Plan":
-        words = [word.partition("=") for word in content.split()[1:]]
-        kinds = cls.__annotations__
-        chosen = {name: kinds[name](value) if value else True for name, _, value in words}
-        return cls(**chosen)
-
-
-class Steps:
-    """The log of one attempt."""
-
-    def __init__(self, log: Appender, version: str, agent: str, task: Task) -> None:
-        self._log = log
-        self._common: dict[str, Any] = {
-            "worker": WORKER,
-            "agent": agent,
-            "session": task.session,
-            "turn": task.turn,
-            "task": task.id,
-            "attempt": uuid.uuid4().hex[:8],
-            "version": version,
-        }
-
-    def note(self, event: str, step: str = "", phase: str = "body", **more: Any) -> None:
-        self._log.add(**self._common, event=event, step=step, phase=phase, **more)
-
-    async def step(
-        self, step: str, seconds: float, phase: str = "body", *, fails: bool = False
-    ) -> str:
-        """Work for a while, and note how that ends."""
-        self.note("begin", step, phase)
-        try:
-            await asyncio.sleep(seconds)
-        except asyncio.CancelledError:
-            self.note("aborted", step, phase)
-            raise
-        if fails:
-            self.note("failed", step, phase)
-            raise TerminalError(f"{step} fails, as planned")
-        self.note("done", step, phase)
-        return f"{step} of turn {self._common['turn']}"
-
-    async def speak(
-        self,
-        step: str,
-        words: int,
-        seconds: float,
-        say: Callable[[str], None],
-        tell: Callable[[dict[str, Any]], None],
-    ) -> str:
-        """Say words, each of which tells who says it; a word is noted before it is said.
-
-        In the middle, those who follow are told so, past the words.
-        """
-        self.note("begin", step)
-        said = ""
-        try:
-            for number in range(words):
-                word = f"{number}/{self._common['turn']}/{self._common['attempt']} "
-                self.note("said", step, seen=[word])
-                say(word)
-                said += word
-                if number == words // 2:
-                    tell({"type": "half", "by": self._common["attempt"]})
-                await asyncio.sleep(seconds)
-        except asyncio.CancelledError:
-            self.note("aborted", step)
-            raise
-        self.note("done", step)
-        return said
-
-    async def wait_at(self, gate: Gate, step: str) -> None:
-        """A cleanup step that waits for the client."""
-        self.note("begin", step, "interrupt")
-        gate.reach("cleanup")
-        try:
-            await gate.until("open")
-        except asyncio.CancelledError:
-            self.note("aborted", step, "interrupt")
-            raise
-        self.note("done", step, "interrupt")
-
-    async def flaky(self, step: str, seconds: float) -> str:
-        """A step that fails at its first try in a process; Restate tries again."""
-        if (tried := (self._common["task"], step)) not in TRIED:
-            TRIED.add(tried)
-            raise RuntimeError(f"{step} is to be tried again")
-        return await self.step(step, seconds)
-
-
-TRIED: set[tuple[str, str]] = set()
-WORKER = 0
-"""The process; set by the worker."""
 
 tool = restate.Service("ChaosTool")
 
@@ -178,12 +58,12 @@ class Scripted(Agent):
         self._log, self._version = log, version
 
     async def run(self, ctx: Context, task: Task) -> str:
-        plan = Plan.of(task.input[-1]["content"])
-        log = Steps(self._log, self._version, self.name, task)
-        log.note("start", seen=[str(message["content"]) for message in task.messages])
+        work = Work.of(ctx, task, Steps(self._log, self._version, self.name, task))
+        plan, log = work.plan, work.log
+        log.start(task)
         async with cleanup(ctx) as undo:
             if plan.gate:
-                gate = Gate(self._log.folder, token(task.input[-1]["content"]))
+                gate = Gate(self._log.folder, work.token)
                 undo.on_interrupt("gate", log.wait_at, gate, "gate")
                 log.note("registered", "gate", "interrupt")
                 await ctx.run_typed("reach", gate.reach, place="work")
@@ -194,39 +74,25 @@ class Scripted(Agent):
                 ends[number % 3](name, log.step, name, plan.undo_sleep, phase, fails=fails)
                 log.note("registered", name, phase)
                 if number == 0:
-                    await self._step(ctx, task, log, plan, "prepare")
+                    await work.step("prepare")
             for number in range(plan.steps):
-                await self._step(ctx, task, log, plan, f"step {number}")
+                await work.step(f"step {number}")
                 if plan.steer:
-                    taken = await task.steering()
-                    log.note("took", seen=[str(message["content"]) for message in taken])
-            await self._extras(ctx, task, log, plan)
+                    await log.take(task)
+            await self._extras(work)
             if plan.fail:
                 raise TerminalError("it fails, as planned")
         log.note("end")
         return f"answer of turn {task.turn}"
 
-    async def _step(self, ctx: Context, task: Task, log: Steps, plan: Plan, name: str) -> None:
-        try:
-            task.append(await ctx.run_typed(name, log.step, step=name, seconds=plan.sleep))
-        except Exception:
-            if not plan.swallow:
-                raise
-
-    async def _extras(self, ctx: Context, task: Task, log: Steps, plan: Plan) -> None:
+    async def _extras(self, work: Work) -> None:
+        ctx, task, log, plan = work.ctx, work.task, work.log, work.plan
+        if plan.ask >= 0:
+            titles = ("first", "second") if plan.both else ("first",)
+            await asyncio.gather(*(work.ask(title) for title in titles))
         if plan.stream:
             task.publish({"type": "half", "by": "nobody yet"})
-            task.append(
-                await ctx.run_typed(
-                    "stream",
-                    log.speak,
-                    step="stream",
-                    words=plan.stream,
-                    seconds=(0.2 + plan.sleep) / plan.stream,
-                    say=task.partial,
-                    tell=task.publish,
-                )
-            )
+            task.append(await work.steerable(work.speak))
         if plan.beside:
 
             async def branch(name: str, seconds: float) -> None:
@@ -236,17 +102,17 @@ class Scripted(Agent):
 
             await asyncio.gather(branch("left", plan.sleep), branch("right", plan.sleep / 2))
             task.append(f"left and right of turn {task.turn}")
-        if plan.retry:
+        if plan.retry and not work.has("flaky"):
             task.append(await ctx.run_typed("flaky", log.flaky, step="flaky", seconds=plan.sleep))
         if plan.nested:
             await ctx.service_call(use, arg=plan.sleep)
         if plan.delegate and self.helper is not None:
             words = f"sleep={plan.sleep} undo={plan.undo} undo_sleep={plan.undo_sleep}"
-            asked = f"{token(task.input[-1]['content'])}/{task.turn} {words}"
+            asked = f"{work.token}/{task.turn} {words}"
             log.note("delegate", seen=[asked])
             outcome = await task.delegate(self.helper, f"{task.session}-helper", asked)
             log.note("delegated", step=outcome["status"], seen=[asked])
-        if plan.long:
+        if plan.long and not work.has("long"):
             task.append(await ctx.run_typed("long", log.step, step="long", seconds=plan.long))
 
 

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator
 
 from . import (
     checks_bursts,
+    checks_controls,
     checks_followers,
     checks_forks,
     checks_history,
+    checks_pending,
     checks_steps,
     checks_words,
 )
@@ -28,19 +30,34 @@ Count = Counter[str]
 Check = Callable[[SessionView, Count], Iterator[Violation]]
 
 CHECKS: dict[str, tuple[Check, ...]] = {
-    "I1": (checks_history.each_message_once_in_order,),
+    "I1": (checks_history.each_message_once_in_order, checks_pending.one_place_or_withdrawn),
     "I2": (checks_steps.one_at_work,),
-    "I3": (checks_history.one_outcome,),
+    "I3": (checks_history.one_outcome, checks_pending.attached_by_message),
     "I4": (checks_steps.cleanup_once,),
     "I5": (checks_history.all_ends,),
     "I6": (checks_history.nothing_late, checks_words.words_stand_where_they_were_said),
-    "I7": (checks_steps.superseded_before_it_began, checks_bursts.quiet_first),
+    "I7": (
+        checks_steps.superseded_before_it_began,
+        checks_bursts.quiet_first,
+        checks_pending.taken_back_before_it_began,
+    ),
     "I8": (checks_steps.aborted_before_cleanup,),
-    "I9": (checks_history.steered_is_answered, checks_bursts.bursts_join),
+    "I9": (
+        checks_bursts.steered_is_answered,
+        checks_bursts.bursts_join,
+        checks_pending.promoted_is_next,
+        checks_pending.queued_is_spared,
+        checks_pending.read_at_once,
+    ),
     "I10": (checks_steps.answers_during_cleanup,),
     "I12": (checks_followers.followers_come_to_the_record,),
+    "metadata": (checks_pending.notes_stay_with_messages,),
+    "after step": (checks_controls.nothing_begins_after_step,),
+    "resume": (checks_controls.resumes_where_it_stopped,),
+    "approval": (checks_controls.approvals_are_answered_once,),
 }
-"""Those of one session. Those of several, `forks_are_copies` and `delegates_end_first`, follow."""
+"""The invariants, and then what single operations promise; those that one session decides. Those of
+several, `forks_are_copies` and `delegates_end_first`, follow."""
 
 
 def check(records: Records, decided: Count | None = None) -> list[Violation]:

@@ -1,9 +1,9 @@
-"""Agents that wait for quiet before a turn begins: what they decide of I7 and I9."""
+"""Messages that become part of a turn, and quiet windows: what they decide of I7 and I9."""
 
 from collections import Counter
 from collections.abc import Iterator
 
-from .records import Op
+from .records import Op, token
 from .view import TICK, SessionView, Violation
 
 JOINS = ("interrupt", "queue", "steer")
@@ -18,7 +18,7 @@ def quiet_first(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
     if window is None:
         return
     begun = {work.turn: work.first for work in view.works}
-    for op in view.ops_of("message", "regenerate"):
+    for op in view.ops_of("message", "regenerate", "edit"):
         if not op.ok or op.answer["status"] == "steered" or op.answer["turn"] not in begun:
             continue
         count["I7"] += 1
@@ -31,6 +31,37 @@ def quiet_first(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
                 f"turn {op.answer['turn']} began {waited:.3f} s after {op.said or op.name} was "
                 f"sent, and is to wait for {window} s of quiet",
             )
+
+
+def steered_is_answered(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
+    """I9: a steered message passes on until a turn takes it.
+
+    So whatever stands in a turn that completed, or failed, was seen by its task. Allowed: a turn
+    that was cancelled or killed keeps what it has not taken.
+    """
+    seen: dict[int, set[str]] = {}
+    for line in view.lines:
+        if line.event in ("start", "took"):
+            seen.setdefault(line.turn, set()).update(line.seen)
+    for number, turn in view.turns.items():
+        if turn["status"] not in ("completed", "failed") or number not in seen:
+            continue
+        if view.is_cancelled(number):
+            continue  # it was superseded while it ended
+        for message in (*turn["input"], *turn["messages"]):
+            if message["role"] == "user" and message["content"] not in seen[number]:
+                text = f"turn {number} {turn['status']} without {token(message['content'])}"
+                yield Violation("I9", view.agent, view.session, text)
+    for op in view.ops_of("message"):
+        if not op.ok or op.answer["status"] not in ("steered", "joined"):
+            continue
+        if view.moved_after(op) or view.said_by(op).named("promote"):
+            continue
+        count["I9"] += 1
+        turns = [turn for turn, _ in view.places_of(op)]
+        if turns and min(turns) < op.answer["turn"]:
+            text = f"{op.said} was steered at turn {op.answer['turn']}, and is in turn {min(turns)}"
+            yield Violation("I9", view.agent, view.session, text)
 
 
 def bursts_join(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
@@ -60,6 +91,8 @@ def _joined(view: SessionView, op: Op, count: Counter[str]) -> Iterator[str]:
     count["I9"] += 1
     if view.agent not in view.records.merges:
         yield f"{op.said} joined turn {turn}, and {view.agent} does not merge"
+    if view.moved_after(op) or view.said_by(op).changes:
+        return
     for number, place in view.places.get(str(op.said), []):
         if number == turn and place >= len(view.turns[turn]["input"]):
             yield f"{op.said} joined turn {turn}, and is not among what that began with"

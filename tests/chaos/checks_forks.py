@@ -65,7 +65,10 @@ def _taken_back(view: SessionView, number: int) -> list[Op]:
     return [
         x
         for x in view.writes
-        if x.unknown or x.name == "reset" or number in x.answer.get("discarded", ())
+        if x.unknown
+        or x.name == "reset"
+        or number in x.answer.get("discarded", ())
+        or (x.name in ("withdraw", "promote") and view.is_emptied(number))
     ]
 
 

@@ -1,13 +1,15 @@
-"""The invariants that clients' answers and the final record decide: I1, I3, I5, I6, I9."""
+"""The invariants that clients' answers and the final record decide: I1, I3, I5, I6."""
 
 import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from .records import Op, token
+from .records import SAYS, Op, token
 from .view import SessionView, Violation, is_note, texts
 
+NOTED = ("id", "metadata")
+"""What the record has of a message, and a model is not told."""
 MADE_BY = re.compile(r" of turn (\d+)$")
 
 
@@ -17,7 +19,8 @@ def each_message_once_in_order(view: SessionView, count: Counter[str]) -> Iterat
     Allowed: a `reset` that came later removes it; a `regenerate` repeats it in a new turn, and
     discards the old one; an unknown message is there once or not at all. A steered message stands
     where its turn took it, so before a message of a later turn that was accepted earlier; and it
-    passes by a queued turn that was cancelled or killed meanwhile.
+    passes by a queued turn that was cancelled or killed meanwhile. A message that was promoted has
+    left its place.
     """
     if view.final is None:
         return
@@ -33,10 +36,10 @@ def each_message_once_in_order(view: SessionView, count: Counter[str]) -> Iterat
 def _once(view: SessionView, count: Counter[str]) -> Iterator[str]:
     again = sum(op.name == "regenerate" for op in view.writes)
     numbers: dict[int, str] = {}
-    for op in view.ops_of("message"):
+    for op in view.ops_of(*SAYS):
         count["I1"] += 1
         said = str(op.said)
-        places = view.places.get(said, [])
+        places, withdrawn = view.places_of(op), view.said_by(op).named("withdraw")
         kept = [turn for turn, _ in places if not view.discarded(turn)]
         if len(kept) > 1 or len(places) > 1 + again:
             yield f"{said} is in turns {', '.join(str(turn) for turn, _ in places)}"
@@ -44,19 +47,21 @@ def _once(view: SessionView, count: Counter[str]) -> Iterator[str]:
             yield f"{said} was refused with {op.status}, and is in turn {places[0][0]}"
         if not op.ok:
             continue
-        if not places and not view.reset_after(op.asked):
+        if not places and not withdrawn and not view.reset_after(op.asked):
             yield f"{said} was accepted for turn {op.answer['turn']}, and is not in the record"
         if op.answer["status"] in ("running", "waiting"):
             turn = op.answer["turn"]
             if turn in numbers:
                 yield f"{said} and {numbers[turn]} both became turn {turn}"
             numbers[turn] = said
-            if turn in view.turns and turn not in [x for x, _ in places]:
+            stays = not view.moved_after(op) and not view.said_by(op).changes
+            if turn in view.turns and stays and turn not in [x for x, _ in places]:
                 yield f"{said} became turn {turn}, and is not in it"
 
 
 def _in_order(view: SessionView) -> Iterator[str]:
-    accepted = [op for op in view.ops_of("message") if op.ok and op.answered is not None]
+    accepted = [op for op in view.ops_of(*SAYS) if op.ok and op.answered is not None]
+    accepted = [op for op in accepted if not view.said_by(op).named("promote")]
     accepted.sort(key=lambda op: op.asked)
     for index, later in enumerate(accepted):
         if later.answer["status"] == "steered":
@@ -66,7 +71,7 @@ def _in_order(view: SessionView) -> Iterator[str]:
                 continue
             if earlier.answered is None or earlier.answered >= later.asked:
                 continue
-            here, there = view.places.get(str(earlier.said)), view.places.get(str(later.said))
+            here, there = view.places_of(earlier), view.places_of(later)
             if not here or not there or min(here) < min(there):
                 continue
             ended = (
@@ -82,7 +87,7 @@ def _in_order(view: SessionView) -> Iterator[str]:
 
 def _stays(view: SessionView, op: Op) -> bool:
     """Whether a message stands where it was accepted for: it was not steered, nor passed on."""
-    places = view.places.get(str(op.said), [])
+    places = view.places_of(op)
     status, turn = op.answer["status"], op.answer["turn"]
     return status != "steered" and turn in [number for number, _ in places]
 
@@ -96,7 +101,7 @@ def _history_is_record(view: SessionView) -> Iterator[str]:
         if not view.discarded(number)
         for text in _block(view.turns[number])
     ]
-    if [text for text in history if not is_note(text)] != expected:
+    if [text.rstrip() for text in history if not is_note(text)] != expected:
         yield f"get_history is not what the turns make: {history} instead of {expected}"
 
 
@@ -108,7 +113,7 @@ def _discards(view: SessionView) -> Iterator[str]:
     if view.has_unknown or view.resets:
         return
     for turn in view.turns:
-        if view.discarded(turn) and turn not in told:
+        if view.discarded(turn) and turn not in told and not view.is_emptied(turn):
             yield f"turn {turn} is discarded, and nobody was told so"
 
 
@@ -151,12 +156,9 @@ def _one_outcome(
     tasks = {work.id for work in view.works if work.turn == number}
     if tasks - {task} and (turn.get("task_id") or len(tasks) > 1 or not view.has_unknown):
         yield f"other tasks worked on it: {', '.join(tasks - {task})}"
-    outcomes = [op.answer for op in view.ops_of("attach") if op.ok and op.answer["turn"] == number]
-    for outcome in outcomes:
-        if any(
-            outcome.get(x) != turn.get(x)
-            for x in ("status", "messages", "partial", "cut_off", "not_begun")
-        ):
+    answers = [op.answer for op in view.ops_of("attach") if op.ok]
+    for outcome in [x for x in answers if x.get("turn") == number]:
+        if _content(outcome) != _content(turn):
             yield f"attach said {outcome}, its record says {turn}"
     versions = {line.version for work in view.works if work.turn == number for line in work.lines}
     if len(versions) > 1:
@@ -164,6 +166,13 @@ def _one_outcome(
     caused = view.is_cancelled(number) or view.agent == "HelperAgent" or number <= view.copied
     if status == "interrupted" and not caused:
         yield "it was interrupted, and nobody had cancelled it"
+
+
+def _content(ended: dict[str, Any]) -> dict[str, Any]:
+    """What an outcome has in common with its record, which has more on what the user said."""
+    names = ("status", "partial", "cut_short", "cut_off", "not_begun")
+    said = [{x: y for x, y in each.items() if x not in NOTED} for each in ended["messages"]]
+    return {"messages": said, **{name: ended.get(name) for name in names}}
 
 
 def all_ends(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
@@ -176,6 +185,9 @@ def all_ends(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
     count["I5"] += 1
     if (status := view.final.status.get("status")) != "idle":
         yield Violation("I5", view.agent, view.session, f"in the end it is {status}")
+    waits = [*view.final.status.get("pending", ()), *view.final.status.get("waiting_for", ())]
+    if waits and status == "idle":
+        yield Violation("I5", view.agent, view.session, f"in the end it waits for {waits}")
     for number, turn in view.turns.items():
         task = str(turn.get("task_id"))
         if turn["status"] == "running":
@@ -231,17 +243,20 @@ def _in_place(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
 
 def _seen(view: SessionView, number: int, seen: list[str]) -> str | None:
     """Compare, from its end, what a turn saw with the record of the turns before."""
-    left = list(seen)
+    left = [text.rstrip() for text in seen]
     own = texts(view.turns[number]["input"])
     if left[len(left) - len(own) :] != own:
         return f"turn {number} did not see its own messages at the end: {seen}, {own}"
     del left[len(left) - len(own) :]
     hasty = view.agent == "HastyAgent"
+    standing = [turn for x, turn in view.turns.items() if x == number or not view.discarded(x)]
+    resumed = {turn.get("resumes") for turn in standing if turn["turn"] <= number}
     for earlier in sorted((x for x in view.turns if x < number), reverse=True):
         turn = view.turns[earlier]
         block = _block(turn)
         said = texts([x for x in (*turn["input"], *turn["messages"]) if x["role"] == "user"])
         noted = bool(left) and is_note(left[-1]) and (hasty or turn["status"] == "interrupted")
+        noted = noted and earlier not in resumed  # it is to go on, and not told that it was cut off
         rest = left[: len(left) - noted]
         if rest[len(rest) - len(block) :] == block:
             left = rest[: len(rest) - len(block)]
@@ -256,35 +271,6 @@ def _seen(view: SessionView, number: int, seen: list[str]) -> str | None:
 
 def _block(turn: dict[str, Any]) -> list[str]:
     return texts([*turn["input"], *turn["messages"]])
-
-
-def steered_is_answered(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
-    """I9: a steered message passes on until a turn takes it.
-
-    So whatever stands in a turn that completed, or failed, was seen by its task. Allowed: a turn
-    that was cancelled or killed keeps what it has not taken.
-    """
-    seen: dict[int, set[str]] = {}
-    for line in view.lines:
-        if line.event in ("start", "took"):
-            seen.setdefault(line.turn, set()).update(line.seen)
-    for number, turn in view.turns.items():
-        if turn["status"] not in ("completed", "failed") or number not in seen:
-            continue
-        if view.is_cancelled(number):
-            continue  # it was superseded while it ended
-        for message in (*turn["input"], *turn["messages"]):
-            if message["role"] == "user" and message["content"] not in seen[number]:
-                text = f"turn {number} {turn['status']} without {token(message['content'])}"
-                yield Violation("I9", view.agent, view.session, text)
-    for op in view.ops_of("message"):
-        if not op.ok or op.answer["status"] not in ("steered", "joined"):
-            continue
-        count["I9"] += 1
-        turns = [turn for turn, _ in view.places.get(str(op.said), [])]
-        if turns and min(turns) < op.answer["turn"]:
-            text = f"{op.said} was steered at turn {op.answer['turn']}, and is in turn {min(turns)}"
-            yield Violation("I9", view.agent, view.session, text)
 
 
 def _list(op: Op, name: str) -> list[int]:

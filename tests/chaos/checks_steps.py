@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from .records import Fault, Line, Op, token
+from .records import CHANGES, Fault, Line, Op, token
 from .view import Attempt, SessionView, Violation, Work
 
 DEFAULT_TIMEOUT = 30.0
@@ -144,7 +144,7 @@ def superseded_before_it_began(view: SessionView, count: Counter[str]) -> Iterat
     what begins in it is aborted.
     """
     by_turn = {work.turn: work for work in view.works}
-    for op in view.ops_of("message", "regenerate"):
+    for op in view.ops_of("message", "regenerate", "edit", "promote"):
         if not op.ok or op.answered is None:
             continue
         for turn in op.answer.get("interrupted", ()):
@@ -156,7 +156,7 @@ def superseded_before_it_began(view: SessionView, count: Counter[str]) -> Iterat
             late = [x for x in work.lines if x.event == "begin" and x.phase == "body"]
             late = [x for x in late if x.at > op.answered + UNDER_WAY]
             faults = view.records.faults
-            if late and not any(_disturbs(x, op.answered, late[0].at, late[0]) for x in faults):
+            if late and not any(disturbs(x, op.answered, late[0].at, late[0]) for x in faults):
                 yield Violation(
                     "I7",
                     view.agent,
@@ -232,7 +232,7 @@ def answers_during_cleanup(view: SessionView, count: Counter[str]) -> Iterator[V
     so that all the machine was slow.
     """
     cleanups = list(_cleanups(view))
-    for op in view.ops_of("message", "cancel", "get_status", "get_history"):
+    for op in view.ops_of("message", "cancel", "get_status", "get_history", *CHANGES):
         for begun, ended, line in cleanups:
             if not begun < op.asked < ended:
                 continue
@@ -244,7 +244,7 @@ def answers_during_cleanup(view: SessionView, count: Counter[str]) -> Iterator[V
                 continue
             others = (x.answered for x in view.ops if x is not op and x.name != "attach")
             served = any(x and op.asked < x < ended for x in others)
-            disturbed = any(_disturbs(x, op.asked, ended, line) for x in view.records.faults)
+            disturbed = any(disturbs(x, op.asked, ended, line) for x in view.records.faults)
             if not served and not disturbed:
                 count["I10"] += 1
                 yield Violation(
@@ -266,9 +266,12 @@ def _all_slow(view: SessionView, op: Op, answered: float) -> bool:
     return slow > 0 and slow * 10 >= len(elsewhere)
 
 
-def _disturbs(fault: Fault, asked: float, answered: float, line: Line) -> bool:
+def disturbs(fault: Fault, asked: float, answered: float, line: Line) -> bool:
     ended = fault.ended if fault.ended is not None else float("inf")
-    elsewhere = fault.target.startswith("inv_") and fault.kind != "pause message"
+    elsewhere = fault.target.startswith("inv_") and fault.kind not in (
+        "pause message",
+        "pause change",
+    )
     if elsewhere and fault.target != line.task:
         return False
     return fault.begun < answered and ended > asked - RECOVERY

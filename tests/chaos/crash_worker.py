@@ -20,7 +20,7 @@ from hypercorn.config import Config
 from restate.server_context import ServerInvocationContext
 from restate.vm import VMWrapper
 
-from . import agent
+from . import agent, steps
 from .records import Appender
 from .worker import die_with_parent
 
@@ -105,7 +105,7 @@ def main() -> None:
         child = os.fork()
         if not child:
             die_with_parent()
-            agent.WORKER = os.getpid()
+            steps.WORKER = os.getpid()
             patch(Fuse(folder))
             config = Config()
             config.bind = [f"fd://{descriptor}"]

@@ -1,8 +1,8 @@
 """What goes wrong: three streams of faults side by side, each from its own seed.
 
 Processes (workers and server), the network between them (the proxy), and the operator (cancels,
-kills, pauses and resumes of tasks and of `message`). Which faults, with which pauses, is the
-seed's; what they hit depends on what there is.
+kills, pauses and resumes of tasks, of `message`, and of what changes a message or a turn). Which
+faults, with which pauses, is the seed's; what they hit depends on what there is.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Any, Final
 from typing_extensions import Self
 
 from .deployment import Deployment, Worker
-from .records import History
+from .records import CHANGES, History
 from .system import TASKS, System
 
 PROCESSES: Final = {
@@ -46,13 +46,22 @@ OPERATOR: Final = {
     "kill message": 9,
     "pause message": 5,
     "kill settle": 3,
+    "cancel change": 3,
+    "kill change": 5,
+    "pause change": 3,
 }
 LULL_EVERY: Final = 60.0
 LULL: Final = 15.0
 """Seconds in a minute without faults of processes and network: what needs peace is decided then."""
 PAUSED: Final = "SELECT id FROM sys_invocation WHERE status = 'paused'"
+NAMES: Final = {
+    "message": ("message",),
+    "settle": ("settle",),
+    "change": (*CHANGES, "edit", "resume", "answer"),
+}
 HANDLERS: Final = {"task": TASKS} | {
-    name: f"target_handler_name = '{name}'" for name in ("message", "settle")
+    what: " OR ".join(f"target_handler_name = '{name}'" for name in names)
+    for what, names in NAMES.items()
 }
 
 
@@ -278,7 +287,7 @@ class Faults:
 
     async def _find(self, what: str, dice: random.Random) -> str | None:
         sql = (
-            f"SELECT id FROM sys_invocation WHERE {HANDLERS[what]} "  # noqa: S608
+            f"SELECT id FROM sys_invocation WHERE ({HANDLERS[what]}) "  # noqa: S608
             "AND status <> 'completed' LIMIT 30"
         )
         for _ in range(1 if what == "task" else 5):  # the others are short

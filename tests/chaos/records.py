@@ -12,8 +12,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-REFUSED = frozenset({400, 404, 412, 413, 423, 429})
+REFUSED = frozenset({400, 404, 410, 412, 413, 423, 429})
 """Statuses that say: refused, and nothing has changed."""
+
+SAYS = ("message", "edit")
+"""The requests that say something new."""
+CHANGES = ("withdraw", "replace", "promote")
+"""The requests that change a message that is pending."""
 
 
 @dataclass
@@ -41,8 +46,8 @@ class Op:
 
     @property
     def said(self) -> str | None:
-        """The message's token, which no other message has."""
-        if self.name != "message":
+        """The token of the message that it says, which no other message has."""
+        if self.name not in SAYS:
             return None
         return token(self.body["content"])
 
@@ -67,6 +72,12 @@ class Line:
     seen: list[str] = field(default_factory=list)
     """The conversation at `start`; what was taken at `took`; a word at `said`; the other's message
     at `delegate`."""
+    keys: list[str] = field(default_factory=list)
+    """What else than its content each of those messages may have had: the names of all fields."""
+    noted: list[Any] = field(default_factory=list)
+    """What the senders noted of a turn's own messages, at `start`; the answer, at `answered`."""
+    steerable: bool = False
+    """Whether a message that is to be read at once ends the step."""
 
 
 @dataclass

@@ -31,7 +31,7 @@ class Options:
     faults: int = 20
     sessions: int = 12
     """How many sessions are played at once."""
-    turns_per_session: int = 14
+    turns_per_session: int = 12
     pace: float = 1.0
     """Faults come this much slower."""
     gone: float = 0.0

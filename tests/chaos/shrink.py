@@ -197,6 +197,6 @@ def _place(said: list[str], block: list[str]) -> slice | None:
     """Where a turn's messages stand, with the note that may follow."""
     for start in range(len(said) - len(block) + 1):
         end = start + len(block)
-        if block and said[start:end] == block:
+        if block and [x.rstrip() for x in said[start:end]] == block:
             return slice(start, end + (end < len(said) and is_note(said[end])))
     return None

@@ -5,7 +5,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
-from .records import History, Op
+from .records import SAYS, History, Op
 from .system import TASKS, System
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ def _turns(ops: list[Op]) -> dict[str, tuple[str, int]]:
     return {
         op.answer["task_id"]: (f"{op.agent}/{op.session}", op.answer["turn"])
         for op in ops
-        if op.ok and op.name in ("message", "regenerate")
+        if op.ok and op.name in (*SAYS, "regenerate", "resume")
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from .checker import CHECKS, check
+from .good_changes import good_changes, good_controls
 from .good_history import (
     FORKED,
     NOTE,
@@ -31,11 +32,12 @@ from .records import Fault, Records, Told, dump, load
 from .reference_run import record_reference
 from .shrink import shrink, smallest
 from .story import story
+from .test_checker_changes import BROKEN
 
 
 def test_a_good_history_passes_and_each_invariant_had_something_to_decide() -> None:
     decided: Counter[str] = Counter()
-    for records in (good(), good_followed()):
+    for records in (good(), good_followed(), good_changes(), good_controls()):
         assert check(records, decided) == []
     assert {name for name in CHECKS if decided[name]} == set(CHECKS)
     for more in (good_fork(), good_burst()):
@@ -447,7 +449,7 @@ MORE: list[tuple[Callable[[], Records], str, Callable[[Records], None], str]] = 
 
 
 def test_every_invariant_has_a_break() -> None:
-    assert {*BREAKS, *(name for _, name, *_ in MORE)} == CHECKS.keys()
+    assert {*BREAKS, *(name for _, name, *_ in (*MORE, *BROKEN))} == CHECKS.keys()
 
 
 def _id(x: object) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from .records import Fault, Final, Invocation, Line, Op, Records, Told, token
+from .records import CHANGES, SAYS, Fault, Final, Invocation, Line, Op, Records, Told, token
+from .said import Said
 
 TICK = 0.002
 """Seconds: Restate's times are in whole milliseconds."""
@@ -24,8 +25,8 @@ class Violation(NamedTuple):
 
 
 def texts(messages: list[dict[str, Any]]) -> list[str]:
-    """The messages' contents."""
-    return [str(message["content"]) for message in messages]
+    """The messages' contents; what a turn is resumed with has no space at its end."""
+    return [str(message["content"]).rstrip() for message in messages]
 
 
 def is_note(text: str) -> bool:
@@ -172,7 +173,7 @@ class SessionView:
         """Whether an invocation was killed that had, through others, sent this task."""
         caller = self.records.callers.get(task)
         while caller is not None:
-            if self.touched[caller] & {"kill task", "kill message", "kill settle"}:
+            if self.touched[caller] & {"kill task", "kill message", "kill settle", "kill change"}:
                 return True
             caller = self.records.callers.get(caller)
         return False
@@ -183,7 +184,7 @@ class SessionView:
     @cached_property
     def writes(self) -> list[Op]:
         """What may have changed the session."""
-        names = ("message", "cancel", "regenerate", "rewind", "reset")
+        names = (*SAYS, "cancel", "regenerate", "rewind", "reset", "resume", *CHANGES)
         return [op for op in self.ops_of(*names) if op.ok or op.unknown]
 
     @cached_property
@@ -205,7 +206,7 @@ class SessionView:
             return 0
         if self.fork.ok:
             return float(self.fork.answer["turn"])
-        own = [op.answer["turn"] for op in self.ops_of("message") if op.ok]
+        own = [op.answer["turn"] for op in self.ops_of(*SAYS) if op.ok]
         return min(own, default=float("inf")) - 1
 
     @cached_property
@@ -219,6 +220,52 @@ class SessionView:
                     places[token(message["content"])].append((number, place))
         return places
 
+    @cached_property
+    def said(self) -> list[Said]:
+        """All that was said, or may have been, and what became of it."""
+        changes = [op for op in self.ops_of(*CHANGES) if op.ok or op.unknown]
+        ids = [(op, op.answer.get("message") if op.ok else None) for op in self.ops_of(*SAYS)]
+        return [
+            Said(op, number, [x for x in changes if x.body["message"] == number and number])
+            for op, number in ids
+        ]
+
+    @cached_property
+    def _said(self) -> dict[int, Said]:
+        return {x.op.id: x for x in self.said}
+
+    def said_by(self, op: Op) -> Said:
+        return self._said[op.id]
+
+    def places_of(self, op: Op) -> list[tuple[int, int]]:
+        """Where it stands what a request said, or what was said in its place."""
+        return [x for said in self.said_by(op).tokens for x in self.places.get(said, [])]
+
+    @cached_property
+    def model_was_told(self) -> dict[str, set[int]]:
+        """The turns in which a model was told of a message, by what it said."""
+        told: dict[str, set[int]] = defaultdict(set)
+        for line in self.lines:
+            if line.event in ("start", "took"):
+                for text in line.seen:
+                    told[token(text)].add(line.turn)
+        return told
+
+    def moved_after(self, op: Op) -> bool:
+        """Whether messages that wait may have gone to other turns since one was sent."""
+        return any(
+            x.body["policy"] == "interrupt" and (x.answered or float("inf")) > op.asked
+            for x in self.writes
+            if x.name == "promote"
+        )
+
+    def is_emptied(self, turn: int) -> bool:
+        """Whether all that a turn was begun for was taken from it before it began."""
+        of = self.turns[turn]
+        says = [*of["input"], *(x for x in of["messages"] if x["role"] == "user")]
+        emptied = not says and "resumes" not in of and turn > self.copied
+        return emptied and any(x.name in ("withdraw", "promote") for x in self.writes)
+
     def discarded(self, turn: int) -> bool:
         return bool(self.turns[turn].get("discarded"))
 
@@ -229,6 +276,7 @@ class SessionView:
             "cancel task" in self.touched[str(task)]
             or self.has_unknown
             or any(turn in named(op) for op in self.writes)
+            or (turn in self.turns and self.is_emptied(turn))
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from . import agent
+from . import agent, steps
 from .records import Appender
 
 PR_SET_PDEATHSIG = 1
@@ -31,7 +31,7 @@ def die_with_parent() -> None:
 def main() -> None:
     die_with_parent()
     port, log, version, ingress = sys.argv[1:5]
-    agent.WORKER = os.getpid()
+    steps.WORKER = os.getpid()
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
     config.h2_max_concurrent_streams = 2**31 - 1

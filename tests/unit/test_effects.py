@@ -937,9 +937,9 @@ def test_what_a_turn_took_stays_with_it_and_its_keys_are_cleared() -> None:
         steered=[0],
     )
     assert done == [
+        stored(one_settled(ended, steered=[Addition(3, 2, 3)])),
         "clear steered/1",
         "clear steered/2",
-        stored(one_settled(ended, steered=[Addition(3, 2, 3)])),
     ]
 
 
@@ -963,12 +963,12 @@ def test_what_a_turn_did_not_take_becomes_a_new_turn_with_all_of_it_where_nobody
     tail = (one, live(2), begun(3, *left))
     after = Record("epoch", 4, (cancelled, Live(3, open=opened, own=(8, 9))), tail=tail)
     assert done == [
-        "clear steered/1",
-        "clear steered/2",
-        "clear steered/3",
         stored(after),
         dispatched(3, *left, after=[cancelled], turns=[one, shown(cancelled)]),
         stored(with_task(after)),
+        "clear steered/1",
+        "clear steered/2",
+        "clear steered/3",
         watcher(2),
     ]
 
@@ -989,9 +989,9 @@ def test_what_a_turn_did_not_take_passes_on_to_the_next_and_somebody_watches_tha
     passed = (Addition(1, 2, 3, joined=heir.open), Addition(2, 2, 3))
     ended = now_settled(1, status="killed", messages=[said("steered 3")], steered=[0])
     assert done == [
-        "clear steered/3",
         stored(one_settled(ended, heir, passed)),
         watcher(2),
+        "clear steered/3",
     ]
 
 
@@ -1009,7 +1009,7 @@ def test_what_a_cancelled_turn_did_not_take_stays_with_it() -> None:
         messages=[put_out("answer 1"), said("steered 1")],
         steered=[1],
     )
-    assert done == ["clear steered/1", "clear steered/2", stored(one_settled(ended))]
+    assert done == [stored(one_settled(ended)), "clear steered/1", "clear steered/2"]
 
 
 # -- What is taken back, begun again, emptied, copied and shown. -----------------------------------
