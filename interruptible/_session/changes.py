@@ -28,7 +28,7 @@ async def on_withdraw(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Wi
     turn["withdrawn"] = [*turn.get("withdrawn", []), said]
     step = _take_out(ctx, step, message, turn)
     after = await carry_out(agent, ctx, step._replace(changed=True))
-    effects.forget_steered_keys(ctx, after, [message.addition])
+    storage.clear_steered(ctx, after, [message.addition])
     return {"withdrawn": message.id}
 
 
@@ -64,7 +64,7 @@ async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
         if step.steer is not None:
             step = _take_out(ctx, step, message, turn)
         after = await carry_out(agent, ctx, step, [said])
-        effects.forget_steered_keys(ctx, after, [message.addition])
+        storage.clear_steered(ctx, after, [message.addition])
         return _receipt(after, step._replace(cancel=()))  # what is left empty was not interrupted
     # What only the record calls live gets no message.
     waits = tuple(x for x in record.live if x.can_change)
@@ -84,7 +84,7 @@ async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
         else:
             begun, when = content["input"], when._replace(at=content["accepted_at"])
     after = await carry_out(agent, ctx, step._replace(changed=True), begun, when)
-    effects.forget_steered_keys(ctx, after, [message.addition])
+    storage.clear_steered(ctx, after, [message.addition])
     return _receipt(after, step)
 
 

@@ -7,7 +7,7 @@ invocation id of a new task; that one is shielded, as state set before a failure
 import functools
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import restate
@@ -22,7 +22,7 @@ from restate import (
 from interruptible._cancel.shielding import shield
 from interruptible._session import approvals, rules, storage, stored_record
 from interruptible._session.reading import Moment, at_hand, read_record
-from interruptible._session.record import Addition, Asked, Live, Record
+from interruptible._session.record import Asked, Live, Record
 from interruptible._session.rules import Step
 from interruptible._session.storage import JSON, compact
 from interruptible._session.telling import tell_approval, tell_followers
@@ -198,19 +198,6 @@ async def carry_out(
     else:
         tell_followers(agent, ctx, step)
     return record
-
-
-def forget_steered_keys(
-    ctx: ObjectContext, record: Record, steered: Iterable[Addition | None]
-) -> None:
-    """Clear what these said that are steered no more; another may have its number by now.
-
-    It comes last: a handler that is killed in between has lost no message.
-    """
-    kept = {x.number for x in record.steered}
-    for x in steered:
-        if x is not None and x.number not in kept:
-            ctx.clear(storage.steered_key(x.number))
 
 
 def close_approval(agent: Settings, ctx: ObjectContext, record: Record, approval: Asked) -> None:

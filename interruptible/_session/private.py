@@ -116,7 +116,7 @@ async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
         ended: Turn = {**finished_turn(turn, outcome, kept), "ended_at": now.at}
         before, record = record, await storage.put_turns(ctx, step.record, [ended])
         after = await carry_out(agent, ctx, step._replace(record=record), begun, now)
-        effects.forget_steered_keys(ctx, after, (*step.keep, *step.begin))
+        storage.clear_steered(ctx, after, (*step.keep, *step.begin))
         for approval in before.approvals:
             if approval not in step.record.approvals:
                 ctx.clear(storage.approval_key(approval.id))

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from restate import ObjectContext
 from restate.serde import BytesSerde, JsonSerde, Serde
 
-from interruptible._session.record import Record
+from interruptible._session.record import Addition, Record
 from interruptible._wire.types import Message, Turn
 
 TURNS_PER_PAGE: Final = 16
@@ -223,6 +223,17 @@ async def stale_keys(ctx: ObjectContext, record: Record) -> list[str]:
     needed |= {approval_key(x.id) for x in record.approvals}
     ours = re.compile(r"(page|turn|steered|approval)/\d+")
     return [key for key in await ctx.state_keys() if ours.fullmatch(key) and key not in needed]
+
+
+def clear_steered(ctx: ObjectContext, record: Record, steered: Iterable[Addition | None]) -> None:
+    """Clear what these said that are steered no more; another may have its number by now.
+
+    It comes last: a handler that is killed in between has lost no message.
+    """
+    kept = {x.number for x in record.steered}
+    for x in steered:
+        if x is not None and x.number not in kept:
+            ctx.clear(steered_key(x.number))
 
 
 def _with_tail(record: Record, slots: Iterable[Slot]) -> Record:
