@@ -39,7 +39,7 @@ LEAVES = {
     "formats.gemini": {"formats.adk"},
     "formats.responses": {"ext.openai_agents"},
     "formats.langchain": {"ext._langchain", "ext.langchain"},
-    "formats.pydantic_ai": {"ext.pydantic_ai", "ext._pydantic_ai"},
+    "formats.pydantic_ai": {"ext.pydantic_ai", "ext._pydantic_ai", "ext._pydantic_ai_model"},
     **{name: set[str]() for name in FRAMEWORKS},
 }
 """What imports the modules that the core never imports."""
