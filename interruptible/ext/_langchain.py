@@ -165,7 +165,7 @@ class GraphRun:
         made: Any = await self.feed.ask(ask)
         if not said:
             return made
-        updates = cast("list[Any]", made) if isinstance(made, list) else [made]
+        updates = made if isinstance(made, list) else [made]
         return [Command(update={"messages": said}), *updates]
 
     def is_shared(self, path: Sequence[str]) -> bool:

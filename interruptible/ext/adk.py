@@ -112,6 +112,12 @@ async def run(
 ) -> Result:
     """Run an agent of ADK for a turn.
 
+    A message that is to be read at once cuts off the request to the model, which is made anew with
+    what had come of the answer, and the message; an agent that is a tool goes on. A turn that goes
+    on with one that stopped after words of the model asks it with these at the end, to which ADK
+    adds by itself what its own models need; for one that refuses that, the agent needs a
+    `resume_note`.
+
     Args:
         framework_agent: The agent, or the app whose root it is. If a `RestatePlugin` is among the
             app's plugins, that one makes the requests to the model durable.

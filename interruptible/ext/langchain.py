@@ -1,7 +1,7 @@
 """Agents of LangChain and graphs of LangGraph, on Restate's integration.
 
 What the model says and what each tool returns is put out as it is made; what is steered at the turn
-is told to the model before its next request.
+is told to the model before its next request, or cuts that off.
 """
 
 import sys
@@ -99,6 +99,11 @@ async def run(
     **framework_options: Any,
 ) -> dict[str, Any]:
     """Run an agent of LangChain, or a graph of LangGraph, for a turn.
+
+    A message that is to be read at once cuts off an agent's request to the model, which is made
+    anew with what had come of the answer, and the message. A turn that goes on with one that
+    stopped after words of the model asks it with these at the end; for a provider that refuses
+    that, the agent needs a `resume_note`.
 
     Args:
         framework_agent: What `create_agent` gives, with `InterruptibleMiddleware()` after

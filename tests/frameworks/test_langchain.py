@@ -171,7 +171,7 @@ async def test_structured_output_is_the_last_message_as_json_and_the_result_has_
 async def test_structured_output_that_is_wrong_fails_the_turn_once(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    model = Offline(log, lambda _: Answer(calls=(("a", "Booking", {"city": "Rome", "nights": 2}),)))
+    model = Offline(log, lambda _: Answer(calls=(("a", "Booking", {"city": "Rome"}),)))
     strategy = ToolStrategy(Booking, handle_errors=False)
     made = agent_of(model, "Lc Wrong Output", response_format=strategy)
     session = await open_session(restate_env, deploy, langchain.agent(made))
