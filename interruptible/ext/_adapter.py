@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from pydantic_core import to_json
 from restate import Context, TerminalError
 
-from interruptible import Agent, Interrupted, Message, Steered, Task
+from interruptible import Agent, Interrupted, Message, Steered, Task, current_task
 from interruptible import agent as make_agent
 from interruptible._cancel.steered import scope
 from interruptible._options import Options  # what `agent` of each module takes, too
@@ -28,11 +28,10 @@ __all__ = [
     "WrongUse",
     "as_agent",
     "asking",
+    "by_the_user",
     "check_approve",
     "failing",
     "mended_within",
-    "nobody",
-    "not_approved",
 ]
 
 Approve = Callable[[str, dict[str, Any]], Awaitable[bool | str]]
@@ -99,17 +98,10 @@ class WrongUse(TerminalError, TypeError):
         super().__init__(reason, 500)
 
 
-def not_approved(tool: str) -> TerminalError:
-    """The failure of a turn in which a tool asks for an approval that nobody can give."""
-    return TerminalError(
-        f"The tool {tool!r} asks for an approval, and there is nobody to give it. Pass `approve=`.",
-        500,
-    )
-
-
-async def nobody(tool: str, _: dict[str, Any]) -> bool | str:
-    """What `approve` is where nobody was named."""
-    raise not_approved(tool)
+async def by_the_user(tool: str, arguments: dict[str, Any]) -> bool | str:
+    """What `approve` is where nobody was named: `task.approval`, which a user answers."""
+    answer = await current_task().approval(tool, value=arguments)
+    return bool(answer) or answer.reason or False
 
 
 def check_approve(approve: Any) -> None:

@@ -37,9 +37,9 @@ with extra("adk"):
         Options,
         WrongUse,
         as_agent,
+        by_the_user,
         check_approve,
         failing,
-        not_approved,
     )
     from interruptible.ext._adk import Run, agents_of
     from interruptible.formats.adk import from_messages, to_messages
@@ -74,7 +74,8 @@ def agent(
     Args:
         framework_agent: The agent, or the app whose root it is.
         name: The name of the object in Restate; by default the agent's own, in camel case.
-        approve: Whether a tool may run that asks for a confirmation; see `run`.
+        approve: Whether a tool may run that asks for a confirmation; see `run`. By default the user
+            is asked, by `task.approval`.
         options: Those of `interruptible.Agent`.
 
     Raises:
@@ -85,11 +86,7 @@ def agent(
     check_approve(approve)
 
     async def work(task: Task) -> None:
-        events = (await run(app, task, approve=approve)).events
-        for event in events:
-            for response in event.get_function_responses():
-                if response.id in event.actions.requested_tool_confirmations:
-                    raise not_approved(str(response.name))
+        events = (await run(app, task, approve=approve or by_the_user)).events
         if events and events[-1].error_code and not events[-1].content:
             said = f"{events[-1].error_code}: {events[-1].error_message}"
             raise TerminalError(f"The model gave no answer ({said}).")

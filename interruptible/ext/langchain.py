@@ -38,8 +38,8 @@ with extra("langchain"):
         WrongUse,
         as_agent,
         asking,
+        by_the_user,
         check_approve,
-        not_approved,
     )
     from interruptible.ext._langchain import (
         INTERRUPT,
@@ -70,7 +70,8 @@ def agent(
     Args:
         framework_agent: What `create_agent` gives, or a compiled graph with `messages`.
         name: The name of the object in Restate; by default the agent's own, in camel case.
-        approve: What a graph is told that asks for approval; see `run`.
+        approve: What a graph is told that asks for approval; see `run`. By default the user is
+            asked, by `task.approval`.
         options: Those of `interruptible.Agent`.
 
     Raises:
@@ -80,9 +81,7 @@ def agent(
     """
 
     async def work(task: Task) -> None:
-        running = await _ran(framework_agent, task, approve, None, None, {})
-        for asked in running.waiting:
-            raise not_approved(running.asks(asked)[0][0])
+        await _ran(framework_agent, task, approve or by_the_user, None, None, {})
 
     _check(framework_agent)
     check_approve(approve)

@@ -30,9 +30,9 @@ with extra("openai-agents"):
         Options,
         WrongUse,
         as_agent,
+        by_the_user,
         check_approve,
         failing,
-        not_approved,
     )
     from interruptible.ext._openai_agents import Durable
     from interruptible.formats.responses import from_messages, to_messages
@@ -65,7 +65,8 @@ def agent(
         framework_agent: The agent with which each turn starts; one that needs a context is run by a
             `run` of your own.
         name: The name of the object in Restate; by default the agent's own, in camel case.
-        approve: Whether a tool may run that needs approval; see `run`.
+        approve: Whether a tool may run that needs approval; see `run`. By default the user is
+            asked, by `task.approval`.
         options: Those of `interruptible.Agent`.
 
     Raises:
@@ -74,9 +75,7 @@ def agent(
     """
 
     async def work(task: Task) -> None:
-        result = await run(framework_agent, task, approve=approve)
-        if result.interruptions:
-            raise not_approved(result.interruptions[0].name or "")
+        await run(framework_agent, task, approve=approve or by_the_user)
 
     check_approve(approve)
     return as_agent(work, framework_agent, name, options)

@@ -32,9 +32,9 @@ with extra("pydantic-ai"):
         Options,
         WrongUse,
         as_agent,
+        by_the_user,
         check_approve,
         failing,
-        nobody,
     )
     from interruptible.ext._pydantic_ai import Kept
     from interruptible.ext._pydantic_ai_model import Durable, heard
@@ -59,7 +59,8 @@ def agent(
     Args:
         framework_agent: The agent; one that needs dependencies is run by a `run` of your own.
         name: The name of the object in Restate; by default the agent's own, in camel case.
-        approve: Whether a tool may run that asks for approval; see `run`.
+        approve: Whether a tool may run that asks for approval; see `run`. By default the user is
+            asked, by `task.approval`.
         auto_wrap_tools: Whether each tool is a durable step; what it gives is JSON then.
         options: Those of `interruptible.Agent`.
 
@@ -70,7 +71,7 @@ def agent(
 
     async def work(task: Task) -> None:
         result = await run(
-            framework_agent, task, approve=approve or nobody, auto_wrap_tools=auto_wrap_tools
+            framework_agent, task, approve=approve or by_the_user, auto_wrap_tools=auto_wrap_tools
         )
         if isinstance(result.output, DeferredToolRequests):
             raise WrongUse(

@@ -634,17 +634,26 @@ class Contract:
         await deploy(agent := self.agent(made, approve=approve))
         return Session(env.client, agent, "one"), model
 
-    async def test_an_approval_that_nobody_can_give_fails_the_turn(
-        self, restate_env: Restate, deploy: Deploy, log: Log
+    @pytest.mark.parametrize("approved", [True, False])
+    async def test_an_approval_that_nobody_was_named_for_is_the_users(
+        self, restate_env: Restate, deploy: Deploy, log: Log, approved: bool
     ) -> None:
-        model = Offline(log, lambda _: calls(a="look bill"))
-        agent = self.agent(self.made("Asks Nobody", model, "look", approve=("look",)))
+        model = Offline(log, look_and_tell)
+        agent = self.agent(self.made(f"Asks User {approved}", model, "look", approve=("look",)))
         await deploy(agent)
-        outcome = await Session(restate_env.client, agent, "one").ask("Pay.")
-        assert outcome["status"] == "failed"
-        assert outcome["error"] == (
-            "The tool 'look' asks for an approval, and there is nobody to give it. Pass `approve=`."
-        )
+        session = Session(restate_env.client, agent, "one")
+        await session.send("bill")
+
+        async def asked() -> Any:
+            return (await session.status())["waiting_for"]
+
+        (waits,) = await eventually(asked)
+        assert (waits["turn"], waits["title"]) == (1, "look")
+        assert "bill" in str(waits.get("value"))
+        await session.answer(waits["id"], approved, reason=None if approved else "Not that one.")
+        assert (await session.attach())["status"] == "completed"
+        (result,) = [x["content"] for x in await session.history() if x["role"] == "tool"]
+        assert ("Not that one." in str(result)) != approved
 
     async def test_the_journal_is_not_much_larger_than_without_the_module(
         self, restate_env: Restate, deploy: Deploy, log: Log
