@@ -26,7 +26,7 @@ def one_place_or_withdrawn(view: SessionView, count: Counter[str]) -> Iterator[V
         for turn in view.turns.values()
         for message in turn.get("withdrawn", ())
     ]
-    for said in view.said:
+    for said in view.said.values():
         for text in (*_withdrawn(view, said, withdrawn, count), *_replaced(view, said, withdrawn)):
             yield Violation("I1", view.agent, view.session, text)
     for op in view.ops_of("replace"):
@@ -83,7 +83,7 @@ def _is_anywhere(view: SessionView, text: str, withdrawn: list[str]) -> bool:
 
 def _listed(view: SessionView) -> Iterator[str]:
     """What the status says of what is pending."""
-    known = {x.id: x for x in view.said if x.id is not None}
+    known = {x.id: x for x in view.said.values() if x.id is not None}
     for op in view.ops_of("get_status"):
         listed = op.answer.get("pending", ()) if op.ok else ()
         for each in listed:
@@ -118,7 +118,7 @@ def promoted_is_next(view: SessionView, count: Counter[str]) -> Iterator[Violati
     Allowed: somebody has promoted another one since; the turns that this has interrupted may have
     been about to begin; and its own turn may never have begun.
     """
-    by_id = {x.id: x for x in view.said if x.id is not None}
+    by_id = {x.id: x for x in view.said.values() if x.id is not None}
     for op in view.ops_of("promote"):
         said = by_id.get(op.body["message"])
         if not op.ok or op.answered is None or op.body["policy"] != "interrupt" or said is None:
@@ -180,7 +180,7 @@ def read_at_once(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
 
 
 def _read_at_once(view: SessionView) -> Iterator[tuple[Op, int]]:
-    changed = {x.op.id for x in view.said if x.changes}
+    changed = {x.op.id for x in view.said.values() if x.changes}
     for op in view.ops_of("message", "promote"):
         is_steered = op.ok and op.body.get("now") and op.answer["status"] == "steered"
         if is_steered and (op.name == "promote" or op.id not in changed):
@@ -206,7 +206,7 @@ def attached_by_message(view: SessionView, count: Counter[str]) -> Iterator[Viol
 
     Allowed: a turn that goes on with that one answers it.
     """
-    by_id = {x.id: x for x in view.said if x.id is not None}
+    by_id = {x.id: x for x in view.said.values() if x.id is not None}
     for op in view.ops_of("attach"):
         said = by_id.get((op.body or {}).get("message", 0))
         if said is None or op.unknown or view.reset_after(said.op.asked):
@@ -233,7 +233,7 @@ def _attached(view: SessionView, op: Op, said: Said) -> str | None:
 
 def notes_stay_with_messages(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
     """Metadata: what a caller notes of a message is in the record as sent, and in no request."""
-    said = {text: x for x in view.said for text in x.tokens}
+    said = {text: x for x in view.said.values() for text in x.tokens}
     for line in view.lines:
         if more := {*line.keys} - {"role", "content"}:
             text = f"turn {line.turn} was told {', '.join(sorted(more))} of messages"
