@@ -17,7 +17,8 @@ def one_place_or_withdrawn(view: SessionView, count: Counter[str]) -> Iterator[V
     """I1: a message is in one place, or withdrawn; it says what was said last, and only that.
 
     What was withdrawn, or replaced, was told to no model. What was refused has changed nothing.
-    Allowed: a reset removes it; a change without an answer may have happened.
+    Allowed: a reset removes it; a change without an answer may have happened; what is answered once
+    more stands in the discarded turn as well, and was told to a model there.
     """
     if view.final is None or view.final.turns is None:
         return
@@ -41,7 +42,7 @@ def one_place_or_withdrawn(view: SessionView, count: Counter[str]) -> Iterator[V
 def _withdrawn(
     view: SessionView, said: Said, withdrawn: list[str], count: Counter[str]
 ) -> Iterator[str]:
-    name, places = str(said.op.said), view.places_of(said.op)
+    name, places = str(said.op.said), [x for x in view.places_of(said.op) if _stands(view, x[0])]
     asked = said.named("withdraw")
     certain = [x for x in asked if x.ok]
     there = [x for x in withdrawn if x in said.tokens]
@@ -56,7 +57,7 @@ def _withdrawn(
         yield f"{name} was withdrawn, and the record does not say so"
     if there and not asked and not said.op.unknown:
         yield f"{name} is withdrawn, and nobody took it back"
-    told = {n for x in said.tokens for n in view.model_was_told.get(x, ())}
+    told = {n for x in said.tokens for n in _told(view, x)}
     if (certain or there) and told:
         yield f"{name} was withdrawn, and a model was told of it in turn {min(told)}"
 
@@ -65,8 +66,10 @@ def _replaced(view: SessionView, said: Said, withdrawn: list[str]) -> Iterator[s
     if len(said.tokens) == 1:
         return
     last = said.last
-    told = [x for x in said.tokens if view.model_was_told.get(x)]
-    there = [x for x in said.tokens if view.places.get(x) or x in withdrawn]
+    told = [x for x in said.tokens if _told(view, x)]
+    places = {x: [turn for turn, _ in view.places.get(x, ())] for x in said.tokens}
+    there = [x for x, y in places.items() if any(_stands(view, turn) for turn in y)]
+    there += [x for x in said.tokens if x in withdrawn]
     for text in told:
         if text not in last:
             yield f"{text} was replaced by {' or '.join(sorted(last))}, and a model was told of it"
@@ -75,6 +78,17 @@ def _replaced(view: SessionView, said: Said, withdrawn: list[str]) -> Iterator[s
             yield f"{text} was replaced by {' or '.join(sorted(last))}, and is in the record"
     if len(there) > 1 or len({*told, *there}) > 1:
         yield f"one message says {' and '.join(sorted({*told, *there}))}"
+
+
+def _told(view: SessionView, text: str) -> set[int]:
+    """The turns in which a model was told this, as far as they count."""
+    return {x for x in view.model_was_told.get(text, ()) if _stands(view, x)}
+
+
+def _stands(view: SessionView, turn: int) -> bool:
+    """Whether a turn counts: what was in one that is discarded may have been asked again."""
+    again = any(x.name == "regenerate" for x in view.writes)
+    return not again or turn not in view.turns or not view.discarded(turn)
 
 
 def _is_anywhere(view: SessionView, text: str, withdrawn: list[str]) -> bool:
