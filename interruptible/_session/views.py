@@ -77,7 +77,7 @@ async def _turn_of(ctx: ObjectSharedContext, record: Record, message: int) -> in
         discarded = discarded or number
     if discarded is None and not withdrawn:
         raise TerminalError(f"message: {message} was removed from this session.", 404)
-    return discarded
+    return None if withdrawn else discarded  # it was taken back when it was to be answered again
 
 
 async def on_get_history(

@@ -74,6 +74,15 @@ class Changes(Player):
             message = op.answer["message"]
             await asyncio.gather(*(self._change(message, *change) for change in changes))
 
+    async def line_up(self) -> None:
+        """Several wait in a line, and one of them is changed: mostly it is to be the next."""
+        place, (what, content) = self._random.randrange(3), self._some_change()
+        if self._random.random() < 0.5:
+            what = "promote"
+        line = [await self.send("queue", self._plan()) for _ in range(3)]
+        if line[place].ok:
+            await self._change(line[place].answer["message"], what, content)
+
     def _some_change(self) -> tuple[str, str]:
         """What is changed, and what it says instead if it is replaced."""
         return choose(self._random, CHANGES), self._content(self._plan())

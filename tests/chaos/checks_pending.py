@@ -17,7 +17,8 @@ def one_place_or_withdrawn(view: SessionView, count: Counter[str]) -> Iterator[V
     """I1: a message is in one place, or withdrawn; it says what was said last, and only that.
 
     What was withdrawn, or replaced, was told to no model. What was refused has changed nothing.
-    Allowed: a reset removes it; a change without an answer may have happened.
+    Allowed: a reset removes it; a change without an answer may have happened; what is answered once
+    more stands in the discarded turn as well, and was told to a model there.
     """
     if view.final is None or view.final.turns is None:
         return
@@ -26,7 +27,7 @@ def one_place_or_withdrawn(view: SessionView, count: Counter[str]) -> Iterator[V
         for turn in view.turns.values()
         for message in turn.get("withdrawn", ())
     ]
-    for said in view.said:
+    for said in view.said.values():
         for text in (*_withdrawn(view, said, withdrawn, count), *_replaced(view, said, withdrawn)):
             yield Violation("I1", view.agent, view.session, text)
     for op in view.ops_of("replace"):
@@ -41,7 +42,7 @@ def one_place_or_withdrawn(view: SessionView, count: Counter[str]) -> Iterator[V
 def _withdrawn(
     view: SessionView, said: Said, withdrawn: list[str], count: Counter[str]
 ) -> Iterator[str]:
-    name, places = str(said.op.said), view.places_of(said.op)
+    name, places = str(said.op.said), [x for x in view.places_of(said.op) if _stands(view, x[0])]
     asked = said.named("withdraw")
     certain = [x for x in asked if x.ok]
     there = [x for x in withdrawn if x in said.tokens]
@@ -56,7 +57,7 @@ def _withdrawn(
         yield f"{name} was withdrawn, and the record does not say so"
     if there and not asked and not said.op.unknown:
         yield f"{name} is withdrawn, and nobody took it back"
-    told = {n for x in said.tokens for n in view.model_was_told.get(x, ())}
+    told = {n for x in said.tokens for n in _told(view, x)}
     if (certain or there) and told:
         yield f"{name} was withdrawn, and a model was told of it in turn {min(told)}"
 
@@ -65,8 +66,10 @@ def _replaced(view: SessionView, said: Said, withdrawn: list[str]) -> Iterator[s
     if len(said.tokens) == 1:
         return
     last = said.last
-    told = [x for x in said.tokens if view.model_was_told.get(x)]
-    there = [x for x in said.tokens if view.places.get(x) or x in withdrawn]
+    told = [x for x in said.tokens if _told(view, x)]
+    places = {x: [turn for turn, _ in view.places.get(x, ())] for x in said.tokens}
+    there = [x for x, y in places.items() if any(_stands(view, turn) for turn in y)]
+    there += [x for x in said.tokens if x in withdrawn]
     for text in told:
         if text not in last:
             yield f"{text} was replaced by {' or '.join(sorted(last))}, and a model was told of it"
@@ -77,13 +80,24 @@ def _replaced(view: SessionView, said: Said, withdrawn: list[str]) -> Iterator[s
         yield f"one message says {' and '.join(sorted({*told, *there}))}"
 
 
+def _told(view: SessionView, text: str) -> set[int]:
+    """The turns in which a model was told this, as far as they count."""
+    return {x for x in view.model_was_told.get(text, ()) if _stands(view, x)}
+
+
+def _stands(view: SessionView, turn: int) -> bool:
+    """Whether a turn counts: what was in one that is discarded may have been asked again."""
+    again = any(x.name == "regenerate" for x in view.writes)
+    return not again or turn not in view.turns or not view.discarded(turn)
+
+
 def _is_anywhere(view: SessionView, text: str, withdrawn: list[str]) -> bool:
     return bool(view.places.get(text) or view.model_was_told.get(text)) or text in withdrawn
 
 
 def _listed(view: SessionView) -> Iterator[str]:
     """What the status says of what is pending."""
-    known = {x.id: x for x in view.said if x.id is not None}
+    known = {x.id: x for x in view.said.values() if x.id is not None}
     for op in view.ops_of("get_status"):
         listed = op.answer.get("pending", ()) if op.ok else ()
         for each in listed:
@@ -118,7 +132,7 @@ def promoted_is_next(view: SessionView, count: Counter[str]) -> Iterator[Violati
     Allowed: somebody has promoted another one since; the turns that this has interrupted may have
     been about to begin; and its own turn may never have begun.
     """
-    by_id = {x.id: x for x in view.said if x.id is not None}
+    by_id = {x.id: x for x in view.said.values() if x.id is not None}
     for op in view.ops_of("promote"):
         said = by_id.get(op.body["message"])
         if not op.ok or op.answered is None or op.body["policy"] != "interrupt" or said is None:
@@ -180,7 +194,7 @@ def read_at_once(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
 
 
 def _read_at_once(view: SessionView) -> Iterator[tuple[Op, int]]:
-    changed = {x.op.id for x in view.said if x.changes}
+    changed = {x.op.id for x in view.said.values() if x.changes}
     for op in view.ops_of("message", "promote"):
         is_steered = op.ok and op.body.get("now") and op.answer["status"] == "steered"
         if is_steered and (op.name == "promote" or op.id not in changed):
@@ -206,7 +220,7 @@ def attached_by_message(view: SessionView, count: Counter[str]) -> Iterator[Viol
 
     Allowed: a turn that goes on with that one answers it.
     """
-    by_id = {x.id: x for x in view.said if x.id is not None}
+    by_id = {x.id: x for x in view.said.values() if x.id is not None}
     for op in view.ops_of("attach"):
         said = by_id.get((op.body or {}).get("message", 0))
         if said is None or op.unknown or view.reset_after(said.op.asked):
@@ -233,7 +247,7 @@ def _attached(view: SessionView, op: Op, said: Said) -> str | None:
 
 def notes_stay_with_messages(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
     """Metadata: what a caller notes of a message is in the record as sent, and in no request."""
-    said = {text: x for x in view.said for text in x.tokens}
+    said = {text: x for x in view.said.values() for text in x.tokens}
     for line in view.lines:
         if more := {*line.keys} - {"role", "content"}:
             text = f"turn {line.turn} was told {', '.join(sorted(more))} of messages"

@@ -1,5 +1,6 @@
 """A message, and what became of it as clients know."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .records import Op, token
@@ -13,6 +14,12 @@ class Said:
     id: int | None
     """If that is known."""
     changes: list[Op]
+
+    @classmethod
+    def of(cls, op: Op, changes: Sequence[Op]) -> "Said":
+        """What a request said, and which of all changes were made to that."""
+        number = op.answer.get("message") if op.ok else None
+        return cls(op, number, [x for x in changes if number and x.body["message"] == number])
 
     def named(self, name: str) -> list[Op]:
         return [x for x in self.changes if x.name == name]

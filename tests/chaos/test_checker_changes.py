@@ -10,8 +10,8 @@ import pytest
 
 from .checker import check
 from .good_changes import CHANGED, STOPPED, good_changes, good_controls, said
-from .good_history import NOTE, assistant, find, line, op, turn, user
-from .records import Fault, Op, Records
+from .good_history import NOTE, assistant, find, line, op, receipt, turn, user
+from .records import Fault, Invocation, Op, Records
 from .shrink import shrink
 from .story import story
 
@@ -331,6 +331,23 @@ def perhaps_replaced_and_not(records: Records) -> None:
     records.finals[-1].history[-1] = user("w.3")
 
 
+def answered_again_and_then_withdrawn(records: Records) -> None:
+    again = receipt(4, key=STOPPED, message=2, discarded=[3])
+    records.ops += [
+        op(60, "regenerate", None, 49.0, again, key=STOPPED),
+        op(61, "withdraw", {"message": 2}, 49.3, {"withdrawn": 2}, key=STOPPED),
+        op(62, "attach", {"message": 2}, 49.6, {"status": "withdrawn"}, key=STOPPED),
+    ]
+    turn(records, 3, STOPPED)["discarded"] = True
+    turns = records.finals[-1].turns
+    assert turns is not None
+    emptied = {"status": "interrupted", "input": [], "messages": [], "discarded": True}
+    turns.append({"turn": 4, "task_id": "inv_c4", "withdrawn": [said("c.4", 2)], **emptied})
+    records.finals[-1].history.pop()
+    ended = ("completed", "failure", "[409] cancelled", 49.5)
+    records.invocations.append(Invocation("inv_c4", "ChaosTask", *ended))
+
+
 def stopped_and_then_cut_off(records: Records) -> None:
     records.ops.append(op(60, "cancel", None, 42.5, {"cancelled": [1]}, key=STOPPED))
     turn(records, 1, STOPPED).update(reason="cancelled", messages=[])
@@ -370,6 +387,7 @@ ALLOWED: list[Any] = [
     (good_changes, perhaps_withdrawn),
     (good_changes, perhaps_replaced_by_what_is_there),
     (good_changes, perhaps_replaced_and_not),
+    (good_controls, answered_again_and_then_withdrawn),
     (good_controls, stopped_and_then_cut_off),
     (good_controls, stopped_while_the_worker_died),
     (good_controls, perhaps_answered),

@@ -221,21 +221,13 @@ class SessionView:
         return places
 
     @cached_property
-    def said(self) -> list[Said]:
-        """All that was said, or may have been, and what became of it."""
-        changes = [op for op in self.ops_of(*CHANGES) if op.ok or op.unknown]
-        ids = [(op, op.answer.get("message") if op.ok else None) for op in self.ops_of(*SAYS)]
-        return [
-            Said(op, number, [x for x in changes if x.body["message"] == number and number])
-            for op, number in ids
-        ]
-
-    @cached_property
-    def _said(self) -> dict[int, Said]:
-        return {x.op.id: x for x in self.said}
+    def said(self) -> dict[int, Said]:
+        """All that was said, or may have been, by the request that said it."""
+        changes = [op for op in self.writes if op.name in CHANGES]
+        return {op.id: Said.of(op, changes) for op in self.ops_of(*SAYS)}
 
     def said_by(self, op: Op) -> Said:
-        return self._said[op.id]
+        return self.said[op.id]
 
     def places_of(self, op: Op) -> list[tuple[int, int]]:
         """Where it stands what a request said, or what was said in its place."""
