@@ -1084,38 +1084,38 @@ def what_is_unknown_was_read(record: Record, message: int) -> Any:
     return _find(record._replace(messages=record.messages + 1), message)
 
 
-def withdraw_lets_the_turn_begin(record: Record, message: Any, *why: str) -> Step:
-    return _withdraw(record, message, *why)._replace(cancel=(), discard=())
+def withdraw_lets_the_turn_begin(record: Record, message: Any, *why: str, **more: Any) -> Step:
+    return _withdraw(record, message, *why, **more)._replace(cancel=(), discard=())
 
 
-def withdraw_says_so_and_does_not_cancel(record: Record, message: Any, *why: str) -> Step:
-    return _withdraw(record, message, *why)._replace(cancel=())
+def withdraw_says_so_and_does_not_cancel(record: Record, message: Any, *why: str, **more: Any) -> Step:
+    return _withdraw(record, message, *why, **more)._replace(cancel=())
 
 
-def withdraw_does_not_discard(record: Record, message: Any, *why: str) -> Step:
-    return _withdraw(record, message, *why)._replace(discard=())
+def withdraw_does_not_discard(record: Record, message: Any, *why: str, **more: Any) -> Step:
+    return _withdraw(record, message, *why, **more)._replace(discard=())
 
 
-def withdraw_cancels_the_turn_with_others(record: Record, message: Any, *why: str) -> Step:
+def withdraw_cancels_the_turn_with_others(record: Record, message: Any, *why: str, **more: Any) -> Step:
     live = record.find(message.turn)
-    step = _withdraw(record, message, *why)
+    step = _withdraw(record, message, *why, **more)
     return rules.cancel(step.record, [live], "withdrawn") if live is not None else step
 
 
-def withdraw_forgets_to(record: Record, message: Any, *why: str) -> Step:
-    step = _withdraw(record, message, *why)
+def withdraw_forgets_to(record: Record, message: Any, *why: str, **more: Any) -> Step:
+    step = _withdraw(record, message, *why, **more)
     return with_record(step, steered=record.steered) if message.addition else step
 
 
-def withdraw_takes_all_of_its_turn(record: Record, message: Any, *why: str) -> Step:
-    step = _withdraw(record, message, *why)
+def withdraw_takes_all_of_its_turn(record: Record, message: Any, *why: str, **more: Any) -> Step:
+    step = _withdraw(record, message, *why, **more)
     return with_record(
         step, steered=tuple(x for x in step.record.steered if x.turn != message.turn)
     )
 
 
-def withdraw_removes_the_turn(record: Record, message: Any, *why: str) -> Step:
-    step = _withdraw(record, message, *why)
+def withdraw_removes_the_turn(record: Record, message: Any, *why: str, **more: Any) -> Step:
+    step = _withdraw(record, message, *why, **more)
     gone = {x.turn for x in step.cancel}
     return with_record(step, live=tuple(x for x in step.record.live if x.turn not in gone))
 
@@ -1481,7 +1481,7 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (STOPPED_LINE, "Record.at_work", what_stops_is_at_work_no_more, Fault.TURNED_AWAY),
     (STOPPED_BURST, "_host", interrupt_joins_and_spares_what_stops, Fault.JOINED),
     (TOLD_NOW, "add_to", add_does_not_tell, Fault.TOLD_NOW),
-    (TOLD_NOW, "add_to", add_always_tells, MESSAGES),
+    (TOLD_NOW, "add_to", add_always_tells, Fault.TOLD_NOW),
     (TOLD_NOW, "add_to", add_tells_of_the_first_every_time, Fault.TOLD_NOW),
     (TOLD_NOW, "add_to", add_tells_a_turn_that_waits, Fault.TOLD_NOW),
     (STEERING, "add_to", add_does_not_watch, Fault.NOT_WATCHED),
