@@ -114,15 +114,16 @@ async def _begin_again(
     old = await Moment(ctx, record, said).turn(turn) if turn in standing else None
     if old is None:
         raise TerminalError(f"turn: {turn} is no part of the conversation any more.", 404)
+    resumes: int | None = None
     if instead is None:
-        messages = asked(old)
+        messages, resumes = asked(old), old.get("resumes")
         ids = ids_of(messages)
         step = rules.regenerate_step(record, turn, ids, merge=agent.merges)
         step = step._replace(message=max(ids, default=0))
     else:
         step = rules.edit_step(record, turn, merge=agent.merges)
         messages = [with_id(instead, step.message)]
-    after = await carry_out(agent, ctx, step, messages, now)
+    after = await carry_out(agent, ctx, step, messages, now, resumes)
     return receipt_of(
         after, record.next, "waiting" if record.awaited else "running", step, standing
     )
