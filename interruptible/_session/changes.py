@@ -135,10 +135,12 @@ async def _read_pending(
     """What a message says, and the stored record of its turn, to be changed."""
     turn: wire.Turn = {**await storage.live_turn(ctx, record, message.turn)}
     if message.addition is not None:
-        [(_, said)] = await read_steered(ctx, [message.addition])
+        found = [said for _, said in await read_steered(ctx, [message.addition])]
     else:
-        said = next(x for x in turn["input"] if id_of(x) == message.id)
-    return said, turn
+        found = [x for x in turn["input"] if id_of(x) == message.id]
+    if not found:  # a handler that moved it was killed
+        raise TerminalError(f"message: what {message.id} says is on record no more.", 404)
+    return found[0], turn
 
 
 def _has_others(turn: wire.Turn) -> bool:

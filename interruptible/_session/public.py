@@ -114,9 +114,9 @@ async def _begin_again(
     old = await Moment(ctx, record, said).turn(turn) if turn in standing else None
     if old is None:
         raise TerminalError(f"turn: {turn} is no part of the conversation any more.", 404)
-    resumes = old.get("resumes") if instead is None else None
+    resumes: int | None = None
     if instead is None:
-        messages = asked(old)
+        messages, resumes = asked(old), old.get("resumes")
         ids = ids_of(messages)
         merge = agent.merges and resumes is None
         step = rules.regenerate_step(record, turn, ids, merge=merge)

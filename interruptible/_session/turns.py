@@ -52,7 +52,7 @@ def _without_end_space(message: Message) -> Message:
         return message
     if isinstance(content, str):
         return {**message, "content": content.rstrip()} if content != content.rstrip() else message
-    parts: list[Any] = content if isinstance(content, list) else []
+    parts: list[Any] = [*content] if isinstance(content, list) else []
     last: Any = parts[-1] if parts else None
     text: Any = cast("Message", last).get("text") if isinstance(last, dict) else None
     if not isinstance(text, str) or text == text.rstrip():

@@ -9,6 +9,8 @@ from interruptible._stream.log import BEGINS, GAP, Entry, Log, Page, Plan
 
 PAGE: Final = 4096
 """Bytes of entries that stand in the log itself, which each change writes; then they get a page."""
+NOTED: Final = ("discarded", "pending", "approval")
+"""What the session notes; a turn that is told of anew does not say it again."""
 
 
 class Change(NamedTuple):
@@ -80,7 +82,7 @@ def _anew(plan: Plan, entries: Sequence[Entry]) -> list[tuple[int, Said, int | N
         for x in entries
         if (plan.keeps_live or delta_of(x.event) is None)
         and x.event != GAP
-        and (x.turn != plan.without or x.event == BEGINS)
+        and (x.turn != plan.without or x.event == BEGINS or x.event["type"] in NOTED)
     ]
     return [(plan.log.turn, GAP, None), *((x.turn, x.event, x.step) for x in stays)]
 

@@ -212,11 +212,11 @@ class Turn(TypedDict):
     model said them. `cut_short` are the places of those that were cut off because the user said
     something else; the turn went on. `cut_off` and `not_begun` are the ids of its calls that had no
     result: those that may have had an effect, and those that had none. A `discarded` turn is no
-    part of the conversation. What was `withdrawn` was said to no model. A turn that `resumes`
-    another went on where that one had stopped. One that `never_began` was interrupted while it
-    waited; one that was `given_up` did not end within `cleanup_timeout`, and later turns did not
-    wait for its end. Times are in milliseconds since 1970: when it was accepted, and when its end
-    was recorded.
+    part of the conversation. What was `withdrawn` was taken back before it was read. A turn that
+    `resumes` another went on where that one had stopped. One that `never_began` was interrupted
+    while it waited; one that was `given_up` did not end within `cleanup_timeout`, and later turns
+    did not wait for its end. Times are in milliseconds since 1970: when it was accepted, and when
+    its end was recorded.
     """
 
     turn: TurnNumber

@@ -55,7 +55,7 @@ def steered_is_answered(view: SessionView, count: Counter[str]) -> Iterator[Viol
     for op in view.ops_of("message"):
         if not op.ok or op.answer["status"] not in ("steered", "joined"):
             continue
-        if view.moved_after(op) or view.said_by(op).named("promote"):
+        if view.moved_after(op) or view.said[op.id].named("promote"):
             continue
         count["I9"] += 1
         turns = [turn for turn, _ in view.places_of(op)]
@@ -91,7 +91,7 @@ def _joined(view: SessionView, op: Op, count: Counter[str]) -> Iterator[str]:
     count["I9"] += 1
     if view.agent not in view.records.merges:
         yield f"{op.said} joined turn {turn}, and {view.agent} does not merge"
-    if view.moved_after(op) or view.said_by(op).changes:
+    if view.moved_after(op) or view.said[op.id].changes:
         return
     for number, place in view.places.get(str(op.said), []):
         if number == turn and place >= len(view.turns[turn]["input"]):

@@ -39,7 +39,7 @@ def _once(view: SessionView, count: Counter[str]) -> Iterator[str]:
     for op in view.ops_of(*SAYS):
         count["I1"] += 1
         said = str(op.said)
-        places, withdrawn = view.places_of(op), view.said_by(op).named("withdraw")
+        places, withdrawn = view.places_of(op), view.said[op.id].named("withdraw")
         kept = [turn for turn, _ in places if not view.discarded(turn)]
         if len(kept) > 1 or len(places) > 1 + again:
             yield f"{said} is in turns {', '.join(str(turn) for turn, _ in places)}"
@@ -54,14 +54,14 @@ def _once(view: SessionView, count: Counter[str]) -> Iterator[str]:
             if turn in numbers:
                 yield f"{said} and {numbers[turn]} both became turn {turn}"
             numbers[turn] = said
-            stays = not view.moved_after(op) and not view.said_by(op).changes
+            stays = not view.moved_after(op) and not view.said[op.id].changes
             if turn in view.turns and stays and turn not in [x for x, _ in places]:
                 yield f"{said} became turn {turn}, and is not in it"
 
 
 def _in_order(view: SessionView) -> Iterator[str]:
     accepted = [op for op in view.ops_of(*SAYS) if op.ok and op.answered is not None]
-    accepted = [op for op in accepted if not view.said_by(op).named("promote")]
+    accepted = [op for op in accepted if not view.said[op.id].named("promote")]
     accepted.sort(key=lambda op: op.asked)
     for index, later in enumerate(accepted):
         if later.answer["status"] == "steered":

@@ -115,14 +115,14 @@ def _listed(view: SessionView) -> Iterator[str]:
 
 
 def taken_back_before_it_began(view: SessionView, count: Counter[str]) -> Iterator[Violation]:
-    """I7: a turn from which all messages were taken does not begin."""
+    """I7: a turn without a message does not begin; all were taken from it."""
     begun = {work.turn for work in view.works}
     for number in view.turns:
-        if not view.is_emptied(number):
+        if not view.is_empty(number):
             continue
         count["I7"] += 1
         if number in begun:
-            text = f"turn {number} has no message any more, and began"
+            text = f"turn {number} has no message, and began"
             yield Violation("I7", view.agent, view.session, text)
 
 

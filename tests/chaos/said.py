@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .records import Op, token
+from .records import CHANGES, Op, token
 
 
 @dataclass
@@ -16,10 +16,11 @@ class Said:
     changes: list[Op]
 
     @classmethod
-    def of(cls, op: Op, changes: Sequence[Op]) -> "Said":
-        """What a request said, and which of all changes were made to that."""
+    def of(cls, op: Op, writes: Sequence[Op]) -> "Said":
+        """What a request said, and which of all others have changed that."""
         number = op.answer.get("message") if op.ok else None
-        return cls(op, number, [x for x in changes if number and x.body["message"] == number])
+        changes = [x for x in writes if number and x.name in CHANGES]
+        return cls(op, number, [x for x in changes if x.body["message"] == number])
 
     def named(self, name: str) -> list[Op]:
         return [x for x in self.changes if x.name == name]

@@ -178,6 +178,11 @@ def gone_on_and_told_to_stop(records: Records) -> None:
     find(records, 2, "start", key=STOPPED).seen.append(NOTE)
 
 
+def gone_on_without_saying_so(records: Records) -> None:
+    del turn(records, 2, STOPPED)["resumes"]
+    records.ops.remove(asked(records, 53))
+
+
 def answered_twice(records: Records) -> None:
     asked(records, 56).status = 200
 
@@ -261,7 +266,7 @@ BROKEN: list[tuple[Callable[[], Records], str, Callable[[Records], None], str]] 
     (good_changes, "I3", attached_and_called_withdrawn, "is withdrawn, and nobody took it back"),
     (good_changes, "I3", attached_and_unknown, "it was refused with 404"),
     (good_changes, "I5", waits_in_the_end, "in the end it waits for"),
-    (good_changes, "I7", emptied_and_begun, "has no message any more, and began"),
+    (good_changes, "I7", emptied_and_begun, "turn 2 has no message, and began"),
     (good_changes, "I9", promoted_and_passed_by, "was promoted, and turn 4 began before"),
     (good_changes, "I9", spared_and_interrupted, "was to spare what is queued"),
     (good_changes, "I9", read_late, "was to be read at once, and 'step 0' of turn 3 went on"),
@@ -277,6 +282,7 @@ BROKEN: list[tuple[Callable[[], Records], str, Callable[[Records], None], str]] 
     (good_controls, "resume", done_again, "did 'step 0' again, which turn 1 had"),
     (good_controls, "resume", gone_on_with_what_completed, "which had completed"),
     (good_controls, "resume", gone_on_with_nothing, "is to go on with the last"),
+    (good_controls, "I7", gone_on_without_saying_so, "turn 2 has no message, and began"),
     (good_controls, "I6", gone_on_and_told_to_stop, "did not see turn 1 as it is recorded"),
     (good_controls, "approval", answered_twice, "it was answered 2 times"),
     (good_controls, "approval", answered_and_heard_otherwise, "was accepted, and the task heard"),

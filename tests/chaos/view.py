@@ -223,15 +223,11 @@ class SessionView:
     @cached_property
     def said(self) -> dict[int, Said]:
         """All that was said, or may have been, by the request that said it."""
-        changes = [op for op in self.writes if op.name in CHANGES]
-        return {op.id: Said.of(op, changes) for op in self.ops_of(*SAYS)}
-
-    def said_by(self, op: Op) -> Said:
-        return self.said[op.id]
+        return {op.id: Said.of(op, self.writes) for op in self.ops_of(*SAYS)}
 
     def places_of(self, op: Op) -> list[tuple[int, int]]:
         """Where it stands what a request said, or what was said in its place."""
-        return [x for said in self.said_by(op).tokens for x in self.places.get(said, [])]
+        return [x for said in self.said[op.id].tokens for x in self.places.get(said, [])]
 
     @cached_property
     def model_was_told(self) -> dict[str, set[int]]:
@@ -251,12 +247,15 @@ class SessionView:
             if x.name == "promote"
         )
 
+    def is_empty(self, turn: int) -> bool:
+        """Whether a turn has no message, and goes on with no other."""
+        of = self.turns[turn]
+        said = of["input"] or any(x["role"] == "user" for x in of["messages"])
+        return not said and "resumes" not in of and turn > self.copied
+
     def is_emptied(self, turn: int) -> bool:
         """Whether all that a turn was begun for was taken from it before it began."""
-        of = self.turns[turn]
-        says = [*of["input"], *(x for x in of["messages"] if x["role"] == "user")]
-        emptied = not says and "resumes" not in of and turn > self.copied
-        return emptied and any(x.name in ("withdraw", "promote") for x in self.writes)
+        return self.is_empty(turn) and any(x.name in ("withdraw", "promote") for x in self.writes)
 
     def discarded(self, turn: int) -> bool:
         return bool(self.turns[turn].get("discarded"))

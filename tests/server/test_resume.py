@@ -50,6 +50,29 @@ async def test_a_turn_goes_on_where_an_interrupted_one_stopped(
     assert (await history(session))[-1] == "note: cancelled"
 
 
+async def test_a_turn_that_goes_on_with_another_does_so_again_when_it_is_regenerated(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    worker = Gated(log, "RegeneratedResumedAgent")
+    session = await open_session(restate_env, deploy, worker)
+    await start(session, worker, "count to three")
+    worker.tell(1, "one", "look")
+    await log.until("took", 1, [])
+    await session.cancel()
+    worker.stop(1)
+    await session.attach(1)
+    await session.resume()
+    await log.until("begin", 2)
+    await finish(session, worker, 2)
+    receipt = await session.regenerate()
+    assert (receipt["turn"], receipt.get("discarded")) == (3, [2])
+    await log.until("begin", 3)
+    assert worker.seen[3] == ["count to three", "one"]
+    await finish(session, worker, 3)
+    assert await record(session, "turn", "resumes") == [(1, None), (2, 1), (3, 1)]
+    assert (await session.attach(message=1)).get("turn") == 3
+
+
 async def test_a_failed_and_a_killed_turn_are_resumed_and_an_empty_session_is_not(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:

@@ -1088,7 +1088,9 @@ def withdraw_lets_the_turn_begin(record: Record, message: Any, *why: str, **more
     return _withdraw(record, message, *why, **more)._replace(cancel=(), discard=())
 
 
-def withdraw_says_so_and_does_not_cancel(record: Record, message: Any, *why: str, **more: Any) -> Step:
+def withdraw_says_so_and_does_not_cancel(
+    record: Record, message: Any, *why: str, **more: Any
+) -> Step:
     return _withdraw(record, message, *why, **more)._replace(cancel=())
 
 
@@ -1096,7 +1098,9 @@ def withdraw_does_not_discard(record: Record, message: Any, *why: str, **more: A
     return _withdraw(record, message, *why, **more)._replace(discard=())
 
 
-def withdraw_cancels_the_turn_with_others(record: Record, message: Any, *why: str, **more: Any) -> Step:
+def withdraw_cancels_the_turn_with_others(
+    record: Record, message: Any, *why: str, **more: Any
+) -> Step:
     live = record.find(message.turn)
     step = _withdraw(record, message, *why, **more)
     return rules.cancel(step.record, [live], "withdrawn") if live is not None else step
@@ -1481,7 +1485,7 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (STOPPED_LINE, "Record.at_work", what_stops_is_at_work_no_more, Fault.TURNED_AWAY),
     (STOPPED_BURST, "_host", interrupt_joins_and_spares_what_stops, Fault.JOINED),
     (TOLD_NOW, "add_to", add_does_not_tell, Fault.TOLD_NOW),
-    (TOLD_NOW, "add_to", add_always_tells, Fault.TOLD_NOW),
+    (STEERING, "add_to", add_always_tells, Fault.TOLD_NOW),
     (TOLD_NOW, "add_to", add_tells_of_the_first_every_time, Fault.TOLD_NOW),
     (TOLD_NOW, "add_to", add_tells_a_turn_that_waits, Fault.TOLD_NOW),
     (STEERING, "add_to", add_does_not_watch, Fault.NOT_WATCHED),

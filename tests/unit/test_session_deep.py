@@ -113,15 +113,13 @@ LONG = settings(
 )
 
 
-def test_a_long_and_eventful_session_keeps_all_its_promises() -> None:
+def test_long_and_eventful_sessions_keep_all_their_promises() -> None:
     Session.happened.clear()
     run_state_machine_as_test(Session, settings=LONG)
+    # And one in which much waits, and is changed again and again until it is read.
+    run_state_machine_as_test(Line, settings=settings(LONG, max_examples=25))
     assert Session.happened == {happens.__name__ for happens in EVENTS}
     assert Session.turns > 10
-
-
-def test_a_long_line_that_is_changed_again_and_again_keeps_all_its_promises() -> None:
-    run_state_machine_as_test(Line, settings=settings(LONG, max_examples=25))
 
 
 def test_a_mistake_that_takes_many_messages_to_show_is_found(
