@@ -34,7 +34,7 @@ PROGRESS = (
 )
 # Controls are rare, and so is what goes wrong, or nothing would live to become complicated.
 OFTEN = (world.a_message_arrives, *PROGRESS)
-EVERYTHING = (*EVENTS, *OFTEN * 4)
+EVERYTHING = (*EVENTS, *OFTEN * 4, *(world.an_approval_ends,) * 4)
 
 
 class Session(RuleBasedStateMachine):

@@ -1177,6 +1177,9 @@ def messages_are_in_the_history_once_and_in_order(world: World) -> str | None:
     places += [x for slot in world.slots for x in slot.more]
     places += [message for _, message in world.contents]
     places += [x for slot in fresh for x in slot.withdrawn]
+    # What joined one whose messages are answered again has been nowhere else.
+    again = (slot for slot in world.slots if slot.by == "regenerate")
+    places += [x for slot in again for x in slot.withdrawn if x not in places]
     if sorted(places) != list(range(world.accepted)):
         return f"of {world.accepted} messages the history has {places}"
     own = [x for slot in fresh if slot.by == "message" for x in slot.own]
@@ -1300,8 +1303,10 @@ def what_is_withdrawn_was_read_by_no_task(world: World) -> str | None:
         read = {*(task.input or ()), *task.took, *took}.intersection(slot.withdrawn)
         if read:
             return f"turn {turn} has read {read}"
+        # Of one whose task was killed, the next turn may have taken the rest.
         gone = world.record.find(turn) is not None and not world.messages(turn)
-        if gone and (task.began or turn not in world.discarded):
+        stands = turn not in world.discarded and task.phase != OVER
+        if gone and (task.began or stands):
             return f"turn {turn} goes on without a message: {task}"
     return None
 
