@@ -34,6 +34,7 @@ PROGRESS = (
 )
 # Controls are rare, and so is what goes wrong, or nothing would live to become complicated.
 OFTEN = (world.a_message_arrives, *PROGRESS)
+SAID = (world.a_message_arrives,) * 6
 EVERYTHING = (*EVENTS, *OFTEN * 4, *(world.an_approval_ends,) * 4)
 
 
@@ -65,6 +66,9 @@ class Session(RuleBasedStateMachine):
 
     @rule(happens=st.sampled_from(EVERYTHING), choice=st.integers(0, 2**16))
     def something_happens(self, happens: Callable[..., Iterator[Happening]], choice: int) -> None:
+        self.go_on(happens, choice)
+
+    def go_on(self, happens: Callable[..., Iterator[Happening]], choice: int) -> None:
         can = list(happens(self.world))
         if can:
             self.world = can[choice % len(can)].world
@@ -95,6 +99,10 @@ class Conversation(Session):
     """One in which nothing is taken back, so that more waits at the same time."""
 
     can = ("interrupt", "queue", "steer")
+
+    @rule(happens=st.sampled_from((*SAID, *PROGRESS * 2)), choice=st.integers(0, 2**16))
+    def something_happens(self, happens: Callable[..., Iterator[Happening]], choice: int) -> None:
+        self.go_on(happens, choice)
 
 
 class Line(Session):
@@ -137,5 +145,6 @@ def test_a_mistake_that_takes_many_messages_to_show_is_found(
         return step._replace(record=kept, steer=steered)
 
     monkeypatch.setattr("interruptible._session.rules.message_step", numbers_are_counted)
+    story = settings(LONG, phases=[Phase.generate])
     with pytest.raises(AssertionError, match="NUMBER_USED_AGAIN"):
-        run_state_machine_as_test(Conversation, settings=settings(LONG, phases=[Phase.generate]))
+        run_state_machine_as_test(Conversation, settings=story)
