@@ -1,10 +1,11 @@
 """What changes what is pending, and answers what a turn waits for: public handlers."""
 
+import json
 from typing import Any, Final, cast
 
 from restate import ObjectContext, TerminalError
 
-from interruptible._session import approvals, effects, pending, storage
+from interruptible._session import approvals, approving, effects, pending, storage
 from interruptible._session.effects import Settings, carry_out
 from interruptible._session.pending import Move, Pending
 from interruptible._session.public import receipt_of
@@ -16,6 +17,7 @@ from interruptible._task.signals import approval_signal
 from interruptible._wire import requests
 from interruptible._wire import types as wire
 from interruptible._wire.said import id_of, said_again
+from interruptible._wire.text import brief
 
 
 async def on_withdraw(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Withdrawn:
@@ -26,6 +28,8 @@ async def on_withdraw(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Wi
     said, turn = await _read_pending(ctx, record, message)
     step = pending.withdraw_step(record, message, others=_has_others(turn))
     turn["withdrawn"] = [*turn.get("withdrawn", []), said]
+    if len(json.dumps(turn["withdrawn"])) > MAX_WITHDRAWN:
+        turn["withdrawn"][-1] = {**said, "content": brief(said["content"])}
     step = _take_out(ctx, step, message, turn)
     after = await carry_out(agent, ctx, step._replace(changed=True))
     storage.clear_steered(ctx, after, [message.addition])
@@ -72,7 +76,8 @@ async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
     over = {x.turn for x, end in looked if end is not None and not end.unknown}
     if message.turn in over:
         raise TerminalError(f"message: its turn {message.turn} has ended.", 412)
-    step, moves = pending.run_next_step(record, message, over=over)
+    fixed = [x.turn for x in waits if "resumes" in await storage.live_turn(ctx, record, x.turn)]
+    step, moves = pending.run_next_step(record, message, over=over, fixed=fixed)
     contents = {x: await _content(ctx, record, x, said, when.at) for x in moves}
     stored = {x.to: await storage.live_turn(ctx, record, x.to) for x in moves if record.find(x.to)}
     begun: list[wire.Message] = []
@@ -102,12 +107,14 @@ async def on_answer(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Answ
             signal = approval_signal(found.number)
             # First: killed in between, a session must not believe in an answer it never sent.
             ctx.resolve_signal(cast("str", live.task_id), signal, answer, serde=JSON)
-            effects.close_approval(agent, ctx, record, found)
+            approving.close_approval(agent, ctx, record, found)
             return {"answered": found.id}
         found = approvals.is_over(found.id)
     raise TerminalError(found.reason, found.status)
 
 
+MAX_WITHDRAWN: Final = 1024 * 1024
+"""Bytes of what was withdrawn from a turn that are kept whole; of the rest, how it begins."""
 _CONTENT: Final = ("input", "accepted_at")
 """What of a turn's record goes with its messages; what was withdrawn from it stays."""
 
@@ -156,7 +163,7 @@ def _take_out(ctx: ObjectContext, step: Step, message: Pending, turn: wire.Turn)
 
 def _receipt(record: Record, step: Step) -> wire.Receipt:
     """What became of a message that was pending."""
-    added = next((x for x in record.steered if x.id == step.message), None)
+    added = next((x for x in record.waiting if x.id == step.message), None)
     live = next(x for x in record.live if step.message in x.own) if added is None else None
     turn = added.turn if live is None and added is not None else cast("Any", live).turn
     if added is not None:

@@ -20,15 +20,20 @@ from restate import (
 )
 
 from interruptible._cancel.shielding import shield
-from interruptible._session import approvals, rules, storage, stored_record
+from interruptible._session import approving, rules, storage, stored_record
 from interruptible._session.reading import Moment, at_hand, read_record
-from interruptible._session.record import Asked, Live, Record
+from interruptible._session.record import Live, Record
 from interruptible._session.rules import Step
 from interruptible._session.storage import JSON, compact
-from interruptible._session.telling import tell_approval, tell_followers
+from interruptible._session.telling import tell_followers
 from interruptible._task.body import AgentBody, Streaming
 from interruptible._task.outcome import Ending, ending, known_ending, public_outcome
-from interruptible._task.signals import STOP, cancelled_signal, given_up_signal, now_signal
+from interruptible._task.signals import (
+    STOP,
+    cancelled_signal,
+    given_up_signal,
+    now_signal,
+)
 from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement
 
 AnyContext = ObjectContext | ObjectSharedContext
@@ -200,13 +205,6 @@ async def carry_out(
     return record
 
 
-def close_approval(agent: Settings, ctx: ObjectContext, record: Record, approval: Asked) -> None:
-    """Let nobody answer an approval any more."""
-    ctx.clear(storage.approval_key(approval.id))
-    stored_record.store_record(ctx, approvals.close_step(record, approval))
-    tell_approval(agent, ctx, approval, state="over")
-
-
 def send_recover(agent: Settings, ctx: AnyContext, turn: int) -> None:
     """Have somebody settle a turn, should its task not report."""
     body = json.dumps({"turn": turn}).encode()
@@ -218,6 +216,9 @@ def _tell_tasks(ctx: ObjectContext, step: Step) -> None:
     told = list[tuple[str | None, str]]()
     if step.tell_now is not None:
         told.append((step.tell_now.task_id, now_signal(step.tell_now.nows)))
+    for asked in step.record.approvals:
+        if asked.turn in [x.turn for x in (*step.cancel, *step.stop)]:
+            approving.deny(ctx, step.record.find(asked.turn), asked.number)
     signals = [(x.turn, cancelled_signal(x.turn)) for x in step.cancel]
     signals += [(turn, given_up_signal(turn)) for turn in step.give_up]
     for turn, signal in signals:

@@ -108,7 +108,7 @@ def steer_step(record: Record, message: Pending, *, now: bool, others: bool = Fa
 
 
 def run_next_step(
-    record: Record, message: Pending, *, over: Collection[int] = ()
+    record: Record, message: Pending, *, over: Collection[int] = (), fixed: Collection[int] = ()
 ) -> tuple[Step, tuple[Move, ...]]:
     """A message's turn is to be the next: what is at work is cancelled, the rest stays behind it.
 
@@ -116,13 +116,14 @@ def run_next_step(
         record: The record.
         message: Which; it is none of a turn that is over.
         over: The live turns that are known to have ended; they get no messages any more.
+        fixed: Those that go on with another turn: they have no messages that could move.
 
     Returns:
         The step, and which turn gets which messages.
     """
     left = [x for x in record.live if x.turn not in over]
-    waits = [x for x in left if x.can_change]
-    work = [x for x in left if not x.can_change]
+    waits = [x for x in left if x.can_change and x.turn not in fixed]
+    work = [x for x in left if x not in waits]
     slots, order = [x.turn for x in waits], list[int | Addition](x.turn for x in waits)
     if message.turn in slots:
         order.remove(message.turn)

@@ -4,7 +4,15 @@ from typing import Any
 
 from restate import ObjectContext, ObjectSharedContext, TerminalError
 
-from interruptible._session import approvals, effects, rules, storage, stored_record, telling
+from interruptible._session import (
+    approvals,
+    approving,
+    effects,
+    rules,
+    storage,
+    stored_record,
+    telling,
+)
 from interruptible._session.effects import Settings, carry_out
 from interruptible._session.reading import Moment, Stored, read_record, read_steered
 from interruptible._session.record import Record
@@ -82,6 +90,8 @@ async def on_ask_approval(agent: Settings, ctx: ObjectContext, body: Any) -> Non
         ctx.set(storage.approval_key(asks.id), what, serde=storage.JSON)
         stored_record.store_record(ctx, after)
         telling.tell_approval(agent, ctx, asks, state="waits", title=asking["title"])
+    else:  # the turn is cancelled, and what asks is shielded: nobody else would answer it
+        approving.deny(ctx, record.find(asking["turn"]), asking["number"])
 
 
 async def on_close_approval(agent: Settings, ctx: ObjectContext, body: Any) -> bool:
@@ -91,7 +101,7 @@ async def on_close_approval(agent: Settings, ctx: ObjectContext, body: Any) -> b
     record = await effects.known(agent, ctx)
     waits = next((x for x in record.approvals if (x.turn, x.number) == mine), None)
     if waits is not None:
-        effects.close_approval(agent, ctx, record, waits)
+        approving.close_approval(agent, ctx, record, waits)
     return waits is None
 
 

@@ -71,7 +71,8 @@ async def on_cancel(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Canc
         if turn is not None:
             raise Refusal("message: cannot be named together with turn. Send one of them.")
         require_message(record, message)
-        turn = record.turn_of(message)
+        # A turn that it only became part of is another one's, and goes on.
+        turn = max((x.turn for x in record.live if message in x.own), default=None)
         if turn is None:
             return {"cancelled": []}
     after_step = fields.get("after_step", False)

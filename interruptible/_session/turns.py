@@ -41,7 +41,8 @@ def with_resumed(turns: Sequence[Turn], resumes: int | None = None) -> list[Turn
         turns: The turns.
         resumes: What the turn that comes after them goes on with, if with one.
     """
-    resumed = {resumes, *(x.get("resumes") for x in turns if not x.get("discarded"))} - {None}
+    counts = (x for x in turns if not (x.get("discarded") or x.get("never_began")))
+    resumed = {resumes, *(x.get("resumes") for x in counts)} - {None}
     return [{**x, "resumed": True} if x["turn"] in resumed else x for x in turns]
 
 

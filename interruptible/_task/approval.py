@@ -6,7 +6,7 @@ signal. When its time is over it asks the object: who answered before that was i
 
 import json
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import restate
 from restate import RestateDurableFuture
@@ -17,6 +17,9 @@ from interruptible._task.attempt import Attempt
 from interruptible._task.signals import approval_signal
 from interruptible._wire.output import WrongOutput, stored
 from interruptible._wire.types import MAX_ASKED
+
+LONGEST: Final = timedelta(days=365 * 100)
+"""What a longer timeout comes to."""
 
 
 class Approval(NamedTuple):
@@ -41,6 +44,10 @@ async def ask(attempt: Attempt, title: str, value: Any, timeout: timedelta | Non
     attempt.approvals += 1
     mine = {"turn": attempt.turn, "number": attempt.approvals}
     asked = _checked(title, value) | mine
+    if timeout is not None and not isinstance(timeout, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise WrongOutput(f"`task.approval` takes a `timedelta`, not {type(timeout).__name__}.")
+    if timeout is not None:
+        timeout = min(max(timeout, timedelta(0)), LONGEST)
     answer: RestateDurableFuture[Any] = ctx.signal(approval_signal(mine["number"]), serde=JSON)
     if timeout is not None:
         asked["within"] = int(timeout.total_seconds() * 1000)
@@ -58,10 +65,8 @@ async def ask(attempt: Attempt, title: str, value: Any, timeout: timedelta | Non
 
 def _checked(title: Any, value: Any) -> dict[str, Any]:
     if not isinstance(title, str) or not title.strip():
-        raise WrongOutput(
-            f"`task.approval` takes what is asked as text, not {type(title).__name__}. Say it in a "
-            "line."
-        )
+        given = "blank text" if isinstance(title, str) else type(title).__name__
+        raise WrongOutput(f"`task.approval` takes what is asked as text, not {given}.")
     asked: dict[str, Any] = stored(
         {"title": title} if value is None else {"title": title, "value": value}
     )

@@ -110,6 +110,8 @@ async def await_outcome(attempt: Attempt, agent: str, session: str, receipt: Rec
         did = "was interrupted" if watch.cancelled else "failed" if not steered else "was steered"
         body = {**named, "reason": f"the agent that asked for it {did}"}
         ctx.generic_send(agent, "cancel", json.dumps(body).encode(), key=session)
+        if waits:  # it may have been steered at another turn, and not be read yet
+            ctx.generic_send(agent, "withdraw", json.dumps(named).encode(), key=session)
 
     def stop() -> None:
         reason = "the agent that asked for it was told to stop"

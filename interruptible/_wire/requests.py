@@ -58,7 +58,7 @@ class CancelIn(TypedDict, total=False):
     """What `cancel` takes."""
 
     turn: Annotated[AskedTurn, number_of("By default everything live.")]
-    message: Annotated[int | None, within(-MAX_NUMBER), number_of("The turn that has this.")]
+    message: Annotated[int | None, within(-MAX_NUMBER), number_of("The turn begun for this.")]
     reason: Reason
     after_step: Annotated[
         bool, says("Whether what is in flight goes on to its end, and is kept; then it ends.")

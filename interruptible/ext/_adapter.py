@@ -17,7 +17,8 @@ from interruptible import agent as make_agent
 from interruptible._cancel.steered import scope
 from interruptible._options import Options  # what `agent` of each module takes, too
 from interruptible._wire.output import is_said
-from interruptible._wire.text import mended
+from interruptible._wire.text import brief, mended
+from interruptible._wire.types import MAX_ASKED
 
 __all__ = [
     "DENIED",
@@ -100,6 +101,8 @@ class WrongUse(TerminalError, TypeError):
 
 async def by_the_user(tool: str, arguments: dict[str, Any]) -> bool | str:
     """What `approve` is where nobody was named: `task.approval`, which a user answers."""
+    if len(to_json(arguments)) > MAX_ASKED // 2:
+        arguments = {name: brief(value, 1000) for name, value in arguments.items()}
     answer = await current_task().approval(tool, value=arguments)
     return bool(answer) or answer.reason or False
 

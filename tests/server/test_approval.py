@@ -128,3 +128,35 @@ async def test_what_cannot_be_asked_fails_the_turn_and_says_why(
         outcome = await session.ask(said)
         assert outcome["status"] == "failed"
         assert reason in outcome.get("error", "")
+
+
+async def test_what_is_asked_once_a_turn_is_cancelled_is_denied_and_nobody_waits(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    class AsksLate(Asking):
+        async def on_interrupted(self, ctx: Context, task: Task) -> None:
+            answer = await task.approval("keep the half-done branch?")
+            await ctx.run_typed("told", self._told, told=list(answer))
+
+    session = await open_session(restate_env, deploy, AsksLate(log, "LateAskingAgent"))
+    await session.send("first")
+    await waiting(session, 1)
+    await session.cancel()
+    assert (await session.attach(1))["status"] == "interrupted"
+    assert log.of("told") == [("told", [False, "cancelled", None, False])]
+    assert (await session.status())["waiting_for"] == []
+
+
+@pytest.mark.parametrize("timeout", [60, timedelta(seconds=-1), timedelta.max])
+async def test_a_time_that_makes_no_sense_is_refused_or_made_one_that_does(
+    restate_env: Restate, deploy: Deploy, log: Log, timeout: Any
+) -> None:
+    name = f"Time{'None' if timeout == 60 else 'Past' if timeout < timedelta(0) else 'Ever'}Agent"
+    session = await open_session(restate_env, deploy, Asking(log, name, timeout))
+    await session.send("go")
+    if timeout == timedelta.max:
+        [asked] = await waiting(session, 1)
+        await session.answer(asked["id"], approved=True)
+    outcome = await session.attach()
+    assert outcome["status"] == ("failed" if timeout == 60 else "completed")
+    assert ("takes a `timedelta`, not int" in outcome.get("error", "")) == (timeout == 60)

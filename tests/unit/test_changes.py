@@ -998,18 +998,42 @@ def test_what_is_asked_is_stored_before_the_record_says_so(more: Any, kept: Any)
     assert (answer, done) == (None, [("approval/4", kept), stored(after)])
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        None,
-        ASKS._replace(live=()),
-        ASKS.changed({1}, cancelled="cancelled"),
-        ASKS.changed({1}, cancelled="stopped", after_step=True),
-    ],
-)
-def test_a_turn_that_is_cancelled_or_over_asks_for_nothing(record: Record | None) -> None:
+@pytest.mark.parametrize("record", [None, ASKS._replace(live=())])
+def test_a_turn_that_is_over_asks_for_nothing(record: Record | None) -> None:
     asking = {"turn": 1, "number": 3, "title": "git push"}
     assert handle(private.on_ask_approval, asking, record) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("why", "record"),
+    [
+        ("cancelled", ASKS.changed({1}, cancelled="cancelled")),
+        ("stopped", ASKS.changed({1}, cancelled="stopped", after_step=True)),
+    ],
+)
+def test_a_turn_that_is_cancelled_is_told_no_at_once(why: str, record: Record) -> None:
+    # What asks is shielded, and would wait for an answer that nobody can give.
+    asking = {"turn": 1, "number": 3, "title": "git push"}
+    told = ("tell inv-1: approval 3", {"approved": False, "reason": why})
+    assert handle(private.on_ask_approval, asking, record) == (None, [told])
+
+
+def test_what_a_turn_waits_for_is_denied_when_it_is_cancelled() -> None:
+    _, done = handle(public.on_cancel, {"turn": 1}, ASKS, state=STATE)
+    told = [x for x in done if x[0].startswith("tell inv-1: approval")]
+    no = {"approved": False, "reason": "cancelled"}
+    mine = [x.number for x in ASKS.approvals if x.turn == 1]
+    assert told == [(f"tell inv-1: approval {number}", no) for number in mine]
+    assert mine
+
+
+def test_who_cancels_by_a_message_cancels_no_turn_that_it_only_became_part_of() -> None:
+    answer, done = handle(public.on_cancel, {"message": 4}, FULL, state=STATE)
+    assert (answer, done) == ({"cancelled": []}, [])
+    answer, _ = handle(public.on_cancel, {"message": 2}, FULL, state=STATE)
+    assert answer == {"cancelled": [2]}
+    answer, done = handle(public.on_cancel, {"message": 9}, FULL, state=STATE)
+    assert (answer[0], done) == (404, [])
 
 
 def test_whose_time_is_over_is_told_whether_somebody_has_answered() -> None:
@@ -1041,10 +1065,11 @@ def test_a_reset_leaves_what_live_turns_asked_for_until_they_have_ended_and_noth
     state = {f"approval/{x}": PUSH for x in (1, 2, 3)}
     answer, done = handle(public.on_reset, None, record, state=state)
     assert answer == {"cancelled": [2, 3]}
-    after = done[2][1]
+    (after,) = [x[1] for x in done if x[0] == "session"]
     assert [x[0] for x in after["live"]] == [2, 3]
     assert (after["approvals"], after["asked"], after["messages"]) == ([[2, 2, 1]], 3, 4)
-    assert done[3:] == ["clear approval/1", "clear approval/3"]
+    assert done[-2:] == ["clear approval/1", "clear approval/3"]
+    assert done[-3] == ("tell inv-2: approval 1", {"approved": False, "reason": "rolled back"})
 
 
 # -- What is shown of all that. --------------------------------------------------------------------

@@ -1420,3 +1420,11 @@ def test_what_was_asked_in_a_turn_is_what_it_began_with_and_then_what_was_steere
     assert asked(turn) == [said("message 1")]
     turn["messages"], turn["steered"] = [A, S2, B, S1], [3, 1]
     assert asked(turn) == [said("message 1"), S1, S2]
+
+
+def test_a_turn_that_goes_on_with_another_and_never_began_has_resumed_nothing() -> None:
+    one: Any = {"turn": 1, "status": "interrupted", "input": [], "messages": []}
+    two: Any = {**one, "turn": 2, "resumes": 1}
+    assert with_resumed([one, two])[0]["resumed"]
+    assert "resumed" not in with_resumed([one, {**two, "never_began": True}])[0]
+    assert "resumed" not in with_resumed([one, {**two, "discarded": True}])[0]

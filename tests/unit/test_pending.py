@@ -296,3 +296,17 @@ def test_an_approval_ends_with_its_turn_and_its_id_is_not_used_again() -> None:
     assert approvals.ask_step(ASKED._replace(live=(STOPS,)), 1, 4)[1] is None
     stuck = ASKED._replace(live=(CUT._replace(given_up=True),))
     assert rules.reset_step(stuck).record.approvals == ()
+
+
+def test_a_turn_that_goes_on_with_another_gets_no_message_and_is_cancelled_for_one() -> None:
+    lives = (
+        Live(1, "inv-1"),
+        Live(2, "inv-2", queued=True),
+        Live(3, "inv-3", queued=True, own=(2,)),
+    )
+    record = Record("epoch", 4, lives, messages=2)
+    message = pending.find_pending(record, 2)
+    assert isinstance(message, pending.Pending)
+    step, moves = pending.run_next_step(record, message, over={1}, fixed={2})
+    assert moves == ()
+    assert [x.turn for x in step.cancel] == [2]
