@@ -72,6 +72,7 @@ class ScriptedModel:
         self.requests: list[Request] = []
         self._port = port
         self._changed = asyncio.Event()
+        self._serving = set[asyncio.Task[Any]]()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
@@ -80,6 +81,13 @@ class ScriptedModel:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        for _turn in range(3):  # what was let in last begins, or nobody would hang up on it
+            await asyncio.sleep(0)
+        for task in (serving := set(self._serving)):
+            task.cancel()
+        if serving:
+            await asyncio.wait(serving)
+            await asyncio.sleep(0)
 
     @property
     def base_url(self) -> str:
@@ -105,6 +113,9 @@ class ScriptedModel:
         return await asyncio.wait_for(found(), seconds)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (task := asyncio.current_task()) is not None:
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
         answering: asyncio.Task[None] | None = None
         request: Request | None = None
         try:

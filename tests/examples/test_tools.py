@@ -235,11 +235,18 @@ async def test_a_command_writes_to_its_workspace_alone_and_signals_nobody_else(
 
 
 async def test_a_command_does_not_reach_ports_that_are_not_allowed(workspace: Workspace) -> None:
-    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    let_in = asyncio.Event()
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        let_in.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     command = f"exec 3<>/dev/tcp/127.0.0.1/{port} && echo reached"
     assert "reached" not in await sh(workspace, command)
     assert "reached" in await sh(workspace, command, ports=(port,))  # type: ignore[arg-type]
+    await asyncio.wait_for(let_in.wait(), 30)
     server.close()
 
 
