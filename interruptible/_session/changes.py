@@ -7,7 +7,7 @@ from restate import ObjectContext, TerminalError
 
 from interruptible._session import approvals, approving, effects, pending, storage
 from interruptible._session.effects import Settings, carry_out
-from interruptible._session.pending import Move, Pending
+from interruptible._session.pending import Pending
 from interruptible._session.public import receipt_of
 from interruptible._session.reading import read_steered
 from interruptible._session.record import Record, Refused
@@ -76,15 +76,16 @@ async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
     over = {x.turn for x, end in looked if end is not None and not end.unknown}
     if message.turn in over:
         raise TerminalError(f"message: its turn {message.turn} has ended.", 412)
-    fixed = [x.turn for x in waits if "resumes" in await storage.live_turn(ctx, record, x.turn)]
+    stored = {x.turn: await storage.live_turn(ctx, record, x.turn) for x in waits}
+    fixed = [number for number, x in stored.items() if "resumes" in x]
     step, moves = pending.run_next_step(record, message, over=over, fixed=fixed)
-    contents = {x: await _content(ctx, record, x, said, when.at) for x in moves}
-    stored = {x.to: await storage.live_turn(ctx, record, x.to) for x in moves if record.find(x.to)}
     begun: list[wire.Message] = []
-    for move, content in contents.items():
-        if move.to in stored:
-            own = {name: x for name, x in stored[move.to].items() if name not in _CONTENT}
-            changed = cast("wire.Turn", {**own, **content})
+    for to, source in moves:
+        content: dict[str, Any] = {"input": [said], "accepted_at": when.at}
+        if isinstance(source, int):
+            content = {name: x for name, x in stored[source].items() if name in content}
+        if to in stored:
+            changed = cast("wire.Turn", {**stored[to], **content})
             step = step._replace(record=storage.change_turn(ctx, step.record, changed))
         else:
             begun, when = content["input"], when._replace(at=content["accepted_at"])
@@ -115,18 +116,6 @@ async def on_answer(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Answ
 
 MAX_WITHDRAWN: Final = 1024 * 1024
 """Bytes of what was withdrawn from a turn that are kept whole; of the rest, how it begins."""
-_CONTENT: Final = ("input", "accepted_at")
-"""What of a turn's record goes with its messages; what was withdrawn from it stays."""
-
-
-async def _content(
-    ctx: ObjectContext, record: Record, move: Move, said: wire.Message, now: int
-) -> dict[str, Any]:
-    """What goes with a move."""
-    if not isinstance(move.source, int):
-        return {"input": [said], "accepted_at": now}
-    turn = await storage.live_turn(ctx, record, move.source)
-    return {name: value for name, value in turn.items() if name in _CONTENT}
 
 
 def _require_pending(record: Record, message: int) -> Pending:
@@ -163,9 +152,9 @@ def _take_out(ctx: ObjectContext, step: Step, message: Pending, turn: wire.Turn)
 
 def _receipt(record: Record, step: Step) -> wire.Receipt:
     """What became of a message that was pending."""
-    added = next((x for x in record.waiting if x.id == step.message), None)
-    live = next(x for x in record.live if step.message in x.own) if added is None else None
-    turn = added.turn if live is None and added is not None else cast("Any", live).turn
+    turn = record.turn_of(step.message)
+    assert turn is not None  # noqa: S101
+    added = next((x for x in record.waiting if (x.id, x.turn) == (step.message, turn)), None)
     if added is not None:
         status = "joined" if added.joined else "steered"
     else:

@@ -58,10 +58,8 @@ def require(record: Record, turn: int) -> None:
 
 def require_message(record: Record, message: int) -> None:
     """Refuse a message that there never was."""
-    if not 1 <= message <= record.messages:
-        known = f"its messages are 1 to {record.messages}" if record.messages else "it has none yet"
-        reason = f"message: there is no message {message} in this session; {known}."
-        raise TerminalError(reason, 404)
+    if (refused := record.unknown(message)) is not None:
+        raise TerminalError(refused.reason, refused.status)
 
 
 def removed(turn: int) -> TerminalError:

@@ -61,10 +61,7 @@ def find_pending(record: Record, message: int) -> Pending | Refused:
     found = next((x for x in pending(record) if x.id == message), None)
     if found is not None:
         return found
-    if not 1 <= message <= record.messages:
-        known = f"its messages are 1 to {record.messages}" if record.messages else "it has none yet"
-        return Refused(404, f"message: there is no message {message} in this session; {known}.")
-    return Refused(
+    return record.unknown(message) or Refused(
         412,
         f"message: {message} is not pending: it was read, its turn has begun or ended, or it was "
         "withdrawn. Say something new instead.",

@@ -109,6 +109,13 @@ class Record(NamedTuple):
         turns = [x.turn for x in self.steered if x.id == message]
         return max([*turns, *(x.turn for x in self.live if message in x.own)], default=None)
 
+    def unknown(self, message: int) -> Refused | None:
+        """Why there is no such message, if there never was."""
+        if 1 <= message <= self.messages:
+            return None
+        known = f"its messages are 1 to {self.messages}" if self.messages else "it has none yet"
+        return Refused(404, f"message: there is no message {message} in this session; {known}.")
+
     def before(self, turn: int) -> tuple[Live, ...]:
         """The live turns that `turn` waits for."""
         return tuple(live for live in self.awaited if live.turn < turn)

@@ -7,7 +7,7 @@ import restate
 from restate import Context
 from restate.serde import JsonSerde
 
-from interruptible import Session
+from interruptible import Agent, Session
 from interruptible._task.signals import now_signal
 from interruptible.testing import Restate
 
@@ -75,3 +75,13 @@ class Telling:
 async def telling(env: Restate, deploy: Deploy) -> Telling:
     await deploy(signals)
     return Telling(env)
+
+
+async def begun(
+    env: Restate, deploy: Deploy, agent: Agent, key: str = "one"
+) -> tuple[Session, Telling, str]:
+    """A session whose turn has been sent, what tells its task, and the id of that."""
+    await deploy(agent)
+    tells = await telling(env, deploy)
+    session = Session(env.client, agent, key)
+    return session, tells, (await session.send("go"))["task_id"]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from interruptible import Session
 from interruptible.testing import Restate
 
 from .conftest import Deploy, Log
@@ -11,6 +12,18 @@ from .gated import Gated, finish, history, open_session, record, start
 from .test_pending import refused
 
 pytestmark = pytest.mark.anyio
+
+
+async def cut_off_and_resumed(session: Session, worker: Gated, said: str) -> None:
+    """A turn puts out "one" and is cancelled; then another one goes on with it."""
+    await start(session, worker, said)
+    worker.tell(1, "one", "look")
+    await worker.log.until("took", 1, [])
+    await session.cancel()
+    worker.stop(1)
+    await session.attach(1)
+    await session.resume()
+    await worker.log.until("begin", 2)
 
 
 async def test_a_turn_goes_on_where_an_interrupted_one_stopped(
@@ -55,14 +68,7 @@ async def test_a_turn_that_goes_on_with_another_does_so_again_when_it_is_regener
 ) -> None:
     worker = Gated(log, "RegeneratedResumedAgent")
     session = await open_session(restate_env, deploy, worker)
-    await start(session, worker, "count to three")
-    worker.tell(1, "one", "look")
-    await log.until("took", 1, [])
-    await session.cancel()
-    worker.stop(1)
-    await session.attach(1)
-    await session.resume()
-    await log.until("begin", 2)
+    await cut_off_and_resumed(session, worker, "count to three")
     await finish(session, worker, 2)
     receipt = await session.regenerate()
     assert (receipt["turn"], receipt.get("discarded")) == (3, [2])
@@ -102,13 +108,6 @@ async def test_a_note_says_go_on_where_a_provider_wants_one(
 
     worker = Polite(log, "PoliteAgent")
     session = await open_session(restate_env, deploy, worker)
-    await start(session, worker, "count")
-    worker.tell(1, "one", "look")
-    await log.until("took", 1, [])
-    await session.cancel()
-    worker.stop(1)
-    await session.attach(1)
-    await session.resume()
-    await log.until("begin", 2)
+    await cut_off_and_resumed(session, worker, "count")
     assert worker.seen[2] == ["count", "one", "Go on, from turn 1."]
     await finish(session, worker, 2)

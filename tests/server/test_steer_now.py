@@ -15,19 +15,12 @@ from interruptible.testing import Restate
 
 from .conftest import LONG, REPLAY, Deploy, Log, normal_mode
 from .gated import texts
-from .signalled import Telling, telling
+from .signalled import begun
+from .streaming import assistant, user
 
 pytestmark = pytest.mark.anyio
 
 HOUR = timedelta(hours=1)
-
-
-def user(text: str) -> dict[str, Any]:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": text}
 
 
 class Model(Agent):
@@ -80,15 +73,6 @@ class Model(Agent):
             except Steered:
                 number += 1
                 await task.steering()
-
-
-async def begun(
-    env: Restate, deploy: Deploy, agent: Agent, key: str = "one"
-) -> tuple[Session, Telling, str]:
-    await deploy(agent)
-    tells = await telling(env, deploy)
-    session = Session(env.client, agent, key)
-    return session, tells, (await session.send("go"))["task_id"]
 
 
 def kept(*words: str) -> list[dict[str, Any]]:

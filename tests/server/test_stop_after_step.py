@@ -13,16 +13,13 @@ from interruptible._task.repair import NOT_BEGUN
 from interruptible.testing import Restate
 
 from .conftest import LONG, REPLAY, Deploy, Log, eventually, is_idle, normal_mode
-from .signalled import Telling, telling
+from .signalled import begun
+from .streaming import assistant
 from .test_interruption import outcomes
 
 pytestmark = pytest.mark.anyio
 
 HOUR = timedelta(hours=1)
-
-
-def assistant(text: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": text}
 
 
 class Steps(Agent):
@@ -60,15 +57,6 @@ class Steps(Agent):
 
     async def on_interrupted(self, ctx: Context, task: Task) -> None:
         await ctx.run_typed("told", self.note, RunOptions(), "on_interrupted")
-
-
-async def begun(
-    env: Restate, deploy: Deploy, agent: Agent, key: str = "one"
-) -> tuple[Session, Telling, str]:
-    await deploy(agent)
-    tells = await telling(env, deploy)
-    session = Session(env.client, agent, key)
-    return session, tells, (await session.send("go"))["task_id"]
 
 
 CLEANED = [("cleanup", "interrupt"), ("cleanup", "error"), ("cleanup", "exit")]
