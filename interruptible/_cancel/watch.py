@@ -94,7 +94,7 @@ class Watch(AttemptState):
 
         Args:
             stop: That it is to end once what is in flight has.
-            now: Of the how-manyth message that it is to read at once.
+            now: Gives the signal of a message to be read at once, by its number in the turn.
         """
         heard = NowMessages(lambda number: sdk.one(now(number)))
         self._pump.listen(sdk.one(stop), self._told_to_stop, heard)

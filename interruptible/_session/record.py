@@ -56,7 +56,7 @@ class Addition(NamedTuple):
     id: int = 0
     """The message's; one that an earlier version accepted has none."""
     now: int = 0
-    """The how-manyth that its turn is to read at once, if it is to; the model's call is cut off."""
+    """Its number among those that its turn is to read at once, from 1 on; 0 if it is none."""
 
 
 class Refused(NamedTuple):
@@ -73,7 +73,7 @@ class Asked(NamedTuple):
     id: int
     turn: int
     number: int
-    """The how-manyth of its turn: its task knows it by that."""
+    """Its number among those of its turn, from 1 on: its task knows it by that."""
 
 
 class Record(NamedTuple):

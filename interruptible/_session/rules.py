@@ -30,7 +30,7 @@ class Step(NamedTuple):
     tell_now: Live | None = None
     """Have this turn read at once what was steered at it."""
     changed: bool = False
-    """Whether what is pending has changed otherwise than the rest says."""
+    """Whether what is pending has changed in a way that the other fields do not show."""
     give_up: tuple[int, ...] = ()
     """Let nobody wait for these turns any longer."""
     watch: tuple[int, ...] = ()

@@ -17,10 +17,10 @@ def given_up_signal(turn: int) -> str:
 
 
 def now_signal(number: int) -> str:
-    """The signal that tells a turn of the how-manyth message that it is to read at once."""
+    """The signal of a turn's first, second, … message that it is to read at once."""
     return f"steered now {number}"
 
 
 def approval_signal(number: int) -> str:
-    """The signal that brings a turn the answer to the how-manyth approval that it has asked for."""
+    """The signal that brings a turn the answer to its first, second, … approval."""
     return f"approval {number}"

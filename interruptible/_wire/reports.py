@@ -46,7 +46,7 @@ class Asking(TypedDict):
 
     turn: TurnNumber
     number: Count
-    """The how-manyth of its turn."""
+    """Its number among the approvals of its turn, from 1 on."""
     title: str
     value: NotRequired[Any]
     within: NotRequired[Count]
