@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 from restate import Context, Service, TerminalError, VirtualObject
 from restate.serde import BytesSerde, Serde
 
-from interruptible._options import MIN_RETENTION
+from interruptible._options import MIN_RETENTION, RETRY_POLICY
 from interruptible._session import changes, private, public, views
 from interruptible._session.effects import Settings
 from interruptible._session.storage import compact
@@ -127,6 +127,8 @@ def add_handler(to: VirtualObject, whose: Any, name: str, handler: Handler) -> A
 
     handle.__doc__ = handler.does.__doc__
     chosen: dict[str, Any] = {"input_serde": _JSON, "output_serde": _JSON, **handler.options}
+    # When workers were away, they are asked again as soon as they are back.
+    chosen.setdefault("invocation_retry_policy", RETRY_POLICY)
     added = to.handler(name, ingress_private=takes is None or None, **chosen)(handle)
     io = to.handlers[name].handler_io
     describe(io.input_type, takes.schema if takes is not None else None)

@@ -24,8 +24,10 @@ from interruptible._wire.types import Message
 T = TypeVar("T")
 Partials = list[tuple[str | None, str]]
 
-PATIENCE: Final = timedelta(seconds=1)
-"""How long a turn that was cut off waits for what the stream has of its words."""
+PATIENCE: Final = timedelta(seconds=10)
+"""How long a turn that was cut off waits at most for what the stream has of its words; and no more
+than half of its `cleanup_timeout`. The attempt that said them is dead, so what it was publishing is
+in retry back-off, up to two seconds, and goes first."""
 
 
 async def partials_of(attempt: Attempt) -> Partials:
@@ -93,7 +95,8 @@ async def _said_in_stream(attempt: Attempt, ended: Iterable[int]) -> Partials:
     answer: RestateDurableFuture[Any] = ctx.attach_invocation(
         await shield(sent.invocation_id()), serde=JSON
     )
-    done, _ = await shield(restate.wait_completed(answer, ctx.sleep(PATIENCE)))
+    patience = min(PATIENCE, attempt.body.cleanup_timeout / 2)
+    done, _ = await shield(restate.wait_completed(answer, ctx.sleep(patience)))
     try:
         return [(call, text) for call, text in await shield(answer)] if answer in done else []
     except TerminalError:  # somebody killed it, say; the turn ends as it would without a stream

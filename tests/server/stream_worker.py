@@ -3,7 +3,8 @@
 Several of them share one port. Each notes in `FOLDER/log` when it is up, and which turns it speaks
 in. It says the words in `FOLDER/words TURN`, a line each, as they are written there, until one is
 `.`; or all of `WORDS`, if there is no such file. Of these, the first turn says no more than 150
-before there is a `FOLDER/interrupted`.
+before there is a `FOLDER/interrupted`. If there is a `FOLDER/slow`, its stream takes three seconds
+to tell what was said.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import restate
 from hypercorn.asyncio import serve
@@ -20,6 +22,7 @@ from hypercorn.config import Config
 from restate import Context, RunOptions
 
 from interruptible import Agent, Steered, Task
+from interruptible._stream import handlers
 from interruptible.stream import Stream
 
 WORDS = [f"{n} " for n in range(200)]
@@ -75,11 +78,20 @@ class StreamCrashAgent(Agent):
             await asyncio.sleep(0.01)
 
 
+async def tell_words(*args: Any) -> Any:
+    """What the stream's `words` does, but slowly if it is told so."""
+    if (FOLDER / "slow").exists():
+        await asyncio.sleep(3)
+    return await handlers.on_words(*args)
+
+
 if __name__ == "__main__":
     config = Config()
     config.bind = [f"127.0.0.1:{sys.argv[1]}"]
     config.workers = 2  # so that the other processes may have the port, too
     config.h2_max_concurrent_streams = 2**31 - 1
+    words = handlers.HANDLERS["words"]
+    handlers.HANDLERS["words"] = words._replace(does=tell_words)
     stream = Stream(ingress=sys.argv[4], every=timedelta(milliseconds=20))
     app = restate.app(services=StreamCrashAgent(stream=stream).services)
 

@@ -93,9 +93,12 @@ def session(restate_env: Restate, tmp_path: Path) -> Session:
 # -- Half an answer. -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("slow", [False, True], ids=["quick", "slow"])
 async def test_half_an_answer_survives_its_worker_if_the_user_interrupts_before_it_is_taken_up(
-    workers: Workers, session: Session, restate_env: Restate
+    workers: Workers, session: Session, restate_env: Restate, tmp_path: Path, *, slow: bool
 ) -> None:
+    if slow:  # as if its stream's object were in retry back-off
+        (tmp_path / "slow").touch()
     workers.tell(1, "half ", "an ", "answer")
     async with Follower(session) as follower:
         receipt = await session.send("go")

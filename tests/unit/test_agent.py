@@ -18,6 +18,7 @@ from interruptible import Agent, Session, Task, _agent, agent, handler
 from interruptible._handlers import HANDLERS, PUBLIC
 from interruptible._wire import requests, types
 from interruptible._wire.shapes import shape
+from interruptible.stream import Stream
 
 
 async def run(self: Any, ctx: Any, task: Any) -> None:
@@ -895,6 +896,14 @@ def test_the_result_of_a_task_is_kept_for_five_minutes_at_least(minutes: int) ->
 def test_without_them_those_of_the_server_hold() -> None:
     made = subclass("CodingAgent")(inactivity_timeout=None, abort_timeout=None, retry_policy=None)
     assert options(discovered(made)["CodingTask"]) == {"ingressPrivate": True}
+
+
+def test_the_handlers_of_a_session_are_tried_again_as_soon_as_its_tasks_are_by_default() -> None:
+    services = discovered(subclass("CodingAgent")(retry_policy=None, stream=Stream()))
+    for name in ("CodingAgent", "CodingAgentStream"):
+        for each in services[name]["handlers"]:
+            assert each["retryPolicyMaxInterval"] == 1500, each["name"]
+            assert each["retryPolicyOnMaxAttempts"] == "PAUSE", each["name"]
 
 
 def test_a_handler_that_is_added_is_one_of_the_objects_like_any_other() -> None:
