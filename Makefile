@@ -50,7 +50,7 @@ test: ## Run every check: all from here to `chaos-short`
 	@$(MAKE) -s --no-print-directory -j1 setup $(VENV)/.web $(VENV)/.small-model $(OLDEST)/.installed
 	@$(TOGETHER) -s -j2 $(foreach x,$(FRAMEWORKS) $(FRAMEWORKS:%=%-oldest) $(RECIPES),.venv-$(x)/.installed)
 	@echo "make test: $(words $(PARTS)) parts, two at a time; each is shown when it is over"
-	@$(TOGETHER) -j2 WORKERS=3 $(PARTS)
+	@$(TOGETHER) -j2 WORKERS=2 $(PARTS)
 	@echo "make test: every check passed: $(PARTS)"
 
 quick: ## Run lint, types, unit and a tenth of server (a minute and a half)

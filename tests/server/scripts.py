@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ from .session_model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from restate import Context
 
@@ -208,26 +209,33 @@ class Play:
                 while self.here.model.live:
                     self.number += 1
                     await self._play(Do("end") if self.here.model.busy else Clean())
-                await self._come_to_rest()
-                await self._check_all()
+                async with self._patient("At the end"):
+                    await self._come_to_rest()
+                    await self._check_all()
         finally:
             for place in self.places:
                 for _, attached in place.attached:
                     attached.cancel()
 
     async def _play(self, command: Command) -> None:
+        async with self._patient(f"After command {self.number}, {command}"):
+            done = await self._carry_out(command)
+            if done is None:
+                return
+            same("the answer", *done)
+            await self._come_to_rest()
+            await self._check()
+
+    @asynccontextmanager
+    async def _patient(self, when: str) -> AsyncGenerator[None, None]:
+        """Wait for what has to happen, but not for ever; whatever is wrong is a `Mismatch`."""
         try:
             async with asyncio_timeout(PATIENCE):
-                done = await self._carry_out(command)
-                if done is None:
-                    return
-                same("the answer", *done)
-                await self._come_to_rest()
-                await self._check()
+                yield
         except Exception as error:
             late = isinstance(error, TimeoutError | asyncio.TimeoutError)
             what = self._overdue() if late else str(error) or repr(error)
-            raise Mismatch(f"After command {self.number}, {command}: {what}") from error
+            raise Mismatch(f"{when}: {what}") from error
 
     async def _carry_out(self, command: Command) -> tuple[Any, Any] | None:
         """The answer, and what the model says of it; `None` if there is nothing to compare."""
