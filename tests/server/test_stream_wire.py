@@ -36,7 +36,9 @@ class KnownStream(Stream):
 
 @pytest.fixture
 async def http(restate_env: Restate) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=restate_env.ingress_url, timeout=20) as http:
+    # The ingress may close a connection on which it has refused a request without reading it.
+    once = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=restate_env.ingress_url, limits=once, timeout=20) as http:
         yield http
 
 
