@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-_START_TIMEOUT = 30.0  # seconds; a start takes about half a second
+_START_TIMEOUT = 120.0  # seconds; half a second for the first, as its log is read in a later one
 _STOP_TIMEOUT = 10.0  # seconds; the server waits up to 5 for calls that are open
 _POLL = 0.02  # seconds
 
