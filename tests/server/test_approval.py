@@ -160,14 +160,3 @@ async def test_a_time_that_makes_no_sense_is_refused_or_made_one_that_does(
     outcome = await session.attach()
     assert outcome["status"] == ("failed" if timeout == 60 else "completed")
     assert ("takes a `timedelta`, not int" in outcome.get("error", "")) == (timeout == 60)
-
-
-async def test_it_outlives_the_server(restate_env: Restate, deploy: Deploy, log: Log) -> None:
-    session = await open_session(restate_env, deploy, Asking(log, "PatientAskingAgent"))
-    await session.send("git push")
-    [asked] = await waiting(session, 1)
-    await restate_env.restart(kill=True)
-    assert await waiting(session, 1) == [asked]
-    await session.answer(asked["id"], approved=True)
-    assert (await session.attach())["messages"][-1]["content"] == "yes"
-    assert log.of("told") == [("told", [[True, None, None, False]])]

@@ -4,7 +4,6 @@ import asyncio
 import json
 import random
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from interruptible.testing import Restate
 
 from .conftest import Deploy, Log, eventually, is_idle
 from .gated import RACES, Gated, finish, history, open_session, record, start, texts
-from .process import Process, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -255,21 +253,3 @@ async def test_a_message_that_arrives_as_the_window_ends_is_answered_once_and_in
             assert worker.seen[turn + 1] == expected
             expected.append(f"answer {turn + 1}")
         assert await history(session) == expected
-
-
-async def test_the_window_outlives_the_worker_and_the_server(
-    restate_env: Restate, tmp_path: Path
-) -> None:
-    worker = Process("tests.server.quiet_worker", free_port(), str(tmp_path))
-    log = tmp_path / "log"
-    session = Session(restate_env.client, "QuietAgent", "one")
-    async with worker.running():
-        await restate_env.register(worker.url)
-        first, second = await burst(session, "a", "b")
-        assert second == joined(first)
-    assert not log.exists()
-    await restate_env.restart(kill=True)
-    async with worker.running():
-        assert (await session.attach(1))["status"] == "completed"
-        assert await history(session) == ["a", "b", "answer"]
-        assert [json.loads(line) for line in log.read_text().splitlines()] == [["begin", "a", "b"]]

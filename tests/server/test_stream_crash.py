@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from interruptible import Session
-from interruptible.testing import Restate
+from interruptible.testing import Restate, restate_server
 
 from .conftest import REPLAY, Deploy, eventually
 from .following import Follower, View, all_converge
@@ -21,6 +21,14 @@ from .streaming import assistant
 pytestmark = pytest.mark.anyio
 
 PLAN = assistant("plan")
+
+
+@pytest.fixture(scope="module")
+async def restate_env(anyio_backend: str) -> AsyncIterator[Restate]:
+    """A server of its own, to be killed: what other tests have left would have to be read again."""
+    del anyio_backend
+    async with restate_server(always_replay=REPLAY) as running:
+        yield running
 
 
 class Workers:
