@@ -722,7 +722,6 @@ async def test_steered_while_an_output_is_validated_and_refused(
     outcome = await session.attach(1)
     roles = [x["role"] for x in outcome["messages"]]
     assert roles == ["assistant", "tool", "user", "user", "assistant", "tool", "assistant"], roles
-    turn = await asyncio.wait_for(session.attach(2), 1) if False else None
 
 
 async def test_regenerate_and_fork_with_framework_turns(

@@ -165,7 +165,7 @@ async def test_how_to_use_the_claude_agent_sdk(
         assert time.monotonic() - begun < 4  # it takes 5 without `interrupt`
         assert (first["status"], first.get("partial")) == ("interrupted", 1)
         assert plain(first["messages"]) == [("assistant", "Half an ")]
-        await asyncio.wait_for(api.hung_up.wait(), 5)
+        await asyncio.wait_for(api.hung_up.wait(), 30)
         assert not [*tmp_path.glob("first/**/*.jsonl")]
         # Of another worker.
         monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "second"))

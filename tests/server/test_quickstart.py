@@ -196,7 +196,7 @@ async def test_the_stand_in_sees_at_once_that_a_step_has_been_cut_off(
         streaming.cancel()
         with pytest.raises(asyncio.CancelledError):
             await streaming
-        call = await model.wait_for(lambda call: call.status == "cut off", timeout=1)
+        call = await model.wait_for(lambda call: call.status == "cut off", timeout=10)
 
     assert call.messages == ASKED
     assert 0 < call.tokens < call.tokens_in_all
