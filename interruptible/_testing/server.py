@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-_START_TIMEOUT = 120.0  # seconds; half a second for the first, as its log is read in a later one
+_START_TIMEOUT = 120.0  # seconds; it takes half a second, or longer if it has a log to read
 _STOP_TIMEOUT = 10.0  # seconds; the server waits up to 5 for calls that are open
 _POLL = 0.02  # seconds
 

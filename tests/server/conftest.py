@@ -26,11 +26,16 @@ normal_mode = pytest.mark.skipif(
 Deploy = Callable[..., Awaitable[None]]
 
 
-@pytest.fixture(scope="session")
-async def restate_env(anyio_backend: str) -> AsyncIterator[Restate]:
+async def _server(anyio_backend: str) -> AsyncIterator[Restate]:
     del anyio_backend
     async with restate_server(always_replay=REPLAY) as running:
         yield running
+
+
+restate_env = pytest.fixture(scope="session")(_server)
+own_server = pytest.fixture(scope="module")(_server)
+"""The `restate_env` of a module whose tests kill it: when a server starts again, it reads its log,
+and that of the others' has all that the other tests did."""
 
 
 _deployed: dict[str, str] = {}

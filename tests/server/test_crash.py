@@ -11,21 +11,14 @@ from restate import TerminalError
 
 from interruptible import Session
 from interruptible.client import Receipt
-from interruptible.testing import Restate, restate_server
+from interruptible.testing import Restate
 
-from .conftest import REPLAY, Deploy, eventually, normal_mode
+from .conftest import REPLAY, Deploy, eventually, normal_mode, own_server
 from .process import Process, free_port
 from .signalled import telling
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-async def restate_env(anyio_backend: str) -> AsyncIterator[Restate]:
-    """A server of its own, to be killed: what other tests have left would have to be read again."""
-    del anyio_backend
-    async with restate_server(always_replay=REPLAY) as running:
-        yield running
+restate_env = own_server
 
 
 class Worker(Process):

@@ -1,29 +1,21 @@
 """The server is killed while something is waited for."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from interruptible import Session
-from interruptible.testing import Restate, restate_server
+from interruptible.testing import Restate
 
-from .conftest import REPLAY, Deploy, Log
+from .conftest import Deploy, Log, own_server
 from .gated import history, open_session
 from .process import Process, free_port
 from .test_approval import Asking, waiting
 from .test_debounce import burst, joined
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-async def restate_env(anyio_backend: str) -> AsyncIterator[Restate]:
-    """A server of its own, to be killed: what other tests have left would have to be read again."""
-    del anyio_backend
-    async with restate_server(always_replay=REPLAY) as running:
-        yield running
+restate_env = own_server
 
 
 async def test_an_approval_that_is_waited_for_outlives_the_server(

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from interruptible import Session
-from interruptible.testing import Restate, restate_server
+from interruptible.testing import Restate
 
-from .conftest import REPLAY, Deploy, eventually
+from .conftest import REPLAY, Deploy, eventually, own_server
 from .following import Follower, View, all_converge
 from .process import Process, free_port
 from .signalled import telling
@@ -21,14 +21,7 @@ from .streaming import assistant
 pytestmark = pytest.mark.anyio
 
 PLAN = assistant("plan")
-
-
-@pytest.fixture(scope="module")
-async def restate_env(anyio_backend: str) -> AsyncIterator[Restate]:
-    """A server of its own, to be killed: what other tests have left would have to be read again."""
-    del anyio_backend
-    async with restate_server(always_replay=REPLAY) as running:
-        yield running
+restate_env = own_server
 
 
 class Workers:
