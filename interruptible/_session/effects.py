@@ -28,12 +28,7 @@ from interruptible._session.storage import JSON, compact
 from interruptible._session.telling import tell_followers
 from interruptible._task.body import AgentBody, Streaming
 from interruptible._task.outcome import Ending, ending, known_ending, public_outcome
-from interruptible._task.signals import (
-    STOP,
-    cancelled_signal,
-    given_up_signal,
-    now_signal,
-)
+from interruptible._task.signals import STOP, cancelled_signal, given_up_signal, now_signal
 from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement
 
 AnyContext = ObjectContext | ObjectSharedContext
@@ -214,8 +209,9 @@ def _tell_tasks(ctx: ObjectContext, step: Step) -> None:
     told = list[tuple[str | None, str]]()
     if step.tell_now is not None:
         told.append((step.tell_now.task_id, now_signal(step.tell_now.nows)))
+    ends = {x.turn for x in (*step.cancel, *step.stop)}
     for asked in step.record.approvals:
-        if asked.turn in [x.turn for x in (*step.cancel, *step.stop)]:
+        if asked.turn in ends:
             approving.deny(ctx, step.record.find(asked.turn), asked.number)
     signals = [(x.turn, cancelled_signal(x.turn)) for x in step.cancel]
     signals += [(turn, given_up_signal(turn)) for turn in step.give_up]
