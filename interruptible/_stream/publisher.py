@@ -79,7 +79,7 @@ class Publisher:
         self._sent: tuple[str, list[dict[str, Any]], bytes] | None = None
         """The batch that has no answer yet, and its voice: it is sent again as it is."""
         self._size = self._said = 0
-        self._gap = self._deaf = False
+        self._gap = self._deaf = self._heard = False
         self._runs: dict[int, object] = {}
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -128,8 +128,7 @@ class Publisher:
 
     async def _publish_last(self) -> None:
         async with self._connect() as post:
-            while (self._sent or self._queue) and await self._publish(post):
-                pass
+            await self._publish_all(post, last=True)
 
     def _add(self, event: dict[str, Any], after: int, handle: int, run: object) -> None:
         if self._deaf or self._said > MOST_SAID:
@@ -164,18 +163,17 @@ class Publisher:
         self._deaf = True
         self._keep([])
 
-    async def _publish_all(self, post: Post) -> None:
-        """Publish what comes, until the stream is another attempt's."""
-        first = self._loop.time()
-        heard, pause = False, 0.0
-        while True:
+    async def _publish_all(self, post: Post, *, last: bool = False) -> None:
+        """Publish what comes, until the stream is another attempt's; the last, until it is out."""
+        first, pause = self._loop.time(), 0.0
+        while self._sent or self._queue or not last:
             await self._news.wait()
             began = self._loop.time()
             try:
                 is_all = await self._publish(post)
-                heard, pause = True, self._every if is_all else min(AGAIN, self._every)
+                self._heard, pause = True, self._every if is_all else min(AGAIN, self._every)
             except HttpError as error:
-                late = heard or self._loop.time() - first > PATIENCE
+                late = self._heard or self._loop.time() - first > PATIENCE
                 if error.status_code == 403 and late:  # noqa: PLR2004
                     return
                 if error.status_code // 100 == 4 and error.status_code not in TRIED_AGAIN:  # noqa: PLR2004

@@ -496,9 +496,72 @@ async def test_what_was_under_way_as_an_attempt_failed_is_published_again_as_it_
     again.takes()
     last = await made.posted()
     assert [x["event"]["type"] for x in last.batch["events"]] == ["yours"]
-    last.fails(ConnectionError())
+    last.takes()
     await closing
     assert (made.open, made.under_way) == (0, 0)
+
+
+NOT_YET = [
+    pytest.param(
+        lambda x: x.fails(HttpError(403, "Forbidden", None)), id="of the turn it does not know yet"
+    ),
+    pytest.param(lambda x: x.takes(0), id="it waits for what the task told before"),
+    pytest.param(lambda x: x.fails(ConnectionError()), id="it does not answer"),
+]
+
+
+@pytest.mark.parametrize("not_yet", NOT_YET)
+def test_what_a_failing_attempt_tells_is_tried_again_while_the_stream_is_behind(
+    not_yet: Callable[[Posted], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "LAST", 30.0)
+
+    async def test(made: Attempt) -> None:
+        made.tell("mine")
+        not_yet(await made.posted())
+        await made.posted()
+        closing = asyncio.ensure_future(made.publisher.close(again=True))
+        for _ in range(3):
+            not_yet(await made.posted())
+        last = await made.posted()
+        assert [x["event"]["type"] for x in last.batch["events"]] == ["mine"]
+        last.takes()
+        await asyncio.wait_for(closing, 30)
+
+    attempt(test)()
+
+
+@pytest.mark.parametrize(
+    "error", [HttpError(403, "Forbidden", None), ConnectionError()], ids=["403", "lost"]
+)
+def test_what_a_failing_attempt_tells_is_not_tried_for_ever(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "LAST", 0.05)
+
+    async def test(made: Attempt) -> None:
+        made.tell("mine")
+        await made.posted()
+        closing = asyncio.ensure_future(made.publisher.close(again=True))
+        (await made.posted()).fails(error)
+        await asyncio.wait_for(closing, 30)
+        assert (made.open, made.under_way) == (0, 0)
+
+    attempt(test)()
+
+
+@attempt
+async def test_a_failing_attempt_whose_turn_another_has_taken_over_ends_at_once(
+    made: Attempt,
+) -> None:
+    made.tell("mine")
+    (await made.posted()).takes()
+    made.tell("yours")
+    await made.posted()
+    closing = asyncio.ensure_future(made.publisher.close(again=True))
+    (await made.posted()).fails(HttpError(403, "Forbidden", None))
+    await closing
+    await made.nothing()
 
 
 @attempt
