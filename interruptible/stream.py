@@ -12,22 +12,16 @@ class Poet(Agent):
 Followers get the events with `Session.follow`. Needs the extra `stream`.
 """
 
-import asyncio
-import functools
 import json
 import logging
 import secrets
-import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from os import environ
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
-from weakref import WeakKeyDictionary
 
-from restate import HttpError, VirtualObject
+from restate import VirtualObject
 
 from interruptible._stream.events import (
     ApprovalEvent,
@@ -45,12 +39,12 @@ from interruptible._stream.events import (
     TurnEndsEvent,
 )
 from interruptible._stream.handlers import stream_object
-from interruptible._stream.publisher import NoIngress, Post, Publisher
+from interruptible._stream.publisher import Post, Publisher
 from interruptible._stream.teller import Send, Teller
 from interruptible._task.body import Streaming
 
 try:
-    import httpx
+    from interruptible._ingress import Ingress
 except ImportError as error:
     raise ImportError(
         f"interruptible.stream needs what its extra installs ({error}). Run: pip install "
@@ -75,8 +69,6 @@ __all__ = [
     "TurnBeginsEvent",
     "TurnEndsEvent",
 ]
-
-INGRESS: Final = "RESTATE_INGRESS_URL"
 
 _log = logging.getLogger("interruptible.stream")
 
@@ -116,12 +108,13 @@ class Stream(Streaming):
         for name, given, kind, written in kinds:
             if not isinstance(given, kind):
                 raise TypeError(f"Stream: {name} is {given!r}. Write it as {written}.")
-        if ingress is not None and (wrong := _wrong_address(ingress)):
-            raise ValueError(f"Stream: ingress {wrong}.")
         if every < timedelta(0):
             raise ValueError(f"Stream: every={every} is in the past. Make it positive.")
-        self.ingress, self.headers, self.every = ingress, dict(headers or {}), every
-        self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
+        try:
+            self._ingress = Ingress(ingress, headers)
+        except ValueError as error:
+            raise ValueError(f"Stream: {error}") from None
+        self.every = every
         self._has_warned = False
 
     def object_of(self, agent: str) -> VirtualObject:
@@ -137,7 +130,7 @@ class Stream(Streaming):
 
         @asynccontextmanager
         async def connect() -> AsyncGenerator[Post, None]:
-            async with self._client() as client:
+            async with self._ingress.client() as client:
 
                 async def post(batch: bytes) -> int:
                     answer = await client.generic_call(
@@ -161,74 +154,8 @@ class Stream(Streaming):
                     "%s streams no tokens for now: Restate's ingress%s %s. Its turns go on, and "
                     "are on record as always.",
                     agent,
-                    f" at {url}" if (url := self.ingress or environ.get(INGRESS)) else "",
+                    f" at {url}" if (url := self._ingress.url) else "",
                     why,
                 )
 
         return warn
-
-    @asynccontextmanager
-    async def _client(self) -> AsyncGenerator["_Ingress", None]:
-        """A client for as long as somebody uses it: all turns of an event loop share one."""
-        loop = asyncio.get_running_loop()
-        shared = self._open.get(loop)
-        if shared is None:
-            url = self.ingress or environ.get(INGRESS)
-            if not url:
-                raise NoIngress(f"is named nowhere. Set {INGRESS}, or `Stream(ingress=...)`")
-            if wrong := _wrong_address(url):
-                raise NoIngress(wrong)
-            closing = AsyncExitStack()
-            made = await closing.enter_async_context(create_client(url, headers=self.headers))
-            shared = self._open[loop] = _Shared(closing, made)
-        shared.users += 1
-        try:
-            yield shared.client
-        finally:
-            shared.users -= 1
-            if not shared.users:
-                if self._open.get(loop) is shared:
-                    del self._open[loop]
-                await shared.closing.aclose()
-
-
-class _Ingress:
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
-
-    async def generic_call(
-        self, service: str, handler: str, arg: bytes, *, key: str, headers: Mapping[str, str]
-    ) -> bytes:
-        answer = await self._http.post(f"/{service}/{key}/{handler}", content=arg, headers=headers)
-        if answer.is_error:
-            raise HttpError(answer.status_code, answer.reason_phrase, answer.text)
-        return answer.content
-
-
-@asynccontextmanager
-async def create_client(url: str, headers: Mapping[str, str]) -> AsyncGenerator[_Ingress, None]:
-    """A client of the ingress; that of restate-sdk reads all certificates for each."""
-    verify = False if url.startswith("http:") else _certificates()
-    async with httpx.AsyncClient(base_url=url, headers=headers, verify=verify) as http:
-        yield _Ingress(http)
-
-
-@functools.cache
-def _certificates() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
-
-
-def _wrong_address(url: str) -> str | None:
-    """What is wrong with an address, if anything."""
-    if url.startswith(("http://", "https://")):
-        return None
-    return f"is {url!r}, which is no address. Write it as `http://localhost:8080`"
-
-
-@dataclass
-class _Shared:
-    """The client of an event loop, and how many use it."""
-
-    closing: AsyncExitStack
-    client: _Ingress
-    users: int = 0

@@ -34,7 +34,10 @@ TESTING = [f"_testing.{name}" for name in ("install", "retries", "serve", "serve
 LEAVES = {
     **{name: {"testing"} for name in TESTING},
     "testing": set[str](),
+    "_ingress": {"stream", "gateway", "acp"},
     "stream": set[str](),
+    "gateway": set[str](),
+    "acp": set[str](),
     "client": {"__init__"},
     "formats.gemini": {"formats.adk"},
     "formats.responses": {"ext.openai_agents"},
@@ -125,7 +128,8 @@ def test_the_room_of_the_stream_is_known_by_the_stream_and_by_those_who_follow_a
     outside = [x for x in MODULES if not x.startswith("_stream.")]
     known = {x: {y for y in own_imports(x) if y.startswith("_stream.")} for x in outside}
     assert {x: y for x, y in known.items() if y and x != "stream"} == {
-        "client": {"_stream.events", "_stream.following"}
+        "client": {"_stream.events", "_stream.following"},
+        "_ingress": {"_stream.publisher"},
     }
     at_once = {
         name

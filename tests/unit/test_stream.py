@@ -13,7 +13,7 @@ import pytest
 import restate
 from restate import HttpError, TerminalError
 
-from interruptible import Agent, Session, agent, stream
+from interruptible import Agent, Session, _ingress, agent
 from interruptible._stream import bodies
 from interruptible._stream.teller import Teller
 from interruptible._task import attempt
@@ -147,8 +147,8 @@ class Ingress:
 @pytest.fixture
 def ingress(monkeypatch: pytest.MonkeyPatch) -> Ingress:
     made = Ingress()
-    monkeypatch.setattr(stream, "create_client", made.create)
-    monkeypatch.delenv(stream.INGRESS, raising=False)
+    monkeypatch.setattr(_ingress, "create_client", made.create)
+    monkeypatch.delenv(_ingress.INGRESS, raising=False)
     return made
 
 
@@ -225,7 +225,7 @@ def test_the_address_is_read_when_it_is_first_needed(
 ) -> None:
     async def run() -> None:
         made = Stream()
-        monkeypatch.setenv(stream.INGRESS, "http://late:8080")
+        monkeypatch.setenv(_ingress.INGRESS, "http://late:8080")
         teller = a_teller(made)
         await ingress.said(teller, "a")
         await teller.close()
@@ -256,7 +256,7 @@ def test_that_nobody_says_where_the_ingress_is_is_said_once(
     assert (said.name, said.levelno) == ("interruptible.stream", logging.WARNING)
     assert said.getMessage() == (
         "Poet streams no tokens for now: Restate's ingress is named nowhere. Set "
-        "RESTATE_INGRESS_URL, or `Stream(ingress=...)`. Its turns go on, and are on record as "
+        "RESTATE_INGRESS_URL, or `ingress=...`. Its turns go on, and are on record as "
         "always."
     )
 
