@@ -4,7 +4,7 @@ VENV := .venv
 OLDEST := .venv-oldest
 OLDEST_SDK := $(shell sed -n 's/^dependencies.*restate-sdk>=\([0-9.]*\).*/\1/p' pyproject.toml)
 OLDEST_PYTHON := $(shell sed -n 's/^requires-python = ">=\([0-9.]*\)"/\1/p' pyproject.toml)
-PACKAGE := -e '.[client,testing]' --group dev
+PACKAGE := -e '.[client,testing,gateway]' --group dev
 
 FRAMEWORKS := pydantic-ai openai-agents langchain adk
 RECIPES := litellm claude-agent-sdk

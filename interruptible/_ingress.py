@@ -13,6 +13,7 @@ from os import environ
 from typing import Final, cast
 from weakref import WeakKeyDictionary
 
+import anyio
 import httpx
 from restate import HttpError, RestateClient
 
@@ -46,11 +47,22 @@ class Ingress:
 
     @asynccontextmanager
     async def client(self) -> AsyncGenerator[RestateClient, None]:
-        """A client for as long as somebody uses it: all users in an event loop share one.
+        """What makes sessions, for as long as somebody uses it: all in an event loop share one.
 
         Raises:
             NoIngress: No address is named, or it is none.
         """
+        async with self._used() as made:
+            yield cast("RestateClient", made)
+
+    @asynccontextmanager
+    async def http(self) -> AsyncGenerator[httpx.AsyncClient, None]:
+        """The same, for who speaks HTTP."""
+        async with self._used() as made:
+            yield made.http
+
+    @asynccontextmanager
+    async def _used(self) -> AsyncGenerator["_Client", None]:
         loop = asyncio.get_running_loop()
         shared = self._open.get(loop)
         if shared is None:
@@ -64,20 +76,21 @@ class Ingress:
             shared = self._open[loop] = _Shared(closing, made)
         shared.users += 1
         try:
-            yield cast("RestateClient", shared.client)
+            yield shared.client
         finally:
             shared.users -= 1
             if not shared.users:
                 if self._open.get(loop) is shared:
                     del self._open[loop]
-                await shared.closing.aclose()
+                with anyio.CancelScope(shield=True):  # or who is cancelled leaves connections open
+                    await shared.closing.aclose()
 
 
 class _Client:
     """What this library uses of a `RestateClient`."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
+        self.http = http
 
     async def generic_call(
         self,
@@ -91,7 +104,7 @@ class _Client:
     ) -> bytes:
         if idempotency_key is not None:
             headers = {**headers, "Idempotency-Key": idempotency_key}
-        answer = await self._http.post(f"/{service}/{key}/{handler}", content=arg, headers=headers)
+        answer = await self.http.post(f"/{service}/{key}/{handler}", content=arg, headers=headers)
         if answer.is_error:
             raise HttpError(answer.status_code, answer.reason_phrase, answer.text)
         return answer.content

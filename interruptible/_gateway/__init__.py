@@ -1,0 +1,1 @@
+"""What the gateway is made of; `interruptible.gateway` is what users import."""

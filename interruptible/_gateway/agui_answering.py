@@ -1,0 +1,227 @@
+"""Carries out a run of AG-UI: sends what is to be sent, and tells what the session does then.
+
+The outcome of the message's turn is the outcome of the run; the stream says sooner what it does.
+
+| the turn                       | the run ends with                                    |
+| ------------------------------ | ---------------------------------------------------- |
+| completed                      | `RUN_FINISHED`, `success`                            |
+| interrupted, message withdrawn | `RUN_FINISHED`, `cancelled`                          |
+| failed, killed                 | `RUN_ERROR`, with this as its code                   |
+| waits for an approval          | `RUN_FINISHED`, `interrupt`; another run goes on     |
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, NamedTuple, TypeAlias
+
+import anyio
+import httpx
+from ag_ui.core import (
+    BaseEvent,
+    Message,
+    MessagesSnapshotEvent,
+    RunErrorEvent,
+    RunFinishedCancelledOutcome,
+    RunFinishedEvent,
+    RunFinishedInterruptOutcome,
+    RunFinishedOutcome,
+    RunFinishedSuccessOutcome,
+    RunStartedEvent,
+)
+from restate import TerminalError
+
+from interruptible._gateway.agui_asked import Asked, interrupt_of
+from interruptible._gateway.agui_messages import KEY, id_of_said, to_messages
+from interruptible._gateway.agui_run import Run
+from interruptible._stream.events import Event
+from interruptible._wire import types as wire
+from interruptible.client import Session
+
+_LOOKED_AT = 8
+"""Turns, from the newest on, among which a message is looked for."""
+_GONE = (404, 410)
+
+
+class Failure(NamedTuple):
+    """A run that ends with an error."""
+
+    code: str
+    message: str
+
+
+End: TypeAlias = RunFinishedOutcome | Failure
+Item: TypeAlias = BaseEvent | End
+
+
+async def begin_run(session: Session, asked: Asked) -> int:
+    """Send the user's message, unless the session has it, and answer what its turn waits for.
+
+    Returns:
+        The session's number of the message.
+
+    Raises:
+        TerminalError: The message, or an answer, is refused.
+    """
+    message = await _number_of(session, asked.said.id)
+    if message is None:
+        receipt = await session.send(
+            asked.content,
+            policy=asked.policy,
+            metadata={KEY: {"message": asked.said.id, "run": asked.run}},
+            idempotency_key=f"{KEY} {asked.said.id}",
+        )
+        message = receipt["message"]
+    for x in asked.answers:
+        try:
+            await session.answer(x.approval, x.approved, reason=x.reason, value=x.value)
+        except TerminalError as error:
+            if error.status_code not in _GONE:  # somebody was faster, or the turn is over
+                raise
+    return message
+
+
+async def tell_run(session: Session, asked: Asked, message: int) -> AsyncGenerator[BaseEvent, None]:
+    """What the client is told of the run about a message, from its start to its end."""
+    yield RunStartedEvent(thread_id=asked.thread, run_id=asked.run)
+    end: End = RunFinishedSuccessOutcome()
+    try:
+        known: Sequence[Message] = asked.known
+        if len(known) == 1 and len(before := await _conversation(session, asked.said)) > 1:
+            known = before  # it was reloaded, and has nothing but what it says
+            yield MessagesSnapshotEvent(messages=before)
+        async with aclosing(_follow_run(session, Run(known), message)) as following:
+            async for item in following:
+                if isinstance(item, BaseEvent):
+                    yield item
+                else:
+                    end = item
+    except TerminalError as error:
+        end = Failure(str(error.status_code), error.message)
+    except httpx.TransportError as error:
+        away = f"Restate does not answer ({type(error).__name__}). The turn goes on: run it again."
+        end = Failure("unavailable", away)
+    if isinstance(end, Failure):
+        yield RunErrorEvent(message=end.message, code=end.code)
+    else:
+        yield RunFinishedEvent(thread_id=asked.thread, run_id=asked.run, outcome=end)
+
+
+async def _follow_run(session: Session, run: Run, message: int) -> AsyncGenerator[Item, None]:
+    """What becomes of a message; the last item is how the run ends."""
+    stream = session.follow()
+    attached = asyncio.ensure_future(session.attach(message=message))
+    heard: asyncio.Future[Event] | None = asyncio.ensure_future(anext(stream))
+    try:
+        while not attached.done() or (heard is not None and _is_cut_off(attached)):
+            waits = [x for x in (attached, heard) if x is not None and not x.done()]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if heard is None or not heard.done():
+                continue
+            if isinstance(heard.exception(), TerminalError):  # the agent has no stream
+                heard = None
+                continue
+            event = heard.result()
+            heard = asyncio.ensure_future(anext(stream))
+            if attached.done() and _is_cut_off(attached):  # and Restate is back
+                attached = asyncio.ensure_future(session.attach(message=message))
+            for item in await _on_event(session, run, message, event):
+                yield item
+                if not isinstance(item, BaseEvent):
+                    return
+        for item in await _at_the_end(session, run, attached.result()):
+            yield item
+    finally:
+        with anyio.CancelScope(shield=True):
+            for x in (attached, heard):
+                if x is not None and not x.done():
+                    x.cancel()
+                    await asyncio.wait([x])
+            await stream.aclose()
+
+
+def _is_cut_off(attached: "asyncio.Future[Any]") -> bool:
+    return isinstance(attached.exception(), httpx.TransportError)
+
+
+async def _on_event(
+    session: Session, run: Run, message: int, event: Mapping[str, Any]
+) -> Sequence[Item]:
+    kind, turn = event["type"], event["turn"]
+    if kind == "turn" and event["state"] == "begins":
+        if turn == run.turn or await _answers(session, turn, message):
+            run.begins(turn)
+        return ()
+    if kind == "discarded":
+        return [*run.is_discarded(())] if run.turn in event["turns"] else ()
+    if kind == "approval" and turn == run.turn and event["state"] == "waits":
+        status = await session.status()
+        if waits := [interrupt_of(x) for x in status["waiting_for"] if x["turn"] == turn]:
+            return [*run.stops(), RunFinishedInterruptOutcome(interrupts=waits)]
+        return ()
+    return [*run.on(event)] if kind in ("gap", "pending") or turn == run.turn else ()
+
+
+async def _at_the_end(
+    session: Session, run: Run, outcome: wire.Outcome | wire.TakenBack
+) -> Sequence[Item]:
+    if outcome["status"] == "withdrawn":
+        return [*run.stops(), RunFinishedCancelledOutcome()]
+    turn = outcome["turn"]
+    if turn != run.turn:
+        run.begins(turn)
+    record = await _record_of(session, turn)
+    if record is not None and record.get("discarded"):
+        said = [id_of_said(x) or "" for x in record["input"]]
+        told = [*run.is_discarded(said)]
+    else:
+        told = [*run.ends(outcome["messages"] if record is None else record["messages"])]
+    status = outcome["status"]
+    if status == "completed":
+        return [*told, RunFinishedSuccessOutcome()]
+    if status == "interrupted":
+        return [*told, RunFinishedCancelledOutcome()]
+    return [*told, Failure(status, outcome.get("error") or f"The turn was {status}.")]
+
+
+# -- What the session knows. -----------------------------------------------------------------------
+
+
+async def _number_of(session: Session, name: str) -> int | None:
+    """The session's number of a message that a client has sent before; `None` if it has not."""
+    turns, status = await asyncio.gather(session.turns(limit=_LOOKED_AT), session.status())
+    said = [x for turn in turns["turns"] for x in (*turn["input"], *turn["messages"])]
+    for x in (*said, *status["pending"]):
+        if id_of_said({**x}) == name and "metadata" in x:
+            return int(x["id"])
+    return None
+
+
+async def _answers(session: Session, turn: int, message: int) -> bool:
+    """Whether this turn answers a message, or is to take it."""
+    record = await _record_of(session, turn)
+    said = [] if record is None else [*record["input"], *record["messages"]]
+    if any(x.get("id") == message for x in said):
+        return True
+    status = await session.status()
+    return any((x["id"], x["turn"]) == (message, turn) for x in status["pending"])
+
+
+async def _record_of(session: Session, turn: int) -> wire.Turn | None:
+    found = (await session.turns(before=turn + 1, limit=1))["turns"]
+    return found[0] if found and found[0]["turn"] == turn else None
+
+
+async def _conversation(session: Session, said: Message) -> list[Message]:
+    """The newest turns, as a client is to have them, and what it says."""
+    page = (await session.turns())["turns"]
+    made: dict[str, Message] = {}
+    for turn in page:
+        if turn.get("discarded"):
+            continue
+        for n, x in enumerate(turn["input"]):
+            made |= {y.id: y for y in to_messages(x, f"said-{turn['turn']}-{n}")}
+        for n, x in enumerate(turn["messages"]):
+            made |= {y.id: y for y in to_messages(x, f"{turn['turn']}.{n}")}
+    made.pop(said.id, None)
+    return [*made.values(), said]

@@ -1,0 +1,84 @@
+"""What a browser may take of the gateway: connections, memory, time. Knows HTTP alone."""
+
+from collections.abc import Awaitable
+from typing import Final, TypeVar
+
+import anyio
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+A = TypeVar("A")
+
+BODY_TIME: Final = 30.0
+"""Seconds in which a request has to be sent, all of it."""
+
+
+class AtMost:
+    """An app that has at most so many requests open; the others are told to come again."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app, self._limit, self.open = app, limit, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self.open < self._limit:
+            self.open += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self.open -= 1
+            return
+        message = "Too many requests are open. Try again."
+        refusal = JSONResponse({"code": 503, "message": message}, 503, {"Retry-After": "5"})
+        await refusal(scope, receive, send)
+
+
+async def body_of(request: Request, limit: int) -> bytes:
+    """The body of a request, if it is not too large, and comes in time.
+
+    Raises:
+        HTTPException: 413: it is larger. 408: it has not come.
+    """
+    too_large = HTTPException(413, f"body: has more than {limit} bytes.")
+    said = request.headers.get("content-length", "")
+    if said.isdigit() and int(said[:20]) > limit:
+        raise too_large
+    body = bytearray()
+    try:
+        with anyio.fail_after(BODY_TIME):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError:
+        raise HTTPException(408, f"body: has not come within {BODY_TIME:g} s.") from None
+    return bytes(body)
+
+
+async def unless_hung_up(request: Request, answer: Awaitable[A]) -> A:
+    """Wait for something as long as who asked for it waits, too.
+
+    Raises:
+        HTTPException: 499: they have hung up, and hear of nothing any more.
+    """
+    found: list[A] = []
+    failed: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+
+        async def watch() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(watch)
+        try:
+            found.append(await answer)
+        except Exception as error:  # noqa: BLE001 - it is raised below, or would come in a group
+            failed = error
+        tasks.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
+    if not found:
+        raise HTTPException(499, "The request was given up.")
+    return found[0]

@@ -1,0 +1,286 @@
+"""The gateway: what may face browsers, where Restate's ingress must not.
+
+```python
+from interruptible.gateway import Gateway
+
+
+async def authorize(request: Request, agent: str, session: str) -> bool:
+    return session == await user_of(request)  # yours
+
+
+gateway = Gateway(agents=["Poet"], authorize=authorize, ingress="http://localhost:8080")
+app = Starlette(routes=[Mount("/agents", gateway)])
+```
+
+| what a browser asks                   | what it gets                                             |
+| ------------------------------------- | -------------------------------------------------------- |
+| `POST /{agent}/{session}/{handler}`   | what that handler answers                                |
+| `GET /{agent}/{session}/events`       | server-sent events: those of `Session.follow`, with ids  |
+| `POST /ag-ui/{agent}`                 | a run of AG-UI, whose `threadId` is the session          |
+
+Needs the extra `gateway`.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Any, Final, TypeAlias
+from urllib.parse import quote
+
+from restate import TerminalError
+
+from interruptible._agent import Agent
+from interruptible._handlers import PUBLIC
+from interruptible._stream.publisher import NoIngress
+from interruptible.client import Session
+
+try:
+    import ag_ui.core
+    import httpx
+    from pydantic import ValidationError
+    from sse_starlette import EventSourceResponse, JSONServerSentEvent, ServerSentEvent
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+    from starlette.types import Receive, Scope, Send
+
+    from interruptible._gateway.agui_answering import begin_run, tell_run
+    from interruptible._gateway.agui_asked import Asked, asked_in
+    from interruptible._gateway.bounds import AtMost, body_of, unless_hung_up
+    from interruptible._ingress import Ingress
+except ImportError as error:
+    raise ImportError(
+        f"interruptible.gateway needs what its extra installs ({error}). Run: pip install "
+        "'restate-interruptible[gateway]'",
+        name=error.name,
+        path=error.path,
+    ) from error
+
+__all__ = ["Authorize", "Gateway"]
+
+Authorize: TypeAlias = Callable[[Request, str, str], bool | Awaitable[bool]]
+"""Says whether a request may do what it wants with a session: the request, the agent, the key."""
+
+_DIGITS: Final = 16
+_CORS_SAFE: Final = ("", "text/plain", "multipart/form-data", "application/x-www-form-urlencoded")
+"""What a page of anybody may send without being asked, with the cookies of who looks at it."""
+
+
+class Gateway:
+    """An ASGI app to mount in yours: it lets browsers talk to agents.
+
+    Args:
+        agents: The agents that it lets them talk to, or their names.
+        authorize: Is asked before each request is carried out: with the request, the agent and the
+            session. Only `True` lets it pass; all else is a 403. It may raise Starlette's
+            `HTTPException`, such as a 401.
+        ingress: The address of Restate's ingress; by default that of the environment variable
+            `RESTATE_INGRESS_URL`, when it is first needed.
+        headers: What the ingress wants besides, such as an API key.
+        handlers: Handlers that were added to agents with `@handler` and may be called as well.
+        middleware: Starlette's middleware, such as its `CORSMiddleware`.
+        max_body: Bytes that a request may have. A client of AG-UI sends the whole conversation.
+        max_open: Requests that may be open at once; more are a 503.
+        send_timeout: How long a browser may read nothing of what it is sent; then it is hung up on.
+
+    Raises:
+        ValueError: There is no agent, an agent or a handler is named twice, or the address is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        agents: Sequence[Agent | str],
+        authorize: Authorize,
+        ingress: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        handlers: Sequence[str] = (),
+        middleware: Sequence[Middleware] = (),
+        max_body: int = 4 * 1024 * 1024,
+        max_open: int = 1000,
+        send_timeout: timedelta = timedelta(seconds=30),
+    ) -> None:
+        self._agents = {x if isinstance(x, str) else x.name for x in agents}
+        if not self._agents:
+            raise ValueError("Gateway: agents is empty. Name those that browsers may talk to.")
+        if "ag-ui" in self._agents:
+            raise ValueError("Gateway: no agent can be called ag-ui. Call it something else.")
+        try:
+            self._ingress = Ingress(ingress, headers)
+        except ValueError as error:
+            raise ValueError(f"Gateway: {error}") from None
+        self._authorize, self._max_body = authorize, max_body
+        self._handlers = {*PUBLIC, *handlers}
+        self._send_timeout = send_timeout.total_seconds()
+        app = Starlette(
+            routes=[
+                Route("/ag-ui/{agent}", self._on_ag_ui, methods=["POST"]),
+                Route("/{agent}/{session:path}/events", self._on_events, methods=["GET"]),
+                Route("/{agent}/{session:path}/{handler}", self._on_handler, methods=["POST"]),
+            ],
+            middleware=middleware,
+            exception_handlers={
+                HTTPException: _on_http_exception,
+                TerminalError: _on_terminal_error,
+                NoIngress: _on_no_ingress,
+                httpx.TransportError: _on_transport_error,
+            },
+        )
+        self._app = AtMost(app, max_open)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as ASGI has it."""
+        await self._app(scope, receive, send)
+
+    # -- What it is asked. -------------------------------------------------------------------------
+
+    async def _on_handler(self, request: Request) -> Response:
+        handler = request.path_params["handler"]
+        agent, key = request.path_params["agent"], request.path_params["session"]
+        if handler not in self._handlers:
+            raise HTTPException(404, f"There is no handler {handler!r} that browsers may call.")
+        await self._check(request, agent, key)
+        body = await self._body(request)
+        if handler == "fork" and isinstance(to := _field(body, "session"), str):
+            await self._check(request, agent, to)
+        passed = {
+            x: request.headers[x] for x in _PASSED if x in request.headers and (body or x != _TYPE)
+        }
+        async with self._ingress.http() as http:
+            answer = await unless_hung_up(
+                request,
+                http.post(
+                    f"/{agent}/{quote(key, safe='')}/{handler}",
+                    content=body,
+                    headers=passed,
+                    timeout=httpx.Timeout(10, read=None),  # it may attach
+                ),
+            )
+        return _passed_on(answer)
+
+    async def _on_events(self, request: Request) -> Response:
+        agent, key = request.path_params["agent"], request.path_params["session"]
+        await self._check(request, agent, key)
+        last = request.headers.get("last-event-id") or request.query_params.get("after") or ""
+        if last and not (last.isascii() and last.isdigit() and len(last) < _DIGITS):
+            raise HTTPException(
+                400, f"Last-Event-ID: {last[:100]!r} is no id of an event. Leave it out."
+            )
+        after = int(last) if last else None
+
+        async def events() -> AsyncGenerator[ServerSentEvent, None]:
+            async with self._ingress.client() as client:
+                session = Session(client, agent, key)
+                async with aclosing(session.follow(after)) as stream:
+                    async for event in stream:
+                        yield JSONServerSentEvent(dict(event), id=str(event["id"]))
+
+        async with self._ingress.http() as http:  # an agent without a stream is a 404, at once
+            pull = {"offset": after or 0, "wait": 0}
+            looked = await http.post(f"/{agent}Stream/{quote(key, safe='')}/pull", json=pull)
+        return self._streams(events()) if looked.is_success else _passed_on(looked)
+
+    async def _on_ag_ui(self, request: Request) -> Response:
+        agent = request.path_params["agent"]
+        self._require(agent)
+        body = await self._body(request)
+        try:
+            asked = asked_in(ag_ui.core.RunAgentInput.model_validate_json(body))
+        except ValidationError as error:
+            raise HTTPException(
+                400, f"body: is no RunAgentInput of AG-UI. {_first(error)}"
+            ) from error
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from error
+        await self._check(request, agent, asked.thread)
+        async with self._ingress.client() as client:
+            message = await begin_run(Session(client, agent, asked.thread), asked)
+        return self._streams(self._run(agent, asked, message))
+
+    async def _run(
+        self, agent: str, asked: Asked, message: int
+    ) -> AsyncGenerator[ServerSentEvent, None]:
+        async with self._ingress.client() as client:
+            session = Session(client, agent, asked.thread)
+            async with aclosing(tell_run(session, asked, message)) as events:
+                async for event in events:
+                    yield ServerSentEvent(event.model_dump_json(by_alias=True))
+
+    # -- How. --------------------------------------------------------------------------------------
+
+    def _streams(self, events: AsyncGenerator[ServerSentEvent, None]) -> Response:
+        return EventSourceResponse(events, send_timeout=self._send_timeout, sep="\n")
+
+    def _require(self, agent: str) -> None:
+        if agent not in self._agents:
+            raise HTTPException(404, f"There is no agent {agent!r} that browsers may talk to.")
+
+    async def _check(self, request: Request, agent: str, session: str) -> None:
+        self._require(agent)
+        if session in ("", ".", ".."):
+            raise HTTPException(404, f"There is no session {session!r}.")
+        allowed = self._authorize(request, agent, session)
+        if not isinstance(allowed, bool):
+            allowed = await allowed
+        if allowed is not True:
+            raise HTTPException(403, f"You may not do this with this session of {agent}.")
+
+    async def _body(self, request: Request) -> bytes:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in _CORS_SAFE:
+            raise HTTPException(
+                415,
+                f"Content-Type: is {kind or 'missing'}. Send `application/json`, body or not.",
+            )
+        return await body_of(request, self._max_body)
+
+
+_TYPE: Final = "content-type"
+_PASSED: Final = (_TYPE, "idempotency-key")
+"""The headers that go on to Restate; no others do."""
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def _refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A refusal, as Restate writes it."""
+    body = {"code": status, "message": message}
+    return JSONResponse(body, status, {**_HEADERS, **(headers or {})})
+
+
+def _passed_on(answer: httpx.Response) -> Response:
+    kind = answer.headers.get(_TYPE)
+    return Response(answer.content, answer.status_code, _HEADERS, media_type=kind)
+
+
+async def _on_http_exception(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - Starlette has looked
+    return _refusal(error.status_code, error.detail, error.headers)
+
+
+async def _on_terminal_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, TerminalError)  # noqa: S101 - Starlette has looked
+    return _refusal(error.status_code, error.message)
+
+
+async def _on_no_ingress(_: Request, error: Exception) -> Response:
+    return _refusal(503, f"Restate's ingress {error}.")
+
+
+async def _on_transport_error(_: Request, error: Exception) -> Response:
+    return _refusal(503, f"Restate does not answer ({type(error).__name__}). Try again.")
+
+
+def _first(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, found['loc'])) or 'all of it'}: {found['msg']}."
+
+
+def _field(body: bytes, name: str) -> Any:
+    try:
+        return json.loads(body)[name]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
