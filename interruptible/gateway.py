@@ -22,6 +22,7 @@ Needs the extra `gateway`.
 """
 
 import json
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
@@ -208,6 +209,7 @@ class Gateway:
             session = Session(client, agent, asked.thread)
             async with aclosing(tell_run(session, asked, message)) as events:
                 async for event in events:
+                    event.timestamp = round(time.time() * 1000)
                     yield ServerSentEvent(event.model_dump_json(by_alias=True))
 
     # -- How. --------------------------------------------------------------------------------------

@@ -114,9 +114,9 @@ async def _follow_run(session: Session, run: Run, message: int) -> AsyncGenerato
     heard: asyncio.Future[Event] | None = asyncio.ensure_future(anext(stream))
     try:
         while not attached.done() or (heard is not None and _is_cut_off(attached)):
-            waits = [x for x in (attached, heard) if x is not None and not x.done()]
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if heard is None or not heard.done():
+                waits = [x for x in (attached, heard) if x is not None and not x.done()]
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 continue
             if isinstance(heard.exception(), TerminalError):  # the agent has no stream
                 heard = None
@@ -134,9 +134,10 @@ async def _follow_run(session: Session, run: Run, message: int) -> AsyncGenerato
     finally:
         with anyio.CancelScope(shield=True):
             for x in (attached, heard):
-                if x is not None and not x.done():
+                if x is not None:
                     x.cancel()
                     await asyncio.wait([x])
+                    _ = x.cancelled() or x.exception()  # nobody asks any more
             await stream.aclose()
 
 

@@ -50,6 +50,9 @@ def to_messages(message: wire.Message, id: str) -> list[Message]:  # noqa: A002
         id: What it is called, unless a client of AG-UI has said it, and named it.
     """
     content, role = message.get("content"), message.get("role")
+    if isinstance(content, list):  # nobody has checked what is in it
+        content = [x for x in items(content) if isinstance(x, dict)]
+        message = {**message, "content": content}
     if role == "assistant":
         made = [
             ToolCall(id=x.id, function=FunctionCall(name=x.name, arguments=_arguments(x.arguments)))

@@ -38,7 +38,6 @@ from ag_ui.core import (
     ToolCallResultEvent,
     ToolCallStartEvent,
     ToolMessage,
-    UserMessage,
 )
 
 from interruptible._gateway.agui_messages import same, thoughts, to_messages
@@ -228,7 +227,7 @@ class Run:
                 yield from self._say(made, message)
             elif known is None:
                 yield from self._tell(made)
-            elif not isinstance(made, UserMessage) and not same(known, made):
+            elif not same(known, made) and not isinstance(known.content, list):
                 self._known[made.id], self._is_wrong = made, True
             self._right.add(made.id)
         if message.get("role") == "assistant":

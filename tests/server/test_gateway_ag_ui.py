@@ -1,0 +1,466 @@
+"""Runs of AG-UI, through the gateway."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from restate import Context
+from starlette.requests import Request
+
+from interruptible import Agent, Session, Task
+from interruptible.gateway import Gateway
+from interruptible.stream import Stream
+from interruptible.testing import Restate, serve
+from tests.agui import Page, complaints
+
+from .conftest import Deploy, Log, eventually, normal_mode
+from .streaming import Speaker
+
+pytestmark = pytest.mark.anyio
+
+CANCELLED = {"type": "cancelled"}
+SUCCESS = {"type": "success"}
+
+
+async def allow(_: Request, agent: str, session: str) -> bool:
+    return session != "of somebody else"
+
+
+@asynccontextmanager
+async def facing(env: Restate, *agents: Agent | str) -> AsyncGenerator[httpx.AsyncClient, None]:
+    """A gateway before some agents, and what reaches it."""
+    gateway = Gateway(agents=agents, authorize=allow, ingress=env.ingress_url)
+    async with (
+        serve(gateway) as url,
+        httpx.AsyncClient(base_url=url, timeout=60) as http,
+    ):
+        yield http
+
+
+@asynccontextmanager
+async def paged(
+    env: Restate, deploy: Deploy, agent: Agent, thread: str = "one"
+) -> AsyncGenerator[tuple[Page, Session], None]:
+    """A page that shows a session of an agent, and the session."""
+    await deploy(agent)
+    async with facing(env, agent) as http:
+        yield Page(http, agent.name, thread), Session(env.client, agent, thread)
+
+
+def says(text: str) -> Any:
+    """Whether an event adds words that end so."""
+    return lambda e: e["type"] == "TEXT_MESSAGE_CONTENT" and e["delta"].endswith(text)
+
+
+async def test_a_run_with_words_thoughts_a_tool_and_a_result(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiWhole", restate_env)
+    agent.tell(1, "think Hm.", "say It ", "say is", "It is so.", "call", "found", "Done.", "end")
+    async with paged(restate_env, deploy, agent) as (page, session):
+        page.say("Hi")
+        end = await page.run("r1")
+        turn = (await session.turns())["turns"][0]
+    assert end["outcome"] == SUCCESS
+    assert (end["threadId"], end["runId"]) == ("one", "r1")
+    assert page.shown == [
+        ("one-0", "user", "Hi"),
+        ("1.0", "assistant", "It is so."),
+        ("1.1", "assistant", "", ("c1", "{}")),
+        ("1.2", "tool", "found"),
+        ("1.3", "assistant", "Done."),
+    ]
+    assert complaints(page.heard) == []
+    assert turn["input"][0]["metadata"] == {"ag-ui": {"message": "one-0", "run": "r1"}}
+
+
+async def test_what_a_step_says_is_told_while_it_speaks(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiWords", restate_env)
+    async with paged(restate_env, deploy, agent) as (page, _):
+        page.say("Hi")
+        agent.tell(1, "say Hello")
+        running = asyncio.ensure_future(page.run("r1"))
+        await page.until(lambda x: x[1:] == [("1.0", "assistant", "Hello")])
+        agent.tell(1, "say , world", "Hello, world.", "end")
+        await running
+    assert page.shown[1:] == [("1.0", "assistant", "Hello, world.")]
+    assert complaints(page.heard) == []
+
+
+@normal_mode
+async def test_who_speaks_up_has_the_first_run_cancelled(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiInterrupted", restate_env)
+    await deploy(agent)
+    async with facing(restate_env, agent) as http:
+        first, second = (Page(http, agent.name, "one") for _ in range(2))
+        first.say("Go")
+        agent.tell(1, "say Going")
+        running = asyncio.ensure_future(first.run("r1"))
+        await first.until(lambda x: x[1:] == [("1.0", "assistant", "Going")])
+        second.messages = [*first.messages]
+        second.say("No, stop")
+        agent.tell(2, "Stopped.", "end")
+        end = await second.run("r2")
+        cancelled = await running
+    assert cancelled["outcome"] == CANCELLED
+    assert end["outcome"] == SUCCESS
+    assert second.shown[2:] == [("one-2", "user", "No, stop"), ("2.0", "assistant", "Stopped.")]
+    assert first.shown[1:] == [("1.0", "assistant", "Going")]
+    assert complaints(first.heard) + complaints(second.heard) == []
+
+
+async def test_a_run_of_a_steered_message_is_that_of_the_turn_that_takes_it(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiSteered", restate_env, policy="steer")
+    await deploy(agent)
+    async with facing(restate_env, agent) as http:
+        first, second = (Page(http, agent.name, "one") for _ in range(2))
+        first.say("Go")
+        running = asyncio.ensure_future(first.run("r1"))
+        await agent.asks.until(1)
+        second.messages = [*first.messages]
+        second.say("Faster", "faster")
+        steering = asyncio.ensure_future(second.run("r2", mode="steer"))
+        status = Session(restate_env.client, agent, "one").status
+        await eventually(lambda: _pending(status))
+        agent.tell(1, "look", "Faster now.", "end")
+        ends = [await running, await steering]
+    assert [x["outcome"] for x in ends] == [SUCCESS, SUCCESS]
+    told = [("faster", "user", "Faster"), ("1.1", "assistant", "Faster now.")]
+    assert first.shown[1:] == told
+    assert second.shown[1:] == told
+    assert complaints(first.heard) + complaints(second.heard) == []
+
+
+async def _pending(status: Any) -> bool:
+    return bool((await status())["pending"])
+
+
+async def test_a_queued_run_waits_and_then_tells_its_own_turn(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiQueued", restate_env)
+    await deploy(agent)
+    async with facing(restate_env, agent) as http:
+        first, second = (Page(http, agent.name, "one") for _ in range(2))
+        first.say("Go")
+        running = asyncio.ensure_future(first.run("r1"))
+        await agent.asks.until(1)
+        second.messages = [*first.messages]
+        second.say("Then this", "then")
+        waiting = asyncio.ensure_future(second.run("r2", mode="queue"))
+        status = Session(restate_env.client, agent, "one").status
+        await eventually(lambda: _pending(status))
+        agent.tell(2, "say Sec", "Second.", "end")
+        agent.tell(1, "First.", "end")
+        ends = [await running, await waiting]
+    assert [x["outcome"] for x in ends] == [SUCCESS, SUCCESS]
+    assert first.shown[1:] == [("1.0", "assistant", "First.")]
+    assert second.shown[1:] == [("then", "user", "Then this"), ("2.0", "assistant", "Second.")]
+
+
+@normal_mode
+async def test_a_turn_that_is_rolled_back_is_gone_from_the_page(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiRolledBack", restate_env)
+    await deploy(agent)
+    async with facing(restate_env, agent) as http:
+        first, second = (Page(http, agent.name, "one") for _ in range(2))
+        first.say("Go", "go")
+        agent.tell(1, "Gone")
+        running = asyncio.ensure_future(first.run("r1"))
+        await first.until(lambda x: len(x) == 2)
+        second.say("Otherwise", "otherwise")
+        agent.tell(2, "So.", "end")
+        end = await second.run("r2", mode="rollback")
+        assert (await running)["outcome"] == CANCELLED
+    assert end["outcome"] == SUCCESS
+    assert first.shown == []
+    assert second.shown == [("otherwise", "user", "Otherwise"), ("2.0", "assistant", "So.")]
+    assert complaints(first.heard) + complaints(second.heard) == []
+
+
+async def test_who_hangs_up_cancels_nothing_and_goes_on_with_the_same_run(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiHungUp", restate_env)
+    async with paged(restate_env, deploy, agent) as (page, session):
+        page.say("Hi")
+        agent.tell(1, "say Hel")
+        await page.run("r1", until=says("Hel"))
+        page.heard.clear()
+        running = asyncio.ensure_future(page.run("r1"))
+        agent.tell(1, "say lo", "Hello.", "end")
+        end = await running
+        turns = (await session.turns())["turns"]
+    assert end["outcome"] == SUCCESS
+    assert page.shown == [("one-0", "user", "Hi"), ("1.0", "assistant", "Hello.")]
+    assert [x["turn"] for x in turns] == [1]
+    assert complaints(page.heard) == []
+
+
+async def test_what_is_on_record_is_not_said_once_more(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiAgain", restate_env)
+    agent.tell(1, "Hello.", "end")
+    async with paged(restate_env, deploy, agent) as (page, session):
+        page.say("Hi")
+        await page.run("r1")
+        page.heard.clear()
+        end = await page.run("r2")  # nothing new, and it has all
+        assert [x["type"] for x in page.heard] == ["RUN_STARTED", "RUN_FINISHED"]
+        assert end["outcome"] == SUCCESS
+        page.messages.pop()
+        await page.run("r3")  # it has lost the answer
+        turns = (await session.turns())["turns"]
+    assert page.shown == [("one-0", "user", "Hi"), ("1.0", "assistant", "Hello.")]
+    assert [x["turn"] for x in turns] == [1]
+
+
+async def test_a_page_that_was_reloaded_is_given_the_conversation(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiReloaded", restate_env)
+    for turn in (1, 2):
+        agent.tell(turn, f"Answer {turn}.", "end")
+    async with paged(restate_env, deploy, agent) as (page, session):
+        await session.ask("Hi")
+        page.say("Again", "again")
+        await page.run("r1")
+    assert sorted(page.shown) == [
+        ("1.0", "assistant", "Answer 1."),
+        ("2.0", "assistant", "Answer 2."),
+        ("again", "user", "Again"),
+        ("said-1", "user", "Hi"),
+    ]
+    assert [x["id"] for x in page.heard[1]["messages"]] == ["said-1", "1.0", "again"]
+    assert complaints(page.heard) == []
+
+
+class Asks(Agent):
+    """Asks for approvals, one after the other."""
+
+    async def run(self, ctx: Context, task: Task) -> str:
+        said: list[str] = []
+        for n in range(int(task.text)):
+            answer = await task.approval(f"Push {n}?", value={"n": n})
+            said.append(f"{bool(answer)} {answer.reason} {answer.value}")
+        return "; ".join(said)
+
+
+async def test_an_approval_ends_the_run_and_its_answer_goes_on_with_another(
+    deploy: Deploy, restate_env: Restate
+) -> None:
+    agent = Asks(name="AgUiAsks", stream=Stream(ingress=restate_env.ingress_url))
+    async with paged(restate_env, deploy, agent) as (page, _):
+        page.say("3")
+        end = await page.run("r1")
+        [asked] = end["outcome"]["interrupts"]
+        assert (asked["id"], asked["reason"], asked["message"]) == ("1", "approval", "Push 0?")
+        assert asked["metadata"] == {"value": {"n": 0}}
+        yes = {"interruptId": "1", "status": "resolved", "payload": {"approved": True, "value": 7}}
+        end = await page.run("r2", resume=[yes])
+        assert [x["message"] for x in end["outcome"]["interrupts"]] == ["Push 1?"]
+        no = {
+            "interruptId": "2",
+            "status": "resolved",
+            "payload": {"approved": False, "reason": "x"},
+        }
+        end = await page.run("r3", resume=[no])
+        assert [x["id"] for x in end["outcome"]["interrupts"]] == ["3"]
+        end = await page.run("r4", resume=[{"interruptId": "3", "status": "cancelled"}])
+        assert end["outcome"] == SUCCESS
+    assert page.shown[1:] == [("1.0", "assistant", "True None 7; False x None; False None None")]
+    assert complaints(page.heard) == []
+
+
+@normal_mode
+async def test_a_new_message_while_an_approval_waits_interrupts_as_always(
+    deploy: Deploy, restate_env: Restate
+) -> None:
+    agent = Asks(name="AgUiAsksNoMore", stream=Stream(ingress=restate_env.ingress_url))
+    async with paged(restate_env, deploy, agent) as (page, session):
+        page.say("1")
+        await page.run("r1")
+        page.say("0")
+        end = await page.run("r2", resume=[{"interruptId": "1", "status": "cancelled"}])
+        assert end["outcome"] == SUCCESS
+        turns = (await session.turns())["turns"]
+    assert {x["turn"]: x["status"] for x in turns} == {1: "interrupted", 2: "completed"}
+
+
+async def test_a_turn_that_fails_or_is_killed_is_an_error(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiFails", restate_env)
+    agent.tell(1, "Trying.", "fail")
+    async with paged(restate_env, deploy, agent) as (page, session):
+        page.say("Hi")
+        end = await page.run("r1")
+        assert (end["type"], end["code"], end["message"]) == ("RUN_ERROR", "failed", "no luck")
+        page.say("Again")
+        running = asyncio.ensure_future(page.run("r2"))
+        await agent.asks.until(2)
+        await restate_env.kill((await session.status())["task_id"] or "")
+        end = await running
+        assert (end["type"], end["code"]) == ("RUN_ERROR", "killed")
+    assert [x[2] for x in page.shown] == ["Hi", "Trying.", "Again"]
+    assert complaints(page.heard) == []
+
+
+async def test_an_agent_without_a_stream_is_told_of_as_its_turn_ends(
+    deploy: Deploy, restate_env: Restate
+) -> None:
+    class Plain(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            return f"You said: {task.text}"
+
+    async with paged(restate_env, deploy, Plain(name="AgUiPlain")) as (page, _):
+        page.say("Hi")
+        end = await page.run("r1")
+    assert end["outcome"] == SUCCESS
+    assert page.shown[1:] == [("1.0", "assistant", "You said: Hi")]
+    assert complaints(page.heard) == []
+
+
+async def test_a_message_that_is_withdrawn_has_a_run_that_is_cancelled(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiWithdrawn", restate_env)
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    await session.send("Go")
+    async with facing(restate_env, agent) as http:
+        page = Page(http, agent.name, "one")
+        page.say("Then this")
+        running = asyncio.ensure_future(page.run("r1", mode="queue"))
+        await eventually(lambda: _pending(session.status))
+        await session.withdraw((await session.status())["pending"][0]["id"])
+        assert (await running)["outcome"] == CANCELLED
+        agent.tell(1, "end")
+
+
+async def test_a_message_that_is_promoted_is_told_of_in_the_turn_that_it_becomes(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiPromoted", restate_env)
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    await session.send("Go")
+    await agent.asks.until(1)
+    await session.send("Second", policy="queue")
+    async with facing(restate_env, agent) as http:
+        page = Page(http, agent.name, "one")
+        page.say("Third", "third")
+        running = asyncio.ensure_future(page.run("r1", mode="queue"))
+        await eventually(lambda: _pends(session, 2))
+        await session.promote((await session.status())["pending"][1]["id"], "steer")
+        agent.tell(1, "look", "Third, too.", "end")
+        agent.tell(2, "Second.", "end")
+        assert (await running)["outcome"] == SUCCESS
+    assert page.shown[-1] == ("1.1", "assistant", "Third, too.")
+
+
+async def _pends(session: Session, count: int) -> bool:
+    return len((await session.status())["pending"]) == count
+
+
+async def test_images_reach_the_agent(deploy: Deploy, restate_env: Restate) -> None:
+    class Looks(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            return str([x["type"] for x in task.input[0]["content"]])
+
+    async with paged(restate_env, deploy, Looks(name="AgUiLooks")) as (page, _):
+        data = {"type": "data", "value": "aGk=", "mimeType": "image/png"}
+        page.say([{"type": "text", "text": "Look"}, {"type": "image", "source": data}])
+        await page.run("r1")
+    assert page.shown[-1] == ("1.0", "assistant", "['text', 'image_url']")
+
+
+REFUSED: list[Any] = [
+    pytest.param(b"no json", 400, "body: is no RunAgentInput", id="no JSON"),
+    pytest.param(b"[" * 100_000, 400, "body: is no RunAgentInput", id="too deep"),
+    pytest.param({"runId": "r"}, 400, "threadId", id="no thread"),
+    pytest.param({"threadId": ""}, 400, "threadId: is empty", id="an empty thread"),
+    pytest.param({"messages": []}, 400, "messages: none is a user's", id="no message"),
+    pytest.param({"forwardedProps": {"mode": "now"}}, 400, "forwardedProps: mode", id="no mode"),
+    pytest.param({"threadId": "of somebody else"}, 403, "You may not", id="not theirs"),
+    pytest.param({"threadId": ".."}, 404, "There is no session", id="a path"),
+    pytest.param(
+        {"resume": [{"interruptId": "x", "status": "cancelled"}]}, 400, "resume", id="no id"
+    ),
+    pytest.param(
+        {"resume": [{"interruptId": "1", "status": "resolved", "payload": "yes"}]},
+        400,
+        "resume: the payload of 1",
+        id="no answer",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "reason"), REFUSED)
+async def test_a_run_that_makes_no_sense_is_refused(
+    restate_env: Restate, body: Any, status: int, reason: str
+) -> None:
+    whole: Any = {
+        "threadId": "t",
+        "runId": "r",
+        "messages": [{"id": "a", "role": "user", "content": "Hi"}],
+    }
+    if isinstance(body, dict):
+        whole = {
+            key: x
+            for key, x in {**whole, **body}.items()
+            if body != {"runId": "r"} or key != "threadId"
+        }
+        options: Any = {"json": whole}
+    else:
+        options = {"content": body, "headers": {"Content-Type": "application/json"}}
+    async with facing(restate_env, "NeverDeployed") as http:
+        answer = await http.post("/ag-ui/NeverDeployed", **options)
+    assert answer.status_code == status
+    assert answer.json()["code"] == status
+    assert reason in answer.json()["message"]
+
+
+async def test_what_the_session_refuses_is_refused_as_on_the_wire(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiRefuses", restate_env)
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    await session.send("Go")
+    body = {"threadId": "one", "runId": "r", "forwardedProps": {"mode": "reject"}}
+    body["messages"] = [{"id": "a", "role": "user", "content": "Hi"}]
+    async with facing(restate_env, agent) as http:
+        answer = await http.post(f"/ag-ui/{agent.name}", json=body)
+    agent.tell(1, "end")
+    assert answer.status_code == 423
+    assert answer.json()["message"].startswith("policy: turn 1 is live")
+
+
+async def test_two_requests_of_one_run_at_once_are_one_message(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiTwice", restate_env)
+    agent.tell(1, "Hello.", "end")
+    await deploy(agent)
+    async with facing(restate_env, agent) as http, AsyncExitStack():
+        pages = [Page(http, agent.name, "one") for _ in range(5)]
+        for page in pages:
+            page.say("Hi")
+        await asyncio.gather(*(x.run("r1") for x in pages))
+    session = Session(restate_env.client, agent, "one")
+    assert [x["turn"] for x in (await session.turns())["turns"]] == [1]
+    assert {str(x.shown) for x in pages} == {str(pages[0].shown)}
+    assert pages[0].shown == [("one-0", "user", "Hi"), ("1.0", "assistant", "Hello.")]
