@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 LONG = "I count slowly: " + " ".join(str(number) for number in range(400))
 SLOW, FAST = 0.05, 0.001  # seconds for a word of it: it does not end in time, or at once
+LOOKED_AT = 1.0  # seconds for a word, so that a busy browser sees what passes, too
 HOSTILE = (
     "<script>document.title='broken'; window.broken = 1</script>"
     "<img src=x onerror='window.broken = 2'>"
@@ -67,12 +68,13 @@ GONE = ("completed", True)
 
 @skip
 async def test_a_task_is_shown_while_it_is_done_and_after(at_home: Any) -> None:
-    home = await at_home(pause=0.01)
+    home = await at_home(pause=LOOKED_AT)
     desk = await home.desk()
     assert await desk.page.get_by_text("What shall it program?").is_visible()
     await desk.say("Write a program that counts words.")
     await desk.status("Turn 1 (asks the model|runs)")
     await desk.see(desk.page.locator("#turn-1 .text[data-state=streams]"))
+    home.stage.model.pause = 0.01
     await desk.fate(1, "completed")
     await desk.status("^Idle$")
     shown = await desk.conversation()
@@ -667,10 +669,12 @@ async def test_screenshots_are_taken_and_show_what_everybody_can_use(
     await desk.shot_for_all(f"{name}-empty")
     await desk.say("Write a program that counts words.")
     await desk.see(desk.page.locator("#turn-1 .tool").nth(3))
+    home.stage.model.pause = LOOKED_AT
     await desk.say("Count the lines, too.")
-    await desk.see(desk.page.locator("#turn-2 .text[data-state=streams]"))  # it passes: so first
+    await desk.see(desk.page.locator("#turn-2 .text[data-state=streams]"))
     await desk.fate(1, "interrupted")
     await desk.shot_for_all(f"{name}-streams")
+    home.stage.model.pause = 0.02
     await desk.fate(2, "completed")
     await desk.say("Now push it.")
     await desk.see(desk.page.locator(".approval"))
