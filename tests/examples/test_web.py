@@ -5,7 +5,7 @@ import json
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -722,13 +722,17 @@ async def server(play: Play) -> AsyncIterator[tuple[Stage, httpx.AsyncClient]]:
         yield stage, http
 
 
-MESSAGE = {"content": "hello", "policy": "queue", "key": "k1"}
+MESSAGE = {"content": "hello", "policy": "queue"}
+
+
+def way(stage: Stage, what: str = "") -> str:
+    """Where the gateway has a handler of the session, or its events."""
+    return f"/agents/{stage.agent.name}/{stage.key}/{what}"
 
 
 async def test_another_host_or_origin_is_refused(server: Any) -> None:
-    _, http = server
+    stage, http = server
     origin = str(http.base_url).rstrip("/")
-    send = "/api/ada/send"
     for headers, status in [
         ({"Host": "evil.example", "Origin": "http://evil.example"}, 421),
         ({"Host": "localhost.evil.example", "Origin": origin}, 421),
@@ -737,9 +741,12 @@ async def test_another_host_or_origin_is_refused(server: Any) -> None:
         ({"Origin": "null"}, 403),
         ({}, 403),
         ({"Origin": origin, "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": origin, "Sec-Fetch-Site": "same-site"}, 403),
         ({"Origin": origin, "Content-Type": "text/plain"}, 415),
     ]:
-        assert (await http.post(send, json=MESSAGE, headers=headers)).status_code == status, headers
+        for name, body in [("message", MESSAGE), ("get_turns", {})]:
+            answer = await http.post(way(stage, name), json=body, headers=headers)
+            assert answer.status_code == status, (headers, name)
     for headers, status in [
         ({"Host": "evil.example"}, 421),
         ({"Origin": "http://evil.example"}, 403),
@@ -748,76 +755,96 @@ async def test_another_host_or_origin_is_refused(server: Any) -> None:
         ({"Host": f"localhost:{http.base_url.port}"}, 200),
         ({}, 200),
     ]:
-        for path in ("record", "live"):
-            async with http.stream("GET", f"/api/ada/{path}", headers=headers) as answer:
-                assert answer.status_code == status, (headers, path)
-    assert (await http.get("/c/ada", headers={"Host": "evil.example"})).status_code == 421
-    assert (await http.get("/api/ada/record")).json()["turns"] == []
+        async with http.stream("GET", way(stage, "events"), headers=headers) as answer:
+            assert answer.status_code == status, headers
+    for path in ("/", "/c/ada", "/static/app.js"):
+        assert (await http.get(path, headers={"Host": "evil.example"})).status_code == 421
+    answer = await http.post(way(stage, "get_turns"), json={}, headers={"Origin": origin})
+    assert answer.json()["turns"] == []
 
 
 async def test_nothing_else_of_restate_or_of_the_disk_is_reached(server: Any) -> None:
-    _, http = server
+    stage, http = server
     headers = {"Origin": str(http.base_url).rstrip("/")}
     for path in (
-        "/api/ada/reset",
-        "/api/ada/message",
-        "/api/ada/settle",
-        "/api/ada/../../settle",
+        way(stage, "reset"),
+        way(stage, "fork"),
+        way(stage, "load"),
+        way(stage, "settle"),
+        way(stage, "../../settle"),
+        way(stage, "%2e%2e/%2e%2e/settle"),
+        f"/agents/{stage.agent.name}Task/ada/run_task",
+        f"/agents/{stage.agent.name}Stream/ada/pull",
+        "/agents/RememberAgent/ada/message",
         "/static/../page.py",
         "/static/%2e%2e/page.py",
         "/static/page.py",
         "/etc/passwd",
     ):
-        assert (await http.get(path)).status_code == 404, path
+        assert (await http.get(path)).status_code in (404, 405), path
         assert (await http.post(path, json={}, headers=headers)).status_code in (404, 405), path
-    page = await http.get("/c/ada")
-    assert "unsafe" not in page.headers["content-security-policy"]
-    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for path in ("/c/ada", "/static/app.js", way(stage, "reset")):
+        page = await http.get(path)
+        assert "unsafe" not in page.headers["content-security-policy"]
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert page.headers["cross-origin-resource-policy"] == "same-origin"
 
 
 async def test_bad_requests_are_told_what_is_wrong(server: Any) -> None:
-    _, http = server
-    headers = {"Origin": str(http.base_url).rstrip("/")}
+    stage, http = server
+    headers = {"Origin": str(http.base_url).rstrip("/"), "Content-Type": "application/json"}
     for name, body, status in [
-        ("send", {**MESSAGE, "content": " "}, 400),
-        ("send", {**MESSAGE, "content": 3}, 400),
-        ("send", {**MESSAGE, "content": "x" * 1_060_000}, 413),
-        ("send", {**MESSAGE, "content": "\ud800"}, 400),
-        ("send", {**MESSAGE, "policy": "rollback"}, 400),
-        ("send", {**MESSAGE, "key": "../"}, 400),
-        ("send", {"content": "hello"}, 400),
-        ("send", [], 400),
-        ("edit", {"turn": 1, "content": "", "key": "k"}, 400),
-        ("edit", {"turn": 7, "content": "x", "key": "k"}, 404),
+        ("message", {**MESSAGE, "content": " "}, 400),
+        ("message", {**MESSAGE, "content": 3}, 400),
+        ("message", {**MESSAGE, "content": "x" * 1_060_000}, 413),
+        ("message", {**MESSAGE, "content": "\ud800"}, 400),
+        ("message", {**MESSAGE, "policy": "push in"}, 400),
+        ("message", {**MESSAGE, "key": "../"}, 400),
+        ("message", {"policy": "queue"}, 400),
+        ("message", [], 400),
+        ("edit", {"turn": 1, "content": ""}, 400),
+        ("edit", {"turn": 7, "content": "x"}, 404),
         ("cancel", {"turn": 9}, 404),
         ("cancel", {"turn": "x"}, 400),
-        ("answer", {"approval": 1, "yes": True, "key": "k"}, 404),
-        ("resume", {"turn": 1, "key": "k"}, 404),
-        ("withdraw", {"message": 1, "key": "k"}, 404),
-        ("replace", {"message": 1, "content": "x", "key": "k"}, 404),
-        ("replace", {"message": 1, "content": " ", "key": "k"}, 400),
-        ("promote", {"message": 1, "now": True, "key": "k"}, 404),
+        ("answer", {"approval": 1, "approved": True}, 404),
+        ("resume", {"turn": 1}, 404),
+        ("withdraw", {"message": 1}, 404),
+        ("replace", {"message": 1, "content": "x"}, 404),
+        ("replace", {"message": 1, "content": " "}, 400),
+        ("promote", {"message": 1, "policy": "steer", "now": True}, 404),
+        ("get_turns", {"before": "x"}, 400),
+        ("get_turns", {"nothing": 1}, 400),
     ]:
-        sent = {**headers, "Content-Type": "application/json"}
-        answer = await http.post(f"/api/ada/{name}", content=json.dumps(body), headers=sent)
-        assert (answer.status_code, bool(answer.json()["error"])) == (status, True), (
+        answer = await http.post(way(stage, name), content=json.dumps(body), headers=headers)
+        assert (answer.status_code, bool(answer.json()["message"])) == (status, True), (
             name,
             answer.text,
         )
-    assert (await http.get("/api/ada/record?before=x")).status_code == 400
-    assert (await http.get("/api/ada/record?nothing=1")).status_code == 400
+
+
+Post = Callable[..., Awaitable[httpx.Response]]
+
+
+def poster(stage: Stage, http: httpx.AsyncClient) -> Post:
+    """Calls handlers as the page does."""
+    origin = str(http.base_url).rstrip("/")
+
+    async def post(name: str, body: Any, key: str | None = None) -> httpx.Response:
+        headers = {"Origin": origin, **({"Idempotency-Key": key} if key else {})}
+        return await http.post(way(stage, name), json=body, headers=headers)
+
+    return post
 
 
 async def test_what_a_person_has_not_seen_is_not_taken_back(server: Any) -> None:
-    _, http = server
-    headers = {"Origin": str(http.base_url).rstrip("/")}
+    post = poster(*server)
     for key in ("k1", "k2"):
-        await http.post("/api/ada/send", json={**MESSAGE, "key": key}, headers=headers)
-    seen = {"turn": 1, "key": "k3", "last": 1}
+        await post("message", MESSAGE, key)
+    seen = {"turn": 1, "if_last": 1}
     for name, body in [("regenerate", seen), ("edit", {**seen, "content": "hello"})]:
-        answer = await http.post(f"/api/ada/{name}", json=body, headers=headers)
-        assert (answer.status_code, "if_last" in answer.json()["error"]) == (412, True)
-    record = (await http.get("/api/ada/record")).json()
+        answer = await post(name, body, "k3")
+        assert (answer.status_code, "if_last" in answer.json()["message"]) == (412, True)
+    record = (await post("get_turns", {})).json()
     assert [(x["turn"], x.get("discarded", False)) for x in record["turns"]] == [
         (1, False),
         (2, False),
@@ -825,20 +852,15 @@ async def test_what_a_person_has_not_seen_is_not_taken_back(server: Any) -> None
 
 
 async def test_one_key_is_one_message(server: Any) -> None:
-    _, http = server
-    headers = {"Origin": str(http.base_url).rstrip("/")}
-
-    async def post(name: str, body: Any) -> Any:
-        return (await http.post(f"/api/ada/{name}", json=body, headers=headers)).json()
-
-    receipts = [await post("send", MESSAGE) for _ in range(2)]
+    post = poster(*server)
+    receipts = [(await post("message", MESSAGE, "k1")).json() for _ in range(2)]
     assert receipts[0] == receipts[1]
-    await http.get("/api/ada/attach?turn=1")
-    edited = {"turn": 1, "content": "hello", "key": "k2"}
-    receipts = await asyncio.gather(*(post("edit", edited) for _ in range(2)))
-    assert receipts[0] == receipts[1]
-    await http.get("/api/ada/attach?turn=2")
-    record = (await http.get("/api/ada/record")).json()
+    await post("attach", {"turn": 1})
+    edited = {"turn": 1, "content": "hello"}
+    both = await asyncio.gather(*(post("edit", edited, "k2") for _ in range(2)))
+    assert both[0].json() == both[1].json()
+    await post("attach", {"turn": 2})
+    record = (await post("get_turns", {})).json()
     assert [(x["turn"], x.get("discarded", False)) for x in record["turns"]] == [
         (1, True),
         (2, False),
@@ -859,7 +881,9 @@ async def test_one_command_starts_all_and_a_signal_ends_it(signum: int) -> None:
         url = found[1].decode()
         async with httpx.AsyncClient(base_url=url, follow_redirects=True) as http:
             await eventually(lambda: _answers(http))
-            async with http.stream("GET", "/api/ada/live") as watched:  # does not hold it up
+            async with http.stream(
+                "GET", "/agents/CodingAgent/ada/events"
+            ) as watched:  # does not hold it up
                 assert watched.status_code == 200
                 process.send_signal(signum)
                 assert await asyncio.wait_for(process.wait(), 20) == 0

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from restate import create_client
 
 from examples.coding_agent.web.page import Page
 from interruptible.testing import serve
@@ -142,8 +141,7 @@ async def house(browser: Any, stage: Any, agent: str | None = None) -> AsyncIter
     restate = stage.restate
     agent = agent or stage.agent.name
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(create_client(restate.ingress_url))
-        page = Page(client, ui=restate.admin_url, agent=agent)
+        page = Page(ingress=restate.ingress_url, ui=restate.admin_url, agent=agent)
         url = await stack.enter_async_context(serve(page))  # type: ignore[arg-type]
         made = House(browser, stage, url, page)
         try:

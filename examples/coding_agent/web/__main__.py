@@ -1,4 +1,7 @@
-"""Starts Restate, a worker and the page, and says where; with `--ingress`, the page alone."""
+"""Starts Restate, a worker and the page, and says where; with `--ingress`, the page alone.
+
+How a program that serves ends well: it hangs up on who watches, and stops what it has started.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import restate
 from hypercorn.asyncio import serve as serve_forever
 from hypercorn.config import Config
 
@@ -37,14 +39,13 @@ async def main() -> None:
         port = _free_port(options.host, options.port)
         where = f"http://{'localhost' if options.host == '127.0.0.1' else options.host}:{port}/"
         if options.ingress:
-            client = await stack.enter_async_context(restate.create_client(options.ingress))
-            page = Page(client, ui=options.admin, names=names)
+            page = Page(ingress=options.ingress, ui=options.admin, names=names)
             print(f"open {where}")
         else:
             print("starting Restate …", flush=True)
             parts = await stack.enter_async_context(everything(options.root))
-            client, ui = parts.restate.client, parts.restate.admin_url
-            page = Page(client, ui=ui, names=names)
+            ui = parts.restate.admin_url
+            page = Page(ingress=parts.restate.ingress_url, ui=ui, names=names)
             at_a_signal(stop)  # again: restate-sdk takes SIGTERM when it serves for the first time
             print(TOLD.format(page=where, model=parts.model, root=parts.root, ui=ui))
         if names:
@@ -62,7 +63,7 @@ async def _serve(page: Page, host: str, port: int, stop: asyncio.Event) -> None:
         await stop.wait()
         page.close()
 
-    await serve_forever(page, config, shutdown_trigger=stopped)
+    await serve_forever(page, config, shutdown_trigger=stopped)  # type: ignore[arg-type]
 
 
 def _free_port(host: str, port: int) -> int:
@@ -79,7 +80,7 @@ def _free_port(host: str, port: int) -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m examples.coding_agent.web", description=__doc__
+        prog="python -m examples.coding_agent.web", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: loopback)")
     parser.add_argument("--port", type=int, default=PORT, help="of the page (default: %(default)s)")

@@ -1,513 +1,341 @@
-// The page. The record is the truth; the stream only shows what a live turn is doing meanwhile.
+// What ties it together: what is read when, what is drawn where, and what the person does.
 
-import { change, changeOnce, read, session, watch } from "./calls.js";
-import { showDiff } from "./diff.js";
-import { button, h, setText } from "./dom.js";
-import { PendingView } from "./pending.js";
-import { askedOf, fateOf, fromRecord, Live } from "./turns.js";
-import { TurnView } from "./view.js";
+import { call, callOnce, follow, session } from "./calls.js";
+import { Known } from "./turns.js";
+import { render } from "./vendor/preact.mjs";
+import { Approval, Card, Diff, html, isSent, Mine, Pending, Turn } from "./view.js";
 
 const PAGE = 20; // turns that are read at a time
-const LOOK_BUSY = 5_000; // milliseconds, for what others do: the stream tells of the rest
-const LOOK_IDLE = 30_000;
-
+const [AGAIN, LOOK_BUSY, LOOK_IDLE] = [2_000, 5_000, 30_000]; // milliseconds, for what others do: the stream tells of the rest
 const $ = (id) => document.getElementById(id);
-const log = $("log");
-const box = $("box");
-const scroller = $("conversation");
+const [box, log, scroller, stop] = ["box", "log", "conversation", "stop"].map($);
 
-let record = { turns: [], before: null, status: { status: "idle", turn: null, live: [], steered: 0, pending: [], waiting_for: [] } };
-let known = false;
+const known = new Known();
+const sent = []; // messages on their way
+const opened = new Set(); // turns that were rolled back, and that somebody wants to see
+const editing = new Map(); // by the place of what is written anew, the message if it is pending
 let oldest = null; // the oldest turn that somebody wanted to see
-const live = new Map();
-const views = new Map();
-const waits = new Map(); // messages that are not read yet
-const pending = []; // messages on their way
-let connection = "lost";
-let away = false; // whether Restate or the worker does not answer
+let isOpen = false; // whether the stream is there
+let isAway = false; // whether Restate or the worker does not answer
+let isStopped = false; // whether somebody has pressed it for what is at work: the second time cuts
 
-setText($("session"), session);
-$("new").href = `/c/${Math.random().toString(36).slice(2, 8)}`;
+// -- what is read ------------------------------------------------------------------------------
 
-// -- the record --------------------------------------------------------------------------------
-
-let retry = 0;
-const refresh = oneAtATime(async () => {
+const lookLater = timer(() => document.hidden || look()); // whoever comes back has the stream opened
+const look = oneAtATime(async () => {
+  const accepted = sent.filter((each) => each.isAccepted); // a record that is read from now on has them
   try {
-    await readRecord();
-    away = false;
+    const [page, status] = await Promise.all([readTurns(), call("get_status")]);
+    const over = known.read(page, status);
+    accepted.forEach(arrived);
+    over.forEach(announce);
+    if (over.length) lookAtFiles();
+    // One that was cancelled before it began ends without a word in the stream.
+    for (const each of status.live) if (each.cancelled) lookAtEnd(each.turn);
+    isAway = false;
     trouble("");
-    lookLater();
+    lookLater(status.status === "running" ? LOOK_BUSY : LOOK_IDLE);
   } catch (error) {
-    away = error.status >= 500;
-    renderSoon();
+    isAway = error.status >= 500;
     trouble(error.message);
-    clearTimeout(retry);
-    retry = setTimeout(refresh, 2000);
+    lookLater(AGAIN);
   }
+  draw();
 });
 
-// Whoever asks while it runs has it run once more: without a worker, a call takes until there is one.
-function oneAtATime(does) {
-  let running = null;
-  let again = false;
-  return () => {
-    again = true;
-    running ??= (async () => {
-      while (again) {
-        again = false;
-        await does();
-      }
-      running = null;
-    })();
-    return running;
-  };
-}
-
-async function readRecord() {
-  const accepted = pending.filter((each) => each.accepted); // a record that is read from now on has them
-  const newest = await read("record", { limit: PAGE });
-  while (newest.before !== null && oldest !== null && newest.before > oldest) {
-    const page = await read("record", { before: newest.before, limit: PAGE });
-    newest.turns.unshift(...page.turns);
-    newest.before = page.before;
+async function readTurns() {
+  const page = await call("get_turns", { limit: PAGE });
+  while (page.before !== null && oldest !== null && page.before > oldest) {
+    const { turns, before } = await call("get_turns", { limit: PAGE, before: page.before });
+    Object.assign(page, { turns: [...turns, ...page.turns], before });
   }
-  const ended = (turns) => new Set(turns.filter((turn) => turn.status !== "running").map((turn) => turn.turn));
-  const before = ended(record.turns);
-  const now = ended(newest.turns);
-  const over = known ? newest.turns.filter((turn) => now.has(turn.turn) && !before.has(turn.turn)) : [];
-  record = newest;
-  known = true;
-  accepted.forEach(arrived);
-  for (const turn of now) live.delete(turn);
-  for (const turn of over) announce(turn);
-  // One that was cancelled before it began ends without a word in the stream.
-  for (const each of record.status.live) if (each.cancelled) settled(each.turn);
-  if (over.length) lookAtFiles();
-  render();
-}
-
-let looking = 0;
-function lookLater() {
-  clearTimeout(looking);
-  const wait = record.status.status === "running" ? LOOK_BUSY : LOOK_IDLE;
-  looking = setTimeout(() => (document.hidden ? lookLater() : refresh()), wait);
-}
-
-// -- the stream --------------------------------------------------------------------------------
-
-function onEvent(event) {
-  if (event.type === "gap") {
-    live.clear();
-    lookAtFiles();
-  }
-  if (["gap", "pending", "approval", "discarded"].includes(event.type)) {
-    refresh();
-    return;
-  }
-  const turn = record.turns.find((each) => each.turn === event.turn);
-  const begins = event.type === "turn" && event.state === "begins";
-  if (begins || !live.has(event.turn)) live.set(event.turn, new Live());
-  if (turn ? turn.status !== "running" : known && !(record.turns.at(-1)?.turn < event.turn || !record.turns.length)) {
-    live.delete(event.turn); // the record has its end, or it is one that was removed
-    return;
-  }
-  live.get(event.turn).apply(event);
-  if (!turn || begins || event.type === "steered" || event.state === "cut off") refresh();
-  if (event.type === "turn" && event.state === "ends") settled(event.turn);
-  if (event.type === "tool" && event.state === "ends") lookAtFiles();
-  renderSoon();
+  return page;
 }
 
 const awaited = new Set();
-async function settled(turn) {
+async function lookAtEnd(turn) {
   if (awaited.has(turn)) return;
   awaited.add(turn);
-  try {
-    await read("attach", { turn });
-  } catch {
-    // it was removed, or nobody answers: the record is looked at all the same
-  }
+  await call("attach", { turn }).catch(() => {}); // it was removed, or nobody answers: the record says so
   awaited.delete(turn);
-  refresh();
+  look();
 }
 
-watch({
-  onEvent,
-  onState(state) {
-    const again = state === "open" && connection !== "open";
-    connection = state;
-    if (again) refresh();
-    renderSoon();
-  },
-});
-lookLater();
+function onEvent(event) {
+  const { record, files, end } = known.take(event);
+  if (record) look();
+  if (files) lookAtFiles();
+  if (end) lookAtEnd(event.turn);
+  drawSoon();
+}
 
-// -- showing -----------------------------------------------------------------------------------
+function onState(state) {
+  isOpen = state === "open";
+  if (isOpen) look();
+  drawSoon();
+}
+
+// -- what is drawn -----------------------------------------------------------------------------
 
 let frame = 0;
-function renderSoon() {
-  frame ||= requestAnimationFrame(render);
+function drawSoon() {
+  frame ||= requestAnimationFrame(draw);
 }
 
-function render() {
+function draw() {
   cancelAnimationFrame(frame);
   frame = 0;
-  const follow = atEnd();
-  const first = log.firstElementChild;
-  const top = first?.getBoundingClientRect().top;
-  const { turns, status } = record;
+  const { turns, status, isRead } = known;
+  const [isFollowed, first, strip, focused] = [atEnd(scroller), log.firstElementChild, $("strip"), document.activeElement];
+  const [top, isStripFollowed] = [first?.getBoundingClientRect().top, atEnd(strip)];
+  const near = focused.closest(".turn") ?? focused.closest("li")?.nextElementSibling;
   const last = turns.findLast((turn) => !turn.discarded);
-  for (const [number, view] of views) {
-    if (turns.some((turn) => turn.turn === number)) continue;
-    view.element.remove();
-    views.delete(number);
-  }
-  let place = log.firstElementChild;
-  for (const turn of turns) {
-    if (!views.has(turn.turn)) views.set(turn.turn, new TurnView(turn.turn, actions));
-    const view = views.get(turn.turn);
-    if (view.turn !== turn || turn.status === "running")
-      view.update(turn, fateOf(turn, status), itemsOf(turn), whyOf(turn), turn === last);
-    if (view.element === place) place = place.nextElementSibling;
-    else log.insertBefore(view.element, place);
-  }
-  renderPending();
-  renderCards();
-  renderApprovals();
-  renderWaiting();
-  renderStatus();
-  $("earlier").hidden = record.before === null;
-  $("empty").hidden = !known || turns.length > 0 || pending.length > 0;
+  const pending = [...editing.values()].filter((mine) => mine && status.pending.every((each) => each.id !== mine.id)); // it stays
+  pending.push(...status.pending);
+
+  const all = (Each, those) => those.map((it) => {
+    const more = Each === Turn && { isLast: it === last, isOpen: opened.has(it.turn) };
+    const isEdited = editing.has(Each === Turn ? `turn-${it.turn}` : `message-${it.id}`);
+    return html`<${Each} key=${it.id ?? it.turn} it=${it} known=${known} actions=${actions} isEdited=${isEdited} ...${more} />`;
+  });
+  render([...all(Turn, turns), ...all(Mine, sent)], log);
+  render(all(Card, turns), $("cards"));
+  render(all(Approval, status.waiting_for), $("approvals"));
+  render(all(Pending, pending), $("pending").lastElementChild);
+  render([html`<option value="">the newest turn</option>`, ...all(Since, turns.filter((turn) => !turn.discarded).reverse())], $("since"));
+  strip.hidden = !turns.length;
+  $("pending").hidden = !pending.length;
+  $("earlier").hidden = known.before === null;
+  $("empty").hidden = !isRead || turns.length > 0 || sent.length > 0;
+  drawStatus();
+
+  if (isStripFollowed) strip.scrollLeft = strip.scrollWidth;
   // Where earlier turns come in above, what was there stays where it is.
   if (first?.isConnected && first !== log.firstElementChild) scroller.scrollTop += first.getBoundingClientRect().top - top;
-  else if (follow) scroller.scrollTop = scroller.scrollHeight;
-  $("newest").hidden = atEnd();
+  else if (isFollowed) scroller.scrollTop = scroller.scrollHeight;
+  $("newest").hidden = atEnd(scroller);
+  // What had the focus and cannot have it any more passes it on to what is near.
+  const isPassedOn = ![focused, document.body].includes(document.activeElement);
+  if (isPassedOn || (focused.checkVisibility() && !focused.matches(":disabled"))) return;
+  ((near?.isConnected && (near.matches(".turn") ? near : near.querySelector("button"))) || box).focus({ preventScroll: true });
 }
 
-function itemsOf(turn) {
-  const told = live.get(turn.turn);
-  if (turn.status !== "running") return cached(turn);
-  return (told ?? new Live()).itemsWith(turn.messages);
-}
+const Since = ({ it }) => html`<option value=${it.turn}>turn ${it.turn}</option>`;
 
-const items = new WeakMap();
-function cached(turn) {
-  if (!items.has(turn)) items.set(turn, fromRecord(turn));
-  return items.get(turn);
-}
-
-function whyOf(turn) {
-  const why = turn.reason ?? "";
-  const by = /^(?:interrupted|rolled back) (by turn \d+)$/.exec(why);
-  const said = by ? by[1] : why.replace(/^(cancelled|stopped|withdrawn|promoted|rolled back)(: )?/, "");
-  const took = turn.ended_at && turn.accepted_at ? `${((turn.ended_at - turn.accepted_at) / 1000).toFixed(1)} s` : "";
-  return [said, took].filter(Boolean).join(" · ");
-}
-
-function renderPending() {
-  for (const each of pending) {
-    each.element ??= h("div", { class: "item user pending" }, h("span", { class: "who" }, "You, on its way"), h("p", { class: "text" }, each.text));
-    log.append(each.element);
-  }
-}
-
-function arrived(mine) {
-  if (pending.includes(mine)) pending.splice(pending.indexOf(mine), 1);
-  mine.element?.remove();
-}
-
-function renderCards() {
-  const cards = $("cards");
-  const strip = $("strip");
-  const follow = strip.scrollLeft + strip.clientWidth > strip.scrollWidth - 60;
-  strip.hidden = !record.turns.length;
-  record.turns.forEach((turn, place) => {
-    if (!cards.children[place]) cards.append(newCard());
-    const card = cards.children[place];
-    const [state, fate] = fateOf(turn, record.status);
-    const [jump, link] = card.children;
-    card.dataset.fate = state;
-    jump.dataset.turn = turn.turn;
-    const [number, asked, became] = jump.children;
-    setText(number, `Turn ${turn.turn}`);
-    setText(asked, askedOf(turn).slice(0, 80) || (turn.resumes ? `goes on with turn ${turn.resumes}` : "…"));
-    became.dataset.fate = state;
-    setText(became, fate);
-    link.hidden = !turn.link;
-    link.setAttribute("aria-label", `Turn ${turn.turn} in Restate's UI`);
-    if (turn.link) link.href = turn.link;
-  });
-  while (cards.children.length > record.turns.length) cards.lastElementChild.remove();
-  if (follow) strip.scrollLeft = strip.scrollWidth;
-
-  const since = $("since");
-  const numbers = record.turns.filter((turn) => !turn.discarded).map((turn) => String(turn.turn)).reverse();
-  const wanted = ["", ...numbers];
-  if (wanted.join() !== [...since.options].map((each) => each.value).join()) {
-    const chosen = since.value;
-    since.replaceChildren(...wanted.map((value) => h("option", { value }, value ? `turn ${value}` : "the newest turn")));
-    since.value = wanted.includes(chosen) ? chosen : "";
-  }
-}
-
-function newCard() {
-  const jump = h("button", { type: "button", class: "jump" }, h("b"), h("span", { class: "asked-short" }), h("span", { class: "fate" }));
-  jump.onclick = () => {
-    const view = views.get(Number(jump.dataset.turn));
-    if (!view) return;
-    if (view.turn.discarded) view.open(true);
-    view.element.scrollIntoView({ block: "start" });
-    view.element.focus({ preventScroll: true });
-  };
-  return h("li", {}, jump, h("a", { class: "link", target: "_blank", rel: "noopener noreferrer" }, "Restate ↗"));
-}
-
-function renderApprovals() {
-  const parent = $("approvals");
-  const wanted = new Map(record.status.waiting_for.map((each) => [String(each.id), each]));
-  for (const element of [...parent.children]) {
-    if (!wanted.delete(element.dataset.name)) element.remove();
-  }
-  for (const [key, each] of wanted) {
-    const answer = (yes) => async () => {
-      element.querySelectorAll("button").forEach((one) => (one.disabled = true));
-      await attempt(() => once("answer", { approval: each.id, yes }), "It was answered, or is over.");
-      element.querySelectorAll("button").forEach((one) => (one.disabled = false));
-      box.focus();
-    };
-    const element = h(
-      "div", { class: "approval", role: "alert" },
-      h("p", {}, "It wants to run ", h("code", {}, each.value.command)),
-      h("div", { class: "buttons" }, button("No", answer(false)), button("Yes, run it", answer(true), { class: "main" })),
-    );
-    element.dataset.name = key;
-    parent.append(element);
-  }
-}
-
-function renderWaiting() {
-  const list = $("pending").lastElementChild;
-  const { pending: messages } = record.status;
-  const focused = list.contains(document.activeElement) ? document.activeElement : null;
-  const near = focused?.closest("li").nextElementSibling;
-  messages.forEach(({ id }, place) => {
-    if (!waits.has(id)) waits.set(id, new PendingView(id, actions));
-    waits.get(id).update(messages[place]);
-  });
-  for (const [id, view] of waits) {
-    if (view.editing || messages.some((each) => each.id === id)) continue; // what is being written stays
-    view.element.remove();
-    waits.delete(id);
-  }
-  const wanted = [...waits.values()].sort((a, b) => placeOf(a) - placeOf(b));
-  if (wanted.some((view, place) => list.children[place] !== view.element)) list.append(...wanted.map((view) => view.element));
-  $("pending").hidden = !waits.size;
-  if (!focused || focused === document.activeElement) return;
-  if (focused.isConnected) focused.focus();
-  else (near?.querySelector("button:not([hidden])") ?? box).focus();
-
-  function placeOf(view) {
-    return messages.findIndex((each) => each.id === view.id);
-  }
-}
-
-function renderStatus() {
-  const { status } = record;
+function drawStatus() {
+  const { status, live, isRead } = known;
   const busy = status.status === "running";
-  const goesOn = status.live.some((each) => !each.cancelled);
+  const goesOn = status.live.filter((each) => !each.cancelled).length;
   const inOrder = !goesOn && status.live.some((each) => each.after_step);
-  if (!busy) stopped = false;
-  let state = busy ? "running" : "idle";
-  let text = known ? "Idle" : "Connecting …";
+  if (!busy) isStopped = false;
+  let [state, text] = ["idle", isRead ? "Idle" : "Connecting …"];
   if (busy && !goesOn) [state, text] = ["stopping", `Turn ${status.turn} ${inOrder ? "stops after this step" : "is stopping"}`];
   else if (busy && status.waiting_for.length) [state, text] = ["asks", `Turn ${status.waiting_for[0].turn} waits for your yes`];
-  else if (busy) text = `Turn ${status.turn} ${live.get(status.turn)?.doing ?? "is at work"}`;
-  const more = status.live.filter((each) => !each.cancelled).length - 1;
-  if (goesOn && more > 0) text += `, ${more} more wait${more > 1 ? "" : "s"}`;
+  else if (busy) [state, text] = ["running", `Turn ${status.turn} ${live.get(status.turn)?.doing ?? "is at work"}`];
+  if (goesOn > 1) text += `, ${goesOn - 1} more wait${goesOn > 2 ? "" : "s"}`;
   if (busy && status.steered) text += `, ${status.steered} message${status.steered > 1 ? "s" : ""} not read yet`;
-  if (known && (away || connection !== "open")) [state, text] = ["lost", "Connection lost; trying again …"];
+  if (isRead && (isAway || !isOpen)) [state, text] = ["lost", "Connection lost; trying again …"];
   $("status").dataset.state = state;
-  setText($("status"), text);
-  const hadFocus = $("stop") === document.activeElement;
-  $("stop").disabled = !goesOn && !inOrder;
-  if (hadFocus && $("stop").disabled) box.focus();
-  setText($("stop"), inOrder || (goesOn && stopped) ? "Stop now" : "Stop");
+  setText("status", text);
+  stop.disabled = !goesOn && !inOrder;
+  setText("stop", inOrder || (goesOn && isStopped) ? "Stop now" : "Stop");
   document.title = `${{ running: "● ", asks: "? ", stopping: "◌ " }[state] ?? ""}${session} · Coding agent`;
 }
 
 // For who hears the page: what is added is read out.
+const read = [];
 function announce(turn) {
-  const [, fate] = fateOf(turn, record.status);
-  const answer = cached(turn).filter((item) => item.kind === "text").at(-1);
-  const said = $("said");
-  said.append(h("p", {}, `Turn ${turn.turn} ${fate}. ${answer && fate === "completed" ? answer.text.slice(0, 600) : ""}`));
-  if (said.childElementCount > 9) said.firstElementChild.remove();
+  const [, fate] = known.fateOf(turn);
+  const answer = known.itemsOf(turn).findLast((item) => item.kind === "text");
+  read.push(html`<p key=${turn.turn}>${`Turn ${turn.turn} ${fate}. ${answer && fate === "completed" ? answer.text.slice(0, 600) : ""}`}</p>`);
+  render(read.slice(-9), $("said"));
 }
 
-function atEnd() {
-  return scroller.scrollTop + scroller.clientHeight > scroller.scrollHeight - 40;
+function atEnd({ scrollTop, clientHeight, scrollHeight, scrollLeft, clientWidth, scrollWidth }) {
+  return scrollTop + clientHeight > scrollHeight - 40 && scrollLeft + clientWidth > scrollWidth - 60;
+}
+
+function setText(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text; // what is the same is not read out again
 }
 
 function trouble(text) {
   $("trouble").hidden = !text;
-  setText($("trouble"), text);
+  setText("trouble", text);
 }
 
-// What is no trouble: it goes by itself.
-let noteTimer = 0;
+const forget = timer(() => setText("note", ""));
 function note(text) {
-  setText($("note"), text);
-  clearTimeout(noteTimer);
-  noteTimer = setTimeout(() => setText($("note"), ""), 8_000);
+  setText("note", text);
+  forget(8_000); // what is no trouble goes by itself
 }
 
 // -- what the person does ----------------------------------------------------------------------
 
-// With `late`, what came too late is no trouble, and that is said.
-async function attempt(does, late = "") {
+// Does it once, however often somebody presses a button meanwhile. With `late`, what came too late is no trouble.
+const doing = new Set();
+async function act(handler, body, late, how = once) {
+  const what = handler + JSON.stringify(body);
+  if (doing.has(what)) return false;
+  doing.add(what);
   note("");
-  try {
-    await does();
-    await refresh();
-    return true;
-  } catch (error) {
-    await refresh();
-    if (late && [410, 412].includes(error.status)) note(`Too late. ${late}`);
-    else trouble(error.message);
-    return false;
-  }
+  const error = await how(handler, body).then(() => null, (refused) => refused);
+  doing.delete(what);
+  await look();
+  if (!error) return "done";
+  const isLate = late && [410, 412].includes(error.status);
+  if (isLate) note(`Too late. ${late}`);
+  else trouble(error.message);
+  return isLate ? "late" : "";
 }
 
-const once = (name, body) => changeOnce(name, body, (error) => trouble(error.message));
+const once = (handler, body) => callOnce(handler, body, (error) => trouble(error.message));
+const seen = () => ({ if_last: known.turns.at(-1)?.turn }); // what came after it is not taken back unseen
 const READ = "It was just read.";
 
-const lastSeen = () => record.turns.at(-1)?.turn ?? null; // what came after it is not taken back unseen
-
 const actions = {
-  regenerate(turn) {
-    const body = { turn, last: lastSeen() };
-    return attempt(() => once("regenerate", body));
-  },
-  resume: (turn) => attempt(() => once("resume", { turn })),
-  cancel: (turn) => attempt(() => change("cancel", { turn })),
-  edit(turn, content) {
-    const body = { turn, content, last: lastSeen() };
-    return attempt(() => once("edit", body));
-  },
-  withdraw: (message) => attempt(() => once("withdraw", { message }), READ),
-  promote: (message, now) => attempt(() => once("promote", { message, now }), READ),
+  regenerate: (turn) => act("regenerate", { turn, ...seen() }),
+  edit: (turn, content) => act("edit", { turn, content, ...seen() }),
+  resume: (turn) => act("resume", { turn }),
+  cancel: (turn) => act("cancel", { turn }, "", call),
+  withdraw: (message) => act("withdraw", { message }, READ),
+  promote: (message, policy) => act("promote", { message, policy, now: policy === "steer" }, READ),
   async replace(message, content) {
-    let refused = 0;
-    const changes = () => once("replace", { message, content }).catch((error) => {
-      refused = error.status;
-      throw error;
-    });
-    const done = await attempt(changes, `${READ} What you wrote is in the box.`);
-    if (refused === 412) giveBack(content);
-    return done || refused === 412;
+    const done = await act("replace", { message, content }, `${READ} What you wrote is in the box.`);
+    if (done === "late") giveBack(content);
+    return done;
   },
-  closed: render,
+  async answer(approval, approved, { currentTarget: { parentElement: buttons } }) {
+    buttons.disabled = true;
+    box.focus();
+    await act("answer", { approval, approved }, "It was answered, or is over.");
+    buttons.disabled = false;
+  },
+  write(place) {
+    editing.set(place, known.status.pending.find(({ id }) => place === `message-${id}`));
+    draw();
+  },
+  close(place) {
+    editing.delete(place);
+    draw();
+    document.querySelector(`[data-place=${place}] .edit`)?.focus();
+  },
+  open(turn, isWanted) {
+    if (isWanted) opened.add(turn);
+    else opened.delete(turn);
+    draw();
+  },
+  jump({ turn, discarded }) {
+    if (discarded) actions.open(turn, true);
+    $(`turn-${turn}`).scrollIntoView({ block: "start" });
+    $(`turn-${turn}`).focus({ preventScroll: true });
+  },
 };
+
+function arrived(mine) {
+  if (sent.includes(mine)) sent.splice(sent.indexOf(mine), 1);
+}
 
 function giveBack(text) {
   box.value = [text, box.value].filter(Boolean).join("\n");
-  grow();
 }
 
 let sending = Promise.resolve(); // one after the other: they are to arrive in order
+let count = 0;
 
-function send() {
-  const text = box.value;
+function send(event) {
+  event.preventDefault();
+  const [text, policy] = [box.value, $("composer").elements.policy.value];
   if (!text.trim()) return;
-  const policy = document.querySelector("input[name=policy]:checked").value;
-  const mine = { text };
-  stopped = false;
-  pending.push(mine);
+  const mine = { id: `mine-${(count += 1)}`, text };
+  const sends = (...message) => once(...message).then(() => (mine.isAccepted = true));
+  isStopped = false;
+  sent.push(mine);
   box.value = "";
-  grow();
-  render();
+  draw();
   scroller.scrollTop = scroller.scrollHeight;
   sending = sending.then(async () => {
-    const done = await attempt(async () => {
-      await once("send", { content: text, policy });
-      mine.accepted = true;
-    });
+    const done = await act("message", { content: text, policy }, "", sends);
     arrived(mine);
     if (!done) giveBack(text);
-    render();
+    draw();
   });
 }
 
-let stopped = false; // whether somebody has pressed it for what is at work: the second time cuts
-
-function stop() {
-  if ($("stop").disabled) return;
-  const cuts = stopped || !record.status.live.some((each) => !each.cancelled);
-  stopped = true;
-  renderStatus();
-  attempt(() => change("cancel", { after_step: !cuts }));
+function halt() {
+  if (stop.disabled) return;
+  const isLast = isStopped || known.status.live.every((each) => each.cancelled);
+  isStopped = true;
+  drawStatus();
+  act("cancel", { after_step: !isLast }, "", call);
 }
 
-function grow() {
-  box.rows = Math.min(8, Math.max(1, box.value.split("\n").length));
-}
-
-$("composer").addEventListener("submit", (event) => {
-  event.preventDefault();
-  send();
-});
-box.addEventListener("input", grow);
-box.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  send();
-});
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !event.isComposing) stop();
-});
-$("stop").addEventListener("click", stop);
-$("earlier").addEventListener("click", async () => {
-  oldest = Math.max(1, record.before - PAGE);
-  await refresh();
+$("composer").onsubmit = send;
+box.addEventListener("keydown", (event) => isSent(event) && send(event));
+document.addEventListener("keydown", (event) => event.key === "Escape" && !event.isComposing && halt());
+stop.onclick = halt;
+$("earlier").onclick = async () => {
+  oldest = Math.max(1, known.before - PAGE);
+  await look();
   if ($("earlier").hidden) log.firstElementChild.focus({ preventScroll: true });
-});
-$("newest").addEventListener("click", () => {
+};
+$("newest").onclick = () => {
   scroller.scrollTop = scroller.scrollHeight;
   box.focus();
-});
-scroller.addEventListener("scroll", () => ($("newest").hidden = atEnd()));
+};
+scroller.onscroll = () => ($("newest").hidden = atEnd(scroller));
 
 // -- the files ---------------------------------------------------------------------------------
 
 const wide = matchMedia("(min-width: 1000px)");
-let filesTimer = 0;
+const areShown = () => document.body.classList.contains("with-files");
+const lookAtFilesIn = timer(oneAtATime(async () => {
+  try {
+    const { diff } = await call("get_diff", { turn: Number($("since").value) || null });
+    const files = `\n${diff}`.split("\ndiff --git ").slice(1);
+    render(files.length ? files.map((it) => html`<${Diff} key=${it.split("\n", 1)[0]} it=${it} />`) : html`<p class="quiet">Nothing has changed.</p>`, $("diff"));
+    setText("show-files", files.length ? `Changes (${files.length})` : "Changes");
+  } catch (error) {
+    render(error.message, $("diff"));
+  }
+}));
+function lookAtFiles() {
+  if (areShown()) lookAtFilesIn(300);
+}
 
 function showFiles(shown) {
   document.body.classList.toggle("with-files", shown);
   $("show-files").setAttribute("aria-expanded", String(shown));
-  if (shown) lookAtFiles();
+  lookAtFiles();
 }
 
-function lookAtFiles() {
-  if (!document.body.classList.contains("with-files")) return;
-  clearTimeout(filesTimer);
-  filesTimer = setTimeout(readFiles, 300);
+$("show-files").onclick = () => showFiles(!areShown());
+$("since").onchange = lookAtFiles;
+wide.onchange = () => showFiles(wide.matches);
+
+// -- when things are done ----------------------------------------------------------------------
+
+// Whoever asks while it runs has it run once more: without a worker, a call takes until there is one.
+function oneAtATime(does) {
+  let [running, next] = [Promise.resolve(), null];
+  const begin = () => {
+    next = null;
+    return does();
+  };
+  return () => (next ??= running = running.then(begin));
 }
 
-const readFiles = oneAtATime(async () => {
-  const turn = $("since").value;
-  try {
-    const { diff } = await read("diff", turn ? { turn } : {});
-    const count = showDiff($("diff"), diff);
-    setText($("show-files"), count ? `Changes (${count})` : "Changes");
-  } catch (error) {
-    setText($("diff"), error.message);
-  }
-});
+// Does it later; who asks again puts it off.
+function timer(does) {
+  let handle = 0;
+  return (wait) => {
+    clearTimeout(handle);
+    handle = setTimeout(does, wait);
+  };
+}
 
-$("show-files").addEventListener("click", () => showFiles(!document.body.classList.contains("with-files")));
-$("since").addEventListener("change", lookAtFiles);
-wide.addEventListener("change", () => showFiles(wide.matches));
+setText("session", session);
+$("new").href = `/c/${Math.random().toString(36).slice(2, 8)}`;
 showFiles(wide.matches);
 if (wide.matches) box.focus();
+follow({ onEvent, onState });

@@ -1,81 +1,67 @@
-// The calls of the page's server, and its stream.
+// How a page talks to an agent through the gateway: it calls handlers, and follows what the session does.
 
 export const session = decodeURIComponent(location.pathname.slice("/c/".length));
-const base = `/api/${encodeURIComponent(session)}/`;
+const base = `/agents/${document.documentElement.dataset.agent}/${encodeURIComponent(session)}/`;
 const TRIES = 8;
+const PATIENCE = 5000; // milliseconds until a call is given up
+const AGAIN = 1000; // milliseconds until a stream that broke is opened again
 
-export class Refused extends Error {
-  constructor(why, status) {
-    super(why);
-    this.status = status;
-  }
+export async function call(handler, body, headers = {}) {
+  const answer = await fetch(base + handler, {
+    method: "POST",
+    headers: { "content-type": "application/json", ...headers },
+    body: body && JSON.stringify(body),
+    signal: handler === "attach" ? null : AbortSignal.timeout(PATIENCE), // without a worker, there is no answer until there is one
+  }).catch(() => refuse(503, "Restate or the worker does not answer; it is tried again."));
+  const said = await answer.json().catch(() => ({}));
+  return answer.ok ? said : refuse(answer.status, said.message || answer.statusText);
 }
 
-export function read(name, query = {}) {
-  return call(`${name}?${new URLSearchParams(query)}`, {});
-}
-
-export function change(name, body) {
-  const headers = { "content-type": "application/json" };
-  return call(name, { method: "POST", headers, body: JSON.stringify(body) });
+function refuse(status, why) {
+  throw Object.assign(new Error(why), { status });
 }
 
 // For what may be tried again: all tries have one key, and Restate takes them for one.
-export async function changeOnce(name, body, onTrouble) {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  const key = Array.from(bytes, (each) => each.toString(16).padStart(2, "0")).join("");
+export async function callOnce(handler, body, onTrouble) {
+  const headers = { "idempotency-key": crypto.getRandomValues(new Uint32Array(4)).join("-") };
   for (let tries = 1; ; tries += 1) {
     try {
-      return await change(name, { ...body, key });
+      return await call(handler, body, headers);
     } catch (error) {
-      if ((error instanceof Refused && error.status < 500) || tries === TRIES) throw error;
+      if (error.status < 500 || tries === TRIES) throw error;
       onTrouble(error);
       await new Promise((done) => setTimeout(done, Math.min(250 * 2 ** tries, 4000)));
     }
   }
 }
 
-async function call(path, options) {
-  let response;
-  try {
-    response = await fetch(base + path, { ...options, cache: "no-store" });
-  } catch {
-    throw new Refused("The page's server does not answer.", 503);
-  }
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Refused(answer.error || response.statusText, response.status);
-  return answer;
-}
-
-// Keeps the stream up. A browser opens few connections to one server, so a hidden tab hangs up, and
-// resumes where it was when somebody looks at it.
-export function watch({ onEvent, onState }) {
+// Keeps the stream up, from where it was. A browser opens few connections to one server, so a hidden tab hangs up, and
+// goes on when somebody looks at it.
+export function follow({ onEvent, onState }) {
   let source = null;
   let last = "";
   let timer = 0;
 
   function open() {
     close();
-    source = new EventSource(`${base}live${last ? `?after=${encodeURIComponent(last)}` : ""}`);
+    source = new EventSource(`${base}events?after=${last}`);
     source.onopen = () => onState("open");
-    source.onmessage = (message) => {
-      last = message.lastEventId || last;
-      onEvent(JSON.parse(message.data));
+    source.onmessage = ({ data, lastEventId }) => {
+      last = lastEventId;
+      onEvent(JSON.parse(data));
     };
     source.onerror = () => {
       onState("lost");
-      if (source?.readyState === EventSource.CLOSED) timer = setTimeout(open, 1000);
+      close();
+      timer = setTimeout(open, AGAIN);
     };
   }
 
   function close() {
     clearTimeout(timer);
     source?.close();
-    source = null;
   }
 
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
-  addEventListener("pagehide", close);
-  addEventListener("pageshow", (event) => event.persisted && open());
   open();
 }

@@ -1,166 +1,212 @@
-// How one turn looks: its head, and its items.
+// How things look: each is a template of what is known, and preact changes what is different. Text is always set as text:
+// what an agent says is nobody's markup.
 
-import { button, h, setProse, setText } from "./dom.js";
-import { edit } from "./editor.js";
-import { askedOf, isText } from "./turns.js";
+import { askedOf, textOf } from "./turns.js";
+import htm from "./vendor/htm.mjs";
+import { Component, h } from "./vendor/preact.mjs";
 
-const STATES = { waits: "waits for your yes", runs: "runs", done: "done", failed: "failed", "not run": "not run", "cut off": "cut off", "not begun": "not begun" };
+export const html = htm.bind(h);
 
-export class TurnView {
-  constructor(number, actions) {
-    this.number = number;
-    this.actions = actions;
-    this.title = h("h2", { id: `turn-${number}-title` }, `Turn ${number}`);
-    this.fate = h("span", { class: "fate" });
-    this.why = h("span", { class: "quiet why" });
-    this.link = h("a", { target: "_blank", rel: "noopener noreferrer", hidden: true }, "Restate ↗");
-    this.link.setAttribute("aria-label", `Turn ${number} in Restate's UI`);
-    this.show = button("Show", () => this.open(!this.opened));
-    this.edit = button("Edit", () => this.beginEdit());
-    this.again = button("Regenerate", () => actions.regenerate(number));
-    this.goOn = button("Continue", () => actions.resume(number), { title: "Goes on where it stopped; what is done is not done again." });
-    this.cancel = button("Cancel", () => actions.cancel(number));
-    for (const [each, what] of [[this.show, "Show"], [this.edit, "Edit the message of"], [this.again, "Regenerate"], [this.goOn, "Continue"], [this.cancel, "Cancel"]])
-      each.setAttribute("aria-label", `${what} turn ${number}`);
-    this.items = h("div", { class: "items", id: `turn-${number}-items` });
-    this.show.setAttribute("aria-controls", this.items.id);
-    this.asked = h("div", { class: "asked" });
-    this.editor = h("div");
-    const head = h("header", {}, this.title, this.fate, this.why, h("span", { class: "gap" }), this.link);
-    this.tools = h("div", { class: "turn-tools" }, this.goOn, this.edit, this.again);
-    head.append(this.show, this.cancel);
-    this.element = h("article", { class: "turn", id: `turn-${number}`, tabindex: "-1" }, head);
-    this.element.setAttribute("aria-labelledby", this.title.id);
-    this.body = h("div", { class: "turn-body" }, this.asked, this.editor, this.items, this.tools);
-    this.element.append(this.body);
-    this.opened = false;
+const { ui } = document.documentElement.dataset;
+const STATES = { waits: "waits for your yes" }; // the others are words for people already
+const KINDS = { queued: "waits, as turn ", joined: "waits, with turn ", steered: "for turn " };
+
+const Button = ({ label, children, ...others }) => html`<button type="button" aria-label=${label} ...${others}>${children}</button>`;
+
+// -- a turn ------------------------------------------------------------------------------------
+
+// One that is over looks as it did, until there is something else to show.
+export class Turn extends Component {
+  shouldComponentUpdate(next) {
+    return next.it.status === "running" || Object.keys(next).some((key) => next[key] !== this.props[key]);
   }
 
-  open(opened) {
-    this.opened = opened;
-    this.element.classList.toggle("opened", opened);
-    this.show.setAttribute("aria-expanded", String(opened));
-    setText(this.show, opened ? "Hide" : "Show");
-  }
-
-  update(turn, [state, fate], items, why, isLast) {
-    const focused = this.element.contains(document.activeElement) ? document.activeElement : null;
-    this.turn = turn;
-    this.element.dataset.fate = state;
-    this.fate.dataset.fate = state;
-    setText(this.fate, fate);
-    setText(this.why, why);
-    this.link.hidden = !turn.link;
-    if (turn.link) this.link.href = turn.link;
-    this.show.hidden = !turn.discarded;
-    this.cancel.hidden = state !== "waiting";
-    this.goOn.hidden = !isLast || !["interrupted", "failed", "killed"].includes(turn.status);
-    this.edit.hidden = Boolean(turn.discarded) || !isText(turn);
-    this.again.hidden = Boolean(turn.discarded) || turn.status === "running";
-    const goesOn = turn.resumes ? [{ kind: "note", text: `Goes on where turn ${turn.resumes} stopped.` }] : [];
-    const asked = askedOf(turn) ? [{ kind: "user", text: askedOf(turn) }] : goesOn;
-    renderItems(this.asked, asked);
-    renderItems(this.items, items);
-    if (focused && !focused.checkVisibility()) this.element.focus({ preventScroll: true });
-  }
-
-  beginEdit() {
-    if (this.editor.childElementCount) {
-      this.editor.querySelector("textarea").focus();
-      return;
-    }
-    this.asked.hidden = true;
-    edit(this.editor, askedOf(this.turn), {
-      label: `Message of turn ${this.number}`,
-      hint: `Takes back turn ${this.number} and all after it, with what they did to the files.`,
-      send: "Send again",
-      submit: (text) => this.actions.edit(this.number, text),
-      end: () => {
-        this.asked.hidden = false;
-        this.edit.focus();
-      },
-    });
+  render({ it, known, isLast, isOpen, isEdited, actions }) {
+    const { turn, status, discarded } = it;
+    const [id, asked, [state, fate]] = [`turn-${turn}`, askedOf(it), known.fateOf(it)];
+    const isText = it.input.length > 0 && it.input.every(({ content }) => typeof content === "string");
+    const said = asked ? { kind: "user", text: asked } : { kind: "note", text: `Goes on where turn ${it.resumes} stopped.` };
+    return html`
+      <article class=${isOpen ? "turn opened" : "turn"} id=${id} data-place=${id} data-fate=${state} tabindex="-1" aria-labelledby=${`${id}-title`}>
+        <header>
+          <h2 id=${`${id}-title`}>Turn ${turn}</h2>
+          <span class="fate" data-fate=${state}>${fate}</span>
+          <span class="quiet why">${whyOf(it)}</span>
+          <span class="gap"></span>
+          <${Link} it=${it} />
+          ${discarded && html`<${Button} label=${`Show turn ${turn}`} aria-expanded=${isOpen} aria-controls=${`${id}-items`} onClick=${() => actions.open(turn, !isOpen)}>${isOpen ? "Hide" : "Show"}<//>`}
+          ${state === "waiting" && html`<${Button} label=${`Cancel turn ${turn}`} onClick=${() => actions.cancel(turn)}>Cancel<//>`}
+        </header>
+        <div class="turn-body">
+          ${isEdited && html`<${Editor} label=${`Message of turn ${turn}`} text=${asked} send="Send again" hint=${`Takes back turn ${turn} and all after it, with what they did to the files.`}
+            submit=${(text) => actions.edit(turn, text)} close=${() => actions.close(id)} />`}
+          <div class="asked" hidden=${isEdited}>${(asked || it.resumes) && html`<${Items} items=${[said]} />`}</div>
+          <div class="items" id=${`${id}-items`}><${Items} items=${known.itemsOf(it)} /></div>
+          <div class="turn-tools">
+            ${isLast && ["interrupted", "failed", "killed"].includes(status) && html`<${Button} label=${`Continue turn ${turn}`} title="Goes on where it stopped; what is done is not done again." onClick=${() => actions.resume(turn)}>Continue<//>`}
+            ${!discarded && isText && html`<${Button} class="edit" label=${`Edit the message of turn ${turn}`} onClick=${() => actions.write(id)}>Edit<//>`}
+            ${!discarded && status !== "running" && html`<${Button} label=${`Regenerate turn ${turn}`} onClick=${() => actions.regenerate(turn)}>Regenerate<//>`}
+          </div>
+        </div>
+      </article>`;
   }
 }
 
-// One element for each item, in order; what is the same stays.
-function renderItems(parent, items) {
-  items.forEach((item, place) => {
-    let element = parent.children[place];
-    if (element?.dataset.kind !== item.kind) {
-      const made = MAKE[item.kind]();
-      made.dataset.kind = item.kind;
-      if (element) element.replaceWith(made);
-      else parent.append(made);
-      element = made;
-    }
-    const sign = signOf(item);
-    if (element.sign !== sign) {
-      UPDATE[item.kind](element, item);
-      element.sign = sign;
-    }
-  });
-  while (parent.children.length > items.length) parent.lastElementChild.remove();
+function whyOf({ reason, accepted_at: from, ended_at: to }) {
+  const why = (reason ?? "").replace(/^(interrupted|rolled back) (?=by turn \d+$)/, "").replace(/^(cancelled|stopped|withdrawn|promoted|rolled back)(: )?/, "");
+  return [why, to && from && `${((to - from) / 1000).toFixed(1)} s`].filter(Boolean).join(" · ");
 }
 
-function signOf(item) {
-  return [item.state, item.text, item.name, item.arguments, item.output, item.why, item.steered].join("\0");
-}
+const Link = ({ it: { turn, task_id: task } }) =>
+  task && html`<a class="link" href=${`${ui}/ui/invocations/${encodeURIComponent(task)}`} target="_blank" rel="noopener noreferrer" aria-label=${`Turn ${turn} in Restate's UI`}>Restate ↗</a>`;
 
-const MAKE = {
-  user: () => h("div", { class: "item user" }, h("span", { class: "who" }), h("p", { class: "text" })),
-  text: () => h("div", { class: "item text" }, h("span", { class: "hidden" }, "Agent: "), h("div", { class: "prose" }), h("p", { class: "mark" })),
-  tool: () => h("details", { class: "item tool" }, h("summary", {}, h("span", { class: "state" }), h("code", { class: "name" }), h("code", { class: "what" })), h("div", { class: "inside" })),
-  note: () => h("p", { class: "item note" }),
+export const Card = ({ it, known, actions }) => {
+  const [state, fate] = known.fateOf(it);
+  const asked = askedOf(it).slice(0, 80) || (it.resumes ? `goes on with turn ${it.resumes}` : "…");
+  return html`
+    <li data-fate=${state}>
+      <${Button} class="jump" onClick=${() => actions.jump(it)}><b>Turn ${it.turn}</b><span class="asked-short">${asked}</span><span class="fate" data-fate=${state}>${fate}</span><//>
+      <${Link} it=${it} />
+    </li>`;
 };
 
-const UPDATE = {
-  user(element, item) {
-    setText(element.firstChild, item.state ?? (item.steered ? "You, while it worked" : "You"));
-    setText(element.lastChild, item.text);
-  },
-  text(element, item) {
-    element.dataset.state = item.state;
-    element.hidden = !item.text && item.state === "done";
-    setProse(element.children[1], item.text);
-    setText(element.lastChild, item.state === "cut off" ? item.why || "cut off here" : "");
-  },
-  tool(element, item) {
-    const [state, name, what] = element.firstChild.children;
-    element.dataset.state = item.state;
-    setText(state, STATES[item.state]);
-    const given = argumentsOf(item.arguments);
-    setText(name, item.name ?? "");
-    setText(what, String(given?.command ?? given?.path ?? given?.text ?? ""));
-    const parts = [];
-    for (const [key, value] of Object.entries(given ?? { arguments: item.arguments }))
-      if (key !== "command" && key !== "path") parts.push([key, typeof value === "string" ? value : JSON.stringify(value)]);
-    if (item.output) parts.push([item.state === "runs" ? "output so far" : "result", item.output]);
-    const inside = element.lastChild;
-    parts.forEach(([label, text], place) => {
-      if (!inside.children[place]) inside.append(h("div", {}, h("h3"), h("pre", { tabindex: "0" })));
-      const pre = inside.children[place].lastChild;
-      setText(inside.children[place].firstChild, label);
-      pre.setAttribute("aria-label", label);
-      setText(pre, String(text));
-      if (item.state === "runs") pre.scrollTop = pre.scrollHeight;
-    });
-    while (inside.children.length > parts.length) inside.lastElementChild.remove();
-    if (item.name === "run_command" && !element.touched) {
-      element.touched = true; // once: what somebody closes stays closed
-      element.open = true;
-    }
-  },
-  note(element, item) {
-    setText(element, item.text);
+// -- what it consists of -----------------------------------------------------------------------
+
+const Items = ({ items }) => items.map((item, place) => html`<${ITEMS[item.kind]} key=${`${place} ${item.kind}`} ...${item} />`);
+
+const ITEMS = {
+  user: ({ text, steered }) => html`<div class="item user"><span class="who">${steered ? "You, while it worked" : "You"}</span><p class="text" ref=${says(text)}></p></div>`,
+  note: ({ text }) => html`<p class="item note">${text}</p>`,
+  text: ({ text, state, why }) => html`
+    <div class="item text" data-state=${state} hidden=${!text && state === "done"}>
+      <span class="hidden">Agent: </span>
+      <div class="prose">${text.split(/^(?:```.*)$\n?/m).map(paragraph)}</div>
+      <p class="mark">${state === "cut off" && (why || "cut off here")}</p>
+    </div>`,
+  tool: ({ name, state, output, arguments: given }) => {
+    const { command, path, ...others } = argumentsOf(given);
+    const parts = Object.entries(others);
+    if (output) parts.push([state === "runs" ? "output so far" : "result", output]);
+    return html`
+      <details class="item tool" data-state=${state} open=${name === "run_command"}>
+        <summary><span class="state">${STATES[state] ?? state}</span><code class="name">${name}</code><code class="what">${String(command ?? path ?? others.text ?? "")}</code></summary>
+        <div class="inside">
+          ${parts.map(([label, value]) => html`<div><h3>${label}</h3><pre tabindex="0" aria-label=${label} ref=${says(value, state === "runs")}></pre></div>`)}
+        </div>
+      </details>`;
   },
 };
+
+// Prose with fenced code, as paragraphs and blocks of code.
+function paragraph(text, place) {
+  const said = text.replace(/^\n+|\n+$/g, "");
+  return html`<${place % 2 ? "pre" : "p"} hidden=${!said.trim()} ref=${says(said)} />`;
+}
 
 function argumentsOf(given) {
   try {
     const values = JSON.parse(given || "{}");
-    return values && typeof values === "object" ? values : null;
+    return Object(values) === values ? values : { arguments: given };
   } catch {
-    return null;
+    return { arguments: given };
   }
 }
+
+// Sets the text of an element, and adds to what is there where it can: a selection in it stays.
+function says(value, toEnd = false) {
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return (element) => {
+    const said = element?.firstChild;
+    if (!element || said?.data === text) return;
+    if (said && text.startsWith(said.data)) said.appendData(text.slice(said.data.length));
+    else element.textContent = text;
+    if (toEnd) element.scrollTop = element.scrollHeight;
+  };
+}
+
+// -- what is not read yet, and what waits for a yes --------------------------------------------
+
+export const Mine = ({ it: { text } }) => html`<div class="item user pending"><span class="who">You, on its way</span><p class="text">${text}</p></div>`;
+
+export const Pending = ({ it: { id, turn, kind, content }, isEdited, actions }) => {
+  const place = `message-${id}`;
+  const offer = (name, title, onClick, more) => html`<${Button} title=${title} label=${`${name}: message ${id}`} aria-describedby=${place} onClick=${onClick} ...${more}>${name}<//>`;
+  return html`
+    <li data-place=${place}>
+      <div class="pending-head" hidden=${isEdited}>
+        <div class="pending-says"><p class="says" id=${place}>${textOf(content)}</p><p class="quiet">${KINDS[kind]}${turn}${kind === "steered" && ", at its next step"}</p></div>
+        <div class="buttons">
+          ${offer("Say now", "The turn at work reads it at once.", () => actions.promote(id, "steer"))}
+          ${offer("Run next", "Interrupts what is at work; this comes next.", () => actions.promote(id, "interrupt"))}
+          ${typeof content === "string" && offer("Edit", "Say something else instead.", () => actions.write(place), { class: "edit" })}
+          ${offer("Take back", "No model will read it.", () => actions.withdraw(id))}
+        </div>
+      </div>
+      ${isEdited && html`<${Editor} label="What the message is to say" text=${content} send="Change it" hint="Its place stays."
+        submit=${(text) => actions.replace(id, text)} close=${() => actions.close(place)} />`}
+    </li>`;
+};
+
+export const Approval = ({ it: { id, value }, actions }) => html`
+  <div class="approval" role="alert">
+    <p>It wants to run <code>${value.command}</code></p>
+    <fieldset class="buttons">
+      <${Button} onClick=${(event) => actions.answer(id, false, event)}>No<//>
+      <${Button} class="main" onClick=${(event) => actions.answer(id, true, event)}>Yes, run it<//>
+    </fieldset>
+  </div>`;
+
+// -- text that is changed in place -------------------------------------------------------------
+
+export const isSent = (event) => event.key === "Enter" && !event.shiftKey && !event.isComposing;
+
+// Enter sends it, Escape leaves it as it is. `submit` says whether that is done.
+class Editor extends Component {
+  componentDidMount() {
+    this.box.focus();
+    this.box.form.scrollIntoView({ block: "nearest" });
+  }
+
+  async go(event) {
+    event.preventDefault();
+    const text = this.box.value;
+    if (this.state.isSending || !text.trim()) return;
+    this.setState({ isSending: true });
+    if (await this.props.submit(text)) this.props.close();
+    else this.setState({ isSending: false });
+  }
+
+  leave(event) {
+    event.preventDefault();
+    event.stopPropagation(); // it stops nothing else
+    this.props.close();
+  }
+
+  render({ text, label, hint, send, close }, { isSending }) {
+    const onKey = (event) => (isSent(event) && event.target === this.box ? this.go(event) : event.key === "Escape" && this.leave(event));
+    return html`
+      <form class="editor" onSubmit=${(event) => this.go(event)} onKeyDown=${onKey}>
+        <textarea aria-label=${label} rows="3" defaultValue=${text} ref=${(box) => (this.box = box)}></textarea>
+        <p class="quiet">${hint}</p>
+        <div class="buttons"><${Button} onClick=${close}>Leave as it is<//><button type="submit" class="main" disabled=${isSending}>${send}</button></div>
+      </form>`;
+  }
+}
+
+// -- what has changed in the files -------------------------------------------------------------
+
+const LINES = { "+": "added", "-": "removed", " ": "same" };
+
+// git's diff of one file, coloured line by line.
+export const Diff = ({ it }) => {
+  const name = it.replace(/^(?:"?a\/.*?"?) (?="?b\/)"?b\/(.*?)"?\n[^]*$/, "$1");
+  const [head, ...hunks] = it.split(/\n(?=@@)/);
+  const about = head.split("\n").slice(1).filter((line) => line && !/^(index|---|\+\+\+) /.test(line));
+  const lines = hunks.join("\n").split("\n").filter(Boolean);
+  const count = (sign) => lines.filter((line) => line.startsWith(sign)).length;
+  return html`
+    <details open>
+      <summary><code>${name}</code><span class="counts"><ins>+${count("+")}</ins> <del>−${count("-")}</del></span></summary>
+      <pre tabindex="0" aria-label=${`Differences of ${name}`}>${[...about, ...lines].map((line) => html`<span class=${`line ${LINES[line[0]] ?? "hunk"}`}>${line}${"\n"}</span>`)}</pre>
+    </details>`;
+};
