@@ -3,7 +3,7 @@
 import { call, callOnce, follow, session } from "./calls.js";
 import { Known } from "./turns.js";
 import { render } from "./vendor/preact.mjs";
-import { Approval, Card, Diff, html, isSent, Mine, Pending, Turn } from "./view.js";
+import { Approval, Card, Diff, html, Mine, Pending, Turn } from "./view.js";
 
 const PAGE = 20; // turns that are read at a time
 const [AGAIN, LOOK_BUSY, LOOK_IDLE] = [2_000, 5_000, 30_000]; // milliseconds, for what others do: the stream tells of the rest
@@ -11,10 +11,10 @@ const $ = (id) => document.getElementById(id);
 const [box, log, scroller, stop] = ["box", "log", "conversation", "stop"].map($);
 
 const known = new Known();
-const sent = []; // messages on their way
 const opened = new Set(); // turns that were rolled back, and that somebody wants to see
 const editing = new Map(); // by the place of what is written anew, the message if it is pending
-let oldest = null; // the oldest turn that somebody wanted to see
+let sent = []; // messages on their way
+let oldest = Infinity; // the oldest turn that somebody wanted to see
 let isOpen = false; // whether the stream is there
 let isAway = false; // whether Restate or the worker does not answer
 let isStopped = false; // whether somebody has pressed it for what is at work: the second time cuts
@@ -23,15 +23,13 @@ let isStopped = false; // whether somebody has pressed it for what is at work: t
 
 const lookLater = timer(() => document.hidden || look()); // whoever comes back has the stream opened
 const look = oneAtATime(async () => {
-  const accepted = sent.filter((each) => each.isAccepted); // a record that is read from now on has them
   try {
     const [page, status] = await Promise.all([readTurns(), call("get_status")]);
     const over = known.read(page, status);
-    accepted.forEach(arrived);
     over.forEach(announce);
     if (over.length) lookAtFiles();
     // One that was cancelled before it began ends without a word in the stream.
-    for (const each of status.live) if (each.cancelled) lookAtEnd(each.turn);
+    for (const each of status.live) if (each.cancelled) doOnce("attach", { turn: each.turn });
     isAway = false;
     trouble("");
     lookLater(status.status === "running" ? LOOK_BUSY : LOOK_IDLE);
@@ -43,50 +41,36 @@ const look = oneAtATime(async () => {
   draw();
 });
 
-async function readTurns() {
-  const page = await call("get_turns", { limit: PAGE });
-  while (page.before !== null && oldest !== null && page.before > oldest) {
-    const { turns, before } = await call("get_turns", { limit: PAGE, before: page.before });
-    Object.assign(page, { turns: [...turns, ...page.turns], before });
-  }
-  return page;
-}
-
-const awaited = new Set();
-async function lookAtEnd(turn) {
-  if (awaited.has(turn)) return;
-  awaited.add(turn);
-  await call("attach", { turn }).catch(() => {}); // it was removed, or nobody answers: the record says so
-  awaited.delete(turn);
-  look();
+async function readTurns(before) {
+  const page = await call("get_turns", { limit: PAGE, before });
+  if (page.before === null || page.before <= oldest) return page;
+  const earlier = await readTurns(page.before);
+  return { turns: [...earlier.turns, ...page.turns], before: earlier.before };
 }
 
 function onEvent(event) {
   const { record, files, end } = known.take(event);
   if (record) look();
   if (files) lookAtFiles();
-  if (end) lookAtEnd(event.turn);
+  if (end) doOnce("attach", { turn: event.turn }); // until the record has it
   drawSoon();
 }
 
-function onState(state) {
-  isOpen = state === "open";
-  if (isOpen) look();
-  drawSoon();
+function onLine(isThere) {
+  isOpen = isThere;
+  look();
 }
 
 // -- what is drawn -----------------------------------------------------------------------------
 
 let frame = 0;
-function drawSoon() {
-  frame ||= requestAnimationFrame(draw);
-}
+const drawSoon = () => (frame ||= requestAnimationFrame(() => draw()));
 
-function draw() {
+function draw(follows = true) {
   cancelAnimationFrame(frame);
   frame = 0;
   const { turns, status, isRead } = known;
-  const [isFollowed, first, strip, focused] = [atEnd(scroller), log.firstElementChild, $("strip"), document.activeElement];
+  const [isFollowed, first, strip, focused] = [follows && atEnd(scroller), log.firstElementChild, $("strip"), document.activeElement];
   const [top, isStripFollowed] = [first?.getBoundingClientRect().top, atEnd(strip)];
   const near = focused.closest(".turn") ?? focused.closest("li")?.nextElementSibling;
   const last = turns.findLast((turn) => !turn.discarded);
@@ -103,8 +87,6 @@ function draw() {
   render(all(Approval, status.waiting_for), $("approvals"));
   render(all(Pending, pending), $("pending").lastElementChild);
   render([html`<option value="">the newest turn</option>`, ...all(Since, turns.filter((turn) => !turn.discarded).reverse())], $("since"));
-  strip.hidden = !turns.length;
-  $("pending").hidden = !pending.length;
   $("earlier").hidden = known.before === null;
   $("empty").hidden = !isRead || turns.length > 0 || sent.length > 0;
   drawStatus();
@@ -112,7 +94,7 @@ function draw() {
   if (isStripFollowed) strip.scrollLeft = strip.scrollWidth;
   // Where earlier turns come in above, what was there stays where it is.
   if (first?.isConnected && first !== log.firstElementChild) scroller.scrollTop += first.getBoundingClientRect().top - top;
-  else if (isFollowed) scroller.scrollTop = scroller.scrollHeight;
+  else if (isFollowed) toEnd();
   $("newest").hidden = atEnd(scroller);
   // What had the focus and cannot have it any more passes it on to what is near.
   const isPassedOn = ![focused, document.body].includes(document.activeElement);
@@ -151,19 +133,14 @@ function announce(turn) {
   render(read.slice(-9), $("said"));
 }
 
-function atEnd({ scrollTop, clientHeight, scrollHeight, scrollLeft, clientWidth, scrollWidth }) {
-  return scrollTop + clientHeight > scrollHeight - 40 && scrollLeft + clientWidth > scrollWidth - 60;
-}
+const toEnd = () => (scroller.scrollTop = scroller.scrollHeight);
+const atEnd = (it) => it.scrollTop + it.clientHeight > it.scrollHeight - 40 && it.scrollLeft + it.clientWidth > it.scrollWidth - 60;
 
 function setText(id, text) {
   if ($(id).textContent !== text) $(id).textContent = text; // what is the same is not read out again
 }
 
-function trouble(text) {
-  $("trouble").hidden = !text;
-  setText("trouble", text);
-}
-
+const trouble = (text) => setText("trouble", text);
 const forget = timer(() => setText("note", ""));
 function note(text) {
   setText("note", text);
@@ -172,21 +149,26 @@ function note(text) {
 
 // -- what the person does ----------------------------------------------------------------------
 
-// Does it once, however often somebody presses a button meanwhile. With `late`, what came too late is no trouble.
+// Does it once, however often it is asked for meanwhile, and looks at what has come of it. Answers with a refusal, or null.
 const doing = new Set();
-async function act(handler, body, late, how = once) {
+async function doOnce(handler, body, how = call) {
   const what = handler + JSON.stringify(body);
-  if (doing.has(what)) return false;
+  if (doing.has(what)) return undefined;
   doing.add(what);
-  note("");
   const error = await how(handler, body).then(() => null, (refused) => refused);
   doing.delete(what);
   await look();
-  if (!error) return "done";
-  const isLate = late && [410, 412].includes(error.status);
+  return error;
+}
+
+// Does what somebody has asked for. With `late`, what came too late is no trouble.
+async function act(handler, body, late = "", how = once) {
+  note("");
+  const error = await doOnce(handler, body, how);
+  const isLate = late && [410, 412].includes(error?.status);
   if (isLate) note(`Too late. ${late}`);
-  else trouble(error.message);
-  return isLate ? "late" : "";
+  else if (error) trouble(error.message);
+  return error === null ? "done" : isLate && "late";
 }
 
 const once = (handler, body) => callOnce(handler, body, (error) => trouble(error.message));
@@ -205,25 +187,25 @@ const actions = {
     if (done === "late") giveBack(content);
     return done;
   },
-  async answer(approval, approved, { currentTarget: { parentElement: buttons } }) {
+  async answer(approval, approved, buttons) {
     buttons.disabled = true;
     box.focus();
     await act("answer", { approval, approved }, "It was answered, or is over.");
     buttons.disabled = false;
   },
   write(place) {
-    editing.set(place, known.status.pending.find(({ id }) => place === `message-${id}`));
-    draw();
+    const message = known.status.pending.find(({ id }) => place === `message-${id}`);
+    editing.set(place, message);
+    draw(Boolean(message));
   },
   close(place) {
     editing.delete(place);
-    draw();
+    draw(false);
     document.querySelector(`[data-place=${place}] .edit`)?.focus();
   },
   open(turn, isWanted) {
-    if (isWanted) opened.add(turn);
-    else opened.delete(turn);
-    draw();
+    opened[isWanted ? "add" : "delete"](turn);
+    draw(false);
   },
   jump({ turn, discarded }) {
     if (discarded) actions.open(turn, true);
@@ -232,55 +214,48 @@ const actions = {
   },
 };
 
-function arrived(mine) {
-  if (sent.includes(mine)) sent.splice(sent.indexOf(mine), 1);
-}
-
-function giveBack(text) {
-  box.value = [text, box.value].filter(Boolean).join("\n");
-}
+const giveBack = (text) => (box.value = [text, box.value].filter(Boolean).join("\n"));
 
 let sending = Promise.resolve(); // one after the other: they are to arrive in order
-let count = 0;
-
 function send(event) {
   event.preventDefault();
-  const [text, policy] = [box.value, $("composer").elements.policy.value];
-  if (!text.trim()) return;
-  const mine = { id: `mine-${(count += 1)}`, text };
-  const sends = (...message) => once(...message).then(() => (mine.isAccepted = true));
+  const message = { content: box.value, policy: $("composer").elements.policy.value };
+  if (!message.content.trim()) return;
+  const mine = { id: `mine-${performance.now()}`, text: message.content };
   isStopped = false;
   sent.push(mine);
   box.value = "";
   draw();
-  scroller.scrollTop = scroller.scrollHeight;
+  toEnd();
   sending = sending.then(async () => {
-    const done = await act("message", { content: text, policy }, "", sends);
-    arrived(mine);
-    if (!done) giveBack(text);
+    if (!(await act("message", message))) giveBack(mine.text);
+    sent = sent.filter((each) => each !== mine);
     draw();
   });
 }
 
-function halt() {
-  if (stop.disabled) return;
+stop.onclick = () => {
   const isLast = isStopped || known.status.live.every((each) => each.cancelled);
   isStopped = true;
   drawStatus();
   act("cancel", { after_step: !isLast }, "", call);
-}
+};
 
 $("composer").onsubmit = send;
-box.addEventListener("keydown", (event) => isSent(event) && send(event));
-document.addEventListener("keydown", (event) => event.key === "Escape" && !event.isComposing && halt());
-stop.onclick = halt;
+document.addEventListener("keydown", (event) => {
+  const { key, shiftKey, isComposing, target } = event;
+  if (key === "Escape" && !isComposing) (target.form?.elements.leave ?? stop).click();
+  if (key !== "Enter" || shiftKey || isComposing || !target.matches("textarea")) return;
+  event.preventDefault();
+  target.form.requestSubmit();
+});
 $("earlier").onclick = async () => {
   oldest = Math.max(1, known.before - PAGE);
   await look();
   if ($("earlier").hidden) log.firstElementChild.focus({ preventScroll: true });
 };
 $("newest").onclick = () => {
-  scroller.scrollTop = scroller.scrollHeight;
+  toEnd();
   box.focus();
 };
 scroller.onscroll = () => ($("newest").hidden = atEnd(scroller));
@@ -288,7 +263,6 @@ scroller.onscroll = () => ($("newest").hidden = atEnd(scroller));
 // -- the files ---------------------------------------------------------------------------------
 
 const wide = matchMedia("(min-width: 1000px)");
-const areShown = () => document.body.classList.contains("with-files");
 const lookAtFilesIn = timer(oneAtATime(async () => {
   try {
     const { diff } = await call("get_diff", { turn: Number($("since").value) || null });
@@ -299,35 +273,25 @@ const lookAtFilesIn = timer(oneAtATime(async () => {
     render(error.message, $("diff"));
   }
 }));
-function lookAtFiles() {
-  if (areShown()) lookAtFilesIn(300);
-}
-
-function showFiles(shown) {
-  document.body.classList.toggle("with-files", shown);
-  $("show-files").setAttribute("aria-expanded", String(shown));
+const areShown = () => $("show-files").ariaExpanded === "true";
+const lookAtFiles = () => areShown() && lookAtFilesIn(300);
+const showFiles = (shown) => {
+  $("show-files").ariaExpanded = String(shown);
   lookAtFiles();
-}
+};
 
 $("show-files").onclick = () => showFiles(!areShown());
 $("since").onchange = lookAtFiles;
 wide.onchange = () => showFiles(wide.matches);
 
-// -- when things are done ----------------------------------------------------------------------
-
 // Whoever asks while it runs has it run once more: without a worker, a call takes until there is one.
 function oneAtATime(does) {
-  let [running, next] = [Promise.resolve(), null];
-  const begin = () => {
-    next = null;
-    return does();
-  };
-  return () => (next ??= running = running.then(begin));
+  let [last, next] = [Promise.resolve(), null];
+  return () => (next ??= last = last.then(() => ((next = null), does())));
 }
 
 // Does it later; who asks again puts it off.
-function timer(does) {
-  let handle = 0;
+function timer(does, handle = 0) {
   return (wait) => {
     clearTimeout(handle);
     handle = setTimeout(does, wait);
@@ -338,4 +302,4 @@ setText("session", session);
 $("new").href = `/c/${Math.random().toString(36).slice(2, 8)}`;
 showFiles(wide.matches);
 if (wide.matches) box.focus();
-follow({ onEvent, onState });
+follow({ onEvent, onLine });

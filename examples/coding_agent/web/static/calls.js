@@ -2,23 +2,17 @@
 
 export const session = decodeURIComponent(location.pathname.slice("/c/".length));
 const base = `/agents/${document.documentElement.dataset.agent}/${encodeURIComponent(session)}/`;
+const SILENCE = "Restate or the worker does not answer; it is tried again.";
 const TRIES = 8;
-const PATIENCE = 5000; // milliseconds until a call is given up
-const AGAIN = 1000; // milliseconds until a stream that broke is opened again
+const [PATIENCE, AGAIN] = [5_000, 1_000]; // milliseconds until a call is given up, and a stream that broke is opened again
 
 export async function call(handler, body, headers = {}) {
-  const answer = await fetch(base + handler, {
-    method: "POST",
-    headers: { "content-type": "application/json", ...headers },
-    body: body && JSON.stringify(body),
-    signal: handler === "attach" ? null : AbortSignal.timeout(PATIENCE), // without a worker, there is no answer until there is one
-  }).catch(() => refuse(503, "Restate or the worker does not answer; it is tried again."));
+  const options = { method: "POST", headers: { "content-type": "application/json", ...headers }, body: body && JSON.stringify(body) };
+  if (handler !== "attach") options.signal = AbortSignal.timeout(PATIENCE); // without a worker, it would wait for one
+  const answer = await fetch(base + handler, options).catch(() => Response.json({ message: SILENCE }, { status: 503 }));
   const said = await answer.json().catch(() => ({}));
-  return answer.ok ? said : refuse(answer.status, said.message || answer.statusText);
-}
-
-function refuse(status, why) {
-  throw Object.assign(new Error(why), { status });
+  if (!answer.ok) throw Object.assign(new Error(said.message || answer.statusText), { status: answer.status });
+  return said;
 }
 
 // For what may be tried again: all tries have one key, and Restate takes them for one.
@@ -37,21 +31,19 @@ export async function callOnce(handler, body, onTrouble) {
 
 // Keeps the stream up, from where it was. A browser opens few connections to one server, so a hidden tab hangs up, and
 // goes on when somebody looks at it.
-export function follow({ onEvent, onState }) {
-  let source = null;
-  let last = "";
-  let timer = 0;
+export function follow({ onEvent, onLine }) {
+  let [source, last, timer] = [null, "", 0];
 
   function open() {
     close();
     source = new EventSource(`${base}events?after=${last}`);
-    source.onopen = () => onState("open");
+    source.onopen = () => onLine(true);
     source.onmessage = ({ data, lastEventId }) => {
       last = lastEventId;
       onEvent(JSON.parse(data));
     };
     source.onerror = () => {
-      onState("lost");
+      onLine(false);
       close();
       timer = setTimeout(open, AGAIN);
     };

@@ -1,6 +1,5 @@
 // What becomes of the turns: events are reduced to them, as the table in docs/how-to/show-tokens.md says. The record
 // is the truth; the stream only says what a live turn is doing meanwhile. Knows no element of the page.
-//
 // A turn consists of items: {kind: "user", text, steered}, {kind: "text", text, state: "streams" | "done" | "cut off", why},
 // {kind: "tool", name, arguments, output, state: "waits" | "runs" | "done" | "failed" | "not run" | "cut off" | "not begun"}
 // and {kind: "note", text}.
@@ -36,11 +35,8 @@ export class Known {
     const begins = type === "turn" && state === "begins";
     if (begins || !this.live.has(turn)) this.live.set(turn, new Told());
     this.live.get(turn).take(event);
-    return {
-      record: isNew || begins || type === "steered" || state === "cut off",
-      files: type === "tool" && state === "ends",
-      end: type === "turn" && state === "ends",
-    };
+    const record = isNew || begins || type === "steered" || state === "cut off";
+    return { record, files: type === "tool" && state === "ends", end: type === "turn" && state === "ends" };
   }
 
   isOver(number) {
@@ -55,20 +51,19 @@ export class Known {
 
   // What became of a turn: a word for its looks, and one for people.
   fateOf({ turn, status, reason, discarded }) {
-    const { live, waiting_for: asking, turn: working } = this.status;
-    const mine = live.find((each) => each.turn === turn);
+    const mine = this.status.live.find((each) => each.turn === turn);
     if (discarded) return ["rolled-back", GONE[reason] ?? (status === "running" ? "rolling back" : "rolled back")];
     if (status === "interrupted" && /^(cancelled|stopped)/.test(reason ?? "")) return [status, "stopped"];
     if (status !== "running") return [status, status];
     if (mine?.cancelled) return ["stopping", mine.after_step ? "stops after this step" : "stopping"];
-    if (asking.some((each) => each.turn === turn)) return ["asks", "asks you"];
-    return working === null || working === turn ? ["running", "at work"] : ["waiting", "waits"];
+    if (this.status.waiting_for.some((each) => each.turn === turn)) return ["asks", "asks you"];
+    return [null, turn].includes(this.status.turn) ? ["running", "at work"] : ["waiting", "waits"];
   }
 }
 
 export function textOf(content) {
-  if (typeof content === "string") return content;
-  return (content ?? []).map((part) => part.text ?? `[${part.type}]`).join("\n");
+  const parts = Array.isArray(content) ? content : [{ text: content ?? "" }];
+  return parts.map((part) => (typeof part?.text === "string" ? part.text : `[${part?.type}]`)).join("\n");
 }
 
 export function askedOf(turn) {
@@ -90,7 +85,7 @@ class Told {
     const tool = this.tools.get(call);
     if (tool) Object.assign(tool, { output: text, state: stateOf(tool.name, text) });
     for (const { id, function: asked } of calls ?? []) {
-      this.tools.set(id, { kind: "tool", name: asked.name, arguments: asked.arguments, output: "", state: "" });
+      this.tools.set(id, { kind: "tool", name: asked?.name, arguments: asked?.arguments, output: "", state: "" });
       this.items.push(this.tools.get(id));
     }
   }
@@ -132,7 +127,10 @@ function recordedOf(turn) {
   turn.messages.forEach((message, place) => told.add(message, isCut(place) ? "cut off" : "done"));
   for (const [call, tool] of told.tools) {
     if (turn.not_begun?.includes(call)) Object.assign(tool, { output: "", state: "not begun" });
-    else if (turn.cut_off?.includes(call) || !tool.state) Object.assign(tool, { output: printedOf(tool.output), state: "cut off" });
+    else if (turn.cut_off?.includes(call) || !tool.state) {
+      const printed = tool.output.replace(/^([^]*)\[Interrupted:[^]*$/, "$1"); // all before the note that says so
+      Object.assign(tool, { output: printed.trimEnd(), state: "cut off" });
+    }
   }
   return turn.error ? [...told.items, { kind: "note", text: `It failed: ${turn.error}` }] : told.items;
 }
@@ -143,10 +141,4 @@ function stateOf(name, result) {
   if (/^\[(Exit code 0 |Wrote |Overwrote |Edited |There are no files|Not found)/.test(result)) return "done";
   const fails = name === "run_command" ? /^\[/ : /^\[[^\n]*\]$/;
   return fails.test(result) ? "failed" : "done";
-}
-
-// What a command that was cut off had printed: all before the note that says so.
-function printedOf(result) {
-  const at = result.lastIndexOf("[Interrupted:");
-  return (at < 0 ? result : result.slice(0, at)).trimEnd();
 }

@@ -6,9 +6,8 @@ import htm from "./vendor/htm.mjs";
 import { Component, h } from "./vendor/preact.mjs";
 
 export const html = htm.bind(h);
-
 const { ui } = document.documentElement.dataset;
-const STATES = { waits: "waits for your yes" }; // the others are words for people already
+const LINES = { "+": "added", "-": "removed", " ": "same" };
 const KINDS = { queued: "waits, as turn ", joined: "waits, with turn ", steered: "for turn " };
 
 const Button = ({ label, children, ...others }) => html`<button type="button" aria-label=${label} ...${others}>${children}</button>`;
@@ -53,7 +52,7 @@ export class Turn extends Component {
 }
 
 function whyOf({ reason, accepted_at: from, ended_at: to }) {
-  const why = (reason ?? "").replace(/^(interrupted|rolled back) (?=by turn \d+$)/, "").replace(/^(cancelled|stopped|withdrawn|promoted|rolled back)(: )?/, "");
+  const why = reason?.replace(/^(interrupted|rolled back) (?=by turn \d+$)|^(cancelled|stopped|withdrawn|promoted|rolled back)(: )?/, "");
   return [why, to && from && `${((to - from) / 1000).toFixed(1)} s`].filter(Boolean).join(" · ");
 }
 
@@ -89,7 +88,7 @@ const ITEMS = {
     if (output) parts.push([state === "runs" ? "output so far" : "result", output]);
     return html`
       <details class="item tool" data-state=${state} open=${name === "run_command"}>
-        <summary><span class="state">${STATES[state] ?? state}</span><code class="name">${name}</code><code class="what">${String(command ?? path ?? others.text ?? "")}</code></summary>
+        <summary><span class="state">${state === "waits" ? "waits for your yes" : state}</span><code class="name">${name}</code><code class="what">${String(command ?? path ?? others.text ?? "")}</code></summary>
         <div class="inside">
           ${parts.map(([label, value]) => html`<div><h3>${label}</h3><pre tabindex="0" aria-label=${label} ref=${says(value, state === "runs")}></pre></div>`)}
         </div>
@@ -114,7 +113,7 @@ function argumentsOf(given) {
 
 // Sets the text of an element, and adds to what is there where it can: a selection in it stays.
 function says(value, toEnd = false) {
-  const text = typeof value === "string" ? value : JSON.stringify(value);
+  const text = typeof value === "string" ? value : String(JSON.stringify(value));
   return (element) => {
     const said = element?.firstChild;
     if (!element || said?.data === text) return;
@@ -124,7 +123,7 @@ function says(value, toEnd = false) {
   };
 }
 
-// -- what is not read yet, and what waits for a yes --------------------------------------------
+// -- what is not read yet, what waits for a yes, what has changed ------------------------------
 
 export const Mine = ({ it: { text } }) => html`<div class="item user pending"><span class="who">You, on its way</span><p class="text">${text}</p></div>`;
 
@@ -151,51 +150,31 @@ export const Approval = ({ it: { id, value }, actions }) => html`
   <div class="approval" role="alert">
     <p>It wants to run <code>${value.command}</code></p>
     <fieldset class="buttons">
-      <${Button} onClick=${(event) => actions.answer(id, false, event)}>No<//>
-      <${Button} class="main" onClick=${(event) => actions.answer(id, true, event)}>Yes, run it<//>
+      <${Button} onClick=${(event) => actions.answer(id, false, event.target.parentElement)}>No<//>
+      <${Button} class="main" onClick=${(event) => actions.answer(id, true, event.target.parentElement)}>Yes, run it<//>
     </fieldset>
   </div>`;
 
-// -- text that is changed in place -------------------------------------------------------------
+// Called once, when it is there.
+const begin = (box) => {
+  box?.focus();
+  box?.form.scrollIntoView({ block: "nearest" });
+};
 
-export const isSent = (event) => event.key === "Enter" && !event.shiftKey && !event.isComposing;
-
-// Enter sends it, Escape leaves it as it is. `submit` says whether that is done.
-class Editor extends Component {
-  componentDidMount() {
-    this.box.focus();
-    this.box.form.scrollIntoView({ block: "nearest" });
-  }
-
-  async go(event) {
+// Text that is changed in place; `submit` says whether it is done.
+const Editor = ({ text, label, hint, send, submit, close }) => {
+  const go = async (event) => {
     event.preventDefault();
-    const text = this.box.value;
-    if (this.state.isSending || !text.trim()) return;
-    this.setState({ isSending: true });
-    if (await this.props.submit(text)) this.props.close();
-    else this.setState({ isSending: false });
-  }
-
-  leave(event) {
-    event.preventDefault();
-    event.stopPropagation(); // it stops nothing else
-    this.props.close();
-  }
-
-  render({ text, label, hint, send, close }, { isSending }) {
-    const onKey = (event) => (isSent(event) && event.target === this.box ? this.go(event) : event.key === "Escape" && this.leave(event));
-    return html`
-      <form class="editor" onSubmit=${(event) => this.go(event)} onKeyDown=${onKey}>
-        <textarea aria-label=${label} rows="3" defaultValue=${text} ref=${(box) => (this.box = box)}></textarea>
-        <p class="quiet">${hint}</p>
-        <div class="buttons"><${Button} onClick=${close}>Leave as it is<//><button type="submit" class="main" disabled=${isSending}>${send}</button></div>
-      </form>`;
-  }
-}
-
-// -- what has changed in the files -------------------------------------------------------------
-
-const LINES = { "+": "added", "-": "removed", " ": "same" };
+    const { value } = event.target.elements[0];
+    if (value.trim() && (await submit(value))) close();
+  };
+  return html`
+    <form class="editor" onSubmit=${go}>
+      <textarea aria-label=${label} rows="3" defaultValue=${text} ref=${begin}></textarea>
+      <p class="quiet">${hint}</p>
+      <div class="buttons"><button type="button" name="leave" onClick=${close}>Leave as it is</button><button type="submit" class="main">${send}</button></div>
+    </form>`;
+};
 
 // git's diff of one file, coloured line by line.
 export const Diff = ({ it }) => {
