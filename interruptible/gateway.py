@@ -21,6 +21,7 @@ app = Starlette(routes=[Mount("/agents", gateway)])
 Needs the extra `gateway`.
 """
 
+import inspect
 import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -40,7 +41,7 @@ try:
     import ag_ui.core
     import httpx
     from pydantic import ValidationError
-    from sse_starlette import EventSourceResponse, JSONServerSentEvent, ServerSentEvent
+    from sse_starlette import JSONServerSentEvent, ServerSentEvent
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
@@ -51,7 +52,7 @@ try:
 
     from interruptible._gateway.agui_answering import begin_run, tell_run
     from interruptible._gateway.agui_asked import Asked, asked_in
-    from interruptible._gateway.bounds import AtMost, body_of, unless_hung_up
+    from interruptible._gateway.bounds import AtMost, EventStream, body_of, unless_hung_up
     from interruptible._ingress import Ingress
 except ImportError as error:
     raise ImportError(
@@ -215,7 +216,7 @@ class Gateway:
     # -- How. --------------------------------------------------------------------------------------
 
     def _streams(self, events: AsyncGenerator[ServerSentEvent, None]) -> Response:
-        return EventSourceResponse(events, send_timeout=self._send_timeout, sep="\n")
+        return EventStream(events, self._send_timeout)
 
     def _require(self, agent: str) -> None:
         if agent not in self._agents:
@@ -226,7 +227,7 @@ class Gateway:
         if session in ("", ".", ".."):
             raise HTTPException(404, f"There is no session {session!r}.")
         allowed = self._authorize(request, agent, session)
-        if not isinstance(allowed, bool):
+        if inspect.isawaitable(allowed):
             allowed = await allowed
         if allowed is not True:
             raise HTTPException(403, f"You may not do this with this session of {agent}.")
