@@ -44,7 +44,9 @@ class EventStream(EventSourceResponse):
     """Server-sent events; who reads nothing of them for so many seconds is hung up on."""
 
     def __init__(self, events: AsyncGenerator[ServerSentEvent, None], patience: float) -> None:
-        super().__init__(events, send_timeout=patience, sep="\n")
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]
+            events, send_timeout=patience, sep="\n"
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(SendTimeoutError):

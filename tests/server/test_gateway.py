@@ -301,7 +301,6 @@ async def test_where_restate_is_not_is_said(restate_env: Restate) -> None:
     async with facing(restate_env, "X", ingress="http://127.0.0.1:9") as http:
         for answer in (
             await http.post("/X/a/message", json={"content": "Hi"}),
-            await http.get("/X/a/events"),
             await http.post("/ag-ui/X", json=run_input()),
         ):
             assert answered(answer) == (503, "Restate does not answer (ConnectError). Try again.")

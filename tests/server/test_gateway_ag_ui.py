@@ -247,6 +247,10 @@ async def test_a_page_that_was_reloaded_is_given_the_conversation(
     assert complaints(page.heard) == []
 
 
+def stream_of(env: Restate) -> Stream:
+    return Stream(ingress=env.ingress_url)
+
+
 class Asks(Agent):
     """Asks for approvals, one after the other."""
 
@@ -261,7 +265,7 @@ class Asks(Agent):
 async def test_an_approval_ends_the_run_and_its_answer_goes_on_with_another(
     deploy: Deploy, restate_env: Restate
 ) -> None:
-    agent = Asks(name="AgUiAsks", stream=Stream(ingress=restate_env.ingress_url))
+    agent = Asks(name="AgUiAsks", stream=stream_of(restate_env))
     async with paged(restate_env, deploy, agent) as (page, _):
         page.say("3")
         end = await page.run("r1")
@@ -288,7 +292,7 @@ async def test_an_approval_ends_the_run_and_its_answer_goes_on_with_another(
 async def test_a_new_message_while_an_approval_waits_interrupts_as_always(
     deploy: Deploy, restate_env: Restate
 ) -> None:
-    agent = Asks(name="AgUiAsksNoMore", stream=Stream(ingress=restate_env.ingress_url))
+    agent = Asks(name="AgUiAsksNoMore", stream=stream_of(restate_env))
     async with paged(restate_env, deploy, agent) as (page, session):
         page.say("1")
         await page.run("r1")

@@ -15,7 +15,7 @@ import pytest
 import restate
 
 import interruptible
-from interruptible import _agent, client, formats, stream, testing
+from interruptible import _agent, client, formats, gateway, stream, testing
 from interruptible._cancel import cleanup, shielding
 from interruptible._task import task
 from interruptible.formats import gemini, responses
@@ -31,14 +31,16 @@ MODULES = sorted(name_of(path) for path in PACKAGE.rglob("*.py"))
 
 FRAMEWORKS = [x for x in MODULES if x.startswith("ext.") and not x.startswith("ext._")]
 TESTING = [f"_testing.{name}" for name in ("install", "retries", "serve", "server")]
+GATEWAY = {"gateway"}
 LEAVES = {
     **{name: {"testing"} for name in TESTING},
     "testing": set[str](),
-    "_ingress": {"stream", "gateway", "acp"},
+    "_ingress": {"stream", "gateway"},
+    **dict.fromkeys(("_gateway.bounds", "_gateway.agui_answering"), GATEWAY),
+    "_gateway.agui_asked": GATEWAY | {"_gateway.agui_answering"},
     "stream": set[str](),
     "gateway": set[str](),
-    "acp": set[str](),
-    "client": {"__init__"},
+    "client": {"__init__", "gateway", "_gateway.agui_answering"},
     "formats.gemini": {"formats.adk"},
     "formats.responses": {"ext.openai_agents"},
     "formats.langchain": {"ext._langchain", "ext.langchain"},
@@ -67,6 +69,9 @@ PURE = (
     "_stream.events",
     "_stream.keeping",
     "_stream.log",
+    "_gateway.agui_asked",
+    "_gateway.agui_messages",
+    "_gateway.agui_run",
     "formats",
 )
 """What knows nothing of Restate."""
@@ -130,6 +135,8 @@ def test_the_room_of_the_stream_is_known_by_the_stream_and_by_those_who_follow_a
     assert {x: y for x, y in known.items() if y and x != "stream"} == {
         "client": {"_stream.events", "_stream.following"},
         "_ingress": {"_stream.publisher"},
+        "gateway": {"_stream.publisher"},
+        "_gateway.agui_answering": {"_stream.events"},
     }
     at_once = {
         name
@@ -248,12 +255,16 @@ def test_importing_the_library_brings_nothing_along_but_the_sdk_and_the_standard
     assert not {x for x in added if x.startswith(("interruptible.stream", "interruptible._stream"))}
 
 
-def test_without_its_extra_the_stream_names_it() -> None:
+@pytest.mark.parametrize(
+    ("leaf", "lacks"),
+    [("stream", "httpx"), ("gateway", "ag_ui"), ("gateway", "sse_starlette"), ("gateway", "httpx")],
+)
+def test_without_its_extra_a_leaf_names_it(leaf: str, lacks: str) -> None:
     code = (
-        "import sys; sys.modules.update(httpx=None)",
+        f"import sys; sys.modules.update({lacks}=None)",
         "import interruptible",
         "try:",
-        "    import interruptible.stream",
+        f"    import interruptible.{leaf}",
         "except ImportError as error:",
         "    print(error)",
     )
@@ -264,7 +275,7 @@ def test_without_its_extra_the_stream_names_it() -> None:
         text=True,
         check=True,
     )
-    assert "Run: pip install 'restate-interruptible[stream]'" in said.stdout
+    assert f"Run: pip install 'restate-interruptible[{leaf}]'" in said.stdout
 
 
 def test_importing_testing_needs_no_extra() -> None:
@@ -289,6 +300,7 @@ PUBLIC: list[tuple[ModuleType, list[str]]] = [
     (gemini, ["from_messages", "to_messages"]),
     (responses, ["from_messages", "to_messages"]),
     (stream, stream.__all__),
+    (gateway, gateway.__all__),
     (testing, testing.__all__),
     (cleanup, ["Cleanup"]),
 ]
