@@ -116,8 +116,6 @@ class Gateway:
         self._agents = {x if isinstance(x, str) else x.name for x in agents}
         if not self._agents:
             raise ValueError("Gateway: agents is empty. Name those that browsers may talk to.")
-        if "ag-ui" in self._agents:
-            raise ValueError("Gateway: no agent can be called ag-ui. Call it something else.")
         try:
             self._ingress = Ingress(ingress, headers)
         except ValueError as error:

@@ -55,13 +55,7 @@ def to_messages(message: wire.Message, id: str) -> list[Message]:  # noqa: A002
         content = [x for x in items(content) if isinstance(x, dict)]
         message = {**message, "content": content}
     if role == "assistant":
-        made = [
-            ToolCall(
-                id=x.id,
-                function=FunctionCall(name=x.name, arguments=_arguments_as_json(x.arguments)),
-            )
-            for x in calls(message)
-        ]
+        made = [ToolCall(id=x.id, function=_function(x)) for x in calls(message)]
         return [AssistantMessage(id=id, content=words(content) or None, tool_calls=made or None)]
     if plain := _PLAIN.get(role or ""):
         return [plain(id=id, content=words(content))]
