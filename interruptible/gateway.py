@@ -97,7 +97,7 @@ class Gateway:
         send_timeout: How long a browser may read nothing of what it is sent; then it is hung up on.
 
     Raises:
-        ValueError: There is no agent, an agent or a handler is named twice, or the address is none.
+        ValueError: `agents` is empty, or the address is none.
     """
 
     def __init__(

@@ -50,7 +50,7 @@ RECIPES = {
     "claude_agent_sdk": "docs/how-to/use-the-claude-agent-sdk.md",
 }
 """The same of what needs no module of ours."""
-LANGUAGES = {"python", "bash", "json", "text", "mermaid", "html"}
+LANGUAGES = {"python", "bash", "json", "text", "mermaid", "html", "js"}
 PATIENCE = 30  # seconds, for what takes a few
 
 _FENCE = re.compile(
