@@ -11,6 +11,7 @@ The outcome of the message's turn is the outcome of the run; the stream says soo
 """
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple, TypeAlias
@@ -68,7 +69,7 @@ async def begin_run(session: Session, asked: RunAsked) -> int:
             asked.content,
             policy=asked.policy,
             metadata={KEY: {"message": asked.said.id, "run": asked.run}},
-            idempotency_key=f"{KEY} {asked.said.id}",
+            idempotency_key=f"{KEY}-{hashlib.sha256(asked.said.id.encode()).hexdigest()}",
         )
         message = receipt["message"]
     for x in asked.answers:

@@ -379,6 +379,24 @@ async def _pends(session: Session, count: int) -> bool:
     return len((await session.status())["pending"]) == count
 
 
+async def test_whatever_a_client_calls_its_messages_they_are_told_apart(
+    deploy: Deploy, restate_env: Restate
+) -> None:
+    class Plain(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            return f"You said: {task.text}"
+
+    names = ["a\nb", "ü" * 300, "1.0", "said-1", "a b", "../x"]
+    async with paged(restate_env, deploy, Plain(name="AgUiNames")) as (page, session):
+        for n, name in enumerate(names):
+            page.say(f"{n}", name)
+            await page.run(f"r{n}\r\n")
+            assert page.shown[-1][1:] == ("assistant", f"You said: {n}")
+        turns = (await session.turns())["turns"]
+    assert [x["input"][0]["content"] for x in turns] == [f"{n}" for n in range(len(names))]
+    assert complaints(page.heard) == []
+
+
 async def test_images_reach_the_agent(deploy: Deploy, restate_env: Restate) -> None:
     class Looks(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
