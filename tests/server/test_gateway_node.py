@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from interruptible import Session
 from interruptible.gateway import Gateway
 from interruptible.testing import Restate, serve
 
+from . import npm
 from .conftest import Deploy, Log, eventually, normal_mode
 from .streaming import CALL, Speaker
 from .test_gateway_ag_ui import CANCELLED, SUCCESS, Asks, stream_of
@@ -29,12 +29,7 @@ PACKAGES = ("@ag-ui/client@1.0.0",)
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The script, where npm has installed AG-UI's client."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("there is no Node.js with npm")
-    folder = tmp_path_factory.mktemp("ag-ui")
-    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
-    subprocess.run([npm, "install", "--prefix", str(folder), *options, *PACKAGES], check=True)
+    folder = npm.installed(tmp_path_factory.mktemp("ag-ui"), *PACKAGES)
     return Path(shutil.copy(SCRIPT, folder))
 
 
