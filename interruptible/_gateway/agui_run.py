@@ -102,10 +102,10 @@ class Run:
         kind: str = event["type"]
         if kind == "gap":
             yield from self._forget()
-        elif kind == "text":
-            yield from self._grow(event["text"])
-        elif kind == "reasoning":
-            yield from self._think(event["text"])
+        elif kind in ("text", "reasoning"):
+            if self._name(self._place) not in self._right:  # or its message was told before a gap
+                grow = self._grow if kind == "text" else self._think
+                yield from grow(event["text"])
         elif kind in ("message", "steered"):
             yield from self._put(event["message"])
         elif kind != "turn":
