@@ -56,6 +56,7 @@ class Conversation:
         self._asked: dict[int, _Asked] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stirred = asyncio.Event()
+        self._is_closed = False
 
     # -- Its life. ---------------------------------------------------------------------------------
 
@@ -75,6 +76,7 @@ class Conversation:
 
     async def close(self) -> None:
         """Stop telling; what is at work goes on."""
+        self._is_closed = True
         asked = [x.task for x in self._asked.values()]
         open_ = [*self._tasks, *asked, *self._waits]
         for task in open_:
@@ -87,18 +89,22 @@ class Conversation:
     async def prompt(self, content: str | list[Part]) -> Outcome | TakenBack:
         """Send a message, and tell all of the turn that answers it.
 
+        Returns:
+            Its outcome; that it is withdrawn also if the session was closed meanwhile.
+
         Raises:
             TerminalError: It is refused.
         """
         self._telling.prompted()
-        receipt = await self._send(content)
-        number = receipt["message"]
+        number = (await self._send(content))["message"]
+        if self._is_closed:
+            return {"status": "withdrawn"}
         wait = asyncio.ensure_future(reached(lambda: self._session.attach(message=number)))
         self._waits.add(wait)
         self._stirred.set()
         try:
             await asyncio.wait([wait])
-            if wait.cancelled():  # the session was closed
+            if wait.cancelled():  # it was closed
                 return {"status": "withdrawn"}
             outcome = wait.result()
         finally:
@@ -190,6 +196,13 @@ class Conversation:
     async def _page(self, before: int | None, limit: int | None) -> Any:
         return await reached(lambda: self._session.turns(before=before, limit=limit))
 
+    async def _tell_input(self, turn: int) -> None:
+        """Tell what was said by others in a turn that is at work."""
+        await self._sent()
+        for found in (await self._page(turn + 1, 1))["turns"]:
+            if found["turn"] == turn:
+                await self._tell(self._telling.input(turn, found["input"]))
+
     async def _follow(self) -> None:
         try:
             async with aclosing(self._session.follow()) as events:
@@ -206,11 +219,7 @@ class Conversation:
             if event["type"] == "gap":
                 await self._catch_up()
             elif self._telling.asks_for_input(event):
-                await self._sent()
-                turn = event["turn"]
-                for found in (await self._page(turn + 1, 1))["turns"]:
-                    if found["turn"] == turn:
-                        await self._tell(self._telling.input(turn, found["input"]))
+                await self._tell_input(event["turn"])
         if event["type"] in ("gap", "approval"):
             await self._ask((await reached(self._session.status))["waiting_for"])
 
@@ -239,6 +248,7 @@ class Conversation:
         for approval in waiting:
             if approval["id"] not in self._asked:
                 async with self._lock:
+                    await self._tell_input(approval["turn"])
                     await self._tell([approval_call(approval)])
                 task = asyncio.ensure_future(self._permission(approval))
                 self._asked[approval["id"]] = _Asked(task)

@@ -124,6 +124,8 @@ class Telling:
     def input(self, turn: int, messages: Sequence[Message]) -> list[Update]:
         """What its users said in a turn, as the record has it."""
         told = self._turn(turn)
+        if told.is_over:
+            return []
         told.knows_input = True
         return [
             update
