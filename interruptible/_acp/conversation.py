@@ -1,22 +1,18 @@
 """One session that an ACP client has open: what is said goes to it, what it does is told."""
 
 import asyncio
-import json
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
-import httpx
-from acp import RequestError
 from acp.interfaces import Client
-from acp.schema import AllowedOutcome, PermissionOption, ToolCallUpdate
 from restate import TerminalError
 
-from interruptible._acp.calls_told import approval_call, approval_is_over
 from interruptible._acp.content import Part
+from interruptible._acp.permissions import Permissions
+from interruptible._acp.reaching import reached
 from interruptible._acp.telling import Telling, Update
 from interruptible._stream.events import Event
 from interruptible._wire.types import Outcome, Receipt, TakenBack, Turn, WaitingApproval
@@ -24,17 +20,9 @@ from interruptible.client import Session
 
 LOOK: Final = 1.0
 """Seconds between two looks at a session that is at work and has no stream."""
-LONGEST_PAUSE: Final = 2.0
-"""Seconds between two tries to reach the ingress, at most."""
-PASSES: Final = (408, 425, 500, 502, 503, 504)
-"""HTTP's statuses that say that the server, or what is before it, does not answer for now."""
 FEW: Final = 4
 """Turns that are read of a conversation of which all but the last are known."""
 
-ALLOW: Final = PermissionOption(option_id="allow", name="Allow", kind="allow_once")
-REJECT: Final = PermissionOption(option_id="reject", name="Reject", kind="reject_once")
-
-T = TypeVar("T")
 _log = logging.getLogger("interruptible.acp")
 
 
@@ -53,7 +41,7 @@ class Conversation:
         """What is told at once stays together, and in the order in which it was found out."""
         self._sending: set[asyncio.Future[None]] = set()
         self._waits: set[asyncio.Future[Any]] = set()
-        self._asked: dict[int, _Asked] = {}
+        self._permissions = Permissions(client, session, self._tell_locked)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stirred = asyncio.Event()
         self._is_closed = False
@@ -77,12 +65,12 @@ class Conversation:
     async def close(self) -> None:
         """Stop telling; what is at work goes on."""
         self._is_closed = True
-        asked = [x.task for x in self._asked.values()]
-        open_ = [*self._tasks, *asked, *self._waits]
+        open_ = [*self._tasks, *self._waits]
         for task in open_:
             task.cancel()
         if open_:
             await asyncio.wait(open_)
+        await self._permissions.close()
 
     # -- What the client says. ---------------------------------------------------------------------
 
@@ -166,7 +154,7 @@ class Conversation:
 
     # -- What the client is told. ------------------------------------------------------------------
 
-    async def _tell(self, updates: list[Update]) -> None:
+    async def _tell(self, updates: Sequence[Update]) -> None:
         for update in updates:
             await self._client.session_update(self._session.key, update)
 
@@ -177,6 +165,7 @@ class Conversation:
                 await self._catch_up()
                 told = self._telling.outcome(turn, outcome["messages"], has_ids=False)
                 await self._tell(told)
+        await self._permissions.end(turn)
 
     async def _catch_up(self) -> None:
         """Tell what is on record and was not told yet."""
@@ -236,55 +225,19 @@ class Conversation:
             else:
                 await asyncio.sleep(LOOK)
 
-    # -- Approvals. --------------------------------------------------------------------------------
+    # -- How. --------------------------------------------------------------------------------------
+
+    async def _tell_locked(self, updates: Sequence[Update]) -> None:
+        async with self._lock:
+            await self._tell(updates)
 
     async def _ask(self, waiting: list[WaitingApproval]) -> None:
         """Ask what is not asked yet, and no more what is over."""
-        ids = {x["id"] for x in waiting}
-        for name in [x for x in self._asked if x not in ids]:
-            if not self._asked[name].is_decided:
-                self._asked.pop(name).task.cancel()
-                await self._tell_approval(name, approved=None)
-        for approval in waiting:
-            if approval["id"] not in self._asked:
-                async with self._lock:
-                    await self._tell_input(approval["turn"])
-                    await self._tell([approval_call(approval)])
-                task = asyncio.ensure_future(self._permission(approval))
-                self._asked[approval["id"]] = _Asked(task)
-
-    async def _permission(self, approval: WaitingApproval) -> None:
-        name = approval["id"]
-        call = approval_call(approval)
-        shown = ToolCallUpdate(
-            tool_call_id=call.tool_call_id,
-            title=call.title,
-            status="pending",
-            raw_input=call.raw_input,
-        )
-        try:
-            given = await self._client.request_permission(self._session.key, shown, [ALLOW, REJECT])
-        except RequestError as error:
-            _log.warning("The client does not ask for approval %d (%s).", name, error)
-            return
-        if not isinstance(given.outcome, AllowedOutcome):
-            return  # its turn is cancelled; or else it goes on waiting, for whoever answers it
-        approved = given.outcome.option_id == ALLOW.option_id
-        self._asked[name].is_decided = True
-        decided: bool | None = approved
-        try:
-            key = f"acp-{uuid.uuid4()}"
-            await reached(lambda: self._session.answer(name, approved, idempotency_key=key))
-        except TerminalError as refusal:
-            if refusal.status_code not in (404, 410):
-                _log.warning("Approval %d was not answered (%s).", name, refusal)
-            decided = None
-        await self._tell_approval(name, approved=decided)
-        self._asked.pop(name, None)
-
-    async def _tell_approval(self, approval: int, *, approved: bool | None) -> None:
-        async with self._lock:
-            await self._tell([approval_is_over(approval, approved=approved)])
+        await self._permissions.keep(waiting)
+        for approval in self._permissions.are_new(waiting):
+            async with self._lock:
+                await self._tell_input(approval["turn"])
+            await self._permissions.ask(approval)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(coroutine)
@@ -295,26 +248,3 @@ class Conversation:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("What happens is not told any more.", exc_info=error)
-
-
-@dataclass
-class _Asked:
-    """An approval that the client is asked for."""
-
-    task: "asyncio.Future[None]"
-    is_decided: bool = False
-
-
-async def reached(call: Callable[[], Awaitable[T]]) -> T:
-    """What a call gives; it is made again as long as Restate's ingress cannot be reached."""
-    pause = 0.05
-    while True:
-        try:
-            return await call()
-        except TerminalError as error:
-            if error.status_code not in PASSES:
-                raise
-        except (httpx.TransportError, OSError, json.JSONDecodeError):
-            pass
-        await asyncio.sleep(pause)
-        pause = min(LONGEST_PAUSE, 2 * pause)
