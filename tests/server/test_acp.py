@@ -73,6 +73,8 @@ async def test_a_call_of_a_tool_is_shown_with_what_comes_of_it(
         done = [said, ("call", "search completed: two lines")]
         await editor.until_shown(session, *done, ("call", "search in_progress: "))
         await editor.agent.cancel(session_id=session)
+        there = Session(restate_env.client, agent, session)
+        await eventually(lambda: _cancelled(there))
         agent.stop(1)
         assert await stop_reason(prompt) == "cancelled"
         # What the model is told of a call that was cut off is its result.
@@ -82,6 +84,10 @@ async def test_a_call_of_a_tool_is_shown_with_what_comes_of_it(
         assert last.call["rawInput"] == {}
         ids = [x.call["toolCallId"] for x in editor.shown[session][1:]]
         assert len({*ids}) == 2  # the provider's ids are the same
+
+
+async def _cancelled(session: Session) -> bool:
+    return all(x["cancelled"] for x in (await session.status())["live"])
 
 
 async def test_what_is_said_meanwhile_interrupts_the_turn_and_both_prompts_are_answered(
