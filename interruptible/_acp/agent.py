@@ -29,7 +29,7 @@ from pydantic import ValidationError
 from restate import RestateClient, TerminalError
 
 from interruptible._acp.content import Block, content_of_prompt
-from interruptible._acp.conversation import Conversation
+from interruptible._acp.session import OpenSession
 from interruptible.client import Session
 from interruptible.formats._values import value_in
 
@@ -64,7 +64,7 @@ class EditorsAgent:
 
     def __init__(self, client: RestateClient, agent: str, key: str | None, where: str) -> None:
         self._restate, self._agent, self._key, self._where = client, agent, key, where
-        self._open: dict[str, Conversation] = {}
+        self._open: dict[str, OpenSession] = {}
 
     def on_connect(self, conn: Client) -> None:
         """The client is there."""
@@ -162,17 +162,17 @@ class EditorsAgent:
             return {"outcome": "promptRequired", "reason": "noRunningTurn"}
         return {"outcome": "injected" if became == "steered" else "startedNewTurn"}
 
-    def _found(self, key: str) -> Conversation:
+    def _found(self, key: str) -> OpenSession:
         if key not in self._open:
             reason = f"Session {key!r} is not open here. Open it with session/load."
             raise RequestError(NOT_FOUND, reason)
         return self._open[key]
 
-    async def _opened(self, key: str) -> Conversation:
+    async def _opened(self, key: str) -> OpenSession:
         """A session that this client has open once, however often it opens it."""
         if (before := self._open.pop(key, None)) is not None:
             await before.close()
-        opened = Conversation(self._client, Session(self._restate, self._agent, key))
+        opened = OpenSession(self._client, Session(self._restate, self._agent, key))
         self._open[key] = opened
         return opened
 

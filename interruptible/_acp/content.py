@@ -72,7 +72,7 @@ def part_of_block(block: Block) -> Part:
 
 def _part_of_resource(found: TextResourceContents | BlobResourceContents) -> Part:
     if isinstance(found, TextResourceContents):
-        return _text(f'<resource uri="{_quoted(found.uri)}">\n{found.text}\n</resource>')
+        return _text(f'<resource uri="{_escaped(found.uri)}">\n{found.text}\n</resource>')
     kind = found.mime_type or "application/octet-stream"
     url = _data_url(kind, found.blob)
     if kind.startswith("image/"):
@@ -122,7 +122,7 @@ def _blocks_of_part(given: Any) -> list[Block]:
 
 def _blocks_of_text(text: str) -> list[Block]:
     if found := _RESOURCE.fullmatch(text):
-        return [resource_block(embedded_text_resource(_unquoted(found[1]), found[2]))]
+        return [resource_block(embedded_text_resource(_unescaped(found[1]), found[2]))]
     return [text_block(text)] if text else []
 
 
@@ -171,9 +171,9 @@ def _file_name(uri: str) -> str:
     return unquote(re.split(r"[?#]", uri)[0].rpartition("/")[2]) or "file"
 
 
-def _quoted(uri: str) -> str:
+def _escaped(uri: str) -> str:
     return uri.replace("&", "&amp;").replace('"', "&quot;").replace("\n", "&#10;")
 
 
-def _unquoted(uri: str) -> str:
+def _unescaped(uri: str) -> str:
     return uri.replace("&#10;", "\n").replace("&quot;", '"').replace("&amp;", "&")

@@ -66,7 +66,7 @@ class _TurnTold:
     is_over: bool = False
 
 
-class Telling:
+class Retelling:
     """What one client has been told of a session, and what it is to be told next."""
 
     def __init__(self) -> None:

@@ -38,7 +38,8 @@ LEAVES = {
     "stream": set[str](),
     "gateway": set[str](),
     "acp": set[str](),
-    "client": {"__init__"},
+    "_acp.agent": {"acp"},
+    "client": {"__init__", "_acp.agent", "_acp.session", "_acp.permissions"},
     "formats.gemini": {"formats.adk"},
     "formats.responses": {"ext.openai_agents"},
     "formats.langchain": {"ext._langchain", "ext.langchain"},
@@ -67,6 +68,9 @@ PURE = (
     "_stream.events",
     "_stream.keeping",
     "_stream.log",
+    "_acp.content",
+    "_acp.calls_told",
+    "_acp.telling",
     "formats",
 )
 """What knows nothing of Restate."""
@@ -95,8 +99,8 @@ def imports(module: str) -> Iterator[str]:
 
 def own_imports(module: str) -> set[str]:
     """The modules of this package that a module imports."""
-    names = {name.removeprefix("interruptible.") for name in imports(module)}
-    return names & set(MODULES)
+    names = {x for x in imports(module) if x.startswith("interruptible.")}  # PyPI has an `acp`, too
+    return {x.removeprefix("interruptible.") for x in names} & set(MODULES)
 
 
 def test_dependencies_point_one_way() -> None:
@@ -130,6 +134,7 @@ def test_the_room_of_the_stream_is_known_by_the_stream_and_by_those_who_follow_a
     assert {x: y for x, y in known.items() if y and x != "stream"} == {
         "client": {"_stream.events", "_stream.following"},
         "_ingress": {"_stream.publisher"},
+        **{f"_acp.{x}": {"_stream.events"} for x in ("calls_told", "session", "telling")},
     }
     at_once = {
         name
@@ -137,6 +142,14 @@ def test_the_room_of_the_stream_is_known_by_the_stream_and_by_those_who_follow_a
         if isinstance(node, ast.ImportFrom) and (name := node.module or "")
     }
     assert not any("_stream" in name for name in at_once)  # or the core would bring it along
+
+
+def test_the_room_of_acp_is_known_by_acp_alone() -> None:
+    known = {x for x in MODULES if any(y.startswith("_acp.") for y in own_imports(x))}
+    assert {x for x in known if not x.startswith("_acp.")} == {"acp"}
+    for module in ("_acp.content", "_acp.calls_told", "_acp.telling"):  # the rules
+        rooms = {x.split(".")[0] for x in own_imports(module)}
+        assert rooms <= {"_acp", "_stream", "_wire", "formats"}
 
 
 @pytest.mark.parametrize(("room", "known"), [("_wire", ()), ("formats", ("_wire",))])
@@ -265,6 +278,25 @@ def test_without_its_extra_the_stream_names_it() -> None:
         check=True,
     )
     assert "Run: pip install 'restate-interruptible[stream]'" in said.stdout
+
+
+@pytest.mark.parametrize("hidden", ["acp", "httpx"])
+def test_without_its_extra_acp_names_it(hidden: str) -> None:
+    code = (
+        f"import sys; sys.modules.update({hidden}=None)",
+        "try:",
+        "    import interruptible.acp",
+        "except ImportError as error:",
+        "    print(error)",
+    )
+    said = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "\n".join(code)],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Run: pip install 'restate-interruptible[acp]'" in said.stdout
 
 
 def test_importing_testing_needs_no_extra() -> None:

@@ -13,7 +13,7 @@ from restate import TerminalError
 from interruptible._acp.content import Part
 from interruptible._acp.permissions import Permissions
 from interruptible._acp.reaching import reached
-from interruptible._acp.telling import Telling, Update
+from interruptible._acp.telling import Retelling, Update
 from interruptible._stream.events import Event
 from interruptible._wire.types import Outcome, Receipt, TakenBack, Turn, WaitingApproval
 from interruptible.client import Session
@@ -26,7 +26,7 @@ FEW: Final = 4
 _log = logging.getLogger("interruptible.acp")
 
 
-class Conversation:
+class OpenSession:
     """A session, and the one client that has it open.
 
     Args:
@@ -36,7 +36,7 @@ class Conversation:
 
     def __init__(self, client: Client, session: Session) -> None:
         self._client, self._session = client, session
-        self._telling = Telling()
+        self._telling = Retelling()
         self._lock = asyncio.Lock()
         """What is told at once stays together, and in the order in which it was found out."""
         self._sending: set[asyncio.Future[None]] = set()
