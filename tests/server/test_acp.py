@@ -370,8 +370,8 @@ async def test_images_sounds_and_resources_reach_the_agent_and_what_it_shows_rea
         async with editing(restate_env, "EditedPartsAgent") as other:
             await load(other, session)
             said = "see[image][audio][a.py](file:///a.py)[resource][resource]"
-            assert other.shown[session][0] == ("user", said)
-            assert other.shown[session][1:] == editor.shown[session][1:]
+            shown = [("user", said), *editor.shown[session][1:]]
+            await other.until(lambda: other.shown.get(session) == shown, shown)
 
 
 # -- Sessions that others use, too. ----------------------------------------------------------------
@@ -400,7 +400,7 @@ async def test_a_session_that_is_loaded_is_replayed_and_then_live(
     ]
     async with editing(restate_env, agent.name) as editor:
         await load(editor, "one")
-        assert editor.shown["one"][:3] == before
+        await editor.until(lambda: editor.shown.get("one", [])[:3] == before, before)
         live = [*before, ("user", "second"), ("agent", "Whole.\n\nHalf")]
         await editor.until_shown("one", *live)
         agent.tell(3, "say  more", "Half more", "end")
@@ -410,7 +410,7 @@ async def test_a_session_that_is_loaded_is_replayed_and_then_live(
         assert await stop_reason(prompt) == "end_turn"
         shown = editor.shown.pop("one")
         await load(editor, "one")  # once more, in the same process
-        assert editor.shown["one"] == shown
+        await editor.until(lambda: editor.shown.get("one") == shown, shown)
         assert shown[-2:] == [("user", "third"), ("agent", "Third.")]
 
 
@@ -629,6 +629,8 @@ async def test_nothing_but_the_protocol_is_on_stdout(
     session = (await answer(1, "session/new", cwd="/", mcpServers=[]))["result"]["sessionId"]
     prompt = [{"type": "text", "text": "go"}]
     done = await answer(2, "session/prompt", sessionId=session, prompt=prompt)
+    updates = [x["params"]["update"] for x in lines[:-1] if x.get("method") == "session/update"]
+    assert "".join(x["content"]["text"] for x in updates) == "é!"  # all of it, before the answer
     assert done["result"] == {"stopReason": "end_turn"}
     unknown = await answer(3, "session/set_mode", sessionId=session, modeId="x")
     assert unknown["error"]["code"] == -32601
