@@ -14,10 +14,11 @@ import logging
 import sys
 from contextlib import suppress
 from os import environ
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 try:
-    from acp import run_agent
+    from acp import stdio_streams
+    from acp.core import DEFAULT_STDIO_BUFFER_LIMIT_BYTES, AgentSideConnection
 
     from interruptible._acp.agent import EditorsAgent
     from interruptible._ingress import INGRESS, Ingress
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from acp import Agent
 
 __all__ = ["main"]
+
+LAST_WORDS: Final = 1.0
+"""Seconds in which what was said before stdin was closed is still written."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -73,10 +77,16 @@ async def _serve(ingress: Ingress, agent: str, session: str | None) -> None:
     """Talk to the client until it closes stdin."""
     async with ingress.client() as client:
         front = EditorsAgent(client, agent, session, str(ingress.url))
+        reader, writer = await stdio_streams(limit=DEFAULT_STDIO_BUFFER_LIMIT_BYTES)
+        # To close a session is in no stable part of the protocol yet.
+        connection = AgentSideConnection(
+            cast("Agent", front), writer, reader, listening=False, use_unstable_protocol=True
+        )
         try:
-            # It closes sessions, which is not in the protocol's stable part yet.
-            await run_agent(cast("Agent", front), use_unstable_protocol=True)
+            await connection.listen()
         finally:
+            with suppress(asyncio.TimeoutError):  # nobody may read what is left to say
+                await asyncio.wait_for(connection.close(), LAST_WORDS)
             await front.close()
 
 

@@ -96,7 +96,7 @@ class EditorsAgent:
         """Open the session that was named, or a new one."""
         key = self._key or str(uuid.uuid4())
         conversation = await self._opened(key)
-        with self._errors():
+        with self._errors(), self._unknown_agent():
             await conversation.check()
         # The client knows the session only when it has the answer: what has happened comes after.
         conversation.follow()
@@ -111,7 +111,7 @@ class EditorsAgent:
         if not session_id:
             raise RequestError(INVALID_PARAMS, "sessionId: is empty. Name a session.")
         conversation = await self._opened(session_id)
-        with self._errors():
+        with self._errors(), self._unknown_agent():
             await conversation.replay()
         conversation.follow()
         return LoadSessionResponse()
@@ -122,9 +122,11 @@ class EditorsAgent:
         with self._errors():
             outcome = await conversation.prompt(content_of_prompt(prompt))
         if outcome["status"] in ("failed", "killed"):
-            why = outcome.get("error") or "its task was killed"
+            why = "The turn was killed: somebody has ended its task in Restate."
+            if outcome["status"] == "failed":
+                why = f"The turn failed: {outcome.get('error')}"
             told = {"turn": outcome.get("turn"), "status": outcome["status"]}
-            raise RequestError(INTERNAL_ERROR, f"The turn {outcome['status']}: {why}", told)
+            raise RequestError(INTERNAL_ERROR, why, told)
         is_done = outcome["status"] == "completed"
         return PromptResponse(stop_reason="end_turn" if is_done else "cancelled")
 
@@ -182,17 +184,26 @@ class EditorsAgent:
         try:
             yield
         except TerminalError as error:
-            reason = error.message
-            if error.status_code == 404:  # noqa: PLR2004
-                reason = (
-                    f"{self._agent} at {self._where} does not answer: {reason}. Register it with "
-                    "Restate, or correct --agent."
-                )
             code = _CODES.get(error.status_code, INTERNAL_ERROR)
-            raise RequestError(code, reason, {"status": error.status_code}) from error
+            raise RequestError(code, error.message, {"status": error.status_code}) from error
         except (httpx.TransportError, OSError) as error:
             reason = (
                 f"Restate's ingress at {self._where} does not answer ({error!r}). Start it, or "
                 "correct --ingress."
             )
             raise RequestError(INTERNAL_ERROR, reason) from error
+
+    @contextmanager
+    def _unknown_agent(self) -> Generator[None, None, None]:
+        """What to do if Restate does not know the agent."""
+        try:
+            yield
+        except TerminalError as error:
+            if error.status_code != 404:  # noqa: PLR2004
+                raise
+            why = error.message.rstrip(".")
+            reason = (
+                f"There is no {self._agent} at {self._where}: {why}. Register it with Restate, or "
+                "correct --agent."
+            )
+            raise TerminalError(reason, 404) from error

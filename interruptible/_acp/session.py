@@ -78,7 +78,7 @@ class OpenSession:
         """Send a message, and tell all of the turn that answers it.
 
         Returns:
-            Its outcome; that it is withdrawn also if the session was closed meanwhile.
+            Its outcome; that it is withdrawn also if the session was closed or emptied meanwhile.
 
         Raises:
             TerminalError: It is refused.
@@ -95,6 +95,10 @@ class OpenSession:
             if wait.cancelled():  # it was closed
                 return {"status": "withdrawn"}
             outcome = wait.result()
+        except TerminalError as error:
+            if error.status_code != 404:  # noqa: PLR2004
+                raise
+            return {"status": "withdrawn"}  # somebody has emptied the session
         finally:
             wait.cancel()
             self._waits.discard(wait)
@@ -246,5 +250,6 @@ class OpenSession:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, ConnectionError):  # the client is gone
             _log.error("What happens is not told any more.", exc_info=error)

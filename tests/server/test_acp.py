@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 from typing import Any
 
 import acp
@@ -172,9 +173,10 @@ async def test_a_turn_that_fails_is_an_error_with_its_reason_after_what_it_said(
         assert editor.shown[session] == [("user", "go"), ("agent", "It began.")]
         prompt = editor.prompt(session, "again")
         await log.until("begin", 2)
-        await restate_env.kill(agent.tasks[2]) if 2 in agent.tasks else None
         await _kill(restate_env, Session(restate_env.client, agent, session))
-        assert str(await refused(prompt)) == "The turn killed: its task was killed"
+        assert str(await refused(prompt)) == (
+            "The turn was killed: somebody has ended its task in Restate."
+        )
 
 
 async def _kill(env: Restate, session: Session) -> None:
@@ -470,6 +472,23 @@ async def test_a_prompt_that_waits_and_is_withdrawn_is_cancelled(
         assert await stop_reason(first) == "end_turn"
 
 
+async def test_a_prompt_of_a_session_that_is_emptied_is_cancelled(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    agent = Speaker(log, "EditedResetAgent", restate_env)
+    await deploy(agent)
+    async with editing(restate_env, agent.name) as editor:
+        session = await new_session(editor)
+        prompt = editor.prompt(session, "one")
+        await log.until("begin", 1)
+        await Session(restate_env.client, agent, session).reset()
+        agent.stop(1)
+        assert await stop_reason(prompt) == "cancelled"
+        prompt = editor.prompt(session, "two")
+        agent.tell(2, "Two.", "end")
+        assert await stop_reason(prompt) == "end_turn"
+
+
 async def _pending(session: Session) -> Any:
     return (await session.status())["pending"]
 
@@ -529,6 +548,30 @@ async def test_the_work_goes_on_when_the_editor_is_gone_and_another_one_loads_it
         await editor.until_shown("mine", ("user", "work"), ("agent", "Begun, done."))
 
 
+async def test_it_ends_with_its_editor_also_if_that_does_not_read(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    agent = Speaker(log, "EditedUnreadAgent", restate_env)
+    await deploy(agent)
+    said = "x" * (1 << 20)
+    agent.tell(1, said, "end")
+    there = Session(restate_env.client, agent, "long")
+    await there.ask("go")
+    pipe = subprocess.PIPE
+    where = command(restate_env, agent.name)
+    process = subprocess.Popen(where, stdin=pipe, stdout=pipe, cwd=ROOT)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout:
+        params = {"cwd": "/", "sessionId": "long", "mcpServers": []}
+        request = {"jsonrpc": "2.0", "id": 1, "method": "session/load", "params": params}
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.flush()
+        assert await asyncio.to_thread(process.stdout.read, 1) == b"{"
+        process.stdin.close()
+        assert await asyncio.to_thread(process.wait, PATIENCE) == 0
+
+
 async def test_a_session_that_is_closed_goes_on(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -559,7 +602,7 @@ async def test_what_is_wrong_is_said_with_its_reason(
     async with editing(restate_env, "NobodysAgent") as editor:
         error = await refused(new_session(editor))
         assert error.code == -32002
-        assert str(error).startswith(f"NobodysAgent at {restate_env.ingress_url} does not answer:")
+        assert str(error).startswith(f"There is no NobodysAgent at {restate_env.ingress_url}:")
         assert "correct --agent" in str(error)
         assert (await refused(load(editor, "one"))).code == -32002
     async with editing(restate_env, agent.name) as editor:
