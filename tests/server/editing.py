@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 import acp
 from acp.schema import AllowedOutcome, DeniedOutcome, RequestPermissionResponse
 
-from .conftest import REPLAY
-
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
@@ -61,7 +59,7 @@ class Editor:
     def __init__(self) -> None:
         self.shown: dict[str, list[Entry]] = {}
         self.asked: list[tuple[str, asyncio.Future[str]]] = []
-        """The titles of what it was asked, and where the answer goes: the option, or `cancelled`."""
+        """What it was asked, by title, and where the answer goes: the option, or `cancelled`."""
         self._changed = asyncio.Event()
 
     def on_connect(self, conn: Any) -> None:
@@ -142,29 +140,29 @@ def command(env: Restate, agent: str, *more: str) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def editing(env: Restate, agent: str, *more: str) -> AsyncGenerator[Editor, None]:
-    """An editor that has the agent's process started."""
+async def editor_of(*command: str) -> AsyncGenerator[Editor, None]:
+    """An editor that has this started."""
     editor = Editor()
     async with acp.spawn_agent_process(
         editor,  # type: ignore[arg-type] - what no test needs it does not have
-        *command(env, agent, *more),
+        *command,
         env={"PATH": os.environ["PATH"]},
         cwd=ROOT,
         transport_kwargs={"stderr": None, "limit": 1 << 24, "shutdown_timeout": PATIENCE},
         use_unstable_protocol=True,
-    ) as (agent_, process):
-        editor.agent, editor.process = agent_, process  # type: ignore[attr-defined]
+    ) as (agent, process):
+        editor.agent, editor.process = agent, process  # type: ignore[attr-defined]
         await editor.agent.initialize(protocol_version=acp.PROTOCOL_VERSION)
+        yield editor
+
+
+@asynccontextmanager
+async def editing(env: Restate, agent: str, *more: str) -> AsyncGenerator[Editor, None]:
+    """An editor that has the command started for an agent."""
+    async with editor_of(*command(env, agent, *more)) as editor:
         yield editor
 
 
 async def new_session(editor: Editor) -> str:
     """Open what `session/new` opens."""
     return str((await editor.agent.new_session(cwd=str(ROOT), mcp_servers=[])).session_id)
-
-
-def whole(entries: list[Entry]) -> list[Any]:
-    """What is shown, without what an attempt has said that was replayed."""
-    if not REPLAY:
-        return list(entries)
-    return [x if x.kind != "agent" else ("agent", x.text.split("\n\n")[-1]) for x in entries]
