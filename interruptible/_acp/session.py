@@ -213,6 +213,9 @@ class OpenSession:
                 await self._catch_up()
             elif self._telling.asks_for_input(event):
                 await self._tell_input(event["turn"])
+        if self._telling.asks_for_outcome(event):
+            turn = event["turn"]
+            await self._tell_outcome(await reached(lambda: self._session.attach(turn)))
         if event["type"] in ("gap", "approval"):
             await self._ask((await reached(self._session.status))["waiting_for"])
 

@@ -58,8 +58,8 @@ class _TurnTold:
     calls: CallsTold
     messages: list[Message] = field(default_factory=list[Message])
     """Those that were told whole."""
-    place: int = 0
-    """Where the next message stands that the stream tells."""
+    place: int | None = None
+    """Where the next message stands that the stream tells; that is known from its beginning on."""
     words: _Live = field(default_factory=_Live)
     thoughts: _Live = field(default_factory=_Live)
     knows_input: bool = False
@@ -99,6 +99,11 @@ class Retelling:
         begins = event["type"] == "turn" and event["state"] == "begins"
         return begins and not (self._turn(event["turn"]).knows_input or self.is_over(event["turn"]))
 
+    def asks_for_outcome(self, event: Event) -> bool:
+        """Whether a turn has ended of which the stream did not tell all."""
+        ends = event["type"] == "turn" and event["state"] == "ends"
+        return ends and not self.is_over(event["turn"])
+
     def lags(self, turn: int) -> bool:
         """Whether something of a turn, or of one before it, is not told yet."""
         before = [x for x in self._turns.values() if x.turn < turn]
@@ -113,7 +118,7 @@ class Retelling:
         """The stream tells something."""
         if event["type"] == "gap":
             for told in self._turns.values():
-                told.place = 0
+                told.place = None
                 told.words.heard = told.thoughts.heard = ""
                 told.calls.hear_again()
             return []
@@ -158,11 +163,10 @@ class Retelling:
         told = self._turn(turn)
         if told.is_over:
             return []
-        told.place = 0
         updates = [
             update
-            for message in messages
-            for update in self._message(told, message, tells_users=has_ids)
+            for place, message in enumerate(messages)
+            for update in self._message(told, place, message, tells_users=has_ids)
         ]
         return [*updates, *self._end(told)]
 
@@ -177,11 +181,16 @@ class Retelling:
         elif event["type"] == "reasoning":
             yield from self._piece(told, told.thoughts, event["text"], self._thoughts)
         elif event["type"] in ("message", "steered"):
-            yield from self._message(told, cast("Any", event)["message"])
+            if told.place is not None:
+                yield from self._message(told, told.place, cast("Any", event)["message"])
+                told.place += 1
         elif event["type"] in ("tool", "output"):
             yield from self._of_calls(told.calls.heard(cast("Any", event)))
-        elif event["type"] == "turn" and event["state"] == "ends":
-            yield from self._end(told)
+        elif event["type"] == "turn":
+            if event["state"] == "begins":
+                told.place = 0
+            elif told.place is not None:  # or else messages were left out
+                yield from self._end(told)
 
     def _end(self, told: _TurnTold) -> Iterator[Update]:
         yield from self._of_calls(told.calls.end())
@@ -189,9 +198,8 @@ class Retelling:
         self._turns[told.turn] = _TurnTold(told.turn, CallsTold(told.turn), is_over=True)
 
     def _message(
-        self, told: _TurnTold, message: Message, *, tells_users: bool = True
+        self, told: _TurnTold, place: int, message: Message, *, tells_users: bool = True
     ) -> Iterator[Update]:
-        place, told.place = told.place, told.place + 1
         bare = {name: x for name, x in message.items() if name not in ("id", "metadata")}
         is_assistant = message.get("role") == "assistant"
         if place < len(told.messages):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import acp
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interruptible._acp.calls_told import SHOWN, approval_call, approval_is_over
@@ -19,10 +23,15 @@ from interruptible._acp.content import (
     words_and_more,
 )
 from interruptible._acp.telling import Retelling
+from interruptible._stream import handlers, keeping, log
+
+from .stream_oracle import MOST_UNRECORDED, Follower
+from .stream_world import EVENTS, World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+SETTINGS = settings(deadline=None, derandomize=True, database=None)
 DATA = b64encode(b"data").decode()
 
 
@@ -59,6 +68,7 @@ BLOCKS = st.one_of(
 )
 
 
+@SETTINGS
 @given(st.lists(BLOCKS, min_size=1, max_size=5))
 def test_what_an_editor_says_is_shown_again_as_it_was(blocks: list[Any]) -> None:
     content = content_of_prompt(blocks)
@@ -180,6 +190,13 @@ BEGINS = event("turn", state="begins")
 GAP = event("gap")
 
 
+def begun(*turns: int) -> Retelling:
+    telling = Retelling()
+    for turn in turns or (1,):
+        assert telling.event(event("turn", turn, state="begins")) == []
+    return telling
+
+
 def told(telling: Retelling, *events: Any) -> list[Any]:
     return [x for each in events for x in shown(telling.event(each))]
 
@@ -198,12 +215,13 @@ def cut(draw: Any, text: str) -> list[str]:
 MESSAGES = st.lists(st.text("ab ", min_size=1, max_size=6), min_size=1, max_size=4)
 
 
+@SETTINGS
 @given(st.data(), MESSAGES)
 def test_whatever_is_cut_and_said_again_after_a_gap_is_told_once(
     data: st.DataObject, texts: list[str]
 ) -> None:
     """Nothing is lost: after a gap comes all that there is."""
-    telling = Retelling()
+    telling = begun()
     updates: list[Any] = []
 
     def hear(*events: Any) -> None:
@@ -234,12 +252,13 @@ def test_whatever_is_cut_and_said_again_after_a_gap_is_told_once(
     assert shown(telling.outcome(1, messages)) == []
 
 
+@SETTINGS
 @given(st.data(), MESSAGES)
 def test_whatever_is_lost_or_said_otherwise_each_message_is_told_whole_and_in_order(
     data: st.DataObject, texts: list[str]
 ) -> None:
     """Pieces, messages and ends are lost; attempts say something else; the outcome comes last."""
-    telling = Retelling()
+    telling = begun()
     updates: list[Any] = []
     lost = st.sampled_from([False, False, True])
     for place, text in enumerate(texts):
@@ -248,7 +267,7 @@ def test_whatever_is_lost_or_said_otherwise_each_message_is_told_whole_and_in_or
                 if not data.draw(lost):
                     updates += told(telling, says(piece))
             if data.draw(lost):
-                updates += told(telling, GAP, *[put(assistant(x)) for x in texts[:place]])
+                updates += told(telling, GAP, BEGINS, *[put(assistant(x)) for x in texts[:place]])
         if data.draw(lost):  # and all after it
             break
         updates += told(telling, put(assistant(text)))
@@ -262,9 +281,9 @@ def test_whatever_is_lost_or_said_otherwise_each_message_is_told_whole_and_in_or
 
 
 def test_a_message_that_is_not_what_its_pieces_began_is_told_anew_as_a_paragraph() -> None:
-    telling = Retelling()
+    telling = begun()
     assert told(telling, says("Hel"), says("lo")) == [("agent", "Hel"), ("agent", "lo")]
-    assert told(telling, GAP, says("Help")) == [("agent", "\n\nHelp")]
+    assert told(telling, GAP, BEGINS, says("Help")) == [("agent", "\n\nHelp")]
     assert told(telling, put(assistant("Help me"))) == [("agent", " me")]
     assert told(telling, says("And"), put(assistant("But"))) == [
         ("agent", "\n\nAnd"),
@@ -275,14 +294,14 @@ def test_a_message_that_is_not_what_its_pieces_began_is_told_anew_as_a_paragraph
 
 
 def test_messages_that_the_record_has_otherwise_are_told_anew_from_there_on() -> None:
-    telling = Retelling()
+    telling = begun()
     told(telling, put(assistant("a")), put(assistant("b")), put(assistant("c")))
     changed = [assistant("a"), assistant("B"), assistant("c")]
     assert shown(telling.outcome(1, changed)) == [("agent", "\n\nB"), ("agent", "\n\nc")]
 
 
 def test_thoughts_are_told_as_they_come_and_those_of_a_message_if_none_came() -> None:
-    telling = Retelling()
+    telling = begun()
     assert told(telling, event("reasoning", text="Hm")) == [("agent_thought", "Hm")]
     thinking = {"type": "thinking", "thinking": "Hm, so."}
     message = {"role": "assistant", "content": [thinking, {"type": "text", "text": "So."}]}
@@ -293,7 +312,7 @@ def test_thoughts_are_told_as_they_come_and_those_of_a_message_if_none_came() ->
 
 
 def test_who_speaks_after_another_turn_is_told_anew() -> None:
-    telling = Retelling()
+    telling = begun(1, 2)
     told(telling, says("old", 1))
     assert told(telling, says("new", 2)) == [("agent", "\n\nnew")]
     assert shown(telling.outcome(1, [assistant("older")])) == [("agent", "\n\nolder")]
@@ -301,14 +320,14 @@ def test_who_speaks_after_another_turn_is_told_anew() -> None:
 
 
 def test_what_others_say_is_told_once_and_what_the_client_said_is_not() -> None:
-    telling = Retelling()
+    telling = begun()
     telling.knows(2)
     assert telling.asks_for_input(BEGINS)
     inputs = [user("theirs", 1), user("mine", 2)]
     assert shown(telling.input(1, inputs)) == [("user", "theirs")]
     assert not telling.asks_for_input(BEGINS)
     steered = event("steered", message=user("more", 3))
-    assert told(telling, steered, GAP, steered) == [("user", "more")]
+    assert told(telling, steered, GAP, BEGINS, steered) == [("user", "more")]
     messages = [user("more", 3), assistant("yes"), user("and", 4)]
     turn: Any = {"turn": 1, "status": "completed", "input": inputs, "messages": messages}
     assert shown(telling.record(turn)) == [("agent", "yes"), ("user", "and")]
@@ -317,7 +336,7 @@ def test_what_others_say_is_told_once_and_what_the_client_said_is_not() -> None:
 
 
 def test_of_an_outcome_nobody_knows_whose_the_users_messages_are() -> None:
-    telling = Retelling()
+    telling = begun()
     steered = {"role": "user", "content": "whose?"}
     messages = [assistant("a"), steered, assistant("b")]
     assert words(shown(telling.outcome(1, messages, has_ids=False))) == "a\n\nb"
@@ -325,7 +344,7 @@ def test_of_an_outcome_nobody_knows_whose_the_users_messages_are() -> None:
 
 
 def test_what_is_told_after_what_the_user_has_said_is_no_new_paragraph() -> None:
-    telling = Retelling()
+    telling = begun()
     told(telling, put(assistant("a")))
     telling.prompted()
     assert told(telling, put(assistant("b", CALL)), put(assistant("c"))) == [
@@ -335,8 +354,20 @@ def test_what_is_told_after_what_the_user_has_said_is_no_new_paragraph() -> None
     ]
 
 
+def test_of_a_turn_whose_beginning_is_gone_the_messages_are_told_by_the_record() -> None:
+    telling = begun()
+    assert told(telling, put(assistant("a")), GAP, put(assistant("b")), says("c"), ENDS) == [
+        ("agent", "a"),
+        ("agent", "\n\nc"),
+    ]
+    assert telling.asks_for_outcome(ENDS)
+    messages = [assistant("a"), assistant("b"), assistant("cc")]
+    assert shown(telling.outcome(1, messages)) == [("agent", "\n\nb"), ("agent", "\n\ncc")]
+    assert not telling.asks_for_outcome(ENDS)
+
+
 def test_a_turn_that_is_discarded_is_ended_and_not_told() -> None:
-    telling = Retelling()
+    telling = begun()
     told(telling, put(assistant(None, CALL)))
     turn: Any = {"turn": 1, "status": "interrupted", "input": [user("x", 1)], "discarded": True}
     turn["messages"] = [assistant(None, CALL), assistant("more")]
@@ -359,7 +390,7 @@ def test_it_is_known_which_turns_are_over() -> None:
 
 
 def test_what_is_no_part_of_a_conversation_is_not_told() -> None:
-    telling = Retelling()
+    telling = begun()
     others = [event(x) for x in ("pending", "mood")]
     others += [event("discarded", turns=[1]), event("approval", approval=1, state="waits")]
     assert told(telling, *others, put({"role": "system", "content": "x"})) == []
@@ -390,7 +421,10 @@ CALLED = put(assistant(None, CALL))
         ([tool("cut off")], [("1/1/c1 find", "pending", ""), ("failed", "")]),
         ([CALLED, output("a"), output("b")], [None, ("in_progress", "a"), ("in_progress", "ab")]),
         ([output("a")], [("1/1/c1 tool", "in_progress", ""), ("in_progress", "a")]),
-        ([CALLED, output("a"), GAP, CALLED, output("a")], [None, *[("in_progress", "a")] * 2]),
+        (
+            [CALLED, output("a"), GAP, BEGINS, CALLED, output("a")],
+            [None, *[("in_progress", "a")] * 2],
+        ),
         ([CALLED, put(result("r")), output("x"), tool("ends")], [None, ("completed", "r")]),
         ([CALLED, put(result({"a": 1}))], [None, ("completed", '{"a": 1}')]),
         ([CALLED, put(result(None))], [None, ("completed", "")]),
@@ -403,7 +437,7 @@ CALLED = put(assistant(None, CALL))
 )
 def test_the_states_of_a_call(events: list[Any], expected: list[Any]) -> None:
     """`None` is anything; of an update, what it tells."""
-    found = told(Retelling(), *events)
+    found = told(begun(), *events)
     assert len(found) == len(expected), found
     for update, wanted in zip(found, expected, strict=True):
         if wanted is not None:
@@ -417,7 +451,7 @@ def test_a_result_is_found_by_its_dialect() -> None:
         {"type": "tool_result", "tool_use_id": "c1", "content": "no", "is_error": True},
         {"type": "text", "text": "go on"},
     ]
-    telling = Retelling()
+    telling = begun()
     called = put({"role": "assistant", "content": [use]})
     assert told(telling, called, put({"role": "user", "content": blocks})) == [
         ("1/1/c1 find", "pending", ""),
@@ -426,14 +460,14 @@ def test_a_result_is_found_by_its_dialect() -> None:
     ]
     converse = {"toolUse": {"toolUseId": "c2", "name": "find", "input": {"q": 1}}}
     answered = {"toolResult": {"toolUseId": "c2", "content": [{"text": "yes"}]}}
-    telling = Retelling()
+    telling = begun()
     both = [{"role": "assistant", "content": [converse]}, {"role": "user", "content": [answered]}]
     assert told(telling, *map(put, both)) == [
         ("1/1/c2 find", "pending", ""),
         ("1/1/c2", "completed", "yes"),
     ]
     ollama = {"function": {"name": "find", "arguments": {"q": 1}}}
-    telling = Retelling()
+    telling = begun()
     by_name = {"role": "tool", "tool_name": "find", "content": "found"}
     assert told(telling, put(assistant(None, ollama)), put(by_name)) == [
         ("1/1/find find", "pending", ""),
@@ -442,7 +476,7 @@ def test_a_result_is_found_by_its_dialect() -> None:
 
 
 def test_a_provider_may_use_an_id_twice_and_arguments_are_json_if_they_are() -> None:
-    telling = Retelling()
+    telling = begun()
     half = {**CALL, "function": {"name": "find", "arguments": '{"q'}}
     events = [CALLED, put(result("one")), put(assistant(None, half)), put(result("two"))]
     updates = dumped([x for each in events for x in telling.event(each)])
@@ -454,7 +488,7 @@ def test_a_provider_may_use_an_id_twice_and_arguments_are_json_if_they_are() -> 
 
 
 def test_of_long_output_the_end_is_shown() -> None:
-    telling = Retelling()
+    telling = begun()
     [_, (_, _, content)] = told(telling, output("a" + "b" * SHOWN))
     assert content == "b" * SHOWN
 
@@ -471,3 +505,65 @@ def test_an_approval_is_a_call_that_waits() -> None:
     for approved, status in ((True, "completed"), (False, "failed"), (None, "completed")):
         [(name, found, content)] = shown([approval_is_over(7, approved=approved)])
         assert (name, found, bool(content)) == ("approval/7", status, approved is None)
+
+
+# -- With the rules of the stream. -----------------------------------------------------------------
+
+
+@dataclass
+class Editing(Follower):
+    """A follower that has an editor told of what it follows, and reads the record after a gap."""
+
+    world: Any = None
+    telling: Retelling = field(default_factory=Retelling)
+    updates: list[Any] = field(default_factory=list[Any])
+    lacks: set[int] = field(default_factory=set[int])
+    """Turns that have ended and are not told: their beginning was truncated."""
+
+    def apply(self, event: dict[str, Any]) -> None:
+        whole: Any = dict(event)
+        super().apply(event)
+        self.updates += shown(self.telling.event(whole))
+        if whole["type"] == "gap":
+            for number in sorted(self.world.record):
+                self.look(number)
+        if self.telling.asks_for_outcome(whole):
+            self.lacks.add(whole["turn"])
+
+    def look(self, number: int) -> None:
+        """Read a turn's record."""
+        status, messages = self.world.record[number]
+        turn: Any = {"turn": number, "status": status, "input": [], "messages": messages}
+        if number in self.world.discarded:
+            turn["discarded"] = True
+        self.updates += shown(self.telling.record(turn))
+
+    def read(self, record: Any, discarded: set[int]) -> Editing:
+        known = vars(super().read(record, discarded))
+        own = {x: getattr(self, x) for x in ("world", "telling", "updates", "lacks")}
+        return Editing(**known, **own)
+
+
+@pytest.mark.parametrize("seed", [*range(160), 396, 468])
+def test_who_follows_the_stream_tells_each_message_of_the_record_once_and_in_order(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "PAGE", 400)
+    monkeypatch.setattr(handlers, "MOST", 400)
+    monkeypatch.setattr(handlers, "TOLD", 400)
+    monkeypatch.setattr(log, "UNRECORDED", MOST_UNRECORDED)
+    random = Random(seed)  # noqa: S311
+    world = World(Counter())
+    world.followers = [Editing(world=world)]
+    for _ in range(150):
+        random.choice(EVENTS)(world, random)
+    world.all_comes_to_rest()
+    [editor] = [x for x in world.followers if isinstance(x, Editing)]
+    for turn in editor.lacks:
+        editor.look(turn)
+    said = re.findall(r"assistant \d+", words(editor.updates))
+    for turn, (_, messages) in world.record.items():
+        if turn not in world.discarded:
+            wanted = [x["content"] for x in messages if x["role"] == "assistant"]
+            assert editor.telling.is_over(turn)
+            assert [x for x in said if x in wanted] == wanted
