@@ -34,8 +34,6 @@ from interruptible._acp.calls_told import CallsTold
 from interruptible._acp.content import blocks_of_content, thoughts_in, words_and_more
 from interruptible._stream.events import Event
 from interruptible._wire.types import Message, Turn
-from interruptible.formats._calls import id_answered
-from interruptible.formats._values import items
 
 Update: TypeAlias = (
     UserMessageChunk | AgentMessageChunk | AgentThoughtChunk | ToolCallStart | ToolCallProgress
@@ -64,6 +62,11 @@ class _TurnTold:
     thoughts: _Live = field(default_factory=_Live)
     knows_input: bool = False
     is_over: bool = False
+
+    def hears_again(self) -> bool:
+        """Whether the assistant's next message was told: then so was what comes before it."""
+        again = [] if self.place is None else self.messages[self.place :]
+        return any(x.get("role") == "assistant" for x in again)
 
 
 class Retelling:
@@ -208,7 +211,6 @@ class Retelling:
                     told.words.heard = told.thoughts.heard = ""
                 return
             del told.messages[place:]
-            told.words.said = told.thoughts.said = ""
         told.messages.append(bare)
         if is_assistant:
             yield from self._assistant(told, message)
@@ -228,15 +230,12 @@ class Retelling:
         yield from self._of_calls(told.calls.called(message))
 
     def _user(self, message: Message, place: tuple[int, int]) -> Iterator[Update]:
-        content = message.get("content")
-        if isinstance(content, list):
-            content = [x for x in items(content) if id_answered(x) is None]
         known: Any = message.get("id")
         name = known if isinstance(known, int) else place
         if name in self._said:
             return
         self._said.add(name)
-        for block in blocks_of_content(content):
+        for block in blocks_of_content(message.get("content")):
             self._speaks = None
             yield update_user_message(block)
 
@@ -244,7 +243,7 @@ class Retelling:
         self, told: _TurnTold, live: _Live, text: str, say: Callable[..., Iterator[Update]]
     ) -> Iterator[Update]:
         live.heard += text
-        if live.said.startswith(live.heard):
+        if live.said.startswith(live.heard) or told.hears_again():
             return
         goes_on = live.heard.startswith(live.said)
         new = live.heard[len(live.said) :] if goes_on else live.heard

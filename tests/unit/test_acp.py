@@ -293,6 +293,13 @@ def test_a_message_that_is_not_what_its_pieces_began_is_told_anew_as_a_paragraph
     assert told(telling, put(assistant("But"))) == []  # less space is no other message
 
 
+def test_what_a_message_has_replaced_is_not_told_again_if_the_stream_still_has_it() -> None:
+    telling = begun()
+    told(telling, says("Hel"), put(result("r")), put(assistant("Hello")), put(result("r")))
+    again = [GAP, BEGINS, says("Hel"), put(result("r")), event("reasoning", text="x")]
+    assert told(telling, *again, put(assistant("Hello")), says("And")) == [("agent", "\n\nAnd")]
+
+
 def test_messages_that_the_record_has_otherwise_are_told_anew_from_there_on() -> None:
     telling = begun()
     told(telling, put(assistant("a")), put(assistant("b")), put(assistant("c")))
@@ -333,6 +340,14 @@ def test_what_others_say_is_told_once_and_what_the_client_said_is_not() -> None:
     assert shown(telling.record(turn)) == [("agent", "yes"), ("user", "and")]
     assert not telling.asks_for_input(BEGINS)
     assert shown(telling.input(1, [user("late", 9)])) == []
+
+
+def test_what_an_outcome_has_without_ids_is_what_the_stream_told_with_them() -> None:
+    telling = begun()
+    noted = {**user("more", 3), "metadata": {"author": "Ada"}}
+    told(telling, event("steered", message=noted), put(assistant("a")))
+    messages = [{"role": "user", "content": "more"}, assistant("a"), assistant("b")]
+    assert shown(telling.outcome(1, messages, has_ids=False)) == [("agent", "\n\nb")]
 
 
 def test_of_an_outcome_nobody_knows_whose_the_users_messages_are() -> None:
