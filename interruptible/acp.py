@@ -77,7 +77,10 @@ async def _serve(ingress: Ingress, agent: str, session: str | None) -> None:
     """Talk to the client until it closes stdin."""
     async with ingress.client() as client:
         front = EditorsAgent(client, agent, session, str(ingress.url))
-        reader, writer = await stdio_streams(limit=DEFAULT_STDIO_BUFFER_LIMIT_BYTES)
+        try:
+            reader, writer = await stdio_streams(limit=DEFAULT_STDIO_BUFFER_LIMIT_BYTES)
+        except ValueError as error:
+            sys.exit(f"stdin or stdout is a file ({error}). Have an editor start this command.")
         # To close a session is in no stable part of the protocol yet.
         connection = AgentSideConnection(
             cast("Agent", front), writer, reader, listening=False, use_unstable_protocol=True
@@ -87,7 +90,9 @@ async def _serve(ingress: Ingress, agent: str, session: str | None) -> None:
         finally:
             with suppress(asyncio.TimeoutError):  # nobody may read what is left to say
                 await asyncio.wait_for(connection.close(), LAST_WORDS)
+            writer.transport.abort()
             await front.close()
+            await asyncio.sleep(0)  # the pipe is closed by then
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from restate import TerminalError
 PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
 """Seconds between two tries: first, and at most."""
-PASSES: Final = (408, 425, 500, 502, 503, 504)
+PASSES: Final = (408, 425, 502, 503, 504)
 """HTTP's statuses that say that the server, or what is before it, does not answer for now."""
 UNKNOWN: Final = "make sure to register"
 """What Restate says of a service that it does not know, or not yet: it has just come up."""

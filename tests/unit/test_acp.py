@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from base64 import b64encode
@@ -11,9 +12,11 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import acp
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from restate import TerminalError
 
 from interruptible._acp.calls_told import SHOWN, approval_call, approval_is_over
 from interruptible._acp.content import (
@@ -22,6 +25,7 @@ from interruptible._acp.content import (
     thoughts_in,
     words_and_more,
 )
+from interruptible._acp.reaching import COMING_UP, LONGEST_PAUSE, reached
 from interruptible._acp.telling import Retelling
 from interruptible._stream import handlers, keeping, log
 
@@ -520,6 +524,48 @@ def test_an_approval_is_a_call_that_waits() -> None:
     for approved, status in ((True, "completed"), (False, "failed"), (None, "completed")):
         [(name, found, content)] = shown([approval_is_over(7, approved=approved)])
         assert (name, found, bool(content)) == ("approval/7", status, approved is None)
+
+
+# -- What is asked again. --------------------------------------------------------------------------
+
+
+def unknown() -> TerminalError:
+    reason = "service 'A' not found, make sure to register the service before calling it."
+    return TerminalError(reason, 404)
+
+
+@pytest.mark.parametrize(
+    ("errors", "left"),
+    [
+        ([], 0),
+        ([httpx.ConnectError("no"), httpx.ReadTimeout("no"), TerminalError("no", 503)], 0),
+        ([OSError(), json.JSONDecodeError("no", "", 0)] * 20, 0),
+        ([unknown()] * COMING_UP, 0),
+        ([unknown()] * (COMING_UP + 2), 1),
+        ([*[unknown()] * COMING_UP, TerminalError("no", 502), *[unknown()] * COMING_UP], 0),
+        *(([TerminalError("no", status)] * 2, 1) for status in (400, 404, 410, 412, 423, 429, 500)),
+        ([RuntimeError()] * 2, 1),
+    ],
+)
+def test_it_is_asked_again_as_long_as_the_ingress_cannot_be_reached(
+    errors: list[Exception], left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def at_once(seconds: float) -> None:
+        assert 0 < seconds <= LONGEST_PAUSE
+
+    async def call() -> str:
+        if answers:
+            raise answers.pop(0)
+        return "answer"
+
+    monkeypatch.setattr(asyncio, "sleep", at_once)
+    answers = [*errors]
+    if left:
+        with pytest.raises(type(errors[-1])):
+            asyncio.run(reached(call))
+    else:
+        assert asyncio.run(reached(call)) == "answer"
+    assert len(answers) == left
 
 
 # -- With the rules of the stream. -----------------------------------------------------------------
