@@ -5,7 +5,7 @@ import logging
 import uuid
 from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from acp.interfaces import Client
 from restate import TerminalError
@@ -87,7 +87,7 @@ class OpenSession:
         number = (await self._send(content))["message"]
         if self._is_closed:
             return {"status": "withdrawn"}
-        wait = asyncio.ensure_future(reached(lambda: self._session.attach(message=number)))
+        wait = asyncio.ensure_future(self._unless_emptied(message=number))
         self._waits.add(wait)
         self._stirred.set()
         try:
@@ -95,15 +95,10 @@ class OpenSession:
             if wait.cancelled():  # it was closed
                 return {"status": "withdrawn"}
             outcome = wait.result()
-        except TerminalError as error:
-            if error.status_code != 404:  # noqa: PLR2004
-                raise
-            return {"status": "withdrawn"}  # somebody has emptied the session
         finally:
             wait.cancel()
             self._waits.discard(wait)
-        if outcome["status"] != "withdrawn":
-            await self._tell_outcome(outcome)
+        await self._tell_outcome(outcome)
         return outcome
 
     async def cancel(self) -> None:
@@ -162,7 +157,19 @@ class OpenSession:
         for update in updates:
             await self._client.session_update(self._session.key, update)
 
-    async def _tell_outcome(self, outcome: Outcome) -> None:
+    async def _unless_emptied(self, **which: int) -> Outcome | TakenBack:
+        """The outcome of a turn or a message; if there is none any more, it was taken back."""
+        attach: Any = self._session.attach
+        try:
+            return cast("Outcome | TakenBack", await reached(lambda: attach(**which)))
+        except TerminalError as error:
+            if error.status_code != 404:  # noqa: PLR2004
+                raise
+            return {"status": "withdrawn"}
+
+    async def _tell_outcome(self, outcome: Outcome | TakenBack) -> None:
+        if outcome["status"] == "withdrawn":
+            return
         turn = outcome["turn"]
         async with self._lock:
             if self._telling.lags(turn):
@@ -214,8 +221,7 @@ class OpenSession:
             elif self._telling.asks_for_input(event):
                 await self._tell_input(event["turn"])
         if self._telling.asks_for_outcome(event):
-            turn = event["turn"]
-            await self._tell_outcome(await reached(lambda: self._session.attach(turn)))
+            await self._tell_outcome(await self._unless_emptied(turn=event["turn"]))
         if event["type"] in ("gap", "approval"):
             await self._ask((await reached(self._session.status))["waiting_for"])
 

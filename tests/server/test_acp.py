@@ -614,6 +614,8 @@ async def test_what_is_wrong_is_said_with_its_reason(
         error = await refused(editor.prompt("new"))
         assert error.code == -32602
         assert "content" in str(error)
+        error = await refused(editor.prompt("new", acp.image_block("x" * (1 << 20), "image/png")))
+        assert (error.code, error.data) == (-32602, {"status": 413})
         prompt = editor.prompt("new", "work")
         await log.until("begin", 1)
         error = await refused(editor.prompt("new", "more"))
