@@ -89,10 +89,16 @@ async def _serve(ingress: Ingress, agent: str, session: str | None) -> None:
             await connection.listen()
         finally:
             with suppress(asyncio.TimeoutError):  # nobody may read what is left to say
-                await asyncio.wait_for(connection.close(), LAST_WORDS)
+                await asyncio.wait_for(_say_the_rest(connection, writer), LAST_WORDS)
             writer.transport.abort()
             await front.close()
             await asyncio.sleep(0)  # the pipe is closed by then
+
+
+async def _say_the_rest(connection: AgentSideConnection, writer: asyncio.StreamWriter) -> None:
+    await connection.close()
+    while writer.transport.get_write_buffer_size():
+        await asyncio.sleep(LAST_WORDS / 100)
 
 
 if __name__ == "__main__":
