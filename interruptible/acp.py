@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-LAST_WORDS: Final = 1.0
-"""Seconds in which what was said before stdin was closed is still written."""
+LAST_WORDS: Final = 0.5
+"""Seconds in which what was said before stdin was closed is still handed on, and then written."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -88,15 +88,15 @@ async def _serve(ingress: Ingress, agent: str, session: str | None) -> None:
         try:
             await connection.listen()
         finally:
-            with suppress(asyncio.TimeoutError):  # nobody may read what is left to say
-                await asyncio.wait_for(_say_the_rest(connection, writer), LAST_WORDS)
+            for rest in (connection.close, lambda: _all_written(writer)):
+                with suppress(asyncio.TimeoutError):  # nobody may read what is left to say
+                    await asyncio.wait_for(rest(), LAST_WORDS)
             writer.transport.abort()
             await front.close()
             await asyncio.sleep(0)  # the pipe is closed by then
 
 
-async def _say_the_rest(connection: AgentSideConnection, writer: asyncio.StreamWriter) -> None:
-    await connection.close()
+async def _all_written(writer: asyncio.StreamWriter) -> None:
     while writer.transport.get_write_buffer_size():
         await asyncio.sleep(LAST_WORDS / 100)
 
