@@ -54,8 +54,8 @@ Twelve names make up the package `interruptible`. What is beside it is imported 
 answer (the receipt, the outcome, the status …), [`interruptible.formats`](#interruptibleformats)
 is for how providers write messages, [`interruptible.ext`](#interruptibleext) runs agents of
 frameworks, [`interruptible.stream`](#interruptiblestream) shows what turns do as they do it,
-[`interruptible.gateway`](#interruptiblegateway) lets browsers in, and
-[`interruptible.testing`](#interruptibletesting) is for tests. Callers in other
+[`interruptible.gateway`](#interruptiblegateway) lets browsers in, `python -m interruptible.acp` is
+for [editors](how-to/use-an-editor.md), and [`interruptible.testing`](#interruptibletesting) is for tests. Callers in other
 languages want [the wire](#the-wire).
 """
 

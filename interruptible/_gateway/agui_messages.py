@@ -61,12 +61,14 @@ def to_messages(message: wire.Message, id: str) -> list[Message]:  # noqa: A002
         return [plain(id=id, content=words(content))]
     found = list(results({"role": role, **message}))
     answers: list[Message] = [
-        ToolMessage(id=id if len(found) == 1 else f"{id}.{n}", tool_call_id=call, content=_shown(x))
+        ToolMessage(
+            id=id if len(found) == 1 else f"{id}.{n}", tool_call_id=call, content=_content_shown(x)
+        )
         for n, (call, x) in enumerate(found)
     ]
     if role == "tool" or (answers and not words(content)):
         return answers
-    return [*answers, UserMessage(id=id_of_said(message) or id, content=_shown(content))]
+    return [*answers, UserMessage(id=id_of_said(message) or id, content=_content_shown(content))]
 
 
 def id_of_said(message: wire.Message) -> str | None:
@@ -128,7 +130,7 @@ def _function(call: NeutralCall) -> FunctionCall:
     return FunctionCall(name=call.name, arguments=given)
 
 
-def _shown(content: Any) -> str | list[ContentPart]:
+def _content_shown(content: Any) -> str | list[ContentPart]:
     """The content of a user's message, or of a tool's result: text, if it is nothing else."""
     if not isinstance(content, list):
         return words(content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import os
 import re
 import runpy
 import signal
@@ -20,6 +21,8 @@ import interruptible
 from interruptible import Agent, Session, client, formats, stream, testing
 from interruptible._wire import types
 from tests import agui
+from tests.server import npm
+from tests.server.editing import editor_of, new_session, stop_reason
 from tests.server.process import free_port
 
 from .pages import LANGUAGES, OF_FRAMEWORKS, PATHS, PATIENCE, RECIPES, ROOT, Page, Reader
@@ -79,6 +82,8 @@ NOT_RUN = {
             "tests.frameworks.test_pydantic_ai TestPydanticAI"
         ),
     ),
+    ("docs/how-to/use-an-editor.md", "pip install 'restate-interruptible[acp]'"),
+    ("docs/how-to/use-an-editor.md", "npm install --global acpx"),
     ("docs/how-to/use-adk.md", "pip install 'restate-interruptible[adk]'"),
     ("docs/how-to/use-langchain.md", "pip install 'restate-interruptible[langchain]'"),
     ("docs/how-to/use-litellm.md", "pip install restate-interruptible litellm"),
@@ -295,6 +300,32 @@ async def test_how_to_let_browsers_in(reading: Reading) -> None:
             ended = await client.run("r2", resume=[no])
         assert ended["outcome"] == {"type": "success"}
         assert [x[2] for x in client.shown] == ["ask me", "Then not."]
+
+
+async def test_how_to_use_an_editor(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = npm.installed(tmp_path_factory.mktemp("acpx"), "acpx@0.1.15")
+    modules = folder / "node_modules"
+    monkeypatch.setenv("PATH", f"{modules}/.bin{os.pathsep}{os.environ['PATH']}")
+    async with reading("docs/how-to/use-an-editor.md") as page:
+        monkeypatch.setenv("HOME", str(page.folder))
+        page.write("agent.py")
+        await page.serve("agent.py")
+        for answer, said in (
+            ("allow", "The roses have had their water."),
+            ("reject", "Then I leave them dry."),
+        ):
+            server = page.settings()["agent_servers"]["Garden"]
+            assert server["command"] == "/home/ada/.venv/bin/python"
+            async with editor_of(sys.executable, *server["args"]) as editor:
+                session = await new_session(editor)
+                prompt = editor.prompt(session, "water the roses")
+                await editor.until(lambda: editor.asked)
+                editor.asked[0][1].set_result(answer)
+                assert await stop_reason(prompt) == "end_turn"
+                assert editor.shown[session][-1] == ("agent", said)
+        await page.shell()
 
 
 async def until_an_end(session: Session) -> AsyncIterator[Event]:
