@@ -55,8 +55,8 @@ answer (the receipt, the outcome, the status …), [`interruptible.formats`](#in
 is for how providers write messages, [`interruptible.ext`](#interruptibleext) runs agents of
 frameworks, [`interruptible.stream`](#interruptiblestream) shows what turns do as they do it,
 [`interruptible.gateway`](#interruptiblegateway) lets browsers in, `python -m interruptible.acp` is
-for [editors](how-to/use-an-editor.md), and [`interruptible.testing`](#interruptibletesting) is for tests. Callers in other
-languages want [the wire](#the-wire).
+for [editors](how-to/use-an-editor.md), and [`interruptible.testing`](#interruptibletesting) is for
+tests. Callers in other languages want [the wire](#the-wire).
 """
 
 CONTEXTS = """\
