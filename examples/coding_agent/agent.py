@@ -1,4 +1,7 @@
-"""A coding agent that people can really redirect.
+"""A coding agent that people can really redirect: a turn is one loop of durable steps.
+
+Read here what becomes of the files when a turn ends, in whatever way; where a turn takes what was
+said meanwhile; and how a command waits for a person's yes.
 
 Its own handlers, beside those that every agent has (`message`, `cancel`, `get_turns`, …):
 

@@ -5,6 +5,9 @@ as its standard input ends: when the step is aborted, and also when the worker d
 when every process that the command has started is gone, whatever group or session they went to.
 On Linux the command can write to its workspace alone, can signal nobody else, and has no
 privileges; elsewhere there is the process group, the limits and the clean environment.
+
+There are bindings of Landlock (`landlock`, `landlockpy`), which know nothing of processes, and no
+library ends those that leave their group. This runs for each command, and so without packages.
 """
 
 # ruff: noqa: PTH112, PTH123, PTH208 - it runs for each command: it imports no more than it needs

@@ -1,4 +1,8 @@
-"""One call to the model: any endpoint that speaks OpenAI's protocol, streamed."""
+"""One call to the model: any endpoint that speaks OpenAI's protocol, streamed.
+
+Read here how its words are told as they come, how a call that is interrupted hangs up, and which
+failures are tried again: by Restate, and by nobody else.
+"""
 
 from __future__ import annotations
 

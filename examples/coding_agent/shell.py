@@ -1,4 +1,8 @@
-"""Runs a command of the model's: bounded, without the worker's secrets, and gone when it ends."""
+"""Runs a command of the model's: bounded, without the worker's secrets, and gone when it ends.
+
+Read here how a step waits for a process of its own: it passes on what is printed, cuts it off when
+the step is aborted, and says in one line how it ended. What confines it is in `guard.py`.
+"""
 
 from __future__ import annotations
 

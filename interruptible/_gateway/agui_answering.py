@@ -11,6 +11,7 @@ The outcome of the message's turn is the outcome of the run; the stream says soo
 """
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple, TypeAlias
@@ -20,7 +21,6 @@ import httpx
 from ag_ui.core import (
     BaseEvent,
     Message,
-    MessagesSnapshotEvent,
     RunErrorEvent,
     RunFinishedCancelledOutcome,
     RunFinishedEvent,
@@ -31,7 +31,7 @@ from ag_ui.core import (
 )
 from restate import TerminalError
 
-from interruptible._gateway.agui_asked import Asked, interrupt_of
+from interruptible._gateway.agui_asked import RunAsked, interrupt_of
 from interruptible._gateway.agui_messages import KEY, id_of_said, to_messages
 from interruptible._gateway.agui_run import Run
 from interruptible._stream.events import Event
@@ -54,7 +54,7 @@ End: TypeAlias = RunFinishedOutcome | Failure
 Item: TypeAlias = BaseEvent | End
 
 
-async def begin_run(session: Session, asked: Asked) -> int:
+async def begin_run(session: Session, asked: RunAsked) -> int:
     """Send the user's message, unless the session has it, and answer what its turn waits for.
 
     Returns:
@@ -69,7 +69,7 @@ async def begin_run(session: Session, asked: Asked) -> int:
             asked.content,
             policy=asked.policy,
             metadata={KEY: {"message": asked.said.id, "run": asked.run}},
-            idempotency_key=f"{KEY} {asked.said.id}",
+            idempotency_key=f"{KEY}-{hashlib.sha256(asked.said.id.encode()).hexdigest()}",
         )
         message = receipt["message"]
     for x in asked.answers:
@@ -81,21 +81,29 @@ async def begin_run(session: Session, asked: Asked) -> int:
     return message
 
 
-async def tell_run(session: Session, asked: Asked, message: int) -> AsyncGenerator[BaseEvent, None]:
+async def tell_run(
+    session: Session, asked: RunAsked, message: int
+) -> AsyncGenerator[BaseEvent, None]:
     """What the client is told of the run about a message, from its start to its end."""
     yield RunStartedEvent(thread_id=asked.thread, run_id=asked.run)
     end: End = RunFinishedSuccessOutcome()
     try:
-        known: Sequence[Message] = asked.known
-        if len(known) == 1 and len(before := await _conversation(session, asked.said)) > 1:
-            known = before  # it was reloaded, and has nothing but what it says
-            yield MessagesSnapshotEvent(messages=before)
-        async with aclosing(_follow_run(session, Run(known), message)) as following:
+        run = Run(asked.known)
+        if len(asked.known) == 1:  # it was reloaded, and has nothing but what it says
+            before, is_whole = await _conversation(session, asked.said)
+            if len(before) > 1:
+                yield run.knows(before)
+        else:
+            is_whole = True
+        async with aclosing(_follow_run(session, run, message)) as following:
             async for item in following:
                 if isinstance(item, BaseEvent):
                     yield item
                 else:
                     end = item
+        is_over = not isinstance(end, RunFinishedInterruptOutcome)
+        if is_over and not is_whole:  # by now the turns before are on record
+            yield run.knows((await _conversation(session, asked.said))[0])
     except TerminalError as error:
         end = Failure(str(error.status_code), error.message)
     except httpx.TransportError as error:
@@ -213,16 +221,14 @@ async def _record_of(session: Session, turn: int) -> wire.Turn | None:
     return found[0] if found and found[0]["turn"] == turn else None
 
 
-async def _conversation(session: Session, said: Message) -> list[Message]:
-    """The newest turns, as a client is to have them, and what it says."""
-    page = (await session.turns())["turns"]
+async def _conversation(session: Session, said: Message) -> tuple[list[Message], bool]:
+    """The newest turns, as a client is to have them; and whether those before have ended, all."""
+    page = [x for x in (await session.turns())["turns"] if not x.get("discarded")]
     made: dict[str, Message] = {}
     for turn in page:
-        if turn.get("discarded"):
-            continue
         for n, x in enumerate(turn["input"]):
             made |= {y.id: y for y in to_messages(x, f"said-{turn['turn']}-{n}")}
         for n, x in enumerate(turn["messages"]):
             made |= {y.id: y for y in to_messages(x, f"{turn['turn']}.{n}")}
-    made.pop(said.id, None)
-    return [*made.values(), said]
+    is_whole = all(x["status"] != "running" for x in page[:-1])
+    return [*({**made, said.id: said}).values()], is_whole

@@ -27,7 +27,7 @@ class AnswerOf(NamedTuple):
     value: Any = None
 
 
-class Asked(NamedTuple):
+class RunAsked(NamedTuple):
     """What a client asks for with a run."""
 
     thread: str
@@ -41,7 +41,7 @@ class Asked(NamedTuple):
     answers: list[AnswerOf]
 
 
-def asked_in(body: RunAgentInput) -> Asked:
+def asked_in(body: RunAgentInput) -> RunAsked:
     """What a client asks for.
 
     Raises:
@@ -58,7 +58,7 @@ def asked_in(body: RunAgentInput) -> Asked:
     said = [x for x in body.messages if x.role == "user"]
     if not said:
         raise ValueError("messages: none is a user's. Send what the user has said.")
-    return Asked(
+    return RunAsked(
         thread=body.thread_id,
         run=body.run_id,
         known=body.messages,

@@ -25,7 +25,7 @@ from ag_ui.core import (
 )
 
 from interruptible._wire import types as wire
-from interruptible.formats._neutral import calls, parts, results, words
+from interruptible.formats._neutral import NeutralCall, calls, parts, results, words
 from interruptible.formats._values import as_json, items, text_in, type_of, value_in
 
 KEY: Final = "ag-ui"
@@ -49,26 +49,26 @@ def to_messages(message: wire.Message, id: str) -> list[Message]:  # noqa: A002
         message: The message, as the record or the stream shows it.
         id: What it is called, unless a client of AG-UI has said it, and named it.
     """
-    content, role = message.get("content"), message.get("role")
+    content: Any = message.get("content")
+    role = message.get("role")
     if isinstance(content, list):  # nobody has checked what is in it
         content = [x for x in items(content) if isinstance(x, dict)]
         message = {**message, "content": content}
     if role == "assistant":
-        made = [
-            ToolCall(id=x.id, function=FunctionCall(name=x.name, arguments=_arguments(x.arguments)))
-            for x in calls(message)
-        ]
+        made = [ToolCall(id=x.id, function=_function(x)) for x in calls(message)]
         return [AssistantMessage(id=id, content=words(content) or None, tool_calls=made or None)]
     if plain := _PLAIN.get(role or ""):
         return [plain(id=id, content=words(content))]
     found = list(results({"role": role, **message}))
     answers: list[Message] = [
-        ToolMessage(id=id if len(found) == 1 else f"{id}.{n}", tool_call_id=call, content=_shown(x))
+        ToolMessage(
+            id=id if len(found) == 1 else f"{id}.{n}", tool_call_id=call, content=_content_shown(x)
+        )
         for n, (call, x) in enumerate(found)
     ]
     if role == "tool" or (answers and not words(content)):
         return answers
-    return [*answers, UserMessage(id=id_of_said(message) or id, content=_shown(content))]
+    return [*answers, UserMessage(id=id_of_said(message) or id, content=_content_shown(content))]
 
 
 def id_of_said(message: wire.Message) -> str | None:
@@ -120,16 +120,17 @@ def _to_part(part: ContentPart) -> dict[str, Any]:
     return {"type": "file", "file": {"filename": "document", "file_data": url}}
 
 
-def _arguments(given: str) -> str:
-    """The arguments of a call as JSON; a custom tool's are text, and others may be half said."""
+def _function(call: NeutralCall) -> FunctionCall:
+    """A call, with JSON as its arguments: a custom tool's are text, and others may be half said."""
+    given = call.arguments
     try:
         json.loads(given)
     except ValueError:
-        return json.dumps({"input": given}) if given else "{}"
-    return given
+        given = json.dumps({"input": given}) if given else "{}"
+    return FunctionCall(name=call.name, arguments=given)
 
 
-def _shown(content: Any) -> str | list[ContentPart]:
+def _content_shown(content: Any) -> str | list[ContentPart]:
     """The content of a user's message, or of a tool's result: text, if it is nothing else."""
     if not isinstance(content, list):
         return words(content)

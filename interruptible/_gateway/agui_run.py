@@ -92,15 +92,20 @@ class Run:
         """The turn is known that answers."""
         self.turn, self._place = turn, 0
 
+    def knows(self, messages: Sequence[Message]) -> BaseEvent:
+        """The client is to have these messages."""
+        self._known = {x.id: x for x in messages}
+        return self._snapshot()
+
     def on(self, event: Mapping[str, Any]) -> Iterator[BaseEvent]:
         """The session's stream has an event of this turn, or a gap."""
         kind: str = event["type"]
         if kind == "gap":
             yield from self._forget()
-        elif kind == "text":
-            yield from self._grow(event["text"])
-        elif kind == "reasoning":
-            yield from self._think(event["text"])
+        elif kind in ("text", "reasoning"):
+            if self._name(self._place) not in self._right:  # or its message was told before a gap
+                grow = self._grow if kind == "text" else self._think
+                yield from grow(event["text"])
         elif kind in ("message", "steered"):
             yield from self._put(event["message"])
         elif kind != "turn":
@@ -247,10 +252,6 @@ class Run:
             yield from self.stops()
         if self._text is None and not is_new:
             return
-        if self._text is None and isinstance(known, AssistantMessage) and known.tool_calls:
-            self._known[made.id] = made
-            yield self._snapshot()
-            return
         grown = self._text
         if grown is None:
             grown = self._open(made.id)
@@ -261,6 +262,9 @@ class Run:
         self._known[made.id] = made
         yield TextMessageEndEvent(message_id=grown.called)
         self._text = None
+        if isinstance(known, AssistantMessage) and known.tool_calls:  # perhaps a part of them
+            yield self._snapshot()
+            return
         for call in made.tool_calls or ():
             self._calls.add(call.id)
             yield ToolCallStartEvent(

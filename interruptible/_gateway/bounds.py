@@ -1,9 +1,12 @@
 """What a browser may take of the gateway: connections, memory, time. Knows HTTP alone."""
 
-from collections.abc import Awaitable
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Final, TypeVar
 
 import anyio
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -22,7 +25,10 @@ class AtMost:
         self._app, self._limit, self.open = app, limit, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self.open < self._limit:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self.open < self._limit:
             self.open += 1
             try:
                 await self._app(scope, receive, send)
@@ -32,6 +38,19 @@ class AtMost:
         message = "Too many requests are open. Try again."
         refusal = JSONResponse({"code": 503, "message": message}, 503, {"Retry-After": "5"})
         await refusal(scope, receive, send)
+
+
+class EventStream(EventSourceResponse):
+    """Server-sent events; who reads nothing of them for so many seconds is hung up on."""
+
+    def __init__(self, events: AsyncGenerator[ServerSentEvent, None], patience: float) -> None:
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]
+            events, send_timeout=patience, sep="\n"
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(SendTimeoutError):
+            await super().__call__(scope, receive, send)
 
 
 async def body_of(request: Request, limit: int) -> bytes:

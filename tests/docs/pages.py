@@ -5,7 +5,8 @@ A block of code is one of these, and a page's test has to use each of them:
 - `python` whose first line is `# name.py`: a file of the page's folder; `html` likewise;
 - `python` without: lines that are run on their own, with top-level `await`;
 - `bash`: commands, one a line;
-- `json` and `text`: the output of the commands before, in which `…` stands for anything.
+- `json` and `text`: the output of the commands before, in which `…` stands for anything; or the
+  settings of a program.
 
 One that cannot be run has the comment `<!-- not run: why -->` before it, and stands in `NOT_RUN`.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import json
 import os
 import re
 import signal
@@ -50,7 +52,7 @@ RECIPES = {
     "claude_agent_sdk": "docs/how-to/use-the-claude-agent-sdk.md",
 }
 """The same of what needs no module of ours."""
-LANGUAGES = {"python", "bash", "json", "text", "mermaid", "html"}
+LANGUAGES = {"python", "bash", "json", "text", "mermaid", "html", "js"}
 PATIENCE = 30  # seconds, for what takes a few
 
 _FENCE = re.compile(
@@ -204,6 +206,11 @@ class Reader:
         if inspect.isawaitable(result):
             await asyncio.wait_for(result, PATIENCE)
         return names
+
+    def settings(self) -> Any:
+        """Take the next block of JSON, which is the settings of some program."""
+        block = self._take(lambda b: b.language == "json", "settings")
+        return json.loads(self._local(block.text))
 
     # -- programs ----------------------------------------------------------------------------
 

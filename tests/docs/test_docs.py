@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import os
 import re
 import runpy
 import signal
@@ -19,6 +20,9 @@ from restate import TerminalError
 import interruptible
 from interruptible import Agent, Session, client, formats, stream, testing
 from interruptible._wire import types
+from tests import agui
+from tests.server import npm
+from tests.server.editing import editor_of, new_session, stop_reason
 from tests.server.process import free_port
 
 from .pages import LANGUAGES, OF_FRAMEWORKS, PATHS, PATIENCE, RECIPES, ROOT, Page, Reader
@@ -54,10 +58,11 @@ NOT_RUN = {
     ("docs/how-to/do-what-cannot-be-undone.md", "reserved for inv_…"),
     ("docs/how-to/keep-what-a-provider-gave.md", "sent: user"),
     ("docs/how-to/learn-why.md", "listening"),
+    ("docs/how-to/let-browsers-in.md", 'import { HttpAgent } from "@ag-ui/client";'),
     ("docs/how-to/learn-why.md", "reviewing one.py"),
     ("docs/how-to/run-on-lambda.md", "part 1 begins"),
     ("docs/how-to/serve.md", "python worker.py"),
-    ("docs/how-to/show-tokens.md", "pip install starlette hypercorn"),
+    ("docs/how-to/show-tokens.md", "pip install 'restate-interruptible[gateway]' hypercorn"),
     (
         "docs/how-to/serve.md",
         'curl localhost:9070/deployments --json \'{"uri": "http://localhost:9080"}\'',
@@ -77,6 +82,8 @@ NOT_RUN = {
             "tests.frameworks.test_pydantic_ai TestPydanticAI"
         ),
     ),
+    ("docs/how-to/use-an-editor.md", "pip install 'restate-interruptible[acp]'"),
+    ("docs/how-to/use-an-editor.md", "npm install --global acpx"),
     ("docs/how-to/use-adk.md", "pip install 'restate-interruptible[adk]'"),
     ("docs/how-to/use-langchain.md", "pip install 'restate-interruptible[langchain]'"),
     ("docs/how-to/use-litellm.md", "pip install restate-interruptible litellm"),
@@ -252,7 +259,8 @@ async def test_how_to_show_tokens(reading: Reading) -> None:
         async with httpx.AsyncClient(base_url=f"http://localhost:{port}", timeout=PATIENCE) as http:
             assert "EventSource" in (await http.get("/")).text
             tabs = [asyncio.ensure_future(first_turn(http)) for _ in range(2)]
-            assert (await http.post("/say", content="mouse")).json()["turn"] == 1
+            said = await http.post("/agents/StoryAgent/ben/message", json={"content": "mouse"})
+            assert said.json()["turn"] == 1
             left, right = await asyncio.gather(*tabs)
             assert left[0]["type"] == right[0]["type"] == "gap"
             assert [x for x in left if x["type"] not in ("gap", "text")] == [
@@ -261,7 +269,7 @@ async def test_how_to_show_tokens(reading: Reading) -> None:
             again = await first_turn(http, left[-2]["id"])
             assert again == left[-1:]
             await Session(page.server.client, "StoryAgent", "ben").attach(1)  # it is on record
-            (turn,) = (await http.get("/turns")).json()["turns"]
+            (turn,) = (await http.post("/agents/StoryAgent/ben/get_turns", json={})).json()["turns"]
             assert [x["message"] for x in left if x["type"] == "message"] == turn["messages"]
         page.write("solver.py")
         await page.serve("solver.py")
@@ -269,6 +277,55 @@ async def test_how_to_show_tokens(reading: Reading) -> None:
         await session.ask("6 x 7")
         events = [{**event} async for event in until_an_end(session)]
         assert {"progress"} < {x["type"] for x in events}
+
+
+async def test_how_to_let_browsers_in(reading: Reading) -> None:
+    async with reading("docs/how-to/let-browsers-in.md") as page:
+        page.write("agent.py")
+        await page.serve("agent.py")
+        page.write("app.py")
+        port = free_port()
+        hypercorn = (sys.executable, "-m", "hypercorn", "app:app", "--bind", f"localhost:{port}")
+        await page.start(*hypercorn, until="Running on", cwd=page.folder)
+        page.hosts["localhost:8000"] = f"localhost:{port}"
+        await page.shell(refused=True)
+        headers = {"Authorization": "Bearer secret-of-ada"}
+        base = f"http://localhost:{port}/agents"
+        async with httpx.AsyncClient(base_url=base, timeout=PATIENCE, headers=headers) as http:
+            client = agui.Page(http, "ChatAgent", "ada/2")
+            client.say("ask me")
+            asked = await client.run("r1", mode="interrupt")
+            (one,) = asked["outcome"]["interrupts"]
+            no = {"interruptId": one["id"], "status": "resolved", "payload": False}
+            ended = await client.run("r2", resume=[no])
+        assert ended["outcome"] == {"type": "success"}
+        assert [x[2] for x in client.shown] == ["ask me", "Then not."]
+
+
+async def test_how_to_use_an_editor(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = npm.installed(tmp_path_factory.mktemp("acpx"), "acpx@0.1.15")
+    modules = folder / "node_modules"
+    monkeypatch.setenv("PATH", f"{modules}/.bin{os.pathsep}{os.environ['PATH']}")
+    async with reading("docs/how-to/use-an-editor.md") as page:
+        monkeypatch.setenv("HOME", str(page.folder))
+        page.write("agent.py")
+        await page.serve("agent.py")
+        for answer, said in (
+            ("allow", "The roses have had their water."),
+            ("reject", "Then I leave them dry."),
+        ):
+            server = page.settings()["agent_servers"]["Garden"]
+            assert server["command"] == "/home/ada/.venv/bin/python"
+            async with editor_of(sys.executable, *server["args"]) as editor:
+                session = await new_session(editor)
+                prompt = editor.prompt(session, "water the roses")
+                await editor.until(lambda: editor.asked)
+                editor.asked[0][1].set_result(answer)
+                assert await stop_reason(prompt) == "end_turn"
+                assert editor.shown[session][-1] == ("agent", said)
+        await page.shell()
 
 
 async def until_an_end(session: Session) -> AsyncIterator[Event]:
@@ -282,7 +339,8 @@ async def first_turn(http: httpx.AsyncClient, after: int | None = None) -> list[
     """The events of a page until a turn ends; the record has it then."""
     headers = {} if after is None else {"last-event-id": str(after)}
     events = []
-    async with http.stream("GET", "/events", headers=headers) as answer:
+    path = "/agents/StoryAgent/ben/events"
+    async with http.stream("GET", path, headers=headers) as answer:
         async for line in answer.aiter_lines():
             if line.startswith("data: "):
                 events.append(json.loads(line.removeprefix("data: ")))

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from examples.coding_agent.chat import orders, view
+from examples.coding_agent.chat import orders, screen, view
 from examples.coding_agent.chat.orders import Order
-from examples.coding_agent.chat.text import cells, cut, plain, wrap
-from examples.coding_agent.chat.turns import Conversation, Earlier, Record, TakenBack, Told
+from examples.coding_agent.chat.screen import cells, cut, plain, rows, wrap
+from examples.coding_agent.chat.turns import Conversation
+from examples.coding_agent.chat.view import Line
 from tests.examples.scripts import assistant, user
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\b\x7f\u202egnp\u2066\u200b\ud800 » 界 e\u0301"
@@ -37,12 +38,13 @@ def record(
         if x["status"] == "running"
     ]
     waits = {"steered": 0, "pending": [*pending], "waiting_for": [*asked]}
-    busy = "running" if live else "idle"
-    return Record(
-        [{key: x[key] for key in x if key not in ("cancelled", "after_step")} for x in turns],
-        complete,
-        {"status": busy, "turn": at_work, "live": live, **waits},
-    )
+    return {
+        "turns": [
+            {key: x[key] for key in x if key not in ("cancelled", "after_step")} for x in turns
+        ],
+        "status": {"turn": at_work, "live": live, **waits},
+        "complete": complete,
+    }
 
 
 def asks(command: str) -> dict[str, Any]:
@@ -87,12 +89,17 @@ def shown(rows: Any) -> list[str]:
     return ["".join(text for _, text in row) for row in rows]
 
 
-def live(conversation: Conversation, width: int = 60, height: int = 50) -> list[str]:
-    return [x for x in shown(view.live_rows(conversation, [], "", width, height)) if x]
+def live(conversation: Conversation, width: int = 60) -> list[str]:
+    return [x for x in shown(rows(view.live(conversation, [], ""), width)) if x]
 
 
 def for_good(news: Any, width: int = 60) -> list[str]:
-    return [x for each in news for x in shown(view.news_rows(each, width)) if x]
+    return [x for x in shown(rows(view.news(news), width)) if x]
+
+
+def doing(conversation: Conversation) -> str:
+    line, _ = view.status(conversation, "")
+    return line.mark + line.text
 
 
 # -- text ------------------------------------------------------------------------------------------
@@ -108,20 +115,16 @@ def test_what_a_terminal_would_obey_is_spelled_out() -> None:
 @settings(derandomize=True, deadline=None)
 @given(st.text(), st.integers(min_value=3, max_value=30))
 def test_no_text_can_do_anything_and_each_row_fits(text: str, width: int) -> None:
-    rows = wrap(plain(text), width)
-    assert all(row.isprintable() for row in rows)
-    assert all(cells(row) <= width for row in [*rows, cut(plain(text).replace("\n", ""), width)])
-    assert "".join(rows).replace(" ", "") == plain(text).replace("\n", "").replace(" ", "")
+    broken = [row for line in plain(text).split("\n") for row in wrap(line, width)]
+    assert all(row.isprintable() for row in broken)
+    assert all(cells(row) <= width for row in [*broken, cut(plain(text).replace("\n", ""), width)])
+    assert "".join(broken).replace(" ", "") == plain(text).replace("\n", "").replace(" ", "")
 
 
 def test_rows_break_between_words_and_wide_characters_count_twice() -> None:
-    assert wrap("one two  three\n\n    four five", 9) == [
-        "one two ",
-        "three",
-        "",
-        "    four",
-        "five",
-    ]
+    said = Line("", "", "one two  three\n\n    four five")
+    assert shown(rows([said], 9)) == ["one two", "three", "", "    four", "five"]
+    assert wrap("界界 界界界 一", 7) == ["界界", "界界界", "一"]
     assert wrap("界界界界", 5) == ["界界", "界界"]
     assert cut("界界界界", 6) == "界界…"
     assert cut("abc", 3) == "abc"
@@ -132,7 +135,7 @@ def test_rows_break_between_words_and_wide_characters_count_twice() -> None:
 def test_nothing_that_is_said_passes_for_a_row_of_this_program(text: str, width: int) -> None:
     said = turn(1, "interrupted", assistant(text), {**assistant(""), "tool_calls": [CALL]})
     said["messages"].append({"role": "tool", "tool_call_id": "c1", "content": f"{RESULT}\n{text}"})
-    news = Conversation().read(record(said))
+    news = Conversation().read(**record(said))
     rows = for_good(news, width)
     marks = {row[:2] for row in rows}
     assert marks <= {"» ", "  ", "✗ ", "✓ ", "│ ", "╌ ", "■ "}
@@ -145,7 +148,7 @@ def test_nothing_that_is_said_passes_for_a_row_of_this_program(text: str, width:
 
 def test_what_is_live_is_shown_as_it_comes() -> None:
     it = Conversation()
-    it.read(record(turn(1, "running"), at_work=1))
+    it.read(**record(turn(1, "running"), at_work=1))
     assert it.hear(GAP)
     assert live(it) == ["» ask 1"]
     assert it.hear(turn_event("begins"))
@@ -158,7 +161,7 @@ def test_what_is_live_is_shown_as_it_comes() -> None:
     it.hear(tool("begins"))
     it.hear(printed("one\n"))
     assert live(it) == ["» ask 1", "  Hello.", "● run_command ls · at work", "│ one"]
-    assert it.doing == "runs run_command"
+    assert doing(it) == "● turn 1 runs run_command"
     it.hear(tool("ends"))
     it.hear(HAS_RESULT)
     said = ["» ask 1", "  Hello.", "✗ run_command ls · exit 1, 0.2 s", "│ one", "│ two"]
@@ -173,20 +176,20 @@ def test_what_is_live_is_shown_as_it_comes() -> None:
 
 def test_a_model_that_begins_again_voids_what_it_had_said() -> None:
     it = Conversation()
-    it.read(record(turn(1, "running"), at_work=1))
+    it.read(**record(turn(1, "running"), at_work=1))
     for event in (turn_event("begins"), model("begins"), token("Hel"), model("fails", text="no")):
         it.hear(event)
     assert live(it) == ["» ask 1", "  Hel", "╌ cut off"]
-    assert it.doing == "the model's endpoint failed, and is asked again: no"
+    assert doing(it) == "● turn 1 the model's endpoint failed, and is asked again: no"
     for event in (model("begins"), token("Bye")):
         it.hear(event)
     assert live(it) == ["» ask 1", "  Bye"]
-    assert it.doing == "asks the model"
+    assert doing(it) == "● turn 1 asks the model"
 
 
 def test_a_gap_forgets_what_was_told() -> None:
     it = Conversation()
-    it.read(record(turn(1, "running"), at_work=1))
+    it.read(**record(turn(1, "running"), at_work=1))
     for event in (turn_event("begins"), CALLS, tool("begins"), printed("one"), token("Hel")):
         it.hear(event)
     assert it.hear(GAP)
@@ -198,7 +201,7 @@ def test_a_gap_forgets_what_was_told() -> None:
 
 def test_the_record_is_read_when_the_session_has_changed() -> None:
     it = Conversation()
-    it.read(record(turn(1, "running"), at_work=1))
+    it.read(**record(turn(1, "running"), at_work=1))
     assert it.hear({"type": "pending", "turn": 2})
     assert it.hear({"type": "discarded", "turn": 2, "turns": [1]})
     it.hear(CALLS)
@@ -211,9 +214,12 @@ def test_the_record_is_read_when_the_session_has_changed() -> None:
 
 def test_the_record_wins_over_what_was_told() -> None:
     it = Conversation()
-    it.read(record(turn(1, "running"), at_work=1))
+    it.read(**record(turn(1, "running"), at_work=1))
     for event in (turn_event("begins"), model("begins"), token("Another thing")):
         it.hear(event)
+    assert it.settled
+    assert it.hear(turn_event("ends"))
+    assert not it.settled
     ended = turn(
         1,
         "interrupted",
@@ -223,7 +229,7 @@ def test_the_record_wins_over_what_was_told() -> None:
         accepted_at=1000,
         ended_at=2500,
     )
-    news = it.read(record(ended))
+    news = it.read(**record(ended))
     assert for_good(news) == [
         "» ask 1",
         "  The thing",
@@ -234,15 +240,15 @@ def test_the_record_wins_over_what_was_told() -> None:
         assert not it.hear(late)
     assert live(it) == []
     assert it.settled
-    assert it.read(record(ended)) == []
+    assert for_good(it.read(**record(ended))) == []
 
 
 def test_turns_are_shown_for_good_in_their_order_and_once() -> None:
     it = Conversation()
     stopped = turn(2, "interrupted", reason="cancelled")
-    assert it.read(record(turn(1, "running"), stopped, at_work=1)) == []
+    assert for_good(it.read(**record(turn(1, "running"), stopped, at_work=1))) == []
     assert live(it) == ["» ask 1", "» ask 2", "■ turn 2 · stopped"]
-    news = it.read(record(turn(1, "completed", assistant("One.")), stopped))
+    news = it.read(**record(turn(1, "completed", assistant("One.")), stopped))
     assert for_good(news) == [
         *("» ask 1", "  One.", "■ turn 1 · completed"),
         *("» ask 2", "■ turn 2 · stopped"),
@@ -271,7 +277,7 @@ def test_what_is_shown_converges_to_the_record_in_whatever_order_it_is_told() ->
             )
         ),
     ]
-    expected = for_good(Conversation().read(record(*ended)))
+    expected = for_good(Conversation().read(**record(*ended)))
     for _ in range(200):
         it, rows = Conversation(), []
         for known in range(1, 4):
@@ -280,10 +286,10 @@ def test_what_is_shown_converges_to_the_record_in_whatever_order_it_is_told() ->
                 now = [*ended[:over], *told[over:known]]
                 for event in chance.choices(events, k=6):
                     it.hear(event)
-                rows += for_good(it.read(record(*now, at_work=over + 1)))
+                rows += for_good(it.read(**record(*now, at_work=over + 1)))
         for event in events:
             it.hear(event)
-        rows += for_good(it.read(record(*ended)))
+        rows += for_good(it.read(**record(*ended)))
         assert rows == expected
         assert live(it) == []
 
@@ -291,18 +297,17 @@ def test_what_is_shown_converges_to_the_record_in_whatever_order_it_is_told() ->
 def test_turns_that_are_taken_back_afterwards_are_said_to_be() -> None:
     it = Conversation()
     three = [turn(n) for n in (1, 2, 3)]
-    it.read(record(*three))
+    it.read(**record(*three))
     gone = [{**x, "discarded": True} for x in three[1:]]
-    assert it.read(record(three[0], *gone)) == [TakenBack([2, 3])]
-    assert it.last == 1
-    assert it.read(record(three[0], *gone)) == []
-    assert for_good([TakenBack([2, 3])]) == ["■ turns 2 to 3 · taken back"]
-    assert it.read(record()) == [TakenBack([1])]  # somebody has started over
+    assert for_good(it.read(**record(three[0], *gone))) == ["■ turns 2 to 3 · taken back"]
+    assert it.last == three[0]
+    assert for_good(it.read(**record(three[0], *gone))) == []
+    assert for_good(it.read(**record())) == ["■ turn 1 · taken back"]  # somebody has started over
 
 
 def test_a_turn_that_was_rolled_back_is_shown_without_what_it_did() -> None:
     gone = turn(1, "interrupted", assistant("No."), discarded=True, reason="rolled back by turn 2")
-    assert for_good(Conversation().read(record(gone))) == [
+    assert for_good(Conversation().read(**record(gone))) == [
         "» ask 1",
         "■ turn 1 · rolled back by turn 2",
     ]
@@ -310,11 +315,12 @@ def test_a_turn_that_was_rolled_back_is_shown_without_what_it_did() -> None:
 
 def test_the_record_is_read_as_far_back_as_it_may_have_changed() -> None:
     it = Conversation()
-    assert isinstance(it.read(record(turn(7), turn(8), complete=False))[0], Earlier)
+    told = for_good(it.read(**record(turn(7), turn(8), complete=False)))
+    assert told[:2] == ["╌ there are turns before these", "» ask 7"]
     assert not it.needs_before(turn(9))  # the next one
     assert it.needs_before(turn(10))
     assert it.needs_before({**turn(8), "discarded": True})  # and those before it, perhaps
-    it.read(record(turn(7), turn(8), turn(9, "running"), complete=False, at_work=9))
+    it.read(**record(turn(7), turn(8), turn(9, "running"), complete=False, at_work=9))
     assert not it.needs_before(turn(9))
     assert it.needs_before(turn(10))
 
@@ -333,25 +339,25 @@ def test_the_record_is_read_as_far_back_as_it_may_have_changed() -> None:
 )
 def test_a_turn_that_is_not_at_work_says_what_it_is_at(now: Any, words: str) -> None:
     it = Conversation()
-    it.read(record(now, turn(2, "running"), at_work=2))
+    it.read(**record(now, turn(2, "running"), at_work=2))
     assert live(it) == ["» ask 1", words, "» ask 2"]
 
 
 def test_a_turn_that_was_given_up_does_not_hold_back_those_after_it_and_is_told_once() -> None:
     it = Conversation()
     stuck = turn(1, "running", given_up=True, cancelled="interrupted by turn 2")
-    told = for_good(it.read(record(stuck, turn(2))))
+    told = for_good(it.read(**record(stuck, turn(2))))
     assert told == ["» ask 1", "■ turn 1 · was stopped, and has not ended", "» ask 2", told[-1]]
     assert it.settled
-    assert live(it) == for_good(it.read(record(turn(1, "interrupted"), turn(2)))) == []
+    assert live(it) == for_good(it.read(**record(turn(1, "interrupted"), turn(2)))) == []
 
 
 def test_a_steered_message_stands_last_until_it_was_read_and_then_where_it_was() -> None:
     it = Conversation()
-    it.read(record(turn(1, "running"), at_work=1))
+    it.read(**record(turn(1, "running"), at_work=1))
     for event in (turn_event("begins"), model("begins"), token("On")):
         it.hear(event)
-    it.read(record(turn(1, "running", user("more"), user("and more")), at_work=1))
+    it.read(**record(turn(1, "running", user("more"), user("and more")), at_work=1))
     assert live(it) == ["» ask 1", "  On", "+ more", "+ and more"]
     for event in (token("e."), put(assistant("One."))):
         it.hear(event)
@@ -370,7 +376,7 @@ def test_what_is_not_read_yet_has_its_number_where_it_stands() -> None:
     told = [{**user("more"), "id": 2}, {**user("and more"), "id": 3}]
     queued = turn(2, "running", input=[{**user("then"), "id": 4}])
     pending = [waits(3, 1, "steered", "and more"), waits(4, 2, "queued", "then")]
-    it.read(record(turn(1, "running", *told), queued, at_work=1, pending=pending))
+    it.read(**record(turn(1, "running", *told), queued, at_work=1, pending=pending))
     for event in (turn_event("begins"), put(user("more"), "steered")):
         it.hear(event)
     assert live(it) == [
@@ -382,26 +388,26 @@ def test_what_is_not_read_yet_has_its_number_where_it_stands() -> None:
 def test_what_was_cut_short_for_a_message_is_shown_as_cut_off() -> None:
     messages = assistant("One and"), user("more"), assistant("Two.")
     it = turn(1, "completed", *messages, cut_short=[0], steered=[1])
-    rows = for_good(Conversation().read(record(it)))
+    rows = for_good(Conversation().read(**record(it)))
     assert rows[1:5] == ["  One and", "╌ cut off", "+ more", "  Two."]
 
 
 def test_what_is_pending_is_listed_and_cannot_do_anything() -> None:
     pending = [waits(2, 1, "steered", "more\n\x1b[2J"), waits(13, 2, "queued", [{"text": "then"}])]
-    rows = [x for x in shown(view.pending_rows(pending, 60)) if x]
-    assert rows == [
+    listed = [x for x in shown(rows(view.pending({"pending": pending}), 60)) if x.strip()]
+    assert listed == [
         "╌ not read yet",
         "  2   steered, turn 1: more ␛[2J",
         "  13  queued, turn 2: then",
     ]
-    assert shown(view.pending_rows([], 60))[0] == "╌ all messages are read"
+    assert shown(rows(view.pending({"pending": []}), 60))[0] == "╌ all messages are read"
 
 
 def test_a_message_that_was_withdrawn_is_shown_as_taken_back() -> None:
     gone: Any = {"input": [], "discarded": True, "reason": "withdrawn"}
     withdrawn = turn(1, "interrupted", withdrawn=[user("no")], **gone)
     moved = turn(2, "interrupted", **{**gone, "reason": "promoted"})
-    rows = for_good(Conversation().read(record(withdrawn, moved)))
+    rows = for_good(Conversation().read(**record(withdrawn, moved)))
     assert rows == ["» no", "■ turn 1 · taken back", "■ turn 2 · said in another turn"]
 
 
@@ -409,12 +415,12 @@ def test_a_turn_that_goes_on_with_another_says_so() -> None:
     stopped = turn(1, "interrupted", assistant("One"), partial=1, reason="stopped")
     goes_on = turn(2, "completed", assistant("and two."), input=[], resumes=1)
     it = Conversation()
-    assert not it.can_go_on
-    it.read(record(stopped))
-    assert it.can_go_on
-    rows = for_good(it.read(record(stopped, goes_on)))
+    assert "/continue goes on" not in view.status(it, "")[1]
+    it.read(**record(stopped))
+    assert "/continue goes on" in view.status(it, "")[1]
+    rows = for_good(it.read(**record(stopped, goes_on)))
     assert rows == ["╌ goes on where turn 1 stopped", "  and two.", "■ turn 2 · completed"]
-    assert not it.can_go_on
+    assert "/continue goes on" not in view.status(it, "")[1]
 
 
 # -- the rows --------------------------------------------------------------------------------------
@@ -422,39 +428,42 @@ def test_a_turn_that_goes_on_with_another_says_so() -> None:
 
 def test_of_what_is_live_the_end_is_shown_where_all_does_not_fit() -> None:
     it = Conversation()
-    it.read(record(turn(1, "running"), at_work=1))
+    it.read(**record(turn(1, "running"), at_work=1))
     for event in (turn_event("begins"), model("begins"), token("\n".join("abcdefgh"))):
         it.hear(event)
-    rows = shown(view.live_rows(it, [], "", 60, 4))
-    assert rows == ["╌ 7 rows above, shown when the turn ends", "  g", "  h", ""]
+    assert shown(screen.end_of(view.live(it, [], ""), 60, 4)) == [
+        "╌ 7 rows above, shown when the turn ends",
+        "  g",
+        "  h",
+        "",
+    ]
 
 
 def test_the_whole_of_a_command_is_shown_to_who_is_to_say_yes() -> None:
     asked = asks("git push\x1b[2K " + "x" * 30)
-    rows = shown(view.question_rows(asked, 24))
-    assert rows == [
-        *("? turn 1 wants to run,", "? and waits for your", "? yes:"),
-        *("? git push␛[2K", "? " + "x" * 22, "? " + "x" * 8),
+    assert shown(rows(view.question(asked), 24)) == [
+        *("? turn 1 wants to run,", "  and waits for your", "  yes:"),
+        *("? git push␛[2K xxxxxxxx", "  " + "x" * 21, "  x", ""),
     ]
     long = asks("rm -r x; " + "echo harmless\n" * 50)
-    assert view.is_long(view.question_rows(long, 60))
+    assert view.is_long(long)
     it = Conversation()
-    it.read(record(turn(1, "running"), at_work=1, asked=[long]))
+    it.read(**record(turn(1, "running"), at_work=1, asked=[long]))
     assert live(it)[1:] == ["? turn 1 waits for your yes to a long command, which is abo…"]
 
 
 def test_a_message_of_several_rows_has_one_mark() -> None:
     it = turn(1, "completed", assistant("One\ntwo three four."))
     it["input"] = [user("first\nsecond and third"), user("+ last")]
-    assert for_good(Conversation().read(record(it)), 16) == [
+    assert for_good(Conversation().read(**record(it)), 16) == [
         *("» first", "  second and", "  third", "  ", "  + last"),
         *("  One", "  two three", "  four.", "■ turn 1 · comp…"),
     ]
 
 
 def test_what_is_on_its_way_and_what_went_wrong_stands_last() -> None:
-    rows = shown(view.live_rows(Conversation(), ["hello"], "no\x1b[ way", 60, 9))
-    assert rows == ["» hello", "○ on its way", "", "✗ no␛[ way", ""]
+    last = view.live(Conversation(), ["hello"], "no\x1b[ way")
+    assert shown(rows(last, 60)) == ["» hello", "○ on its way", "", "✗ no␛[ way", ""]
 
 
 def test_a_call_is_one_row_with_its_state_however_narrow() -> None:
@@ -462,7 +471,7 @@ def test_a_call_is_one_row_with_its_state_however_narrow() -> None:
     call = {"id": "c1", "function": {"name": "run_command", "arguments": arguments}}
     result = {"role": "tool", "tool_call_id": "c1", "content": "[Exit code 0 after 1.5 s.]"}
     it = turn(1, "completed", {**assistant(""), "tool_calls": [call]}, result)
-    wide, narrow = (for_good(Conversation().read(record(it)), width)[1] for width in (80, 30))
+    wide, narrow = (for_good(Conversation().read(**record(it)), width)[1] for width in (80, 30))
     assert wide == "✓ run_command python -m pytest -q --long-option · exit 0, 1.5 s"
     assert narrow == "✓ run_command… · exit 0, 1.5 s"
 
@@ -476,7 +485,7 @@ def test_a_command_that_was_cut_off_and_one_that_was_not_begun_are_shown_as_such
     ]
     ends: Any = {"cut_off": ["c1", "c2"], "not_begun": ["c3"], "reason": "cancelled"}
     it = turn(1, "interrupted", {**assistant(""), "tool_calls": calls}, *results, **ends)
-    assert for_good(Conversation().read(record(it)))[1:6] == [
+    assert for_good(Conversation().read(**record(it)))[1:6] == [
         "╌ run_command ls · cut off",
         "│ one",
         "│ two",
@@ -485,15 +494,23 @@ def test_a_command_that_was_cut_off_and_one_that_was_not_begun_are_shown_as_such
     ]
 
 
+def test_a_result_in_parts_is_shown_as_text() -> None:
+    call = {"id": "c1", "function": {"name": "look", "arguments": "[]"}}
+    result = [{"type": "text", "text": "one"}, {"type": "image"}]
+    told = {"role": "tool", "tool_call_id": "c1", "content": result}
+    it = turn(1, "completed", {**assistant(""), "tool_calls": [call]}, told)
+    assert for_good(Conversation().read(**record(it)))[1] == "✓ look [] · 2 lines"
+
+
 def test_arguments_that_are_no_json_are_shown_as_they_are() -> None:
     call = {"id": "c1", "function": {"name": "oops", "arguments": '{"a": \x1b['}}
     it = turn(1, "interrupted", {**assistant(""), "tool_calls": [call]})
-    rows = for_good(Conversation().read(record(it)))
+    rows = for_good(Conversation().read(**record(it)))
     assert rows[1] == '╌ oops {"a": ␛[ · cut off'
 
 
 def status(it: Conversation, typed: str = "", width: int = 90) -> list[str]:
-    (line,) = shown([view.status_row(it, typed, width)])
+    (line,) = shown([screen.sides(*view.status(it, typed), width)])
     assert cells(line) == width
     return line.split("  ", 1)[0].split(" · ")[:1] + line.rsplit("  ", 1)[1].strip().split(" · ")
 
@@ -502,16 +519,16 @@ def test_the_line_below_the_prompt_says_what_the_keys_do_now() -> None:
     it = Conversation()
     assert status(it) == ["○ idle", "/help", "Ctrl-D ends"]
     assert status(it, "x") == ["○ idle", "Enter sends"]
-    it.read(record(turn(1, "running"), at_work=1))
+    it.read(**record(turn(1, "running"), at_work=1))
     assert status(it)[:2] == ["● turn 1 begins", "Esc stops"]
     assert status(it, "x") == ["● turn 1 begins", "Enter interrupts", "+ in front adds, > queues"]
     assert status(it, "+x") == ["● turn 1 begins", "Enter adds this to turn 1"]
     assert status(it, ">x") == ["● turn 1 begins", "Enter queues this"]
-    it.read(record(turn(1, "running"), at_work=1, asked=[asks("git push")]))
+    it.read(**record(turn(1, "running"), at_work=1, asked=[asks("git push")]))
     assert status(it) == ["? turn 1 waits for you", "y runs it, n does not", "Esc stops"]
-    it.read(record(turn(1, "running", cancelled="stopped", after_step=True), at_work=1))
+    it.read(**record(turn(1, "running", cancelled="stopped", after_step=True), at_work=1))
     assert status(it)[:2] == ["◌ turn 1 stops after this step", "Esc stops it at once"]
-    it.read(record(turn(1, "interrupted", reason="stopped")))
+    it.read(**record(turn(1, "interrupted", reason="stopped")))
     assert status(it) == ["○ idle", "/continue goes on", "/help", "Ctrl-D ends"]
 
 
@@ -521,34 +538,35 @@ def test_the_line_below_the_prompt_says_what_the_keys_do_now() -> None:
 @pytest.mark.parametrize(
     ("typed", "order"),
     [
-        ("stop that", Order("interrupt", "stop that")),
-        ("+ more", Order("steer", "more")),
-        (">then this", Order("queue", "then this")),
-        (" +1 for that", Order("interrupt", "+1 for that")),
-        (" /etc is odd", Order("interrupt", "/etc is odd")),
-        ("/back 3", Order("back", turn=3)),
-        ("/again", Order("again")),
+        ("stop that", Order("", text="stop that")),
+        ("+ more", Order("+", text="more")),
+        (">then this", Order(">", text="then this")),
+        (" +1 for that", Order("", text="+1 for that")),
+        (" /etc is odd", Order("", text="/etc is odd")),
+        ("/back 3", Order("/back", 3)),
+        ("/again", Order("/again")),
         ("/etc", "There is no /etc; /help says what there is."),
         ("/back x", "/back takes the number of a turn, or nothing."),
         ("/back 3 4", "/back takes the number of a turn, or nothing."),
-        ("/withdraw 3", Order("withdraw", message=3)),
+        ("/withdraw 3", Order("/withdraw", 3)),
         ("/withdraw", "/withdraw takes the number of a message that waits."),
         ("/withdraw 3 x", "/withdraw takes the number of a message that waits."),
         ("/promote x", "/promote takes the number of a message that waits."),
-        ("/replace 3 two\n words", Order("replace", "two\n words", message=3)),
+        ("/replace 3 two\n words", Order("/replace", 3, "two\n words")),
         ("/replace 3", "/replace takes the number of a message that waits, and text."),
-        ("/now 3", Order("now", message=3)),
-        ("/now 3 words", Order("now", "3 words")),
+        ("/now 3", Order("/now", 3)),
+        ("/now 3 words", Order("/now", text="3 words")),
         ("/now", "There is no message after /now."),
         ("+", "There is no message after +."),
     ],
 )
 def test_what_a_line_means(typed: str, order: Any) -> None:
-    if isinstance(order, Order):
-        order = order._replace(typed=typed)
-    assert orders.read(typed) == order
+    meaning = orders.read(typed)
+    assert meaning == order
+    assert isinstance(meaning, str) or meaning.typed == typed
 
 
-def test_news_of_a_turn_are_its_record() -> None:
-    news = Conversation().read(record(turn(1, "completed", assistant("One."))))
-    assert [type(x) for x in news] == [Told]
+def test_a_yes_is_one_only_while_something_waits_for_it() -> None:
+    assert orders.read("Yes ", 7) == Order("y", 7)
+    assert orders.read("n", 7) == Order("n", 7)
+    assert orders.read("y") == Order("", text="y")

@@ -15,7 +15,7 @@ from interruptible.testing import Restate, restate_server, serve
 REPLAY = os.environ.get("RESTATE_ALWAYS_REPLAY") == "1"
 """Whether the server replays at every await. A step in flight then hears of no cancellation."""
 
-LONG = 1.5 if REPLAY else 60.0
+LONG = 4.0 if REPLAY else 60.0
 """Seconds: longer than any test waits, where a step in flight can be cut off. Where it cannot, it
 ends by itself, later than it is cancelled, also on a busy machine."""
 

@@ -247,6 +247,10 @@ async def test_a_page_that_was_reloaded_is_given_the_conversation(
     assert complaints(page.heard) == []
 
 
+def stream_of(env: Restate) -> Stream:
+    return Stream(ingress=env.ingress_url)
+
+
 class Asks(Agent):
     """Asks for approvals, one after the other."""
 
@@ -261,7 +265,7 @@ class Asks(Agent):
 async def test_an_approval_ends_the_run_and_its_answer_goes_on_with_another(
     deploy: Deploy, restate_env: Restate
 ) -> None:
-    agent = Asks(name="AgUiAsks", stream=Stream(ingress=restate_env.ingress_url))
+    agent = Asks(name="AgUiAsks", stream=stream_of(restate_env))
     async with paged(restate_env, deploy, agent) as (page, _):
         page.say("3")
         end = await page.run("r1")
@@ -288,7 +292,7 @@ async def test_an_approval_ends_the_run_and_its_answer_goes_on_with_another(
 async def test_a_new_message_while_an_approval_waits_interrupts_as_always(
     deploy: Deploy, restate_env: Restate
 ) -> None:
-    agent = Asks(name="AgUiAsksNoMore", stream=Stream(ingress=restate_env.ingress_url))
+    agent = Asks(name="AgUiAsksNoMore", stream=stream_of(restate_env))
     async with paged(restate_env, deploy, agent) as (page, session):
         page.say("1")
         await page.run("r1")
@@ -373,6 +377,24 @@ async def test_a_message_that_is_promoted_is_told_of_in_the_turn_that_it_becomes
 
 async def _pends(session: Session, count: int) -> bool:
     return len((await session.status())["pending"]) == count
+
+
+async def test_whatever_a_client_calls_its_messages_they_are_told_apart(
+    deploy: Deploy, restate_env: Restate
+) -> None:
+    class Plain(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            return f"You said: {task.text}"
+
+    names = ["a\nb", "ü" * 300, "1.0", "said-1", "a b", "../x"]
+    async with paged(restate_env, deploy, Plain(name="AgUiNames")) as (page, session):
+        for n, name in enumerate(names):
+            page.say(f"{n}", name)
+            await page.run(f"r{n}\r\n")
+            assert page.shown[-1][1:] == ("assistant", f"You said: {n}")
+        turns = (await session.turns())["turns"]
+    assert [x["input"][0]["content"] for x in turns] == [f"{n}" for n in range(len(names))]
+    assert complaints(page.heard) == []
 
 
 async def test_images_reach_the_agent(deploy: Deploy, restate_env: Restate) -> None:

@@ -144,7 +144,7 @@ async def test_without_a_way_to_the_ingress_half_an_answer_is_kept_and_it_is_sai
     (said,) = warnings_of(caplog)
     assert said.startswith("LostWayAgent streams no tokens for now: ")
     if way == "nobody says where":
-        assert "Set RESTATE_INGRESS_URL, or `Stream(ingress=...)`" in said
+        assert "Set RESTATE_INGRESS_URL, or `ingress=...`" in said
 
 
 async def test_the_address_of_the_ingress_is_read_when_it_is_first_needed(

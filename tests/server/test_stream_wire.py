@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from interruptible import Session
 from interruptible.stream import Stream
 from interruptible.testing import Restate
 
+from . import npm
 from .conftest import Deploy, Log, eventually
 from .following import all_converge, pull, told_all
 from .streaming import Speaker, assistant, speaking
@@ -217,12 +217,7 @@ PACKAGES = ("@restatedev/pubsub-client@0.3", "@restatedev/restate-sdk-clients@1"
 @pytest.fixture(scope="module")
 def client_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where npm has installed Restate's own client of streams."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("there is no Node.js with npm")
-    folder = tmp_path_factory.mktemp("pubsub")
-    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
-    subprocess.run([npm, "install", "--prefix", str(folder), *options, *PACKAGES], check=True)
+    folder = npm.installed(tmp_path_factory.mktemp("pubsub"), *PACKAGES)
     shutil.copy(SCRIPT, folder)
     return folder
 

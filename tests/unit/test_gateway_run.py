@@ -126,6 +126,18 @@ def test_words_that_are_void_go_at_once() -> None:
     assert run_complaints(client.heard) == []
 
 
+def test_words_that_come_again_after_a_gap_although_their_message_was_told_are_left_out() -> None:
+    client, run = Client([HI]), Run([HI])
+    run.begins(1)
+    for x in (put(assistant("One.")), {"type": "gap"}, text("On"), put(assistant("One."))):
+        client.hear(run.on(x))
+    client.hear(run.on(text("Two")))
+    assert client.shown[1:] == [("1.0", "assistant", "One."), ("1.1", "assistant", "Two")]
+    client.hear(run.ends([assistant("One."), assistant("Two.")]))
+    assert client.shown[1:] == [("1.0", "assistant", "One."), ("1.1", "assistant", "Two.")]
+    assert run_complaints(client.heard) == []
+
+
 def test_words_that_no_message_kept_go_at_the_end() -> None:
     client = run_of(text("Half an"), record=[])
     assert client.shown == [("hi", "user", "Hi")]

@@ -15,7 +15,7 @@ import pytest
 import restate
 
 import interruptible
-from interruptible import _agent, client, formats, stream, testing
+from interruptible import _agent, client, formats, gateway, stream, testing
 from interruptible._cancel import cleanup, shielding
 from interruptible._task import task
 from interruptible.formats import gemini, responses
@@ -31,14 +31,19 @@ MODULES = sorted(name_of(path) for path in PACKAGE.rglob("*.py"))
 
 FRAMEWORKS = [x for x in MODULES if x.startswith("ext.") and not x.startswith("ext._")]
 TESTING = [f"_testing.{name}" for name in ("install", "retries", "serve", "server")]
+GATEWAY = {"gateway"}
 LEAVES = {
     **{name: {"testing"} for name in TESTING},
     "testing": set[str](),
     "_ingress": {"stream", "gateway", "acp"},
+    **dict.fromkeys(("_gateway.bounds", "_gateway.agui_answering"), GATEWAY),
+    "_gateway.agui_asked": GATEWAY | {"_gateway.agui_answering"},
     "stream": set[str](),
     "gateway": set[str](),
     "acp": set[str](),
-    "client": {"__init__"},
+    "_acp.agent": {"acp"},
+    "client": {"__init__", "gateway", "_gateway.agui_answering"}
+    | {f"_acp.{x}" for x in ("agent", "session", "permissions")},
     "formats.gemini": {"formats.adk"},
     "formats.responses": {"ext.openai_agents"},
     "formats.langchain": {"ext._langchain", "ext.langchain"},
@@ -67,6 +72,12 @@ PURE = (
     "_stream.events",
     "_stream.keeping",
     "_stream.log",
+    "_gateway.agui_asked",
+    "_gateway.agui_messages",
+    "_gateway.agui_run",
+    "_acp.content",
+    "_acp.calls_told",
+    "_acp.telling",
     "formats",
 )
 """What knows nothing of Restate."""
@@ -95,8 +106,8 @@ def imports(module: str) -> Iterator[str]:
 
 def own_imports(module: str) -> set[str]:
     """The modules of this package that a module imports."""
-    names = {name.removeprefix("interruptible.") for name in imports(module)}
-    return names & set(MODULES)
+    names = {x for x in imports(module) if x.startswith("interruptible.")}  # PyPI has an `acp`, too
+    return {x.removeprefix("interruptible.") for x in names} & set(MODULES)
 
 
 def test_dependencies_point_one_way() -> None:
@@ -130,6 +141,9 @@ def test_the_room_of_the_stream_is_known_by_the_stream_and_by_those_who_follow_a
     assert {x: y for x, y in known.items() if y and x != "stream"} == {
         "client": {"_stream.events", "_stream.following"},
         "_ingress": {"_stream.publisher"},
+        "gateway": {"_stream.publisher"},
+        "_gateway.agui_answering": {"_stream.events"},
+        **{f"_acp.{x}": {"_stream.events"} for x in ("calls_told", "session", "telling")},
     }
     at_once = {
         name
@@ -137,6 +151,14 @@ def test_the_room_of_the_stream_is_known_by_the_stream_and_by_those_who_follow_a
         if isinstance(node, ast.ImportFrom) and (name := node.module or "")
     }
     assert not any("_stream" in name for name in at_once)  # or the core would bring it along
+
+
+def test_the_room_of_acp_is_known_by_acp_alone() -> None:
+    known = {x for x in MODULES if any(y.startswith("_acp.") for y in own_imports(x))}
+    assert {x for x in known if not x.startswith("_acp.")} == {"acp"}
+    for module in ("_acp.content", "_acp.calls_told", "_acp.telling"):  # the rules
+        rooms = {x.split(".")[0] for x in own_imports(module)}
+        assert rooms <= {"_acp", "_stream", "_wire", "formats"}
 
 
 @pytest.mark.parametrize(("room", "known"), [("_wire", ()), ("formats", ("_wire",))])
@@ -248,12 +270,16 @@ def test_importing_the_library_brings_nothing_along_but_the_sdk_and_the_standard
     assert not {x for x in added if x.startswith(("interruptible.stream", "interruptible._stream"))}
 
 
-def test_without_its_extra_the_stream_names_it() -> None:
+@pytest.mark.parametrize(
+    ("leaf", "lacks"),
+    [("stream", "httpx"), ("gateway", "ag_ui"), ("gateway", "sse_starlette"), ("gateway", "httpx")],
+)
+def test_without_its_extra_a_leaf_names_it(leaf: str, lacks: str) -> None:
     code = (
-        "import sys; sys.modules.update(httpx=None)",
+        f"import sys; sys.modules.update({lacks}=None)",
         "import interruptible",
         "try:",
-        "    import interruptible.stream",
+        f"    import interruptible.{leaf}",
         "except ImportError as error:",
         "    print(error)",
     )
@@ -264,7 +290,26 @@ def test_without_its_extra_the_stream_names_it() -> None:
         text=True,
         check=True,
     )
-    assert "Run: pip install 'restate-interruptible[stream]'" in said.stdout
+    assert f"Run: pip install 'restate-interruptible[{leaf}]'" in said.stdout
+
+
+@pytest.mark.parametrize("hidden", ["acp", "httpx"])
+def test_without_its_extra_acp_names_it(hidden: str) -> None:
+    code = (
+        f"import sys; sys.modules.update({hidden}=None)",
+        "try:",
+        "    import interruptible.acp",
+        "except ImportError as error:",
+        "    print(error)",
+    )
+    said = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "\n".join(code)],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Run: pip install 'restate-interruptible[acp]'" in said.stdout
 
 
 def test_importing_testing_needs_no_extra() -> None:
@@ -289,6 +334,7 @@ PUBLIC: list[tuple[ModuleType, list[str]]] = [
     (gemini, ["from_messages", "to_messages"]),
     (responses, ["from_messages", "to_messages"]),
     (stream, stream.__all__),
+    (gateway, gateway.__all__),
     (testing, testing.__all__),
     (cleanup, ["Cleanup"]),
 ]

@@ -7,6 +7,7 @@ from typing import Literal
 
 import restate
 from restate.server_types import RestateAppT
+from starlette.requests import Request
 from typing_extensions import assert_type
 
 from interruptible import (
@@ -23,6 +24,7 @@ from interruptible import (
 )
 from interruptible.client import Outcome, Receipt
 from interruptible.formats import gemini, native, responses, with_native
+from interruptible.gateway import Gateway
 from interruptible.stream import Stream
 from interruptible.testing import fixture, harness, restate_server
 
@@ -389,3 +391,21 @@ async def in_a_test(app: RestateAppT) -> None:
         pass
     async with restate_server(fail_on_retries=4):  # error
         pass
+
+
+async def allow(request: Request, agent: str, session: str) -> bool:
+    return True
+
+
+async def names(request: Request, agent: str, session: str) -> str:
+    return session
+
+
+def gateways() -> None:
+    Gateway(authorize=allow)  # error
+    Gateway(agents=["A"])  # error
+    Gateway(agents=["A"], authorize=names)  # error
+    Gateway(agents=["A"], authorize=lambda request: True)  # error
+    Gateway(agents=[5], authorize=allow)  # error
+    Gateway(agents=["A"], authorize=allow, send_timeout=5)  # error
+    Gateway(["A"], authorize=allow)  # error

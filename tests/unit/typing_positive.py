@@ -8,6 +8,11 @@ from typing import Any, Literal, TypedDict
 
 import restate
 from restate.server_types import RestateAppT
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.routing import Mount
 from typing_extensions import assert_type
 
 from interruptible import (
@@ -40,6 +45,7 @@ from interruptible.client import (
     WaitingApproval,
 )
 from interruptible.formats import alternating, gemini, native, responses, with_native
+from interruptible.gateway import Gateway
 from interruptible.stream import (
     ApprovalEvent,
     DiscardedEvent,
@@ -333,6 +339,24 @@ streaming_agent = FullAgent(
     )
 )
 silent_agent = FullAgent(stream=None)
+
+
+async def may(request: Request, agent: str, session: str) -> bool:
+    return session == request.headers["x-user"]
+
+
+gateway = Gateway(
+    agents=["Poet"],
+    authorize=may,
+    ingress="http://localhost:8080",
+    handlers=["mode"],
+    middleware=[Middleware(CORSMiddleware, allow_origins=["https://a"])],
+    max_body=1000,
+    max_open=10,
+    send_timeout=timedelta(seconds=5),
+)
+Gateway(agents=["Poet"], authorize=lambda request, agent, session: True)
+Starlette(routes=[Mount("/agents", gateway)])
 
 
 @agent(stream=Stream(ingress=None, headers=None))

@@ -1,11 +1,10 @@
-"""How a conversation looks, in rows: no terminal is needed to make them, and none to test them.
+"""How a conversation looks, in lines: no terminal is needed to make them, and none to test them.
 
-The first two cells of a row are this program's own. What others have said begins after them, also
-where it is broken into rows; so nothing that a model says can pass for a row that says what it did.
+The marks of this program, each in front of what it is about:
 
-    » a message            ✓ a call that went well     │ what a command printed
-    + a message steered    ✗ one that failed           ╌ a note; what was cut off
-      what the model said  ● one at work               ■ how the turn ended
+» a message            ✓ a call that went well     │ what a command printed
++ a message steered    ✗ one that failed           ╌ a note; what was cut off
+  what the model said  ● one at work               ■ how the turn ended
 """
 
 from __future__ import annotations
@@ -13,309 +12,240 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from examples.coding_agent.chat.text import cells, cut, line, plain, wrap
-from examples.coding_agent.chat.turns import (
-    Conversation,
-    Earlier,
-    Fate,
-    Item,
-    News,
-    TakenBack,
-    Told,
-    asked_of,
-    text_of,
-)
+from examples.coding_agent.chat.turns import IDLE, JSON, Conversation
 
-Row = list[tuple[str, str]]
-"""Pieces of text, each with its style."""
-
-PROMPT = "» "
-MOST_ASKED = 8  # rows of a command that waits for a yes
+BOLD, GREY, NOTE, ASKS = "bold", "ansibrightblack", "ansiyellow", "ansiyellow bold"
+BUSY, WRONG, RIGHT = "ansicyan", "ansired", "ansigreen"
+LONG = 400  # characters of a command that is printed, since it might not fit above the prompt
 PRINTED = 6  # rows of what a command printed
-MARKS = {
-    "at work": "●",
-    "waits": "?",
-    "done": "✓",
-    "failed": "✗",
-    "cut off": "╌",
-    "not begun": "╌",
+CALLS = {
+    "at work": (BUSY, "● ", "at work"),
+    "waits": (ASKS, "? ", "asks you"),
+    "cut off": (NOTE, "╌ ", "cut off"),
+    "not begun": (NOTE, "╌ ", "not begun"),
 }
-FATES = {"waits": "○", "stops": "◌"}
-HELP = {
-    "Enter": "sends; what is at work is interrupted",
-    "+text": "adds text to what is at work, which goes on",
-    ">text": "queues text behind what is at work",
-    "y, n": "answers a command that waits for your yes",
-    "Esc, Ctrl-C": "stops all after this step, and once more at once; also /stop, /stop 3",
-    "/continue": "goes on where the newest turn stopped",
-    "/pending": "lists the messages that are not read yet, with their numbers",
-    "/withdraw 3": "takes message 3 back",
-    "/replace 3 text": "says text in its place",
-    "/promote 3": "interrupts what is at work: message 3 is next",
-    "/now text": "adds text, to be read at once; /now 3 does that with message 3",
-    "/again": "has the newest turn answered again; also /again 3",
-    "/back": "takes the newest turn back, and its files; also /back 3, with all after it",
-    "/diff": "shows what the newest turn has done to the files; also /diff 3",
-    "/quit, Ctrl-D": "ends this program",
-    "Alt-Enter": "begins a new line",
-    "a space": "in front sends +, > or / as it stands",
-}
+STOPPED = ("interrupted", "failed", "killed")  # these can go on
+WELL = re.compile(r"\[(Exit code 0 |Wrote |Overwrote |Edited |There are no files|Not found)")
+KNOWN = re.compile(r"Exit code (-?\d+) after|(Wrote|Overwrote|Edited) [^,]*(?=$|, \d+ lines$)")
 
 
-def greeting(facts: Mapping[str, str], width: int) -> list[Row]:
-    """What there is to know at the beginning."""
-    words = "A coding agent in your terminal. Ctrl-D ends it; then its conversation is gone."
-    rows: list[Row] = [[], *([("class:user", row)] for row in wrap(words, width)), []]
-    return [*rows, *columns(facts, width)]
+class Line(NamedTuple):
+    """A mark of this program's, and text that somebody else may have said.
+
+    With an `end` it is one row: of the text, as much as there is room for before that.
+    """
+
+    style: str
+    mark: str
+    text: str
+    end: str | None = None
+    text_style: str | None = None
 
 
-def columns(facts: Mapping[str, str], width: int) -> list[Row]:
+BLANK = Line("", "", "")
+
+
+def note(text: str) -> Line:
+    return Line(NOTE, "╌ ", text, "")
+
+
+def columns(facts: Mapping[str, str]) -> list[Line]:
     """Names, and what there is to say to each."""
     wide = max(map(len, facts)) + 2
-    rows: list[Row] = []
-    for name, fact in facts.items():
-        first, *rest = wrap(plain(fact), max(width - 2 - wide, 12))
-        rows.append([("class:hint", f"  {name:<{wide}}"), ("", first)])
-        rows += [[("", f"{'':{wide + 2}}{row}")] for row in rest]
-    return [*rows, []]
+    return [*(Line(GREY, f"  {x:<{wide}}", facts[x], text_style="") for x in facts), BLANK]
 
 
-def news_rows(news: News, width: int) -> list[Row]:
+def news(news: Iterable[JSON | str]) -> Iterator[Line]:
     """What is on record for good, as it is shown for good."""
-    if isinstance(news, Earlier):
-        return [note("there are turns before these", width), []]
-    if isinstance(news, TakenBack):
-        first, last = news.numbers[0], news.numbers[-1]
-        which = f"turn {first}" if first == last else f"turns {first} to {last}"
-        return [[("class:cut", cut(f"■ {which} · taken back", width))], []]
-    return [*turn_rows(news, width), []]
+    for it in news:
+        said = [Line(NOTE, it[:2], it[2:], ""), BLANK] if isinstance(it, str) else turn(it, IDLE)
+        yield from said
 
 
-def turn_rows(told: Told, width: int) -> list[Row]:
+def live(conversation: Conversation, unsent: Iterable[str], trouble: str) -> Iterator[Line]:
+    """What is not for good yet."""
+    for it in conversation.open:
+        yield from turn(it, conversation.status)
+    for text in unsent:
+        yield from (Line(BOLD, "» ", text), Line(NOTE, "○ ", "on its way", ""), BLANK)
+    for asked in conversation.status["waiting_for"][:1]:
+        words = f"turn {asked['turn']} waits for your yes to a long command, which is above"
+        yield from [Line(ASKS, "? ", words, ""), BLANK] if is_long(asked) else question(asked)
+    if trouble:
+        yield from (Line(WRONG, "✗ ", trouble), BLANK)
+
+
+def turn(it: JSON, status: JSON) -> Iterator[Line]:
     """One turn: what it was asked for, what it did, and what became of it."""
-    turn, fate, items = told
-    if asked := asked_of(turn):
-        rows = said(PROMPT, "class:user", asked, width)
-    else:
-        goes_on = turn.get("resumes")
-        rows = [note(f"goes on where turn {goes_on} stopped", width)] if goes_on else []
-    if fate.kind != "taken back":
-        for item in items:
-            rows += item_rows(item, width)
-    if fate.kind != "at work":
-        rows.append(fate_row(turn, fate, width))
-    return rows
+    if asked := it["input"] or it.get("withdrawn"):
+        yield Line(BOLD, "» ", "\n\n".join(text_of(x) for x in asked))
+    elif it.get("resumes"):
+        yield note(f"goes on where turn {it['resumes']} stopped")
+    if not it.get("discarded") or it["status"] == "running":
+        yield from _done(it, [x["id"] for x in status["pending"]])
+    style, mark, words = fate(it, status)
+    if mark != "● ":
+        words = f"turn {it['turn']} · {words}"
+        if mark == "○ ":
+            words += "".join(f" · message {x['id']}" for x in it["input"] if "id" in x)
+        if it.get("ended_at") and it.get("accepted_at"):
+            words += f" · {(it['ended_at'] - it['accepted_at']) / 1000:.1f} s"
+        yield Line(style, mark, words, "")
+    yield BLANK
 
 
-def fate_row(turn: Mapping[str, Any], fate: Fate, width: int) -> Row:
-    """The row that says what became of a turn."""
-    words = f"{FATES.get(fate.kind, '■')} turn {turn['turn']} · {line(fate.words)}"
-    if fate.kind == "waits":
-        words += "".join(f" · message {x['id']}" for x in turn["input"] if "id" in x)
-    if turn.get("ended_at") and turn.get("accepted_at"):
-        words += f" · {(turn['ended_at'] - turn['accepted_at']) / 1000:.1f} s"
-    style = {"completed": "class:end", "failed": "class:failed", "killed": "class:failed"}
-    return [(style.get(fate.kind, "class:cut"), cut(words, width))]
+def fate(it: JSON, status: JSON) -> tuple[str, str, str]:
+    """What became of a turn, or what it is at: a style, a mark, and words."""
+    how, gone, why = it["status"], it.get("discarded"), it.get("reason") or ""
+    live: JSON = next((x for x in status["live"] if x["turn"] == it["turn"]), {})
+    table = (
+        (gone and how == "running", NOTE, "◌ ", "is being taken back"),
+        (gone and "rolled back by" in why, NOTE, "■ ", why),
+        (gone and why == "promoted", NOTE, "■ ", "said in another turn"),
+        (gone, NOTE, "■ ", "taken back"),
+        (how == "interrupted", NOTE, "■ ", re.sub("^cancelled", "stopped", why) or how),
+        (how == "completed", GREY, "■ ", how),
+        (how != "running", WRONG, "■ ", how),
+        (it.get("given_up"), NOTE, "■ ", "was stopped, and has not ended"),
+        (live.get("cancelled") and live.get("after_step"), NOTE, "◌ ", "stops after this step"),
+        (live.get("cancelled"), NOTE, "◌ ", "stops, and cleans up"),
+        (status["turn"] not in (it["turn"], None), NOTE, "○ ", "waits"),
+        (True, BUSY, "● ", it["live"].doing),
+    )
+    return next((style, mark, words) for holds, style, mark, words in table if holds)
 
 
-def item_rows(item: Item, width: int) -> list[Row]:
-    """Something that was said or done."""
-    if item.kind == "note":
-        return [note(each, width) for each in wrap(plain(item.text), width - 2)]
-    if item.kind == "steered":
-        rows = said("+ ", "class:user", item.text, width)
-        unread = note(f"message {item.unread}, not read yet", width)
-        return [*rows, unread] if item.unread else rows
-    if item.kind == "tool":
-        return [tool_row(item, width), *printed_rows(item, width)]
-    rows = said("  ", "", item.text, width) if item.text.strip() else []
-    return [*rows, note("cut off", width)] if item.state == "cut off" else rows
+def _done(it: JSON, pending: Sequence[int]) -> Iterator[Line]:
+    results = {x["tool_call_id"]: text_of(x) for x in it["messages"] if x["role"] == "tool"}
+    cut_short = it["live"].cut_short or it.get("cut_short", ())
+    whole = len(it["messages"]) - it.get("partial", 0)
+    for place, message in enumerate(it["messages"]):
+        if message["role"] != "tool":
+            yield from _said(message, cut_off=place >= whole or place in cut_short)
+        for call in message.get("tool_calls") or ():
+            yield from _call(it, call, results.get(call["id"]))
+    yield from _said({"role": "assistant", "content": it["live"].words}, cut_off=it["live"].cut_off)
+    for message in it["unread"]:
+        yield from _said(message)
+        if message.get("id") in pending:
+            yield note(f"message {message['id']}, not read yet")
+    if it.get("error"):
+        yield Line(NOTE, "╌ ", f"it failed: {it['error']}")
 
 
-def said(mark: str, style: str, text: str, width: int) -> list[Row]:
-    """What somebody said, behind a mark."""
-    rows = wrap(plain(text).strip("\n"), width - 2)
-    return [[(style, f"{'  ' if n else mark}{row}")] for n, row in enumerate(rows)]
+def _said(message: JSON, *, cut_off: bool = False) -> Iterator[Line]:
+    text = text_of(message)
+    if message["role"] == "user":
+        yield Line(BOLD, "+ ", text)
+    elif text.strip():
+        yield from [Line("", "  ", text), *[note("cut off")] * cut_off]
 
 
-def note(text: str, width: int) -> Row:
-    """Something that this program says."""
-    return [("class:cut", cut(f"╌ {line(text)}", width))]
+def _call(it: JSON, call: JSON, result: str | None) -> Iterator[Line]:
+    """One call, its state, and the end of what it printed."""
+    name, given, key = call["function"]["name"], call["function"]["arguments"], call["id"]
+    state, printed = it["live"].calls.get(key, ""), it["live"].output.get(key, "")
+    if key in it.get("not_begun", ()):
+        state = "not begun"
+    elif it["status"] != "running" and (result is None or key in it.get("cut_off", ())):
+        state, printed = "cut off", (result or "").rsplit("[Interrupted:", 1)[0].rstrip()
+    elif result is not None:
+        state, (said, _, printed) = "", result.partition("\n")
+        fails = r"\[" if name == "run_command" else r"\[[^\n]*\]$"
+        bad = re.match(fails, result) and not WELL.match(result)
+        looks = WRONG if bad else RIGHT, "✗ " if bad else "✓ ", _short(said, printed)
+    elif not state:
+        return  # nobody has said so far that it was begun
+    style, mark, words = CALLS[state] if state else looks
+    yield Line(style, mark, f"{name} {_argument(given)}".rstrip(), f" · {words}", "")
+    if name == "run_command" and printed:
+        lines = printed.replace("\r\n", "\n").strip("\n").split("\n")
+        if len(lines) > PRINTED:
+            lines = [f"… {len(lines) - PRINTED} lines before", *lines[-PRINTED:]]
+        yield from (Line(GREY, "│ ", x, "") for x in lines if x or len(lines) > 1)
 
 
-def tool_row(item: Item, width: int) -> Row:
-    """One call, and its state."""
-    what = f"{line(item.name)} {line(argument_of(item.arguments))}".rstrip()
-    room = max(width - 5, 2)
-    state = cut(state_of(item), max(room * 3 // 5, room - cells(what)))
-    what = cut(what, room - cells(state))
-    style = f"class:{item.state.replace(' ', '-')}"
-    return [(style, f"{MARKS[item.state]} "), ("class:tool", what), (style, f" · {state}")]
-
-
-def state_of(item: Item) -> str:
-    """The state of a call, in words."""
-    if item.state == "waits":
-        return "asks you"
-    if item.state in ("at work", "cut off", "not begun"):
-        return item.state
-    first, _, rest = item.text.partition("\n")
-    if first.startswith("["):
-        return short(line(first).strip("[]."))
-    lines = len(rest.split("\n")) + 1 if rest else 1
-    return f"{lines} line{'s' if lines > 1 else ''}"
-
-
-def short(result: str) -> str:
+def _short(said: str, rest: str) -> str:
     """A result without what the row of its call says already."""
-    if found := re.match(r"Exit code (-?\d+) after ([\d.]+ s)(.*)", result):
-        return f"exit {found[1]}, {found[2]}{found[3]}"
-    if found := re.match(r"(Wrote|Overwrote|Edited) [^,]*(, \d+ lines)?$", result):
-        return f"{found[1].lower()}{found[2] or ''}"
-    return result
+    if not said.startswith("["):
+        return f"{len(rest.splitlines()) + 1} lines" if rest else "1 line"
+    words = " ".join(said.split()).strip("[].")
+    return KNOWN.sub(lambda x: f"exit {x[1]}," if x[1] else x[2].lower(), words, count=1)
 
 
-def argument_of(arguments: str) -> str:
+def _argument(given: str) -> str:
     """The argument of a call that says most."""
     try:
-        values = json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
-        return arguments
-    if not isinstance(values, dict):
-        return arguments
-    return next((str(values[x]) for x in ("command", "text", "path") if values.get(x)), "")
+        values = json.loads(given or "{}")
+        return next((str(values[x]) for x in ("command", "text", "path") if values.get(x)), "")
+    except (ValueError, RecursionError, AttributeError):  # they are as the model gave them
+        return given
 
 
-def printed_rows(item: Item, width: int) -> list[Row]:
-    """The end of what a command printed."""
-    text = item.text
-    if item.name != "run_command" or not text:
-        return []
-    if item.state in ("done", "failed"):
-        _, _, text = text.partition("\n")  # the first line is its state
-    lines = plain(text).strip("\n").split("\n")
-    left_out = len(lines) - PRINTED
-    rows = [f"… {left_out} lines before"] if left_out > 0 else []
-    rows += [x for x in lines[-PRINTED:] if x or left_out > 0 or len(lines) > 1]
-    return [[("class:printed", cut(f"│ {row}", width))] for row in rows]
+def text_of(message: JSON) -> str:
+    """The text of a message."""
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(part.get("text") or f"[{part.get('type')}]") for part in content)
 
 
-def diff_rows(answer: Mapping[str, Any], width: int) -> list[Row]:
+def diff(answer: JSON) -> list[Line]:
     """What a turn has done to the files."""
-    rows: list[Row] = [
-        note(f"the files, against those at the start of turn {answer['turn']}", width)
-    ]
-    styles = {"+": "class:done", "-": "class:failed", "@": "class:cut"}
-    lines = plain(answer["diff"]).strip("\n").split("\n")
-    for each in lines:
-        rows += said("  ", styles.get(each[:1], "class:printed"), each, width)
-    return [*rows, []]
+    styles = {"+": RIGHT, "-": WRONG, "@": NOTE}
+    lines = answer["diff"].strip("\n").split("\n")
+    shown = [Line(styles.get(x[:1], GREY), "  ", x) for x in lines]
+    return [note(f"the files, against those at the start of turn {answer['turn']}"), *shown, BLANK]
 
 
-def pending_rows(pending: Sequence[Mapping[str, Any]], width: int) -> list[Row]:
+def pending(status: JSON) -> list[Line]:
     """The messages that no model has read yet, each with its number."""
-    if not pending:
-        return [note("all messages are read", width), []]
-    says = {
-        str(x["id"]): f"{x['kind']}, turn {x['turn']}: {line(text_of(x['content']))}"
-        for x in pending
-    }
-    return [note("not read yet", width), *columns(says, width)]
+    if not status["pending"]:
+        return [note("all messages are read"), BLANK]
+    says = ((x, " ".join(text_of(x).split())) for x in status["pending"])
+    facts = {str(x["id"]): f"{x['kind']}, turn {x['turn']}: {text}" for x, text in says}
+    return [note("not read yet"), *columns(facts)]
 
 
-def question_rows(asked: Mapping[str, Any], width: int) -> list[Row]:
+def question(asked: JSON) -> list[Line]:
     """The whole of a command that waits for a person's yes."""
-    rows = [*wrap(f"turn {asked['turn']} wants to run, and waits for your yes:", width - 2)]
-    rows += wrap(plain(asked["value"]["command"]), width - 2)
-    return [[("class:waits", f"? {row}")] for row in rows]
+    words = f"turn {asked['turn']} wants to run, and waits for your yes:"
+    lines = [words, *asked["value"]["command"].split("\n")]
+    return [*(Line(ASKS, "? ", x) for x in lines), BLANK]
 
 
-def is_long(question: Sequence[Row]) -> bool:
+def is_long(asked: JSON) -> bool:
     """Whether a question is printed: it might not fit between what is live and the prompt."""
-    return len(question) > MOST_ASKED
+    command = asked["value"]["command"]
+    return len(command) > LONG or command.count("\n") > PRINTED
 
 
-def live_rows(
-    conversation: Conversation, unsent: Sequence[str], trouble: str, width: int, height: int
-) -> list[Row]:
-    """What is not for good yet: the end of it, if it is more than fits."""
-    rows = [row for told in conversation.open for row in [*turn_rows(told, width), []]]
-    for text in unsent:
-        rows += [*said(PROMPT, "class:user", text, width), [("class:cut", "○ on its way")], []]
-    for asked in conversation.record.approvals[:1]:
-        question = question_rows(asked, width)
-        if is_long(question):
-            words = f"? turn {asked['turn']} waits for your yes to a long command, which is above"
-            question = [[("class:waits", cut(words, width))]]
-        rows += [*question, []]
-    if trouble:
-        rows += [*said("✗ ", "class:failed", trouble, width), []]
-    if len(rows) <= height:
-        return rows
-    left_out = len(rows) - height + 1
-    return [note(f"{left_out} rows above, shown when the turn ends", width), *rows[left_out:]]
-
-
-def rule(label: str, width: int) -> Row:
-    """The line above the prompt."""
-    label = cut(f" {line(label)} ", max(width - 4, 1))
-    return [("class:rule", f"──{label}{'─' * (width - 2 - cells(label))}")]
-
-
-def status_row(conversation: Conversation, typed: str, width: int) -> Row:
-    """The line below the prompt: what is at work, and what the keys do now."""
-    style, words = _status(conversation)
-    words = cut(words, width)
-    hints = ""
-    for hint in _hints(conversation, typed):
-        longer = f"{hints} · {hint}" if hints else hint
-        if cells(words) + 3 + cells(longer) > width:
-            break
-        hints = longer
-    between = " " * (width - cells(words) - cells(hints))
-    return [(style, words), ("class:hint", between + hints)]
-
-
-def _status(conversation: Conversation) -> tuple[str, str]:
-    record, turn = conversation.record, conversation.at_work
-    if record.status["status"] == "idle" or turn is None:
-        return "class:end", "○ idle"
-    fate = conversation.fate(turn)
-    if record.approvals:
-        return "class:waits", f"? turn {record.approvals[0]['turn']} waits for you"
-    if fate.kind == "stops":
-        return "class:cut", f"◌ turn {turn['turn']} {fate.words}"
-    words = f"● turn {turn['turn']} {line(conversation.doing)}"
-    if turn.get("accepted_at"):
-        words += f" · {max(0, round(time.time() - turn['accepted_at'] / 1000))} s"
-    if count := record.status["steered"]:
-        words += f" · {count} added, not read yet"
-    return "class:at-work", words
-
-
-def _hints(conversation: Conversation, typed: str) -> Iterator[str]:
-    turn = conversation.at_work
-    busy = conversation.record.status["status"] == "running" and turn is not None
-    if typed.startswith("+") and turn is not None and busy:
-        yield f"Enter adds this to turn {turn['turn']}"
-    elif typed.startswith(">") and busy:
-        yield "Enter queues this"
-    elif typed.startswith("/"):
-        yield from ("/help", "/stop /again /back /diff", "/pending /now /continue")
-    elif typed.strip():
-        yield "Enter interrupts" if busy else "Enter sends"
-        if busy:
-            yield "+ in front adds, > queues"
-    elif conversation.record.approvals:
-        yield from ("y runs it, n does not", "Esc stops")
-    elif busy and conversation.stops():
-        yield from ("Esc stops it at once", "/help")
-    elif busy:
-        yield from ("Esc stops", "/help", "text interrupts", "+text adds", ">text queues")
-    elif conversation.can_go_on:
-        yield from ("/continue goes on", "/help", "Ctrl-D ends")
+def status(conversation: Conversation, typed: str) -> tuple[Line, Sequence[str]]:
+    """What stands below the prompt: what is at work, and what the keys do now."""
+    status, it, last = conversation.status, conversation.at_work, conversation.last
+    style, mark, words = fate(it, status) if it else (GREY, "○ ", "idle")
+    words = f"turn {it['turn']} {words}" if it else words
+    if asked := status["waiting_for"]:
+        style, mark, words = ASKS, "? ", f"turn {asked[0]['turn']} waits for you"
+        hints = ["y runs it, n does not", "Esc stops"]
+    elif not it:
+        hints = ["/continue goes on"] * (last.get("status") in STOPPED) + ["/help", "Ctrl-D ends"]
+    elif mark != "● ":
+        hints = ["Esc stops it at once", "/help"]
     else:
-        yield from ("/help", "Ctrl-D ends")
+        hints = ["Esc stops", "/help", "text interrupts", "+text adds", ">text queues"]
+        if since := it.get("accepted_at"):
+            words += f" · {max(0, round(time.time() - since / 1000))} s"
+        if status["steered"]:
+            words += f" · {status['steered']} added, not read yet"
+    if it and typed[:1] in ("+", ">"):
+        adds = f"Enter adds this to turn {it['turn']}"
+        hints = [adds if typed[0] == "+" else "Enter queues this"]
+    elif typed.startswith("/"):
+        hints = ["/help", "/stop /again /back /diff", "/pending /now /continue"]
+    elif typed.strip():
+        hints = ["Enter interrupts", "+ in front adds, > queues"] if it else ["Enter sends"]
+    return Line(style, mark, words, ""), hints

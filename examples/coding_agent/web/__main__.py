@@ -15,7 +15,7 @@ from hypercorn.asyncio import serve as serve_forever
 from hypercorn.config import Config
 
 from examples.coding_agent.__main__ import at_a_signal, everything
-from examples.coding_agent.web.page import LOOPBACK, Page
+from examples.coding_agent.web.page import LOOPBACK, Page, install_libraries
 
 PORT = 8700
 TOLD = """
@@ -32,6 +32,7 @@ A coding agent, up until Ctrl-C; then its conversations are gone.
 async def main() -> None:
     """Start everything, say where the page is, and stop everything when a signal comes."""
     options = _options()
+    install_libraries()
     stop = asyncio.Event()
     at_a_signal(stop)
     async with AsyncExitStack() as stack:

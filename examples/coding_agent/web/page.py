@@ -17,6 +17,9 @@ from __future__ import annotations
 import asyncio
 import html
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Collection
 from pathlib import Path
 
@@ -51,6 +54,14 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
+
+
+def install_libraries() -> None:
+    """Have npm bring what `static/package.json` names, once."""
+    if not (STATIC / "node_modules/preact").exists():
+        npm = shutil.which("npm") or sys.exit("The page needs npm. Install Node.js (nodejs.org).")
+        options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock")
+        subprocess.run([npm, "install", "--prefix", STATIC, *options], check=True)  # noqa: S603
 
 
 class Page:

@@ -2,7 +2,7 @@
 
 import { call, callOnce, follow, session } from "./calls.js";
 import { Known } from "./turns.js";
-import { render } from "./vendor/preact.mjs";
+import { render } from "./node_modules/preact/dist/preact.mjs";
 import { Approval, Card, Diff, html, Mine, Pending, Turn } from "./view.js";
 
 const PAGE = 20; // turns that are read at a time

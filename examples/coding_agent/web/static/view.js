@@ -2,8 +2,8 @@
 // what an agent says is nobody's markup.
 
 import { askedOf, textOf } from "./turns.js";
-import htm from "./vendor/htm.mjs";
-import { Component, h } from "./vendor/preact.mjs";
+import htm from "./node_modules/htm/dist/htm.mjs";
+import { Component, h } from "./node_modules/preact/dist/preact.mjs";
 
 export const html = htm.bind(h);
 const { ui } = document.documentElement.dataset;
