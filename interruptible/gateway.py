@@ -28,32 +28,30 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import quote
-
-from restate import TerminalError
 
 from interruptible._agent import Agent
 from interruptible._handlers import PUBLIC
-from interruptible._stream.publisher import NoIngress
 from interruptible.client import Session
 
 try:
     import ag_ui.core
     import httpx
     from pydantic import ValidationError
-    from sse_starlette import JSONServerSentEvent, ServerSentEvent
+    from sse_starlette import EventSourceResponse, JSONServerSentEvent, ServerSentEvent
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.requests import Request
-    from starlette.responses import JSONResponse, Response
+    from starlette.responses import Response
     from starlette.routing import Route
     from starlette.types import Receive, Scope, Send
 
     from interruptible._gateway.agui_answering import begin_run, tell_run
     from interruptible._gateway.agui_asked import RunAsked, asked_in
-    from interruptible._gateway.bounds import AtMost, EventStream, body_of, unless_hung_up
+    from interruptible._gateway.bounds import AtMost, body_of, unless_hung_up
+    from interruptible._gateway.refusals import REFUSALS, passed_on
     from interruptible._ingress import Ingress
 except ImportError as error:
     raise ImportError(
@@ -70,11 +68,15 @@ class Authorize(Protocol):
     """Says whether a request may do what it asks for."""
 
     def __call__(self, request: Request, agent: str, session: str, /) -> bool | Awaitable[bool]:
-        """Whether this request may read, and change, this session of this agent."""
+        """Whether this request may read, and change, this session of this agent.
+
+        What it asks for is in its path; its body is not there to be read.
+        """
         ...
 
 
 _DIGITS: Final = 16
+_LONGEST_KEY: Final = 4096
 _CORS_SAFE: Final = ("", "text/plain", "multipart/form-data", "application/x-www-form-urlencoded")
 """What a page of anybody may send without being asked, with the cookies of who looks at it."""
 
@@ -122,7 +124,6 @@ class Gateway:
             raise ValueError(f"Gateway: {error}") from None
         self._authorize, self._max_body = authorize, max_body
         self._handlers = {*PUBLIC, *handlers}
-        self._send_timeout = send_timeout.total_seconds()
         app = Starlette(
             routes=[
                 Route("/ag-ui/{agent}", self._on_ag_ui, methods=["POST"]),
@@ -130,14 +131,9 @@ class Gateway:
                 Route("/{agent}/{session:path}/{handler}", self._on_handler, methods=["POST"]),
             ],
             middleware=middleware,
-            exception_handlers={
-                HTTPException: _on_http_exception,
-                TerminalError: _on_terminal_error,
-                NoIngress: _on_no_ingress,
-                httpx.TransportError: _on_transport_error,
-            },
+            exception_handlers=REFUSALS,
         )
-        self._app = AtMost(app, max_open)
+        self._app = AtMost(app, max_open, send_timeout.total_seconds())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
@@ -152,11 +148,9 @@ class Gateway:
             raise HTTPException(404, f"There is no handler {handler!r} that browsers may call.")
         await self._check(request, agent, key)
         body = await self._body(request)
-        if handler == "fork" and isinstance(to := _field(body, "session"), str):
-            await self._check(request, agent, to)
-        passed = {
-            x: request.headers[x] for x in _PASSED if x in request.headers and (body or x != _TYPE)
-        }
+        if handler == "fork":
+            await self._check(request, agent, _session_in(body))
+        passed = [x for x in request.headers.raw if x[0] in (_PASSED if body else _PASSED[1:])]
         async with self._ingress.http() as http:
             answer = await unless_hung_up(
                 request,
@@ -167,7 +161,7 @@ class Gateway:
                     timeout=httpx.Timeout(10, read=None),  # it may attach
                 ),
             )
-        return _passed_on(answer)
+        return passed_on(answer)
 
     async def _on_events(self, request: Request) -> Response:
         agent, key = request.path_params["agent"], request.path_params["session"]
@@ -192,8 +186,8 @@ class Gateway:
             async with self._ingress.http() as http:
                 pull = {"offset": after or 0, "wait": 0}
                 looked = await http.post(f"/{agent}Stream/{quote(key, safe='')}/pull", json=pull)
-                if looked.is_client_error:
-                    return _passed_on(looked)
+                if looked.status_code == 404 and after is None:  # noqa: PLR2004
+                    return passed_on(looked)
         return self._streams(events())
 
     async def _on_ag_ui(self, request: Request) -> Response:
@@ -226,7 +220,7 @@ class Gateway:
     # -- How. --------------------------------------------------------------------------------------
 
     def _streams(self, events: AsyncGenerator[ServerSentEvent, None]) -> Response:
-        return EventStream(events, self._send_timeout)
+        return EventSourceResponse(events, sep="\n")  # pyright: ignore[reportUnknownMemberType]
 
     def _require(self, agent: str) -> None:
         if agent not in self._agents:
@@ -234,8 +228,8 @@ class Gateway:
 
     async def _check(self, request: Request, agent: str, session: str) -> None:
         self._require(agent)
-        if session in ("", ".", ".."):
-            raise HTTPException(404, f"There is no session {session!r}.")
+        if session in ("", ".", "..") or len(quote(session)) > _LONGEST_KEY:
+            raise HTTPException(404, f"There is no session {session[:100]!r}.")
         allowed = self._authorize(request, agent, session)
         if inspect.isawaitable(allowed):
             allowed = await allowed
@@ -252,39 +246,8 @@ class Gateway:
         return await body_of(request, self._max_body)
 
 
-_TYPE: Final = "content-type"
-_PASSED: Final = (_TYPE, "idempotency-key")
+_PASSED: Final = (b"content-type", b"idempotency-key")
 """The headers that go on to Restate; no others do."""
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-
-
-def _refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """A refusal, as Restate writes it."""
-    body = {"code": status, "message": message}
-    return JSONResponse(body, status, {**_HEADERS, **(headers or {})})
-
-
-def _passed_on(answer: httpx.Response) -> Response:
-    kind = answer.headers.get(_TYPE)
-    return Response(answer.content, answer.status_code, _HEADERS, media_type=kind)
-
-
-async def _on_http_exception(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - Starlette has looked
-    return _refusal(error.status_code, error.detail, error.headers)
-
-
-async def _on_terminal_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, TerminalError)  # noqa: S101 - Starlette has looked
-    return _refusal(error.status_code, error.message)
-
-
-async def _on_no_ingress(_: Request, error: Exception) -> Response:
-    return _refusal(503, f"Restate's ingress {error}.")
-
-
-async def _on_transport_error(_: Request, error: Exception) -> Response:
-    return _refusal(503, f"Restate does not answer ({type(error).__name__}). Try again.")
 
 
 def _first(error: ValidationError) -> str:
@@ -292,8 +255,11 @@ def _first(error: ValidationError) -> str:
     return f"{'.'.join(map(str, found['loc'])) or 'all of it'}: {found['msg']}."
 
 
-def _field(body: bytes, name: str) -> Any:
+def _session_in(body: bytes) -> str:
     try:
-        return json.loads(body)[name]
+        session = json.loads(body)["session"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return None
+        session = None
+    if not isinstance(session, str):
+        raise HTTPException(400, "session: is missing. Name the session that is to be made.")
+    return session

@@ -136,8 +136,9 @@ class EditorsAgent:
 
     async def close_session(self, session_id: str, **_: Any) -> CloseSessionResponse:
         """Stop telling of a session; what is at work goes on."""
-        await self._found(session_id).close()
+        closed = self._found(session_id)
         del self._open[session_id]
+        await closed.close()
         return CloseSessionResponse()
 
     async def ext_method(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -172,10 +173,11 @@ class EditorsAgent:
 
     async def _opened(self, key: str) -> OpenSession:
         """A session that this client has open once, however often it opens it."""
-        if (before := self._open.pop(key, None)) is not None:
-            await before.close()
+        before = self._open.get(key)
         opened = OpenSession(self._client, Session(self._restate, self._agent, key))
         self._open[key] = opened
+        if before is not None:
+            await before.close()
         return opened
 
     @contextmanager

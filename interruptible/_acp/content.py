@@ -116,7 +116,7 @@ def _blocks_of_part(given: Any) -> list[Block]:
         return []
     try:
         return [block for part in parts([given]) for block in _block_of_media(part)]
-    except (KeyError, TypeError, AttributeError):  # nobody has checked what a tool gave
+    except (KeyError, TypeError, AttributeError, ValueError):  # nobody has checked what a tool gave
         return []
 
 

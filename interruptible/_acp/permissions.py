@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from acp import RequestError
 from acp.interfaces import Client
 from acp.schema import AllowedOutcome, PermissionOption, ToolCallUpdate
 from restate import TerminalError
@@ -93,7 +92,7 @@ class Permissions:
         )
         try:
             given = await self._client.request_permission(self._session.key, shown, [ALLOW, REJECT])
-        except (RequestError, ConnectionError) as error:
+        except Exception as error:  # noqa: BLE001 - also of an answer that makes no sense
             _log.warning("The client was not asked for approval %d (%s).", name, error)
             return
         if not isinstance(given.outcome, AllowedOutcome):

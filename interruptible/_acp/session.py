@@ -60,7 +60,8 @@ class OpenSession:
 
     def follow(self) -> None:
         """Tell all that happens, from now on, and before that what has happened."""
-        self._spawn(self._follow())
+        if not self._is_closed:  # it may have been opened once more meanwhile
+            self._spawn(self._follow())
 
     async def close(self) -> None:
         """Stop telling; what is at work goes on."""

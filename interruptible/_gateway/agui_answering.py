@@ -12,6 +12,8 @@ The outcome of the message's turn is the outcome of the run; the stream says soo
 
 import asyncio
 import hashlib
+import json
+import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple, TypeAlias
@@ -20,7 +22,6 @@ import anyio
 import httpx
 from ag_ui.core import (
     BaseEvent,
-    Message,
     RunErrorEvent,
     RunFinishedCancelledOutcome,
     RunFinishedEvent,
@@ -32,15 +33,29 @@ from ag_ui.core import (
 from restate import TerminalError
 
 from interruptible._gateway.agui_asked import RunAsked, interrupt_of
-from interruptible._gateway.agui_messages import KEY, id_of_said, to_messages
+from interruptible._gateway.agui_messages import KEY, id_of_said
+from interruptible._gateway.agui_record import (
+    conversation_of,
+    is_answered_by,
+    number_known,
+    record_of_turn,
+)
 from interruptible._gateway.agui_run import Run
-from interruptible._stream.events import Event
+from interruptible._gateway.hearing import Hearing, give_up
 from interruptible._wire import types as wire
 from interruptible.client import Session
 
-_LOOKED_AT = 8
-"""Turns, from the newest on, among which a message is looked for."""
 _GONE = (404, 410)
+_PASSES = (408, 425, 502, 503, 504)
+"""HTTP's statuses that say that Restate, or what is before it, does not answer for now."""
+_PAUSE = 1.0
+"""Seconds until it is attached again, if that was cut off."""
+_MOVES = ("pending", "steered", "approval")
+"""Events after which a turn may answer a message that did not when it began."""
+_LAST = 2.0
+"""Seconds in which the stream has to tell the end of a turn that is on record."""
+
+_log = logging.getLogger("interruptible.gateway")
 
 
 class Failure(NamedTuple):
@@ -63,15 +78,13 @@ async def begin_run(session: Session, asked: RunAsked) -> int:
     Raises:
         TerminalError: The message, or an answer, is refused.
     """
-    message = await _number_of(session, asked.said.id)
+    message = await number_known(session, asked.noted)
     if message is None:
-        receipt = await session.send(
-            asked.content,
-            policy=asked.policy,
-            metadata={KEY: {"message": asked.said.id, "run": asked.run}},
-            idempotency_key=f"{KEY}-{hashlib.sha256(asked.said.id.encode()).hexdigest()}",
-        )
-        message = receipt["message"]
+        noted = asked.noted
+        try:
+            message = await _send_once(session, asked, noted["message"], noted["sum"])
+        except TerminalError:  # that is kept under this key, although it may pass
+            message = await _send_once(session, asked, *noted.values(), str(asked.policy))
     for x in asked.answers:
         try:
             await session.answer(x.approval, x.approved, reason=x.reason, value=x.value)
@@ -79,6 +92,17 @@ async def begin_run(session: Session, asked: RunAsked) -> int:
             if error.status_code not in _GONE:  # somebody was faster, or the turn is over
                 raise
     return message
+
+
+async def _send_once(session: Session, asked: RunAsked, *once: str) -> int:
+    key = hashlib.sha256(json.dumps(once).encode()).hexdigest()
+    receipt = await session.send(
+        asked.content,
+        policy=asked.policy,
+        metadata={KEY: asked.noted},
+        idempotency_key=f"{KEY}-{key}",
+    )
+    return receipt["message"]
 
 
 async def tell_run(
@@ -90,7 +114,7 @@ async def tell_run(
     try:
         run = Run(asked.known)
         if len(asked.known) == 1:  # it was reloaded, and has nothing but what it says
-            before, is_whole = await _conversation(session, asked.said)
+            before, is_whole = await conversation_of(session, asked.said)
             if len(before) > 1:
                 yield run.knows(before)
         else:
@@ -103,12 +127,15 @@ async def tell_run(
                     end = item
         is_over = not isinstance(end, RunFinishedInterruptOutcome)
         if is_over and not is_whole:  # by now the turns before are on record
-            yield run.knows((await _conversation(session, asked.said))[0])
+            yield run.knows((await conversation_of(session, asked.said))[0])
     except TerminalError as error:
         end = Failure(str(error.status_code), error.message)
     except httpx.TransportError as error:
         away = f"Restate does not answer ({type(error).__name__}). The turn goes on: run it again."
         end = Failure("unavailable", away)
+    except Exception as error:  # noqa: BLE001 - of what nobody has checked; a client has to hear it
+        _log.warning("A run of AG-UI cannot be told.", exc_info=True)
+        end = Failure("internal", f"This run cannot be told ({type(error).__name__}).")
     if isinstance(end, Failure):
         yield RunErrorEvent(message=end.message, code=end.code)
     else:
@@ -117,52 +144,67 @@ async def tell_run(
 
 async def _follow_run(session: Session, run: Run, message: int) -> AsyncGenerator[Item, None]:
     """What becomes of a message; the last item is how the run ends."""
-    stream = session.follow()
+    loop = asyncio.get_running_loop()
+    hearing = Hearing(session)
     attached = asyncio.ensure_future(session.attach(message=message))
-    heard: asyncio.Future[Event] | None = asyncio.ensure_future(anext(stream))
+    is_told, until, left = False, 0.0, None
     try:
-        while not attached.done() or (heard is not None and _is_cut_off(attached)):
-            if heard is None or not heard.done():
-                waits = [x for x in (attached, heard) if x is not None and not x.done()]
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        while True:
+            if _is_cut_off(attached):
+                attached = asyncio.ensure_future(_attach_again(session, message))
+            if hearing.next is not None and hearing.next.done():
+                if (event := hearing.take()) is None:
+                    continue
+                told = await _on_event(session, run, message, event)
+                if told is None:
+                    await hearing.begin_again()
+                for item in told or ():
+                    yield item
+                    if not isinstance(item, BaseEvent):
+                        return
+                is_told |= event["turn"] == run.turn and "status" in event
                 continue
-            if isinstance(heard.exception(), TerminalError):  # the agent has no stream
-                heard = None
-                continue
-            event = heard.result()
-            heard = asyncio.ensure_future(anext(stream))
-            if attached.done() and _is_cut_off(attached):  # and Restate is back
-                attached = asyncio.ensure_future(session.attach(message=message))
-            for item in await _on_event(session, run, message, event):
-                yield item
-                if not isinstance(item, BaseEvent):
-                    return
+            if attached.done():  # what its steps said last may come still
+                until = until or loop.time() + _LAST
+                left = until - loop.time()
+                is_ours = attached.result().get("turn") == run.turn
+                if hearing.next is None or is_told or left < 0 or not is_ours:
+                    break
+            waits = [x for x in (attached, hearing.next) if x is not None and not x.done()]
+            await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         for item in await _at_the_end(session, run, attached.result()):
             yield item
     finally:
         with anyio.CancelScope(shield=True):
-            for x in (attached, heard):
-                if x is not None:
-                    x.cancel()
-                    await asyncio.wait([x])
-                    _ = x.cancelled() or x.exception()  # nobody asks any more
-            await stream.aclose()
+            await give_up(attached)
+            await hearing.close()
+
+
+async def _attach_again(session: Session, message: int) -> wire.Outcome | wire.TakenBack:
+    await asyncio.sleep(_PAUSE)
+    return await session.attach(message=message)
 
 
 def _is_cut_off(attached: "asyncio.Future[Any]") -> bool:
-    return isinstance(attached.exception(), httpx.TransportError)
+    """Whether it has ended only because Restate, or what is before it, does not answer."""
+    error = attached.exception() if attached.done() else None
+    passes = isinstance(error, TerminalError) and error.status_code in _PASSES
+    return passes or isinstance(error, httpx.TransportError)
 
 
 async def _on_event(
     session: Session, run: Run, message: int, event: Mapping[str, Any]
-) -> Sequence[Item]:
+) -> Sequence[Item] | None:
+    """What is told of an event; `None` if it says that a turn answers that had begun before."""
     kind, turn = event["type"], event["turn"]
     if kind == "turn" and event["state"] == "begins":
-        if turn == run.turn or await _answers(session, turn, message):
+        if turn == run.turn or await is_answered_by(session, turn, message):
             run.begins(turn)
         return ()
     if kind == "discarded":
         return [*run.is_discarded(())] if run.turn in event["turns"] else ()
+    if run.turn is None and kind in _MOVES and await is_answered_by(session, turn, message):
+        return None
     if kind == "approval" and turn == run.turn and event["state"] == "waits":
         status = await session.status()
         if waits := [interrupt_of(x) for x in status["waiting_for"] if x["turn"] == turn]:
@@ -179,7 +221,7 @@ async def _at_the_end(
     turn = outcome["turn"]
     if turn != run.turn:
         run.begins(turn)
-    record = await _record_of(session, turn)
+    record = await record_of_turn(session, turn)
     if record is not None and record.get("discarded"):
         said = [id_of_said(x) or "" for x in record["input"]]
         told = [*run.is_discarded(said)]
@@ -191,44 +233,3 @@ async def _at_the_end(
     if status == "interrupted":
         return [*told, RunFinishedCancelledOutcome()]
     return [*told, Failure(status, outcome.get("error") or f"The turn was {status}.")]
-
-
-# -- What the session knows. -----------------------------------------------------------------------
-
-
-async def _number_of(session: Session, name: str) -> int | None:
-    """The session's number of a message that a client has sent before; `None` if it has not."""
-    turns, status = await asyncio.gather(session.turns(limit=_LOOKED_AT), session.status())
-    said = [x for turn in turns["turns"] for x in (*turn["input"], *turn["messages"])]
-    for x in (*said, *status["pending"]):
-        if id_of_said({**x}) == name and "metadata" in x:
-            return int(x["id"])
-    return None
-
-
-async def _answers(session: Session, turn: int, message: int) -> bool:
-    """Whether this turn answers a message, or is to take it."""
-    record = await _record_of(session, turn)
-    said = [] if record is None else [*record["input"], *record["messages"]]
-    if any(x.get("id") == message for x in said):
-        return True
-    status = await session.status()
-    return any((x["id"], x["turn"]) == (message, turn) for x in status["pending"])
-
-
-async def _record_of(session: Session, turn: int) -> wire.Turn | None:
-    found = (await session.turns(before=turn + 1, limit=1))["turns"]
-    return found[0] if found and found[0]["turn"] == turn else None
-
-
-async def _conversation(session: Session, said: Message) -> tuple[list[Message], bool]:
-    """The newest turns, as a client is to have them; and whether those before have ended, all."""
-    page = [x for x in (await session.turns())["turns"] if not x.get("discarded")]
-    made: dict[str, Message] = {}
-    for turn in page:
-        for n, x in enumerate(turn["input"]):
-            made |= {y.id: y for y in to_messages(x, f"said-{turn['turn']}-{n}")}
-        for n, x in enumerate(turn["messages"]):
-            made |= {y.id: y for y in to_messages(x, f"{turn['turn']}.{n}")}
-    is_whole = all(x["status"] != "running" for x in page[:-1])
-    return [*({**made, said.id: said}).values()], is_whole

@@ -1,5 +1,7 @@
 """What a client of AG-UI asks for with a run, checked; and what a run asks a user. Pure."""
 
+import hashlib
+import json
 import re
 from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple, cast, get_args
@@ -37,6 +39,8 @@ class RunAsked(NamedTuple):
     said: Message
     """The last of the user's."""
     content: str | list[dict[str, Any]]
+    noted: dict[str, str]
+    """What is noted of the message: its name, a sum of its content, and the run."""
     policy: wire.Policy | None
     answers: list[AnswerOf]
 
@@ -63,7 +67,8 @@ def asked_in(body: RunAgentInput) -> RunAsked:
         run=body.run_id,
         known=body.messages,
         said=said[-1],
-        content=to_content(said[-1].content),
+        content=(content := to_content(said[-1].content)),
+        noted={"message": said[-1].id, "sum": _sum(content), "run": body.run_id},
         policy=cast("wire.Policy | None", mode),
         answers=[_answer_in(x.interrupt_id, x.status, x.payload) for x in body.resume or ()],
     )
@@ -80,6 +85,10 @@ def interrupt_of(waiting: wire.WaitingApproval) -> Interrupt:
         expires_at=None if until is None else _date_of(until),
         metadata={"value": waiting["value"]} if "value" in waiting else None,
     )
+
+
+def _sum(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def _date_of(milliseconds: int) -> str:

@@ -73,11 +73,17 @@ def to_messages(message: wire.Message, id: str) -> list[Message]:  # noqa: A002
 
 def id_of_said(message: wire.Message) -> str | None:
     """What a client of AG-UI calls a message that it has sent, if it has."""
-    named = value_in(value_in(message.get("metadata"), KEY), "message")
-    if isinstance(named, str):
+    if named := noted_of(message).get("message"):
         return named
     number = message.get("id")
     return f"said-{number}" if isinstance(number, int) else None
+
+
+def noted_of(message: wire.Message) -> dict[str, str]:
+    """What was noted of a message when a client of AG-UI sent it, if one has."""
+    noted: Any = value_in(message.get("metadata"), KEY)
+    told = {name: value_in(noted, name) for name in ("message", "sum", "run")}
+    return {name: x for name, x in told.items() if isinstance(x, str)}
 
 
 def thoughts(message: wire.Message) -> str:

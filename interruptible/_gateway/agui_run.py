@@ -16,7 +16,6 @@ its place there, so each run, and each gateway, names it alike.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from ag_ui.core import (
@@ -32,32 +31,17 @@ from ag_ui.core import (
     ReasoningStartEvent,
     TextMessageContentEvent,
     TextMessageEndEvent,
-    TextMessageStartEvent,
-    ToolCallArgsEvent,
-    ToolCallEndEvent,
-    ToolCallResultEvent,
-    ToolCallStartEvent,
     ToolMessage,
+    UserMessage,
 )
 
+from interruptible._gateway.agui_events import Growing, begun, call_told, result_told, words_told
 from interruptible._gateway.agui_messages import same, thoughts, to_messages
 from interruptible._wire import types as wire
 
 NAME: Final = "interruptible."
 _OWN: Final = ("id", "turn", "type")
 """What an event has besides what it says."""
-
-
-@dataclass
-class Growing:
-    """Words that come piece by piece: how their message is named, and how it is called so far."""
-
-    name: str
-    called: str
-    has: str = ""
-    """What the client has of it."""
-    said: str = ""
-    """What has come of it; the client may have had more, from another run."""
 
 
 class Run:
@@ -70,12 +54,14 @@ class Run:
     def __init__(self, known: Sequence[Message]) -> None:
         self.turn: int | None = None
         """The turn that answers, once that is known."""
-        self._known = {x.id: x for x in known}
-        """What the client is to have, in order."""
+        self._known = _by_name(known)
+        """What the client is to have, in order. It keeps thoughts that a snapshot leaves out."""
         self._right = set[str]()
         """Which of it has been told whole, or was found to be as it should be."""
         self._calls = set[str]()
         """The calls that were told in this run."""
+        self._doubled = set[str]()
+        """Those of them that there are several of."""
         self._used = set[str]()
         """What is called so in this run, and cannot begin once more."""
         self._place = 0
@@ -85,6 +71,8 @@ class Run:
         """What the thoughts are called that grow."""
         self._has_thought = False
         """Whether thoughts of the next message were told."""
+        self._thought_before = set[str]()
+        """Thoughts that were told before a gap."""
         self._is_wrong = False
         """Whether the client has something that it should not have."""
 
@@ -94,7 +82,7 @@ class Run:
 
     def knows(self, messages: Sequence[Message]) -> BaseEvent:
         """The client is to have these messages."""
-        self._known = {x.id: x for x in messages}
+        self._known = _by_name(messages)
         return self._snapshot()
 
     def on(self, event: Mapping[str, Any]) -> Iterator[BaseEvent]:
@@ -120,7 +108,7 @@ class Run:
             yield from self._put(message)
         self._is_wrong |= self._text is not None
         yield from self.stops()
-        for name in [x for x in self._known if x.startswith(self._name("")) and x not in names]:
+        for name in [x for x in self._of_turn() if x not in names]:
             del self._known[name]
             self._is_wrong = True
         if self._is_wrong:
@@ -136,12 +124,17 @@ class Run:
     def is_discarded(self, said: Sequence[str]) -> Iterator[BaseEvent]:
         """The turn is no part of the conversation any more, nor is what the user had said."""
         yield from self.stops()
-        gone = [x for x in self._known if x in said or x.startswith(self._name(""))]
-        for name in gone:
+        for name in [*self._of_turn(), *(x for x in said if x in self._known)]:
             del self._known[name]
+        self.turn = None  # what it says from now on is of no interest
         yield self._snapshot()
 
     # -- How. --------------------------------------------------------------------------------------
+
+    def _of_turn(self) -> list[str]:
+        """What the client has of what the turn has put out itself."""
+        ours = [x for x in self._known.values() if not isinstance(x, UserMessage)]
+        return [x.id for x in ours if x.id.startswith(self._name(""))]
 
     def _name(self, place: int | str) -> str:
         return f"{self.turn}.{place}"
@@ -161,13 +154,21 @@ class Run:
         was = self._text
         yield from self.stops()
         self._place, self._has_thought = 0, False
+        self._thought_before |= self._used
         if was is not None:
-            self._known.pop(was.name, None)
-            yield self._snapshot()
+            yield from self._take_back(was)
+
+    def _take_back(self, text: Growing) -> Iterator[BaseEvent]:
+        yield from self.stops()
+        self._known.pop(text.name, None)
+        yield self._snapshot()
 
     def _think(self, text: str) -> Iterator[BaseEvent]:
+        name = f"{self._name(self._place)}.thoughts"
+        if name in self._thought_before:  # no snapshot takes them back
+            return
         if self._thought is None:
-            self._thought = self._call(f"{self._name(self._place)}.thoughts")
+            self._thought = self._call(name)
             self._has_thought = True
             yield ReasoningStartEvent(message_id=self._thought)
             yield ReasoningMessageStartEvent(message_id=self._thought)
@@ -195,7 +196,7 @@ class Run:
         grown = self._text
         if grown is None:
             grown = self._open(self._name(self._place))
-            yield _started(grown)
+            yield begun(grown)
         grown.said += text
         yield from self._add(grown, grown.said)
 
@@ -212,19 +213,18 @@ class Run:
         if text.has.startswith(whole):
             return
         if not whole.startswith(text.has):
-            yield TextMessageEndEvent(message_id=text.called)
-            self._text = None
-            self._known.pop(text.name, None)
-            yield self._snapshot()
+            yield from self._take_back(text)
             text = self._open(text.name)
             text.said = whole
-            yield _started(text)
+            yield begun(text)
         yield TextMessageContentEvent(message_id=text.called, delta=whole[len(text.has) :])
         text.has = whole
 
     def _put(self, message: wire.Message) -> Iterator[BaseEvent]:
         """A message, whole."""
         name = self._name(self._place)
+        if self._text is not None and message.get("role") != "assistant":
+            yield from self._take_back(self._text)
         for made in to_messages(message, name):
             known = self._known.get(made.id)
             is_told = made.id in self._right
@@ -255,45 +255,34 @@ class Run:
         grown = self._text
         if grown is None:
             grown = self._open(made.id)
-            yield _started(grown)
+            yield begun(grown)
         yield from self._add(grown, text)
         grown = self._text or grown  # it may be another one
         self._is_wrong |= grown.has != text
         self._known[made.id] = made
         yield TextMessageEndEvent(message_id=grown.called)
         self._text = None
-        if isinstance(known, AssistantMessage) and known.tool_calls:  # perhaps a part of them
+        ids = {x.id for x in made.tool_calls or ()}
+        if self._calls & ids or (isinstance(known, AssistantMessage) and known.tool_calls):
+            self._doubled |= ids  # a call of this id was told, perhaps a part of it
             yield self._snapshot()
             return
         for call in made.tool_calls or ():
             self._calls.add(call.id)
-            yield ToolCallStartEvent(
-                tool_call_id=call.id,
-                tool_call_name=call.function.name,
-                parent_message_id=grown.called,
-            )
-            yield ToolCallArgsEvent(tool_call_id=call.id, delta=call.function.arguments)
-            yield ToolCallEndEvent(tool_call_id=call.id)
+            yield from call_told(call, grown.called)
 
     def _tell(self, made: Message) -> Iterator[BaseEvent]:
         """A message that the client does not have, and nobody has heard piece by piece."""
         self._known[made.id] = made
-        if isinstance(made, ToolMessage) and made.tool_call_id in self._calls:
-            yield ToolCallResultEvent(
-                message_id=made.id,
-                tool_call_id=made.tool_call_id,
-                content=made.content,
-                role="tool",
-            )
-        elif isinstance(made.content, str) and made.role in ("user", "system", "developer"):
+        told = words_told(made)
+        if isinstance(made, ToolMessage) and made.tool_call_id in self._calls - self._doubled:
+            told = iter([result_told(made)])
+        if told is None or made.id in self._used:
+            yield self._snapshot()  # it has images, or is the result of a call of another run
+        else:
             self._used.add(made.id)
-            yield TextMessageStartEvent(message_id=made.id, role=made.role)
-            if made.content:
-                yield TextMessageContentEvent(message_id=made.id, delta=made.content)
-            yield TextMessageEndEvent(message_id=made.id)
-        else:  # a message with images, or the result of a call of another run
-            yield self._snapshot()
+            yield from told
 
 
-def _started(text: Growing) -> BaseEvent:
-    return TextMessageStartEvent(message_id=text.called, role="assistant")
+def _by_name(messages: Sequence[Message]) -> dict[str, Message]:
+    return {x.id: x for x in messages if x.role not in ("reasoning", "activity")}

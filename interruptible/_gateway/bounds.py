@@ -1,56 +1,61 @@
 """What a browser may take of the gateway: connections, memory, time. Knows HTTP alone."""
 
-import contextlib
-from collections.abc import AsyncGenerator, Awaitable
+import logging
+import re
+from collections.abc import Awaitable
 from typing import Final, TypeVar
 
 import anyio
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import SendTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 A = TypeVar("A")
+_log = logging.getLogger("interruptible.gateway")
 
 BODY_TIME: Final = 30.0
 """Seconds in which a request has to be sent, all of it."""
 
 
 class AtMost:
-    """An app that has at most so many requests open; the others are told to come again."""
+    """An app that has at most so many requests open; the others are told to come again.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self._app, self._limit, self.open = app, limit, 0
+    Who reads nothing of an answer for so many seconds is hung up on.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, patience: float) -> None:
+        self._app, self._limit, self._patience = app, limit, patience
+        self.open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
-        if self.open < self._limit:
+        elif self.open < self._limit:
             self.open += 1
             try:
-                await self._app(scope, receive, send)
+                await self._app(scope, receive, self._patiently(send))
+            except _Unread:
+                _log.info("Somebody who reads nothing of an answer is hung up on.")
             finally:
                 self.open -= 1
-            return
-        message = "Too many requests are open. Try again."
-        refusal = JSONResponse({"code": 503, "message": message}, 503, {"Retry-After": "5"})
-        await refusal(scope, receive, send)
+        else:
+            message = "Too many requests are open. Try again."
+            refusal = JSONResponse({"code": 503, "message": message}, 503, {"Retry-After": "5"})
+            await refusal(scope, receive, send)
+
+    def _patiently(self, send: Send) -> Send:
+        async def send_in_time(message: Message) -> None:
+            with anyio.move_on_after(self._patience) as time:
+                await send(message)
+            if time.cancelled_caught:
+                raise _Unread
+
+        return send_in_time
 
 
-class EventStream(EventSourceResponse):
-    """Server-sent events; who reads nothing of them for so many seconds is hung up on."""
-
-    def __init__(self, events: AsyncGenerator[ServerSentEvent, None], patience: float) -> None:
-        super().__init__(  # pyright: ignore[reportUnknownMemberType]
-            events, send_timeout=patience, sep="\n"
-        )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with contextlib.suppress(SendTimeoutError):
-            await super().__call__(scope, receive, send)
+class _Unread(Exception):
+    pass
 
 
 async def body_of(request: Request, limit: int) -> bytes:
@@ -61,7 +66,7 @@ async def body_of(request: Request, limit: int) -> bytes:
     """
     too_large = HTTPException(413, f"body: has more than {limit} bytes.")
     said = request.headers.get("content-length", "")
-    if said.isdigit() and int(said[:20]) > limit:
+    if re.fullmatch("[0-9]{1,20}", said) and int(said) > limit:
         raise too_large
     body = bytearray()
     try:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 from interruptible._wire.native import with_native
 from interruptible._wire.text import brief
 from interruptible._wire.types import Message
-from interruptible.formats._values import as_json, items, value_in
+from interruptible.formats._values import as_json, items, text_in, value_in
 
 
 class NeutralCall(NamedTuple):
@@ -93,7 +93,7 @@ def words(content: Any) -> str:
     """All text of a content."""
     if isinstance(content, str):
         return content
-    return "".join(x.get("text") or x.get("refusal") or "" for x in items(content))
+    return "".join(text_in(x, "text") or text_in(x, "refusal") for x in items(content))
 
 
 def parts(content: Any) -> list[dict[str, Any]]:

@@ -227,6 +227,22 @@ async def test_a_fork_asks_for_the_session_that_it_makes_too(
     assert mine.json() == {"session": "ada 2", "turn": 1}
 
 
+async def test_headers_and_keys_that_make_no_sense_are_refused_or_passed_on(
+    restate_env: Restate,
+) -> None:
+    async with facing(restate_env, "X") as http:
+        odd = {"Idempotency-Key": "ü".encode("latin-1"), **JSON}
+        answer = await http.post("/X/a/message", content=b"{}", headers=odd)  # type: ignore[arg-type]
+        assert answer.status_code < 500
+        for path in (f"/X/{'a' * 5000}/get_status", f"/X/{'%FF' * 3000}/get_status"):
+            assert answered(await http.post(path, json={}))[0] == 404
+        assert (
+            answered(await http.post("/ag-ui/X", json={**run_input(), "threadId": "a" * 70_000}))[0]
+            == 404
+        )
+        assert answered(await http.post("/X/a/fork", content=b"{", headers=JSON))[0] == 400
+
+
 async def test_only_true_lets_a_request_pass(restate_env: Restate) -> None:
     for said in (None, 1, "yes", False):
         async with facing(restate_env, "X", authorize=lambda *_, said=said: said) as http:
@@ -465,3 +481,14 @@ async def test_who_does_not_read_is_hung_up_on(
             agent.tell(1, "end")
             while await loop.sock_recv(unread, 1 << 20):  # what was under way, and then the end
                 pass
+        await session.attach(1)
+        with socket.socket() as unread:  # the same of an answer that is no stream
+            unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            unread.setblocking(False)
+            await loop.sock_connect(unread, (where.hostname, where.port))
+            head = "POST /GatewayUnread/a/get_history HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n"
+            await loop.sock_sendall(
+                unread, f"{head}Content-Type: application/json\r\n\r\n".encode()
+            )
+            await eventually(lambda: _holds(gateway._app.open == 1))
+            await eventually(lambda: _holds(gateway._app.open == 0))

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from restate import Context
+from restate import Context, TerminalError
 from starlette.requests import Request
 
 from interruptible import Agent, Session, Task
@@ -74,7 +74,8 @@ async def test_a_run_with_words_thoughts_a_tool_and_a_result(
         ("1.3", "assistant", "Done."),
     ]
     assert complaints(page.heard) == []
-    assert turn["input"][0]["metadata"] == {"ag-ui": {"message": "one-0", "run": "r1"}}
+    noted = turn["input"][0]["metadata"]["ag-ui"]
+    assert (noted["message"], noted["run"]) == ("one-0", "r1")
 
 
 async def test_what_a_step_says_is_told_while_it_speaks(
@@ -372,7 +373,7 @@ async def test_a_message_that_is_promoted_is_told_of_in_the_turn_that_it_becomes
         agent.tell(1, "look", "Third, too.", "end")
         agent.tell(2, "Second.", "end")
         assert (await running)["outcome"] == SUCCESS
-    assert page.shown[-1] == ("1.1", "assistant", "Third, too.")
+    assert ("1.1", "assistant", "Third, too.") in page.shown
 
 
 async def _pends(session: Session, count: int) -> bool:
@@ -469,6 +470,136 @@ async def test_what_the_session_refuses_is_refused_as_on_the_wire(
     agent.tell(1, "end")
     assert answer.status_code == 423
     assert answer.json()["message"].startswith("policy: turn 1 is live")
+
+
+async def test_what_was_refused_is_sent_once_more(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiRefusedOnce", restate_env)
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "one")
+    await session.send("Go")
+    body: dict[str, Any] = {"threadId": "one", "runId": "r", "forwardedProps": {"mode": "reject"}}
+    body["messages"] = [{"id": "a", "role": "user", "content": "Hi"}]
+    async with facing(restate_env, agent) as http:
+        assert (await http.post(f"/ag-ui/{agent.name}", json=body)).status_code == 423
+        agent.tell(1, "end")
+        agent.tell(2, "Hello.", "end")
+        await session.attach(1)
+        page = Page(http, agent.name, "one")
+        page.say("Hi", "a")
+        end = await page.run("r2", mode="reject")
+    assert end["outcome"] == SUCCESS
+    assert page.shown[-1] == ("2.0", "assistant", "Hello.")
+
+
+async def test_another_message_of_the_same_name_is_refused(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "AgUiSameName", restate_env)
+    agent.tell(1, "Hello.", "end")
+    await deploy(agent)
+    async with facing(restate_env, agent) as http:
+        page = Page(http, agent.name, "one")
+        page.say("Hi", "1")
+        await page.run("r1")
+        body = {"threadId": "one", "runId": "r2"}
+        body |= {"messages": [{"id": "1", "role": "user", "content": "Bye"}]}
+        answer = await http.post(f"/ag-ui/{agent.name}", json=body)
+    assert answer.status_code == 409
+    assert answer.json()["message"].startswith("messages: '1' says something else by now.")
+
+
+async def test_who_attaches_is_cut_off_after_all_was_told_and_the_run_ends_still(
+    deploy: Deploy, restate_env: Restate, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = Speaker(log, "AgUiCutOff", restate_env)
+    attach, cut = Session.attach, asyncio.Event()
+    failures: list[Exception] = [httpx.ReadError("cut"), TerminalError("Bad gateway", 502)]
+
+    async def cut_off(self: Session, *arguments: Any, **options: Any) -> Any:
+        if failures:
+            await cut.wait()
+            raise failures.pop()
+        return await attach(self, *arguments, **options)
+
+    monkeypatch.setattr(Session, "attach", cut_off)
+    agent.tell(1, "Hello.", "end")
+    async with paged(restate_env, deploy, agent) as (page, session):
+        page.say("Hi")
+        running = asyncio.ensure_future(page.run("r1"))
+        await page.until(lambda x: len(x) == 2)
+        await eventually(lambda: _is_over(session))
+        cut.set()
+        assert (await running)["outcome"] == SUCCESS
+
+
+async def _is_over(session: Session) -> bool:
+    return (await session.turns())["turns"][0]["status"] == "completed"
+
+
+async def test_what_an_agent_tells_last_is_told(deploy: Deploy, restate_env: Restate) -> None:
+    class Tells(Agent):
+        async def run(self, ctx: Context, task: Task) -> str:
+            await ctx.run_typed("tell", self.work, tell=task.publish)
+            return "Done."
+
+        async def work(self, tell: Any) -> None:
+            tell({"type": "usage", "tokens": 1})
+            await asyncio.sleep(0.2)
+            tell({"type": "usage", "tokens": 2})
+            await asyncio.sleep(0.2)
+
+    agent = Tells(name="AgUiTellsLast", stream=stream_of(restate_env))
+    async with paged(restate_env, deploy, agent) as (page, _):
+        page.say("Hi")
+        await page.run("r1")
+    told = [x["tokens"] for name, x in page.custom if name == "interruptible.usage"]
+    assert told == [1, 2]
+
+
+class AsksLater(Agent):
+    """Takes what is steered, and asks then."""
+
+    def __init__(self, name: str, env: Restate) -> None:
+        super().__init__(name=name, stream=stream_of(env))
+        self.goes_on = asyncio.Event()
+
+    async def run(self, ctx: Context, task: Task) -> str:
+        await ctx.run_typed("wait", self.goes_on.wait)
+        await task.steering()
+        return f"Said: {bool(await task.approval('Push?'))}"
+
+
+async def test_an_approval_of_a_turn_that_a_message_came_to_late_is_asked(
+    deploy: Deploy, restate_env: Restate
+) -> None:
+    agent = AsksLater("AgUiAsksLater", restate_env)
+    async with paged(restate_env, deploy, agent) as (page, session):
+        await session.send("Go")
+        page.say("Also")
+        running = asyncio.ensure_future(page.run("r1", mode="queue"))
+        await eventually(lambda: _pends(session, 1))
+        await session.promote((await session.status())["pending"][0]["id"], "steer")
+        agent.goes_on.set()
+        end = await running
+        assert [x["message"] for x in end["outcome"]["interrupts"]] == ["Push?"]
+        no = {"interruptId": "1", "status": "resolved", "payload": False}
+        await page.run("r2", resume=[no])
+    assert ("1.1", "assistant", "Said: False") in page.shown
+
+
+async def test_a_message_that_nobody_has_checked_ends_no_run_without_a_word(
+    deploy: Deploy, restate_env: Restate
+) -> None:
+    class Odd(Agent):
+        async def run(self, ctx: Context, task: Task) -> None:
+            task.append({"role": "assistant", "content": [{"type": "text", "text": 5}]})
+
+    async with paged(restate_env, deploy, Odd(name="AgUiOdd")) as (page, _):
+        page.say("Hi")
+        assert (await page.run("r1"))["type"] in ("RUN_FINISHED", "RUN_ERROR")
+    assert complaints(page.heard) == []
 
 
 async def test_two_requests_of_one_run_at_once_are_one_message(

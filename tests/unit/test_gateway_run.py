@@ -10,6 +10,7 @@ import pytest
 from ag_ui.core import (
     Message,
     MessagesSnapshotEvent,
+    ReasoningMessage,
     RunFinishedEvent,
     RunStartedEvent,
     UserMessage,
@@ -166,6 +167,60 @@ def test_what_a_user_steered_is_told_to_who_did_not_say_it() -> None:
         ("f", "user", "Faster"),
         ("said-3", "user", "Also"),
     ]
+
+
+def test_calls_of_one_id_in_two_messages_are_told_apart() -> None:
+    use = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"n": 2}'}}]
+    record = [
+        assistant("", "c"),
+        result("c", "One"),
+        {"role": "assistant", "content": None, "tool_calls": use},
+        result("c", "Two"),
+    ]
+    client = run_of(*map(put, record))
+    assert client.shown[1:] == [
+        ("1.0", "assistant", "", ("c", "{}")),
+        ("1.1", "tool", "One"),
+        ("1.2", "assistant", "", ("c", '{"n": 2}')),
+        ("1.3", "tool", "Two"),
+    ]
+    assert run_complaints(client.heard) == []
+
+
+def test_words_before_a_result_do_not_take_its_name() -> None:
+    client = run_of(put(assistant("", "c")), text("I wait"), put(result("c", "One")))
+    assert client.shown[1:] == [("1.0", "assistant", "", ("c", "{}")), ("1.1", "tool", "One")]
+    assert run_complaints(client.heard) == []
+
+
+def test_thoughts_that_a_client_has_are_in_no_snapshot_so_it_keeps_its_own() -> None:
+    thought = ReasoningMessage(id="1.0.thoughts", content="Hm.")
+    known = [HI, thought, *to_messages(assistant("Yes."), "1.0")]
+    assert run_of(put(assistant("Yes.")), base=known).heard == []
+    run = Run(known)
+    run.begins(2)
+    snapshots = [*run.on(text("No")), *run.on({"type": "gap"})][-1]
+    assert [x.id for x in getattr(snapshots, "messages", [])] == ["hi", "1.0"]
+
+
+def test_thoughts_are_not_told_again_after_a_gap() -> None:
+    thinks = {"type": "reasoning", "text": "Hm."}
+    client = run_of(thinks, {"type": "gap"}, thinks, put(assistant("So.")))
+    assert [x["delta"] for x in client.heard if x["type"] == "REASONING_MESSAGE_CONTENT"] == ["Hm."]
+    assert run_complaints(client.heard) == []
+
+
+def test_a_message_of_a_user_is_never_taken_for_one_of_the_turn() -> None:
+    mine = UserMessage(id="1.u", content="Hi")
+    client = run_of(put(assistant("Yes.")), text("half"), base=[mine], record=[assistant("Yes.")])
+    assert client.shown == [("1.u", "user", "Hi"), ("1.0", "assistant", "Yes.")]
+
+
+def test_of_a_turn_that_is_discarded_nothing_more_is_told() -> None:
+    run = Run([HI])
+    run.begins(1)
+    list(run.is_discarded(()))
+    assert run.turn is None  # and what is of another turn is not given to it
 
 
 def test_the_rest_is_a_custom_event() -> None:

@@ -36,13 +36,14 @@ LEAVES = {
     **{name: {"testing"} for name in TESTING},
     "testing": set[str](),
     "_ingress": {"stream", "gateway", "acp"},
-    **dict.fromkeys(("_gateway.bounds", "_gateway.agui_answering"), GATEWAY),
+    **dict.fromkeys(("_gateway.bounds", "_gateway.refusals", "_gateway.agui_answering"), GATEWAY),
     "_gateway.agui_asked": GATEWAY | {"_gateway.agui_answering"},
     "stream": set[str](),
     "gateway": set[str](),
     "acp": set[str](),
     "_acp.agent": {"acp"},
-    "client": {"__init__", "gateway", "_gateway.agui_answering"}
+    "client": {"__init__", "gateway"}
+    | {f"_gateway.{x}" for x in ("agui_answering", "agui_record", "hearing")}
     | {f"_acp.{x}" for x in ("agent", "session", "permissions")},
     "formats.gemini": {"formats.adk"},
     "formats.responses": {"ext.openai_agents"},
@@ -73,6 +74,7 @@ PURE = (
     "_stream.keeping",
     "_stream.log",
     "_gateway.agui_asked",
+    "_gateway.agui_events",
     "_gateway.agui_messages",
     "_gateway.agui_run",
     "_acp.content",
@@ -141,8 +143,8 @@ def test_the_room_of_the_stream_is_known_by_the_stream_and_by_those_who_follow_a
     assert {x: y for x, y in known.items() if y and x != "stream"} == {
         "client": {"_stream.events", "_stream.following"},
         "_ingress": {"_stream.publisher"},
-        "gateway": {"_stream.publisher"},
-        "_gateway.agui_answering": {"_stream.events"},
+        "_gateway.refusals": {"_stream.publisher"},
+        "_gateway.hearing": {"_stream.events"},
         **{f"_acp.{x}": {"_stream.events"} for x in ("calls_told", "session", "telling")},
     }
     at_once = {
