@@ -112,22 +112,12 @@ async def tell_run(
     yield RunStartedEvent(thread_id=asked.thread, run_id=asked.run)
     end: End = RunFinishedSuccessOutcome()
     try:
-        run = Run(asked.known)
-        if len(asked.known) == 1:  # it was reloaded, and has nothing but what it says
-            before, is_whole = await conversation_of(session, asked.said)
-            if len(before) > 1:
-                yield run.knows(before)
-        else:
-            is_whole = True
-        async with aclosing(_follow_run(session, run, message)) as following:
-            async for item in following:
+        async with aclosing(_tell_all(session, asked, message)) as told:
+            async for item in told:
                 if isinstance(item, BaseEvent):
                     yield item
                 else:
                     end = item
-        is_over = not isinstance(end, RunFinishedInterruptOutcome)
-        if is_over and not is_whole:  # by now the turns before are on record
-            yield run.knows((await conversation_of(session, asked.said))[0])
     except TerminalError as error:
         end = Failure(str(error.status_code), error.message)
     except httpx.TransportError as error:
@@ -140,6 +130,27 @@ async def tell_run(
         yield RunErrorEvent(message=end.message, code=end.code)
     else:
         yield RunFinishedEvent(thread_id=asked.thread, run_id=asked.run, outcome=end)
+
+
+async def _tell_all(session: Session, asked: RunAsked, message: int) -> AsyncGenerator[Item, None]:
+    run, is_whole = Run(asked.known), True
+    if len(asked.known) == 1:  # it was reloaded, and has nothing but what it says
+        before, is_whole = await conversation_of(session, asked.said)
+        for event in run.knows(before) if len(before) > 1 else ():
+            yield event
+    end: End | None = None
+    async with aclosing(_follow_run(session, run, message)) as following:
+        async for item in following:
+            if isinstance(item, BaseEvent):
+                yield item
+            else:
+                end = item
+    if not is_whole and not isinstance(end, RunFinishedInterruptOutcome):
+        # By now the turns before are on record.
+        for event in run.knows((await conversation_of(session, asked.said))[0]):
+            yield event
+    if end is not None:
+        yield end
 
 
 async def _follow_run(session: Session, run: Run, message: int) -> AsyncGenerator[Item, None]:
@@ -198,13 +209,16 @@ async def _on_event(
     """What is told of an event; `None` if it says that a turn answers that had begun before."""
     kind, turn = event["type"], event["turn"]
     if kind == "turn" and event["state"] == "begins":
-        if turn == run.turn or await is_answered_by(session, turn, message):
+        if turn in run.answers or await is_answered_by(session, turn, message):
             run.begins(turn)
         return ()
     if kind == "discarded":
         return [*run.is_discarded(())] if run.turn in event["turns"] else ()
-    if run.turn is None and kind in _MOVES and await is_answered_by(session, turn, message):
-        return None
+    if run.turn is None and kind in _MOVES and turn not in run.answers:
+        is_mine = kind == "steered" and event["message"].get("id") == message
+        if is_mine or await is_answered_by(session, turn, message):
+            run.answers.add(turn)
+            return None
     if kind == "approval" and turn == run.turn and event["state"] == "waits":
         status = await session.status()
         if waits := [interrupt_of(x) for x in status["waiting_for"] if x["turn"] == turn]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ag_ui.core import Message
 from restate import TerminalError
 
-from interruptible._gateway.agui_messages import noted_of, to_messages
+from interruptible._gateway.agui_messages import id_of_said, noted_of, to_messages
 from interruptible._wire import types as wire
 from interruptible.client import Session
 
@@ -23,9 +23,8 @@ async def number_known(session: Session, noted: Mapping[str, str]) -> int | None
     turns, status = await asyncio.gather(session.turns(limit=_LOOKED_AT), session.status())
     said = [x for turn in turns["turns"] for x in (*turn["input"], *turn["messages"])]
     for x in (*said, *status["pending"]):
-        before = noted_of({**x})
-        if before.get("message") == noted["message"]:
-            if before.get("sum", noted["sum"]) != noted["sum"]:
+        if id_of_said({**x}) == noted["message"]:
+            if noted_of({**x}).get("sum", noted["sum"]) != noted["sum"]:
                 name = noted["message"]
                 reason = f"messages: {name!r} says something else by now. Name each another way."
                 raise TerminalError(reason, 409)

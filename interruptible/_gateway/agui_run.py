@@ -54,6 +54,8 @@ class Run:
     def __init__(self, known: Sequence[Message]) -> None:
         self.turn: int | None = None
         """The turn that answers, once that is known."""
+        self.answers = set[int]()
+        """The turns that were known to answer, or to be about to."""
         self._known = _by_name(known)
         """What the client is to have, in order. It keeps thoughts that a snapshot leaves out."""
         self._right = set[str]()
@@ -79,11 +81,14 @@ class Run:
     def begins(self, turn: int) -> None:
         """The turn is known that answers."""
         self.turn, self._place = turn, 0
+        self.answers.add(turn)
 
-    def knows(self, messages: Sequence[Message]) -> BaseEvent:
-        """The client is to have these messages."""
+    def knows(self, messages: Sequence[Message]) -> Iterator[BaseEvent]:
+        """The client is to have these messages, in this order: it appends what it does not have."""
+        self._known = {}
+        yield self._snapshot()
         self._known = _by_name(messages)
-        return self._snapshot()
+        yield self._snapshot()
 
     def on(self, event: Mapping[str, Any]) -> Iterator[BaseEvent]:
         """The session's stream has an event of this turn, or a gap."""
