@@ -90,6 +90,7 @@ class CodingAgent(Agent):
         """Work on one turn; the files are kept, or restored if it is rolled back."""
         place = Workspace(self.root, task.session)
         async with cleanup(ctx) as undo:
+            # Before the `try`: a turn that is cut off here has changed no files.
             left = await ctx.run_typed(
                 "checkpoint",
                 place.checkpoint,
@@ -101,6 +102,8 @@ class CodingAgent(Agent):
             try:
                 await self.loop(ctx, task, place, left)
                 await ctx.run_typed("keep files", place.keep, turn=task.turn, interrupted=False)
+            # Registered here and not before: what is to be done depends on how it ends. They are
+            # plain functions, so steps in threads, which end by themselves: cleanup waits for them.
             except Interrupted:
                 if (await task.cause()).kind == "rolled back":
                     undo.on_interrupt("restore files", place.restore, task.turn)

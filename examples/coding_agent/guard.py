@@ -1,6 +1,7 @@
 """Runs one command of the model's, and sees to it that nothing of it is left.
 
-`shell.py` starts it as a process of its own, from the standard library alone. It gives up as soon
+`shell.py` starts it as a process of its own, from the standard library alone. Its standard output
+is the command's; when it ends, it reports how on its standard error, as JSON. It gives up as soon
 as its standard input ends: when the step is aborted, and also when the worker dies. It ends only
 when every process that the command has started is gone, whatever group or session they went to.
 On Linux the command can write to its workspace alone, can signal nobody else, and has no

@@ -628,3 +628,17 @@ def test_who_follows_the_stream_tells_each_message_of_the_record_once_and_in_ord
             wanted = [x["content"] for x in messages if x["role"] == "assistant"]
             assert editor.telling.is_over(turn)
             assert [x for x in said if x in wanted] == wanted
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "document", "source": {"type": "text", "data": None}},
+        {"type": "input_audio", "input_audio": {"data": None, "format": "wav"}},
+        {"type": "image", "source": {"type": "base64", "media_type": None, "data": None}},
+    ],
+    ids=["a document", "sound", "an image"],
+)
+def test_media_that_nobody_has_checked_is_left_out(part: Any) -> None:
+    said = [{"type": "text", "text": "Look."}, part]
+    assert [x["text"] for x in dumped(blocks_of_content(said)) if x["type"] == "text"] == ["Look."]
