@@ -512,6 +512,13 @@ class Contract:
             done = not self.side_by_side or ["end", "look stars"] in log()
             return done and ["begin", "look sun"] in log() and ["end", "look moon"] in log()
 
+        async def kept() -> bool:
+            """All that has ended is in the journal: what is not is done once more."""
+            which = f"id = '{receipt['task_id']}' AND entry_type LIKE '%: Run'"
+            rows = await restate_env.query(f"SELECT entry_type FROM sys_journal WHERE {which}")  # noqa: S608
+            results = sum(x["entry_type"].startswith("Notification") for x in rows)
+            return 2 * results == len(rows) - 1
+
         kind = type(self)
         worker = Process(
             *("tests.frameworks.worker", free_port(), str(tmp_path), kind.__module__, kind.__name__)
@@ -520,8 +527,9 @@ class Contract:
         async with worker.running():
             await restate_env.register(worker.url)
             session = Session(restate_env.client, "Killed", tmp_path.name)
-            await session.send("Look.")
+            receipt = await session.send("Look.")
             await eventually(begun)
+            await eventually(kept)
             await worker.kill()
             (tmp_path / "hold look sun").unlink()
             await worker.start()
