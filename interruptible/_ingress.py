@@ -20,6 +20,8 @@ from restate import HttpError, RestateClient
 from interruptible._stream.publisher import NoIngress
 
 INGRESS: Final = "RESTATE_INGRESS_URL"
+PASSES: Final = (408, 425, 502, 503, 504)
+"""HTTP's statuses that say that Restate, or what is before it, does not answer for now."""
 
 
 class Ingress:

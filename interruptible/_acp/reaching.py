@@ -9,11 +9,11 @@ from typing import Final, TypeVar
 import httpx
 from restate import TerminalError
 
+from interruptible._ingress import PASSES
+
 PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
 """Seconds between two tries: first, and at most."""
-PASSES: Final = (408, 425, 502, 503, 504)
-"""HTTP's statuses that say that the server, or what is before it, does not answer for now."""
 UNKNOWN: Final = "make sure to register"
 """What Restate says of a service that it does not know, or not yet: it has just come up."""
 COMING_UP: Final = 8

@@ -42,12 +42,11 @@ from interruptible._gateway.agui_record import (
 )
 from interruptible._gateway.agui_run import Run
 from interruptible._gateway.hearing import Hearing, give_up
+from interruptible._ingress import PASSES
 from interruptible._wire import types as wire
 from interruptible.client import Session
 
 _GONE = (404, 410)
-_PASSES = (408, 425, 502, 503, 504)
-"""HTTP's statuses that say that Restate, or what is before it, does not answer for now."""
 _PAUSE = 1.0
 """Seconds until it is attached again, if that was cut off."""
 _MOVES = ("pending", "steered", "approval")
@@ -138,19 +137,13 @@ async def _tell_all(session: Session, asked: RunAsked, message: int) -> AsyncGen
         before, is_whole = await conversation_of(session, asked.said)
         for event in run.knows(before) if len(before) > 1 else ():
             yield event
-    end: End | None = None
     async with aclosing(_follow_run(session, run, message)) as following:
         async for item in following:
-            if isinstance(item, BaseEvent):
-                yield item
-            else:
-                end = item
-    if not is_whole and not isinstance(end, RunFinishedInterruptOutcome):
-        # By now the turns before are on record.
-        for event in run.knows((await conversation_of(session, asked.said))[0]):
-            yield event
-    if end is not None:
-        yield end
+            if not (is_whole or isinstance(item, (BaseEvent, RunFinishedInterruptOutcome))):
+                # It is over, and by now the turns before are on record.
+                for event in run.knows((await conversation_of(session, asked.said))[0]):
+                    yield event
+            yield item
 
 
 async def _follow_run(session: Session, run: Run, message: int) -> AsyncGenerator[Item, None]:
@@ -199,7 +192,7 @@ async def _attach_again(session: Session, message: int) -> wire.Outcome | wire.T
 def _is_cut_off(attached: "asyncio.Future[Any]") -> bool:
     """Whether it has ended only because Restate, or what is before it, does not answer."""
     error = attached.exception() if attached.done() else None
-    passes = isinstance(error, TerminalError) and error.status_code in _PASSES
+    passes = isinstance(error, TerminalError) and error.status_code in PASSES
     return passes or isinstance(error, httpx.TransportError)
 
 
