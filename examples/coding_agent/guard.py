@@ -50,7 +50,7 @@ def main() -> None:
     )
     os.close(1)  # the command's alone: it ends with the last process that holds it
     report = _watch(child, job, news)
-    report["left"] = len(_descendants()[0])
+    report["left"] = _has_children()
     _end_all(child, job["grace"])
     sys.stderr.write(json.dumps(report))
 
@@ -80,12 +80,8 @@ def _end_all(child: "subprocess.Popen[bytes]", grace: float) -> None:
     """SIGTERM, and SIGKILL for those that are there after the grace; until there is none."""
     kill, deadline = signal.SIGTERM, time.monotonic() + grace
     told: set[int] = set()
-    while True:
-        child.poll()
-        left, dead = _descendants()
-        _bury(dead - {child.pid})
-        if not left and child.returncode is not None:
-            return
+    while _has_children():
+        left, _ = _descendants()
         if time.monotonic() > deadline:
             kill = signal.SIGKILL
         if kill == signal.SIGKILL or child.pid not in told:
@@ -97,6 +93,19 @@ def _end_all(child: "subprocess.Popen[bytes]", grace: float) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, kill)
         time.sleep(0.005)
+
+
+def _has_children() -> bool:
+    """Bury the dead, and say whether a child is left.
+
+    Whoever loses its parent becomes our child at once: without a child nothing is left at all. A
+    look at /proc cannot tell, as it misses who is born while it looks.
+    """
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+        return True
+    return False
 
 
 def _bury(dead: set[int]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import contextlib
 import json
 import os
 import shutil
@@ -65,22 +64,25 @@ async def run(
     """
     started = time.monotonic()
     guard = await _start(command, files, tmp, limits)
-    assert guard.stdin and guard.stdout and guard.stderr  # noqa: PT018, S101 - for the type checker
+    assert guard.stdin  # noqa: S101 - for the type checker
     printed = Clipped(limits.result)
-    too_much = False
-    try:
-        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        while chunk := await guard.stdout.read(8192):
-            text = decode(chunk)
+
+    def add(text: str) -> None:
+        assert guard.stdin  # noqa: S101 - for the type checker
+        if not guard.stdin.is_closing():
             printed.add(text)
             show(text)
-            if too_much := printed.length > limits.printed:
-                break
-        else:
-            await guard.wait()  # it may have closed its output, and go on
-    finally:
+        if printed.length > limits.printed:
+            guard.stdin.close()
+
+    ending = asyncio.ensure_future(_end(guard, add))
+    try:
+        report = await asyncio.shield(ending)
+    except asyncio.CancelledError:
         guard.stdin.close()  # tells it to end everything that still runs
-        report = await _end(guard)
+        await ending
+        raise
+    too_much = printed.length > limits.printed
     return f"{_said(report, limits, time.monotonic() - started, too_much)}\n{printed}".rstrip()
 
 
@@ -120,23 +122,29 @@ async def _start(
         guard = await starting
         assert guard.stdin  # noqa: S101 - for the type checker
         guard.stdin.close()
-        await _end(guard)
+        await _end(guard, lambda _: None)
         raise
 
 
-async def _end(guard: asyncio.subprocess.Process) -> dict[str, object]:
-    """Wait for the guard, which ends as the last process of its command."""
+async def _end(guard: asyncio.subprocess.Process, show: Callable[[str], None]) -> dict[str, object]:
+    """Pass on what is printed, until the guard ends: the last process of its command."""
     assert guard.stdout and guard.stderr  # noqa: PT018, S101 - for the type checker
-    _, report = await asyncio.gather(_drain(guard.stdout), guard.stderr.read())
+    reading = asyncio.ensure_future(_read(guard.stdout, show))
+    report = await guard.stderr.read()  # it has this for itself: it ends with the guard
+    try:
+        said = dict(json.loads(report))
+    except ValueError:  # it was killed, and what it guarded may hold the output for ever
+        reading.cancel()
+        return {"broken": report.decode(errors="replace")[-500:]}
+    await reading
     await guard.wait()
-    with contextlib.suppress(ValueError):
-        return dict(json.loads(report))
-    return {"broken": report.decode(errors="replace")[-500:]}
+    return said
 
 
-async def _drain(stream: asyncio.StreamReader) -> None:
-    while await stream.read(65536):
-        pass
+async def _read(stream: asyncio.StreamReader, show: Callable[[str], None]) -> None:
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+    while chunk := await stream.read(8192):
+        show(decode(chunk))
 
 
 def _said(report: dict[str, object], limits: Limits, took: float, too_much: bool) -> str:  # noqa: FBT001

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.coding_agent import tools
+from examples.coding_agent import shell, tools
 from examples.coding_agent.shell import Limits, run
 from examples.coding_agent.workspace import Workspace
 
@@ -262,7 +262,8 @@ async def test_an_aborted_command_is_gone_before_the_step_ends(
     workspace: Workspace, escape: str
 ) -> None:
     seconds = f"98{len(escape)}.2"
-    command = f"trap '' TERM; {escape} sleep {seconds} & echo $! >pid; {escape} sleep {seconds}"
+    escaping = f"{escape} sleep {seconds}"
+    command = f"trap '' TERM; {escaping} & echo $! >pid; {escaping}; sleep {seconds}"  # it stays
     running = asyncio.ensure_future(sh(workspace, command))
     await soon(lambda: len(mentioned(seconds)) > 2)
     running.cancel()
@@ -270,6 +271,37 @@ async def test_an_aborted_command_is_gone_before_the_step_ends(
         await running
     assert mentioned(seconds) == []
     assert not is_there(int((workspace.files / "pid").read_text()))
+
+
+async def test_who_is_born_while_the_guard_looks_is_ended_too(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A look at /proc misses them: here it misses everybody, a while long."""
+    blind = tmp_path / "blind.py"
+    blind.write_text(
+        f"import sys; sys.path.insert(0, {str(shell.GUARD.parent)!r})\n"
+        "import guard, itertools\n"
+        "looks, look = itertools.count(), guard._descendants\n"
+        "guard._descendants = lambda: look() if next(looks) > 9 else (set(), set())\n"
+        "guard.main()\n"
+    )
+    monkeypatch.setattr(shell, "GUARD", blind)
+    text = await sh(workspace, "setsid sleep 986.4 & echo done")
+    assert "What it had left running was ended." in text
+    assert mentioned("986.4") == []
+
+
+async def test_a_guard_that_is_killed_holds_nobody_up(workspace: Workspace) -> None:
+    running = asyncio.ensure_future(sh(workspace, "setsid sleep 986.5 & sleep 986.5"))
+    await soon(lambda: len(mentioned("986.5")) > 3)
+    [guard] = [pid for pid in mentioned("986.5") if parent(pid) == os.getpid()]
+    os.kill(guard, signal.SIGKILL)
+    assert (await running).startswith("[It could not be run:")
+    for left in mentioned("986.5"):
+        os.kill(left, signal.SIGKILL)
+    await soon(lambda: mentioned("986.5") == [])
+    for _ in range(10):
+        await asyncio.sleep(0)  # the loop takes leave of their output
 
 
 async def test_a_command_that_is_aborted_as_it_starts_is_gone(workspace: Workspace) -> None:
