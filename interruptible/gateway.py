@@ -45,12 +45,12 @@ try:
     from starlette.middleware import Middleware
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.routing import Route
+    from starlette.routing import Mount, Route
     from starlette.types import Receive, Scope, Send
 
     from interruptible._gateway.agui_answering import begin_run, tell_run
     from interruptible._gateway.agui_asked import RunAsked, asked_in
-    from interruptible._gateway.bounds import AtMost, body_of, unless_hung_up
+    from interruptible._gateway.bounds import AtMost, body_of, too_many, unless_hung_up
     from interruptible._gateway.refusals import REFUSALS, passed_on
     from interruptible._ingress import Ingress
 except ImportError as error:
@@ -87,8 +87,8 @@ class Gateway:
     Args:
         agents: The agents that it lets them talk to, or their names.
         authorize: Is asked before each request is carried out: with the request, the agent and the
-            session. Only `True` lets it pass; all else is a 403. It may raise Starlette's
-            `HTTPException`, such as a 401.
+            session; for a stream once, as it begins. Only `True` lets it pass; all else is a 403.
+            It may raise Starlette's `HTTPException`, such as a 401.
         ingress: The address of Restate's ingress; by default that of the environment variable
             `RESTATE_INGRESS_URL`, when it is first needed.
         headers: What the ingress wants besides, such as an API key.
@@ -124,20 +124,27 @@ class Gateway:
             raise ValueError(f"Gateway: {error}") from None
         self._authorize, self._max_body = authorize, max_body
         self._handlers = {*PUBLIC, *handlers}
-        app = Starlette(
-            routes=[
-                Route("/ag-ui/{agent}", self._on_ag_ui, methods=["POST"]),
-                Route("/{agent}/{session:path}/events", self._on_events, methods=["GET"]),
-                Route("/{agent}/{session:path}/{handler}", self._on_handler, methods=["POST"]),
-            ],
-            middleware=middleware,
-            exception_handlers=REFUSALS,
+        routes = [
+            Route("/ag-ui/{agent}", self._on_ag_ui, methods=["POST"]),
+            Route("/{agent}/{session:path}/events", self._on_events, methods=["GET"]),
+            Route("/{agent}/{session:path}/{handler}", self._on_handler, methods=["POST"]),
+        ]
+        app, full = (  # a page of another origin has to be able to read both
+            Starlette(routes=x, middleware=middleware, exception_handlers=REFUSALS)
+            for x in (routes, [Mount("/", too_many)])
         )
-        self._app = AtMost(app, max_open, send_timeout.total_seconds())
+        self._app = AtMost(app, full, max_open, send_timeout.total_seconds())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
         await self._app(scope, receive, send)
+
+    def hang_up(self) -> None:
+        """End all that is being answered; what agents are at work on goes on.
+
+        A server that ends waits for its streams: call this as it begins to. Browsers come again.
+        """
+        self._app.hang_up()
 
     # -- What it is asked. -------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from typing import Final, TypeVar
 import anyio
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 A = TypeVar("A")
@@ -19,30 +18,39 @@ BODY_TIME: Final = 30.0
 
 
 class AtMost:
-    """An app that has at most so many requests open; the others are told to come again.
+    """An app that has at most so many requests open; another app answers the others.
 
     Who reads nothing of an answer for so many seconds is hung up on.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, patience: float) -> None:
-        self._app, self._limit, self._patience = app, limit, patience
-        self.open = 0
+    def __init__(self, app: ASGIApp, full: ASGIApp, limit: int, patience: float) -> None:
+        self._app, self._full, self._limit, self._patience = app, full, limit, patience
+        self._open: set[anyio.CancelScope] = set()
+
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return len(self._open)
+
+    def hang_up(self) -> None:
+        """End them all."""
+        for each in [*self._open]:
+            each.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif self.open < self._limit:
-            self.open += 1
-            try:
-                await self._app(scope, receive, self._patiently(send))
-            except _Unread:
-                _log.info("Somebody who reads nothing of an answer is hung up on.")
-            finally:
-                self.open -= 1
+            with anyio.CancelScope() as it:
+                self._open.add(it)
+                try:
+                    await self._app(scope, receive, self._patiently(send))
+                except _Unread:
+                    _log.info("Somebody who reads nothing of an answer is hung up on.")
+                finally:
+                    self._open.discard(it)
         else:
-            message = "Too many requests are open. Try again."
-            refusal = JSONResponse({"code": 503, "message": message}, 503, {"Retry-After": "5"})
-            await refusal(scope, receive, send)
+            await self._full(scope, receive, send)
 
     def _patiently(self, send: Send) -> Send:
         async def send_in_time(message: Message) -> None:
@@ -56,6 +64,15 @@ class AtMost:
 
 class _Unread(Exception):
     pass
+
+
+async def too_many(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """What is answered if there are too many.
+
+    Raises:
+        HTTPException: 503.
+    """
+    raise HTTPException(503, "Too many requests are open. Try again.", {"Retry-After": "5"})
 
 
 async def body_of(request: Request, limit: int) -> bytes:

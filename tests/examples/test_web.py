@@ -448,9 +448,8 @@ async def test_a_lost_connection_resumes_without_a_gap(at_home: Any) -> None:
     desk = await home.desk()
     await desk.say("count")
     await desk.see_text("3 4 5 6", turn=1)
-    home.server.close()  # of the streams
+    home.server.gateway.hang_up()
     await desk.status("Connection lost")
-    home.server.closing.clear()
     await desk.status("Turn 1 asks the model")
     last = (await desk.page.locator("#turn-1 .prose").inner_text()).strip()
     assert LONG.startswith(last)

@@ -150,7 +150,7 @@ async def house(browser: Any, stage: Any, agent: str | None = None) -> AsyncIter
             for number, desk in enumerate(made.desks):
                 await desk.shot(f"last-{number}")
             await made.close()
-            page.close()
+            page.gateway.hang_up()
     faults = [fault for desk in made.desks for fault in desk.faults]
     assert not faults, faults
 

@@ -443,6 +443,39 @@ async def test_requests_are_bounded_and_who_hangs_up_makes_room(
         assert (await http.post("/GatewayBounded/a/get_status", json={})).status_code == 200
 
 
+async def test_pages_of_other_origins_are_told_that_it_is_full_and_hung_up_on(
+    deploy: Deploy, restate_env: Restate, log: Log
+) -> None:
+    agent = Speaker(log, "GatewayHangsUp", restate_env)
+    await deploy(agent)
+    await Session(restate_env.client, agent, "a").send("Hi")
+    gateway = Gateway(
+        agents=[agent],
+        authorize=Asked(),
+        ingress=restate_env.ingress_url,
+        max_open=1,
+        middleware=[Middleware(CORSMiddleware, allow_origins=["https://other.example"])],
+    )
+    elsewhere = {"Origin": "https://other.example"}
+    async with (
+        serve(gateway) as url,  # type: ignore[arg-type]
+        httpx.AsyncClient(base_url=url, timeout=60, headers=elsewhere) as http,
+    ):
+        async with http.stream("GET", "/GatewayHangsUp/a/events") as events:
+            lines = events.aiter_lines()
+            await anext(lines)
+            refused = await http.post("/GatewayHangsUp/a/get_status", json={})
+            assert answered_shortly(refused) == (503, "Too many requests are open. Try again.")
+            assert refused.headers["access-control-allow-origin"] == "https://other.example"
+            gateway.hang_up()
+            with pytest.raises(httpx.RemoteProtocolError):
+                async for _ in lines:
+                    pass
+        await eventually(lambda: _holds(gateway._app.open == 0))
+        assert (await http.post("/GatewayHangsUp/a/get_status", json={})).status_code == 200
+        agent.tell(1, "end")
+
+
 async def _holds(value: bool) -> bool:
     return value
 

@@ -62,7 +62,7 @@ async def _serve(page: Page, host: str, port: int, stop: asyncio.Event) -> None:
 
     async def stopped() -> None:
         await stop.wait()
-        page.close()
+        page.gateway.hang_up()
 
     await serve_forever(page, config, shutdown_trigger=stopped)  # type: ignore[arg-type]
 

@@ -14,7 +14,6 @@ only requests that name this machine are answered (a page elsewhere may point it
 
 from __future__ import annotations
 
-import asyncio
 import html
 import re
 import shutil
@@ -23,7 +22,6 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-import anyio
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -78,14 +76,13 @@ class Page:
         self, *, ingress: str, ui: str, agent: str = AGENT, names: Collection[str] = ()
     ) -> None:
         self.names = {*LOOPBACK, *names}
-        self.closing = asyncio.Event()
         filled = {"{agent}": agent, "{ui}": ui}
         self.html = re.sub(
             r"\{(agent|ui)\}",
             lambda found: html.escape(filled[found[0]]),
             (STATIC / "index.html").read_text(encoding="utf-8"),
         )
-        gateway = Gateway(
+        self.gateway = Gateway(
             agents=[agent], authorize=authorize, ingress=ingress, handlers=["get_diff"]
         )
         self.app = Starlette(
@@ -93,16 +90,12 @@ class Page:
                 Route("/", lambda _: RedirectResponse(f"/c/{FIRST_SESSION}", 303)),
                 Route("/c/{session:path}", lambda _: HTMLResponse(self.html)),
                 Mount("/static", StaticFiles(directory=STATIC)),
-                Mount("/agents", gateway),
+                Mount("/agents", self.gateway),
             ]
         )
 
-    def close(self) -> None:
-        """Hang up on who watches: a server that ends waits for them."""
-        self.closing.set()
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, if it is for this machine, until the page closes."""
+        """Answer one request, if it is for this machine."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -112,16 +105,9 @@ class Page:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        async def hang_up() -> None:
-            await self.closing.wait()
-            tasks.cancel_scope.cancel()
-
         host = Request(scope).headers.get("host", "")
         ours = re.sub(r":\d+$", "", host) in self.names
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(hang_up)
-            await (self.app if ours else MISDIRECTED)(scope, receive, with_headers)
-            tasks.cancel_scope.cancel()
+        await (self.app if ours else MISDIRECTED)(scope, receive, with_headers)
 
 
 MISDIRECTED: Response = PlainTextResponse(
