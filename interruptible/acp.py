@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+API_KEY: Final = "RESTATE_AUTH_TOKEN"
+"""The environment variable with the API key of the ingress, as Restate's own tools have it."""
 LAST_WORDS: Final = 0.5
 """Seconds in which what was said before stdin was closed is still handed on, and then written."""
 
@@ -48,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m interruptible.acp",
         description="An agent of the Agent Client Protocol, in front of an agent on Restate.",
+        epilog=f"To an ingress that wants an API key it sends that of {API_KEY}.",
     )
     parser.add_argument("--agent", required=True, metavar="NAME", help="the agent's name")
     parser.add_argument(
@@ -64,8 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--ingress is missing. Name Restate's ingress, or set {INGRESS}.")
     if options.session == "":
         parser.error("--session is empty. Name a session, or leave it out.")
+    token = environ.get(API_KEY, "").strip()
     try:
-        ingress = Ingress(options.ingress)
+        ingress = Ingress(options.ingress, {"Authorization": f"Bearer {token}"} if token else None)
     except ValueError as error:
         parser.error(f"--{error}")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)

@@ -19,12 +19,14 @@ from restate.server import install_shutdown_hook
 
 from examples.coding_agent import model, scripted
 from examples.coding_agent.agent import CodingAgent
+from examples.coding_agent.shell import confinement
 from interruptible.stream import Stream
 from interruptible.testing import Restate, restate_server, serve
 
 HELP = """\
   model       {model}
   workspaces  {root}
+  commands    {commands}
   ingress     http://localhost:{ingress}
   Restate UI  http://localhost:{admin}/ui/
 
@@ -52,6 +54,8 @@ class Parts(NamedTuple):
     """What model it is, for people."""
     root: Path
     """The folder of the workspaces."""
+    commands: str
+    """What confines them, for people."""
     restate: Restate
 
 
@@ -76,13 +80,14 @@ async def everything(
         agent = CodingAgent(root, chosen, stream=Stream(ingress=restate.ingress_url))
         worker = await stack.enter_async_context(serve(app(services=agent.services)))
         await restate.register(worker)
-        yield Parts(label, root, restate)
+        yield Parts(label, root, confinement(), restate)
 
 
 async def worker_alone(root: Path, port: int, ingress: str) -> None:
     """Serve the worker until it is told to stop."""
     async with the_model() as (chosen, label):
-        print(f"{label}\nworkspaces: {root}\nserving on http://127.0.0.1:{port}")
+        print(f"{label}\nworkspaces: {root}\ncommands: {confinement()}")
+        print(f"serving on http://127.0.0.1:{port}")
         agent = CodingAgent(root, chosen, stream=Stream(ingress=ingress))
         served = app(services=agent.services)
         await serve_forever(served, _config(port), shutdown_trigger=_sigterm)

@@ -153,9 +153,14 @@ def confine(job: "dict[str, object]") -> None:
     landlock([*job["readable"]], [*job["writable"]], [*job["ports"]])  # type: ignore[misc]
 
 
+def confines() -> int:
+    """What this kernel refuses: files from 1 on, ports too from 4 on, signals too from 6 on."""
+    return int(_libc.syscall(_CREATE_RULESET, None, 0, 1)) if _LINUX else 0
+
+
 def landlock(readable: list[str], writable: list[str], ports: list[int]) -> bool:
     """Have the kernel refuse all files but these, TCP to other ports, and signals to others."""
-    abi = _libc.syscall(_CREATE_RULESET, None, 0, 1)
+    abi = confines()
     if abi < 1:
         return False
     unknown = (1 << 13 if abi < 2 else 0) | (1 << 14 if abi < 3 else 0)  # noqa: PLR2004

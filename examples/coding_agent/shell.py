@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from examples.coding_agent.guard import confines
+
 GUARD = Path(__file__).with_name("guard.py")
 SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/opt", "/proc", "/sbin", "/usr")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
@@ -48,6 +50,15 @@ class Limits:
     ports: tuple[int, ...] = (22, 80, 443)
 
 
+def confinement() -> str:
+    """What confines commands on this machine, for people."""
+    if (refuses := confines()) < 1:
+        return "NOT confined: without Landlock (Linux 5.13) they reach all that you can"
+    if refuses < 4:  # noqa: PLR2004
+        return "confined to their workspace, but NOT to some ports: that takes Linux 6.7"
+    return "confined to their workspace"
+
+
 async def run(
     command: str, files: Path, tmp: Path, limits: Limits, show: Callable[[str], None]
 ) -> str:
@@ -64,26 +75,31 @@ async def run(
     """
     started = time.monotonic()
     guard = await _start(command, files, tmp, limits)
-    assert guard.stdin  # noqa: S101 - for the type checker
     printed = Clipped(limits.result)
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        assert guard.stdin  # noqa: S101 - for the type checker
+        guard.stdin.close()  # tells it to end everything that still runs
 
     def add(text: str) -> None:
-        assert guard.stdin  # noqa: S101 - for the type checker
-        if not guard.stdin.is_closing():
+        if not stopped:
             printed.add(text)
             show(text)
         if printed.length > limits.printed:
-            guard.stdin.close()
+            stop()
 
     ending = asyncio.ensure_future(_end(guard, add))
     try:
         report = await asyncio.shield(ending)
     except asyncio.CancelledError:
-        guard.stdin.close()  # tells it to end everything that still runs
+        stop()
         await ending
         raise
-    too_much = printed.length > limits.printed
-    return f"{_said(report, limits, time.monotonic() - started, too_much)}\n{printed}".rstrip()
+    took = time.monotonic() - started
+    return f"{_said(report, limits, took, too_much=stopped)}\n{printed}".rstrip()
 
 
 async def _start(
@@ -147,7 +163,7 @@ async def _read(stream: asyncio.StreamReader, show: Callable[[str], None]) -> No
         show(decode(chunk))
 
 
-def _said(report: dict[str, object], limits: Limits, took: float, too_much: bool) -> str:  # noqa: FBT001
+def _said(report: dict[str, object], limits: Limits, took: float, *, too_much: bool) -> str:
     if too_much:
         return f"[Stopped: it printed more than {limits.printed} characters.]"
     match report:

@@ -80,9 +80,7 @@ class Workspace:
         if self._subject(START.format(turn)) != subject:
             if origin is not None and self._commit_of(NOW) is None:
                 self._adopt(Workspace(self.path.parent, origin[0]), origin[1])
-            begun = sorted((x for x in self._turns("start") if x < turn), reverse=True)
-            undone = list(itertools.takewhile(lambda x: x not in stands, begun))
-            self.restore(*reversed(undone))
+            self._undo_since(turn, stands)
             self._commit(START.format(turn), subject)
         last = max(self._turns("end") & set(stands), default=0)
         left = self._subject(END.format(last))
@@ -123,6 +121,12 @@ class Workspace:
         return legible("\n".join(shown[:most]) + more) or "(none)"
 
     # -- what it rests on ------------------------------------------------------------------------
+
+    def _undo_since(self, turn: int, stands: Sequence[int]) -> None:
+        """Undo what was done since the last turn that still stands."""
+        before = sorted((x for x in self._turns("start") if x < turn), reverse=True)
+        undone = list(itertools.takewhile(lambda x: x not in stands, before))
+        self.restore(*reversed(undone))
 
     def _adopt(self, origin: Workspace, turn: int) -> None:
         """Begin with what another workspace was after a turn, and with its checkpoints until then.

@@ -331,14 +331,14 @@ async def test_it_shows_the_same_conversation_when_it_is_opened_again(at_home: A
     screen.says("one")
     await screen.sees("■ turn 1 · completed")
     screen.says("work")
-    await screen.sees("● run_command")
+    await screen.sees("  I wait.", "● run_command")
     shown = screen.rows[: screen.rows.index("  I wait.")]
     screen.types("\x04")
     assert await screen.ends() == 0
     assert "The agent goes on." in screen.text
     again = await home.open()
-    await again.sees("● run_command", "● turn 2 runs run_command")
-    assert again.rows[: again.rows.index("  I wait.")] == shown
+    await again.sees("  I wait.", "● run_command", "● turn 2 runs run_command")
+    await again.until(lambda: again.rows[: len(shown) + 1] == [*shown, "  I wait."])
     home.go_on()
     await again.sees("│ gone on", "■ turn 2 · completed")
 

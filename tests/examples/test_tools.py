@@ -257,6 +257,18 @@ async def test_a_command_that_takes_too_long_is_ended_with_its_group(workspace: 
     assert mentioned("987.1") == []
 
 
+@pytest.mark.parametrize(
+    ("refuses", "said"),
+    [(-1, "NOT confined"), (0, "NOT confined"), (3, "NOT to some ports"), (4, "workspace")],
+)
+def test_people_are_told_what_does_not_confine_commands(
+    refuses: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "confines", lambda: refuses)
+    assert said in shell.confinement()
+    assert ("NOT" in shell.confinement()) == (refuses < 4)
+
+
 @pytest.mark.parametrize("escape", ["setsid", "nohup", "setsid setsid", "exec"])
 async def test_an_aborted_command_is_gone_before_the_step_ends(
     workspace: Workspace, escape: str

@@ -98,6 +98,8 @@ class Editor:
         chosen = await answer
         if chosen == "cancelled":
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
+        if chosen == "nonsense":
+            return RequestPermissionResponse.model_construct(outcome="nonsense")  # type: ignore[arg-type]
         selected = AllowedOutcome(outcome="selected", option_id=chosen)
         return RequestPermissionResponse(outcome=selected)
 
@@ -140,13 +142,13 @@ def command(env: Restate, agent: str, *more: str) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def editor_of(*command: str) -> AsyncGenerator[Editor, None]:
+async def editor_of(*command: str, **env: str) -> AsyncGenerator[Editor, None]:
     """An editor that has this started."""
     editor = Editor()
     async with acp.spawn_agent_process(
         editor,  # type: ignore[arg-type] - what no test needs it does not have
         *command,
-        env={"PATH": os.environ["PATH"]},
+        env={"PATH": os.environ["PATH"], **env},
         cwd=ROOT,
         transport_kwargs={"stderr": None, "limit": 1 << 24, "shutdown_timeout": PATIENCE},
         use_unstable_protocol=True,

@@ -3,17 +3,23 @@
 import asyncio
 import json
 import subprocess
+import sys
 from typing import Any
 
 import acp
+import httpx
 import pytest
 from restate import Context
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from interruptible import Agent, Session, Task
-from interruptible.testing import Restate
+from interruptible.testing import Restate, serve
 
 from .conftest import Deploy, Log, eventually
-from .editing import PATIENCE, ROOT, Editor, command, editing, new_session, stop_reason
+from .editing import PATIENCE, ROOT, Editor, command, editing, editor_of, new_session, stop_reason
 from .gated import Gated
 from .streaming import CALLING, Speaker
 from .test_approval import Asking
@@ -319,6 +325,24 @@ async def test_an_approval_that_waits_is_asked_of_who_loads_the_session(
         )
 
 
+async def test_an_answer_that_makes_no_sense_is_none(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    agent = AskingStream(log, "EditedNonsenseAskingAgent", restate_env)
+    await deploy(agent)
+    async with editing(restate_env, agent.name) as editor:
+        session = await new_session(editor)
+        there = Session(restate_env.client, agent, session)
+        prompt = editor.prompt(session, "push")
+        await editor.until(lambda: editor.asked)
+        editor.asked[0][1].set_result("nonsense")
+        await editor.agent.initialize(protocol_version=acp.PROTOCOL_VERSION)  # it has been read
+        [waits] = (await there.status())["waiting_for"]
+        await there.answer(waits["id"], approved=True)
+        assert await stop_reason(prompt) == "end_turn"
+        assert editor.shown[session][-1] == ("agent", "yes")
+
+
 # -- What is said and shown besides text. ----------------------------------------------------------
 
 
@@ -414,6 +438,21 @@ async def test_a_session_that_is_loaded_is_replayed_and_then_live(
         await load(editor, "one")  # once more, in the same process
         await editor.until(lambda: editor.shown.get("one") == shown, shown)
         assert shown[-2:] == [("user", "third"), ("agent", "Third.")]
+
+
+async def test_a_session_that_is_loaded_twice_at_once_is_told_of_once(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    agent = Speaker(log, "EditedTwiceAgent", restate_env)
+    await deploy(agent)
+    async with editing(restate_env, agent.name) as editor:
+        await asyncio.gather(*(load(editor, "one") for _ in range(4)))
+        for n in (1, 2):
+            prompt = editor.prompt("one", f"ask {n}")
+            agent.tell(n, "say Once", "Once.", "end")
+            assert await stop_reason(prompt) == "end_turn"
+        said = [("user", "ask 1"), ("agent", "Once."), ("user", "ask 2"), ("agent", "Once.")]
+        assert editor.shown["one"] == said
 
 
 async def test_what_others_say_is_shown_and_what_comes_of_it(
@@ -634,6 +673,33 @@ async def test_an_ingress_that_is_not_there_is_said(restate_env: Restate) -> Non
         assert error.code == -32603
         assert "Restate's ingress at http://127.0.0.1:9 does not answer" in str(error)
         assert "correct --ingress" in str(error)
+
+
+async def test_an_ingress_that_wants_a_key_gets_it(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    agent = Speaker(log, "EditedGuardedAgent", restate_env)
+    await deploy(agent)
+
+    async def answer(request: Request) -> Response:
+        if request.headers.get("authorization") != "Bearer sesame":
+            return JSONResponse({"code": 401, "message": "Who are you?"}, 401)
+        kept = ("content-type", "idempotency-key")
+        passed = [(x, y) for x, y in request.headers.items() if x in kept]
+        async with httpx.AsyncClient(base_url=restate_env.ingress_url, timeout=60) as http:
+            given = await http.post(request.url.path, content=await request.body(), headers=passed)
+        return Response(given.content, given.status_code, media_type="application/json")
+
+    guard = Starlette(routes=[Route("/{path:path}", answer, methods=["POST"])])
+    async with serve(guard) as url:  # type: ignore[arg-type]
+        run = (sys.executable, "-m", "interruptible.acp", "--agent", agent.name, "--ingress", url)
+        async with editor_of(*run) as editor:
+            error = await refused(new_session(editor))
+            assert (error.data, "Who are you?" in str(error)) == ({"status": 401}, True)
+        async with editor_of(*run, RESTATE_AUTH_TOKEN="sesame\n") as editor:  # noqa: S106
+            prompt = editor.prompt(await new_session(editor), "Hi")
+            agent.tell(1, "Hello.", "end")
+            assert await stop_reason(prompt) == "end_turn"
 
 
 async def test_nothing_but_the_protocol_is_on_stdout(

@@ -41,7 +41,8 @@ async def main(options: argparse.Namespace) -> None:
             listen(signal.SIGTERM, here.cancel)  # again: restate-sdk takes it when it serves
             talk = Talk(parts.restate.client, agent, session, parts.model)
             ui = f"{parts.restate.admin_url}/ui/"
-            facts = {"model": parts.model, "workspaces": str(parts.root), "Restate UI": ui}
+            facts = {"model": parts.model, "workspaces": str(parts.root)}
+            facts |= {"commands": parts.commands, "Restate UI": ui}
             talk.screen.print([view.BLANK, view.Line("bold", "", WELCOME), view.BLANK])
             talk.screen.print(view.columns(facts))
         listen(signal.SIGINT, talk.screen.interrupted)

@@ -25,6 +25,7 @@ A coding agent, up until Ctrl-C; then its conversations are gone.
 
   model       {model}
   workspaces  {root}
+  commands    {commands}
   Restate UI  {ui}/ui/
 """
 
@@ -48,7 +49,7 @@ async def main() -> None:
             ui = parts.restate.admin_url
             page = Page(ingress=parts.restate.ingress_url, ui=ui, names=names)
             at_a_signal(stop)  # again: restate-sdk takes SIGTERM when it serves for the first time
-            print(TOLD.format(page=where, model=parts.model, root=parts.root, ui=ui))
+            print(TOLD.format(page=where, ui=ui, **parts._asdict()))
         if names:
             print(f"  Whoever reaches {options.host} can have commands run on this machine!\n")
         await _serve(page, options.host, port, stop)
