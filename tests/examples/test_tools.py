@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -340,6 +341,11 @@ async def test_a_command_that_closes_its_output_goes_on(workspace: Workspace) ->
     text = await sh(workspace, "exec >&- 2>&-; sleep 0.2; touch done")
     assert text.startswith("[Exit code 0 ")
     assert (workspace.files / "done").exists()
+
+
+async def test_what_is_read_after_a_command_has_ended_is_not_lost(workspace: Workspace) -> None:
+    text = await sh(workspace, "seq 20000", lambda _: time.sleep(0.05))  # it reads slowly
+    assert text.endswith("\n20000")
 
 
 async def test_endless_output_is_stopped_and_its_ends_are_shown(workspace: Workspace) -> None:
