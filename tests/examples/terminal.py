@@ -56,17 +56,15 @@ class Terminal:
         return "\n".join([*self.above, *self.rows]).rstrip()
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until something is shown."""
-
-        async def held() -> None:
-            while not holds():
-                self._news.clear()
-                await self._news.wait()
-
-        try:
-            await asyncio.wait_for(held(), SECONDS)
-        except asyncio.TimeoutError:
-            raise AssertionError(f"It shows:\n{self.text}") from None
+        """Wait until something is shown: it is when this returns, and not a moment before."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + SECONDS
+        while not holds():
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), end - loop.time())
+            except asyncio.TimeoutError:
+                raise AssertionError(f"It shows:\n{self.text}") from None
 
     async def sees(self, *texts: str) -> None:
         """Wait until each of them is shown."""
