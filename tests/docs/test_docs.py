@@ -105,6 +105,8 @@ NOT_RUN = {
     ),
     ("docs/policies.md", "class SupportAgent(Agent):"),
     ("docs/tutorial.md", "mkdir first-steps"),
+    ("docs/upstream/README.md", "restate-server &"),
+    ("docs/upstream/README.md", "F1: four messages, each while the model works on the one before."),
     ("docs/tutorial.md", '"$(python -m interruptible.testing)"'),
     ("docs/tutorial.md", "python -m hypercorn --bind localhost:9080 agent:app"),
     (
