@@ -144,13 +144,16 @@ async def _start(
 
 async def _end(guard: asyncio.subprocess.Process, show: Callable[[str], None]) -> dict[str, object]:
     """Pass on what is printed, until the guard ends: the last process of its command."""
-    assert guard.stdout and guard.stderr  # noqa: PT018, S101 - for the type checker
+    assert guard.stdin and guard.stdout and guard.stderr  # noqa: PT018, S101 - for the type checker
     reading = asyncio.ensure_future(_read(guard.stdout, show))
     report = await guard.stderr.read()  # it has this for itself: it ends with the guard
     try:
         said = dict(json.loads(report))
     except ValueError:  # it was killed, and what it guarded may hold the output for ever
         reading.cancel()
+        guard.stdin.close()
+        while guard.returncode is None:  # `wait` would wait for the output, too, in some Pythons
+            await asyncio.sleep(0.01)
         return {"broken": report.decode(errors="replace")[-500:]}
     await reading
     await guard.wait()
