@@ -30,7 +30,10 @@ SHOWN = "document.getElementById('shown').textContent"
 async def two_tabs(server: Restate, folder: Path) -> AsyncIterator[tuple[Any, Any]]:
     """The page, as it is written, in two tabs."""
     reader = Reader(Page("docs/how-to/show-tokens.md"), server, folder)
-    for name in ("agent.py", "page.py", "page.html"):
+    pause = "asyncio.sleep(0.1)"  # the first story goes on only until it is interrupted
+    held = "asyncio.sleep(600 if word == 'under' and 'mouse' in story else 0.1)"
+    reader.write("agent.py", {pause: held})
+    for name in ("page.py", "page.html"):
         reader.write(name)
     port = free_port()
     hypercorn = (sys.executable, "-m", "hypercorn", "page:app", "--bind", f"localhost:{port}")
@@ -48,6 +51,15 @@ async def two_tabs(server: Restate, folder: Path) -> AsyncIterator[tuple[Any, An
         await reader.__aexit__(None, None, None)
 
 
+async def comes_to(tab: Any, text: str) -> None:
+    """Wait until a tab shows this, and nothing else."""
+    try:
+        await tab.wait_for_function(f"told => {SHOWN} === told", arg=text)
+    except Exception as error:
+        shown = await tab.evaluate(SHOWN)
+        raise AssertionError(f"It shows {shown!r}, and not {text!r}.") from error
+
+
 async def test_two_tabs_show_the_tokens_and_come_to_what_is_on_record(tmp_path: Path) -> None:
     async with restate_server() as server, two_tabs(server, tmp_path) as (left, right):
         await left.fill("#text", "mouse")
@@ -63,7 +75,7 @@ async def test_two_tabs_show_the_tokens_and_come_to_what_is_on_record(tmp_path: 
         text = await left.evaluate(SHOWN)
         for tab in (left, right):
             await tab.reload()
-            await tab.wait_for_function(f"told => {SHOWN} === told", arg=text)
+            await comes_to(tab, text)
     first, cut, second, end = text.splitlines()
     assert (first, second) == ("user: mouse", "user: no, a dragon")
     assert cut.startswith("assistant: Once upon a time a mouse slept ")
