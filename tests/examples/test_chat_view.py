@@ -1,13 +1,16 @@
 """What the terminal shows, without one: the record wins, and no text can do anything."""
 
 import random
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from restate import TerminalError
 
-from examples.coding_agent.chat import orders, screen, view
+from examples.coding_agent.chat import orders, screen, talk, view
 from examples.coding_agent.chat.orders import Order
 from examples.coding_agent.chat.screen import cells, cut, plain, rows, wrap
 from examples.coding_agent.chat.turns import Conversation
@@ -100,6 +103,31 @@ def for_good(news: Any, width: int = 60) -> list[str]:
 def doing(conversation: Conversation) -> str:
     line, _ = view.status(conversation, "")
     return line.mark + line.text
+
+
+# -- what gets no answer ---------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_restate_that_has_just_come_up_knows_no_service_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unknown = TerminalError("service 'A' not found, make sure to register the service.", 404)
+    given = [httpx.ConnectError("away"), unknown, unknown, "answer", unknown]
+
+    async def call() -> str:
+        if isinstance(it := given.pop(0), Exception):
+            raise it
+        return str(it)
+
+    monkeypatch.setattr(talk, "AGAIN", 0)
+    at_the_table = talk.Talk.__new__(talk.Talk)  # without a terminal
+    at_the_table._away, at_the_table._unknown = "", 0
+    at_the_table.screen = SimpleNamespace(changed=lambda: None)  # type: ignore[assignment]
+    assert await at_the_table._patiently(call) == "answer"
+    at_the_table._unknown = 0  # it was never away: its name is wrong
+    with pytest.raises(TerminalError):
+        await at_the_table._patiently(call)
 
 
 # -- text ------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ PAGE = 20  # turns that are read at a time
 LOOK = 5.0  # seconds between two looks at the record when nothing has happened
 LOOK_AGAIN = 0.1  # seconds until it is looked at again when it does not yet say what is known
 AGAIN = 0.5  # seconds until what got no answer is tried again
+COMING_UP = "make sure to register"  # says a Restate that has just come up, of all services
 SHOWN = {"/diff": view.diff, "/pending": view.pending}  # answers that are printed
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ class Talk:
         self._unsent: list[str] = []
         self._asked: int | None = None  # the approval that a person has seen last
         self._trouble = self._away = ""
+        self._unknown = 0  # how often it may say so: after it was away
         self._look = asyncio.Event()
         self._reading = asyncio.Lock()
 
@@ -168,8 +170,13 @@ class Talk:
                 answer = await call()
             except httpx.TransportError as error:
                 silent = isinstance(error, httpx.ReadTimeout)  # Restate waits for the worker
-                self._away = "The worker" if silent else "Restate"
+                self._away, self._unknown = "The worker" if silent else "Restate", 20
                 self.screen.changed()
+                await asyncio.sleep(AGAIN)
+            except TerminalError as error:
+                if self._unknown <= 0 or COMING_UP not in error.message:
+                    raise
+                self._unknown -= 1
                 await asyncio.sleep(AGAIN)
             else:
                 self._away = ""
