@@ -167,7 +167,7 @@ test-pythons: setup ## Run unit and server tests on each Python that there is, n
 	@for version in $(PYTHONS); do \
 	  python=$$(command -v python$$version || ls -d $$HOME/.pyenv/versions/$$version.*/bin/python 2>/dev/null | tail -n 1); \
 	  [ -n "$$python" ] && "$$python" -c 'import ensurepip, venv' 2>/dev/null \
-	    || { echo "test-pythons: no Python $$version here"; continue; }; \
+	    || { echo "test-pythons: no Python $$version here"; [ -z "$$CI" ] && continue; exit 1; }; \
 	  $(MAKE) -s --no-print-directory PYTHON="$$python" VENV=.venv-py$$version unit server || exit 1; \
 	done
 

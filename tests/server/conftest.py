@@ -4,13 +4,16 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import restate
 
 from interruptible import Agent, Session
 from interruptible.testing import Restate, restate_server, serve
+
+if TYPE_CHECKING:
+    from .streaming import Speaker
 
 REPLAY = os.environ.get("RESTATE_ALWAYS_REPLAY") == "1"
 """Whether the server replays at every await. A step in flight then hears of no cancellation."""
@@ -24,6 +27,7 @@ normal_mode = pytest.mark.skipif(
 )
 
 Deploy = Callable[..., Awaitable[None]]
+Speaking = Callable[..., Awaitable["Speaker"]]
 
 
 async def _server(anyio_backend: str) -> AsyncIterator[Restate]:
@@ -116,6 +120,19 @@ class Log:
 @pytest.fixture
 async def log() -> Log:
     return Log()
+
+
+@pytest.fixture
+def speaking(restate_env: Restate, deploy: Deploy, log: Log) -> Speaking:
+    """Deploy a `Speaker` of this name."""
+    from .streaming import Speaker  # noqa: PLC0415 - it imports this
+
+    async def speak(name: str, **options: Any) -> Speaker:
+        agent = Speaker(log, name, restate_env, **options)
+        await deploy(agent)
+        return agent
+
+    return speak
 
 
 async def eventually(check: Callable[[], Awaitable[Any]], seconds: float = 30) -> Any:

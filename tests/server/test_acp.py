@@ -18,7 +18,7 @@ from starlette.routing import Route
 from interruptible import Agent, Session, Task
 from interruptible.testing import Restate, serve
 
-from .conftest import Deploy, Log, eventually
+from .conftest import Deploy, Log, Speaking, eventually
 from .editing import PATIENCE, ROOT, Editor, command, editing, editor_of, new_session, stop_reason
 from .gated import Gated
 from .streaming import CALLING, Speaker
@@ -41,11 +41,8 @@ async def load(editor: Editor, session: str) -> None:
 # -- A turn. ---------------------------------------------------------------------------------------
 
 
-async def test_an_answer_is_shown_as_it_comes(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    agent = Speaker(log, "EditedAgent", restate_env)
-    await deploy(agent)
+async def test_an_answer_is_shown_as_it_comes(restate_env: Restate, speaking: Speaking) -> None:
+    agent = await speaking("EditedAgent")
     async with editing(restate_env, agent.name) as editor:
         session = await new_session(editor)
         prompt = editor.prompt(session, "hello")
@@ -64,10 +61,9 @@ async def test_an_answer_is_shown_as_it_comes(
 
 
 async def test_a_call_of_a_tool_is_shown_with_what_comes_of_it(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedToolAgent", restate_env)
-    await deploy(agent)
+    agent = await speaking("EditedToolAgent")
     async with editing(restate_env, agent.name) as editor:
         session = await new_session(editor)
         prompt = editor.prompt(session, "search")
@@ -98,10 +94,9 @@ async def _cancelled(session: Session) -> bool:
 
 
 async def test_what_is_said_meanwhile_interrupts_the_turn_and_both_prompts_are_answered(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedInterruptAgent", restate_env)
-    await deploy(agent)
+    agent = await speaking("EditedInterruptAgent")
     async with editing(restate_env, agent.name) as editor:
         session = await new_session(editor)
         first = editor.prompt(session, "one")
@@ -120,10 +115,9 @@ async def test_what_is_said_meanwhile_interrupts_the_turn_and_both_prompts_are_a
 
 
 async def test_what_is_said_meanwhile_is_steered_if_that_is_the_policy_and_answered_with_the_turn(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, log: Log, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedSteerAgent", restate_env, policy="steer")
-    await deploy(agent)
+    agent = await speaking("EditedSteerAgent", policy="steer")
     async with editing(restate_env, agent.name) as editor:
         session = await new_session(editor)
         first = editor.prompt(session, "one")
@@ -165,10 +159,9 @@ async def test_a_cancelled_prompt_is_answered_when_its_cleanup_is_done(
 
 
 async def test_a_turn_that_fails_is_an_error_with_its_reason_after_what_it_said(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, log: Log, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedFailingAgent", restate_env)
-    await deploy(agent)
+    agent = await speaking("EditedFailingAgent")
     async with editing(restate_env, agent.name) as editor:
         session = await new_session(editor)
         prompt = editor.prompt(session, "go")
@@ -203,10 +196,9 @@ def steering(editor: Editor, session: str, text: str, **idle: str) -> Any:
 
 
 async def test_a_turn_at_work_is_steered_and_an_idle_session_says_why_not(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, log: Log, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedSteeringAgent", restate_env)
-    await deploy(agent)
+    agent = await speaking("EditedSteeringAgent")
     async with editing(restate_env, agent.name) as editor:
         session = await new_session(editor)
         idle = {"idleBehavior": "promptRequired"}
@@ -228,10 +220,9 @@ async def test_a_turn_at_work_is_steered_and_an_idle_session_says_why_not(
 
 
 async def test_steering_that_is_not_allowed_or_makes_no_sense_is_refused(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, log: Log, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedUnsteeredAgent", restate_env, allowed_policies=["interrupt"])
-    await deploy(agent)
+    agent = await speaking("EditedUnsteeredAgent", allowed_policies=["interrupt"])
     async with editing(restate_env, agent.name) as editor:
         session = await new_session(editor)
         prompt = editor.prompt(session, "go")
@@ -404,10 +395,9 @@ async def test_images_sounds_and_resources_reach_the_agent_and_what_it_shows_rea
 
 
 async def test_a_session_that_is_loaded_is_replayed_and_then_live(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, log: Log, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedLoadAgent", restate_env)
-    await deploy(agent)
+    agent = await speaking("EditedLoadAgent")
     there = Session(restate_env.client, agent, "one")
     await there.send("first")
     agent.tell(1, "call", "found", "It is there.", "end")
@@ -441,10 +431,9 @@ async def test_a_session_that_is_loaded_is_replayed_and_then_live(
 
 
 async def test_a_session_that_is_loaded_twice_at_once_is_told_of_once(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedTwiceAgent", restate_env)
-    await deploy(agent)
+    agent = await speaking("EditedTwiceAgent")
     async with editing(restate_env, agent.name) as editor:
         await asyncio.gather(*(load(editor, "one") for _ in range(4)))
         for n in (1, 2):
@@ -456,10 +445,9 @@ async def test_a_session_that_is_loaded_twice_at_once_is_told_of_once(
 
 
 async def test_what_others_say_is_shown_and_what_comes_of_it(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, log: Log, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedSharedAgent", restate_env)
-    await deploy(agent)
+    agent = await speaking("EditedSharedAgent")
     async with editing(restate_env, agent.name) as editor:
         session = await new_session(editor)
         there = Session(restate_env.client, agent, session)
@@ -494,10 +482,9 @@ async def test_what_others_say_is_shown_and_what_comes_of_it(
 
 
 async def test_a_prompt_that_waits_and_is_withdrawn_is_cancelled(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, log: Log, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedQueueAgent", restate_env, policy="queue")
-    await deploy(agent)
+    agent = await speaking("EditedQueueAgent", policy="queue")
     async with editing(restate_env, agent.name) as editor:
         session = await new_session(editor)
         first = editor.prompt(session, "one")
@@ -512,10 +499,9 @@ async def test_a_prompt_that_waits_and_is_withdrawn_is_cancelled(
 
 
 async def test_a_prompt_of_a_session_that_is_emptied_is_cancelled(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, log: Log, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedResetAgent", restate_env)
-    await deploy(agent)
+    agent = await speaking("EditedResetAgent")
     async with editing(restate_env, agent.name) as editor:
         session = await new_session(editor)
         prompt = editor.prompt(session, "one")
@@ -563,10 +549,9 @@ async def test_an_agent_without_a_stream_is_shown_in_whole_messages(
 
 
 async def test_the_work_goes_on_when_the_editor_is_gone_and_another_one_loads_it(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedLeftAgent", restate_env)
-    await deploy(agent)
+    agent = await speaking("EditedLeftAgent")
     async with editing(restate_env, agent.name, "--session", "mine") as editor:
         assert await new_session(editor) == "mine"
         prompt = editor.prompt("mine", "work")
@@ -588,10 +573,9 @@ async def test_the_work_goes_on_when_the_editor_is_gone_and_another_one_loads_it
 
 
 async def test_it_ends_with_its_editor_also_if_that_does_not_read(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedUnreadAgent", restate_env)
-    await deploy(agent)
+    agent = await speaking("EditedUnreadAgent")
     said = "x" * (1 << 20)
     agent.tell(1, said, "end")
     there = Session(restate_env.client, agent, "long")
@@ -612,10 +596,9 @@ async def test_it_ends_with_its_editor_also_if_that_does_not_read(
 
 
 async def test_a_session_that_is_closed_goes_on(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, log: Log, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedClosedAgent", restate_env)
-    await deploy(agent)
+    agent = await speaking("EditedClosedAgent")
     async with editing(restate_env, agent.name) as editor:
         session = await new_session(editor)
         prompt = editor.prompt(session, "work")
@@ -634,10 +617,9 @@ async def test_a_session_that_is_closed_goes_on(
 
 
 async def test_what_is_wrong_is_said_with_its_reason(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, log: Log, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedStrictAgent", restate_env, policy="reject")
-    await deploy(agent)
+    agent = await speaking("EditedStrictAgent", policy="reject")
     async with editing(restate_env, "NobodysAgent") as editor:
         error = await refused(new_session(editor))
         assert error.code == -32002
@@ -676,10 +658,9 @@ async def test_an_ingress_that_is_not_there_is_said(restate_env: Restate) -> Non
 
 
 async def test_an_ingress_that_wants_a_key_gets_it(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedGuardedAgent", restate_env)
-    await deploy(agent)
+    agent = await speaking("EditedGuardedAgent")
 
     async def answer(request: Request) -> Response:
         if request.headers.get("authorization") != "Bearer sesame":
@@ -703,10 +684,9 @@ async def test_an_ingress_that_wants_a_key_gets_it(
 
 
 async def test_nothing_but_the_protocol_is_on_stdout(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "EditedPureAgent", restate_env)
-    await deploy(agent)
+    agent = await speaking("EditedPureAgent")
     agent.tell(1, "say é", "é!", "end")
     process = await asyncio.create_subprocess_exec(
         *command(restate_env, agent.name),

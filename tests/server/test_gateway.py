@@ -25,8 +25,7 @@ from interruptible.gateway import Gateway
 from interruptible.testing import Restate, serve
 from tests.agui import events_of
 
-from .conftest import Deploy, Log, eventually
-from .streaming import Speaker
+from .conftest import Deploy, Speaking, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -342,10 +341,9 @@ def test_a_gateway_that_makes_no_sense_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_events_come_with_ids_and_go_on_after_the_last(
-    deploy: Deploy, restate_env: Restate, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "GatewayEvents", restate_env)
-    await deploy(agent)
+    agent = await speaking("GatewayEvents")
     session = Session(restate_env.client, agent, "a/b")
     await session.send("Hi")
     agent.tell(1, "Hello.")
@@ -379,11 +377,8 @@ async def test_a_forged_id_is_refused(restate_env: Restate, last: str) -> None:
     assert answered(answer)[0] == 400
 
 
-async def test_an_id_that_never_was_is_a_gap(
-    deploy: Deploy, restate_env: Restate, log: Log
-) -> None:
-    agent = Speaker(log, "GatewayFuture", restate_env)
-    await deploy(agent)
+async def test_an_id_that_never_was_is_a_gap(restate_env: Restate, speaking: Speaking) -> None:
+    agent = await speaking("GatewayFuture")
     await Session(restate_env.client, agent, "a").send("Hi")
     async with (
         facing(restate_env, agent) as http,
@@ -410,10 +405,9 @@ async def test_an_agent_without_a_stream_has_no_events(
 
 
 async def test_requests_are_bounded_and_who_hangs_up_makes_room(
-    deploy: Deploy, restate_env: Restate, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "GatewayBounded", restate_env)
-    await deploy(agent)
+    agent = await speaking("GatewayBounded")
     await Session(restate_env.client, agent, "a").send("Hi")
     gateway = Gateway(
         agents=[agent], authorize=Asked(), ingress=restate_env.ingress_url, max_open=20
@@ -444,10 +438,9 @@ async def test_requests_are_bounded_and_who_hangs_up_makes_room(
 
 
 async def test_pages_of_other_origins_are_told_that_it_is_full_and_hung_up_on(
-    deploy: Deploy, restate_env: Restate, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "GatewayHangsUp", restate_env)
-    await deploy(agent)
+    agent = await speaking("GatewayHangsUp")
     await Session(restate_env.client, agent, "a").send("Hi")
     gateway = Gateway(
         agents=[agent],
@@ -484,11 +477,8 @@ def answered_shortly(answer: httpx.Response) -> tuple[int, str]:
     return answer.json()["code"], answer.json()["message"]
 
 
-async def test_who_does_not_read_is_hung_up_on(
-    deploy: Deploy, restate_env: Restate, log: Log
-) -> None:
-    agent = Speaker(log, "GatewayUnread", restate_env)
-    await deploy(agent)
+async def test_who_does_not_read_is_hung_up_on(restate_env: Restate, speaking: Speaking) -> None:
+    agent = await speaking("GatewayUnread")
     session = Session(restate_env.client, agent, "a")
     await session.send("Hi")
     gateway = Gateway(

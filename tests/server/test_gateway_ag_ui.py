@@ -17,7 +17,7 @@ from interruptible.stream import Stream
 from interruptible.testing import Restate, serve
 from tests.agui import Page, complaints
 
-from .conftest import Deploy, Log, eventually, normal_mode
+from .conftest import Deploy, Log, Speaking, eventually, normal_mode
 from .streaming import Speaker
 
 pytestmark = pytest.mark.anyio
@@ -96,10 +96,9 @@ async def test_what_a_step_says_is_told_while_it_speaks(
 
 @normal_mode
 async def test_who_speaks_up_has_the_first_run_cancelled(
-    deploy: Deploy, restate_env: Restate, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "AgUiInterrupted", restate_env)
-    await deploy(agent)
+    agent = await speaking("AgUiInterrupted")
     async with facing(restate_env, agent) as http:
         first, second = (Page(http, agent.name, "one") for _ in range(2))
         first.say("Go")
@@ -119,10 +118,9 @@ async def test_who_speaks_up_has_the_first_run_cancelled(
 
 
 async def test_a_run_of_a_steered_message_is_that_of_the_turn_that_takes_it(
-    deploy: Deploy, restate_env: Restate, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "AgUiSteered", restate_env, policy="steer")
-    await deploy(agent)
+    agent = await speaking("AgUiSteered", policy="steer")
     async with facing(restate_env, agent) as http:
         first, second = (Page(http, agent.name, "one") for _ in range(2))
         first.say("Go")
@@ -147,10 +145,9 @@ async def _pending(status: Any) -> bool:
 
 
 async def test_a_queued_run_waits_and_then_tells_its_own_turn(
-    deploy: Deploy, restate_env: Restate, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "AgUiQueued", restate_env)
-    await deploy(agent)
+    agent = await speaking("AgUiQueued")
     async with facing(restate_env, agent) as http:
         first, second = (Page(http, agent.name, "one") for _ in range(2))
         first.say("Go")
@@ -171,10 +168,9 @@ async def test_a_queued_run_waits_and_then_tells_its_own_turn(
 
 @normal_mode
 async def test_a_turn_that_is_rolled_back_is_gone_from_the_page(
-    deploy: Deploy, restate_env: Restate, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "AgUiRolledBack", restate_env)
-    await deploy(agent)
+    agent = await speaking("AgUiRolledBack")
     async with facing(restate_env, agent) as http:
         first, second = (Page(http, agent.name, "one") for _ in range(2))
         first.say("Go", "go")
@@ -339,10 +335,9 @@ async def test_an_agent_without_a_stream_is_told_of_as_its_turn_ends(
 
 
 async def test_a_message_that_is_withdrawn_has_a_run_that_is_cancelled(
-    deploy: Deploy, restate_env: Restate, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "AgUiWithdrawn", restate_env)
-    await deploy(agent)
+    agent = await speaking("AgUiWithdrawn")
     session = Session(restate_env.client, agent, "one")
     await session.send("Go")
     async with facing(restate_env, agent) as http:
@@ -356,10 +351,9 @@ async def test_a_message_that_is_withdrawn_has_a_run_that_is_cancelled(
 
 
 async def test_a_message_that_is_promoted_is_told_of_in_the_turn_that_it_becomes(
-    deploy: Deploy, restate_env: Restate, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "AgUiPromoted", restate_env)
-    await deploy(agent)
+    agent = await speaking("AgUiPromoted")
     session = Session(restate_env.client, agent, "one")
     await session.send("Go")
     await agent.asks.until(1)
@@ -457,10 +451,9 @@ async def test_a_run_that_makes_no_sense_is_refused(
 
 
 async def test_what_the_session_refuses_is_refused_as_on_the_wire(
-    deploy: Deploy, restate_env: Restate, log: Log
+    restate_env: Restate, speaking: Speaking
 ) -> None:
-    agent = Speaker(log, "AgUiRefuses", restate_env)
-    await deploy(agent)
+    agent = await speaking("AgUiRefuses")
     session = Session(restate_env.client, agent, "one")
     await session.send("Go")
     body = {"threadId": "one", "runId": "r", "forwardedProps": {"mode": "reject"}}
@@ -472,11 +465,8 @@ async def test_what_the_session_refuses_is_refused_as_on_the_wire(
     assert answer.json()["message"].startswith("policy: turn 1 is live")
 
 
-async def test_what_was_refused_is_sent_once_more(
-    deploy: Deploy, restate_env: Restate, log: Log
-) -> None:
-    agent = Speaker(log, "AgUiRefusedOnce", restate_env)
-    await deploy(agent)
+async def test_what_was_refused_is_sent_once_more(restate_env: Restate, speaking: Speaking) -> None:
+    agent = await speaking("AgUiRefusedOnce")
     session = Session(restate_env.client, agent, "one")
     await session.send("Go")
     body: dict[str, Any] = {"threadId": "one", "runId": "r", "forwardedProps": {"mode": "reject"}}
