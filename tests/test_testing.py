@@ -10,10 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import restate
+from h2.connection import H2Connection
+from h2.events import StreamEnded
 
 from interruptible import Session, Task, agent, testing
 from interruptible._testing import serve as serving
@@ -539,6 +542,33 @@ async def test_of_what_breaks_as_serve_ends_only_the_late_requests_of_hypercorn_
     finally:
         loop.set_exception_handler(before)
     assert told == broken[1:]
+
+
+async def test_data_of_a_request_that_is_over_fails_no_test() -> None:
+    """Restate sends some, and hypercorn ends the connection by a KeyError then."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"over"})
+
+    async with serve(answer) as url:  # type: ignore[arg-type]
+        where = urlsplit(url)
+        reader, writer = await asyncio.open_connection(where.hostname, where.port)
+        client = H2Connection()
+        client.initiate_connection()
+        pseudo = {":method": "POST", ":path": "/", ":scheme": "http", ":authority": "x"}
+        client.send_headers(1, [*pseudo.items()])
+        writer.write(client.data_to_send())
+        ended = False
+        while not ended:
+            events = client.receive_data(await asyncio.wait_for(reader.read(65536), 30))
+            ended = any(isinstance(x, StreamEnded) for x in events)
+        client.send_data(1, b"late")
+        writer.write(client.data_to_send())
+        while await asyncio.wait_for(reader.read(65536), 30):
+            pass
+        writer.close()
 
 
 @agent(stream=Stream())

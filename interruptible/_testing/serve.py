@@ -66,7 +66,7 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
     )
     serving.add_done_callback(lambda _: listener.close())
     try:
-        with _no_signals_for_apps():
+        with _no_signals_for_apps(), _late_requests_ignored():
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         if serving.done():
