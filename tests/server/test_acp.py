@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from typing import Any
 
 import acp
@@ -713,7 +714,11 @@ async def test_nothing_but_the_protocol_is_on_stdout(
             "promptCapabilities": {"image": True, "audio": True, "embeddedContext": True},
             "sessionCapabilities": {"close": {}},
         },
-        "agentInfo": {"name": "interruptible", "title": "EditedPureAgent", "version": "0.1.0"},
+        "agentInfo": {
+            "name": "interruptible",
+            "title": "EditedPureAgent",
+            "version": version("restate-interruptible"),
+        },
         "_meta": {"steering": {"supported": True}},
     }
     process.stdin.write(b"no json\n")
