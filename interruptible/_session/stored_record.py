@@ -1,7 +1,12 @@
-"""How a session's record is written, and read again by later versions."""
+"""How a session's record is written, and read again by other versions.
 
-from collections.abc import Mapping
-from typing import Any, Final
+A task may be sent a record that a later version wrote, and reads of it what it knows. So a later
+version may add to a record and to its entries, at their end. What an earlier one must not leave out
+when it writes the record again needs another number, `VERSION`, and is refused by it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from restate import ObjectContext
 
@@ -26,8 +31,15 @@ def dump_record(record: Record) -> dict[str, Any]:
     return stored
 
 
-def _parse_live(*stored: Any) -> Live:
-    live = Live(*stored)
+_Entry = TypeVar("_Entry", Live, Addition, Asked)
+
+
+def _entry(kind: type[_Entry], stored: Sequence[Any]) -> _Entry:
+    return kind(*stored[: len(kind._fields)])
+
+
+def _parse_live(stored: Sequence[Any]) -> Live:
+    live = _entry(Live, stored)
     return live._replace(own=tuple(live.own))
 
 
@@ -54,13 +66,13 @@ def parse_record(stored: Mapping[str, Any] | None) -> Record:
         )
         raise ValueError(msg)
     fields = {name: stored[name] for name in Record._fields if name in stored}
-    fields["live"] = tuple(_parse_live(*x) for x in stored["live"])
-    fields["steered"] = tuple(Addition(*steered) for steered in stored["steered"])
+    fields["live"] = tuple(_parse_live(x) for x in stored["live"])
+    fields["steered"] = tuple(_entry(Addition, x) for x in stored["steered"])
     fields["tail"] = tuple(stored["tail"])
     if "forked_from" in fields:
         fields["forked_from"] = tuple(fields["forked_from"])
     if "approvals" in fields:
-        fields["approvals"] = tuple(Asked(*x) for x in fields["approvals"])
+        fields["approvals"] = tuple(_entry(Asked, x) for x in fields["approvals"])
     return Record(**fields)
 
 

@@ -1396,6 +1396,18 @@ def test_a_record_is_read_as_it_was_written(record: Record) -> None:
     assert stored_record.parse_record(stored(record)[1]) == record
 
 
+@pytest.mark.parametrize("record", [FULL, ASKS, BURST])
+def test_what_a_later_version_has_added_is_left_out(record: Record) -> None:
+    entries = record._asdict()
+    later = {name: [[*x, "new"] for x in entries[name]] for name in ("live", "steered", "approvals")}
+    assert stored_record.parse_record({**stored(record)[1], **later, "added": True}) == record
+
+
+def test_what_a_later_version_does_not_want_to_be_left_out_is_refused() -> None:
+    with pytest.raises(ValueError, match="written in version 2 of its format; this is version 1"):
+        stored_record.parse_record({**EARLIER, "v": 2})
+
+
 def test_what_an_earlier_version_took_in_cannot_be_changed_and_is_answered_as_ever() -> None:
     status, _ = earlier(views.on_get_status, None)
     assert (status["turn"], status["steered"], status["pending"]) == (1, 1, [])
