@@ -1398,8 +1398,8 @@ def test_a_record_is_read_as_it_was_written(record: Record) -> None:
 
 @pytest.mark.parametrize("record", [FULL, ASKS, BURST])
 def test_what_a_later_version_has_added_is_left_out(record: Record) -> None:
-    entries = record._asdict()
-    later = {name: [[*x, "new"] for x in entries[name]] for name in ("live", "steered", "approvals")}
+    entries = {"live": record.live, "steered": record.steered, "approvals": record.approvals}
+    later = {name: [[*x, "new"] for x in entries[name]] for name in entries}
     assert stored_record.parse_record({**stored(record)[1], **later, "added": True}) == record
 
 
