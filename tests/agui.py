@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
+import pytest
 from ag_ui.core import BaseEvent, Message
-from ag_ui_validate import create_validator
 
 
 class Client:
@@ -143,6 +144,10 @@ def calls_in(message: dict[str, Any]) -> list[Any]:
 
 def complaints(heard: Sequence[dict[str, Any]]) -> list[str]:
     """What AG-UI's validator says of a run of these events."""
+    if sys.version_info < (3, 11):
+        pytest.skip("AG-UI's validator needs Python 3.11")
+    from ag_ui_validate import create_validator  # noqa: PLC0415 - see above
+
     validator = create_validator()
     for x in heard:
         validator.feed(x)
