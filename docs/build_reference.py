@@ -1,17 +1,19 @@
 """Writes docs/reference.md from the docstrings: `python docs/build_reference.py`.
 
-It reads the source and imports nothing but the table of the handlers, for their schemas; so the
-result does not depend on the version of Python or of a dependency.
+Griffe reads the source. What is imported is the table of the handlers alone, for their schemas; so
+the result does not depend on the version of Python or of a dependency.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
+
+import griffe
+from griffe import DocstringSectionKind as Section
 
 from interruptible._handlers import HANDLERS
 from interruptible._stream.handlers import HANDLERS as STREAM_HANDLERS
@@ -22,17 +24,26 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs/reference.md"
-PACKAGE = ROOT / "interruptible"
+PACKAGE = griffe.load(
+    "interruptible",
+    search_paths=[ROOT],
+    allow_inspection=False,
+    docstring_parser="google",
+    docstring_options={
+        "returns_named_value": False,
+        "returns_multiple_items": False,
+        "warnings": False,
+    },
+)
 
-SECTIONS = "Args|Attributes|Returns|Yields|Raises"
-SPELLED_OUT = {
-    "Burst",
-    "OutputMessage",
-    "Policy",
-    "Run",
-    "ToolState",
-    "TurnStatus",
-}  # aliases that are clearer so
+SPELLED_OUT = {  # aliases that are clearer so, and where they are
+    "Burst": "_wire.types",
+    "OutputMessage": "_wire.output",
+    "Policy": "_wire.types",
+    "Run": "_agent",
+    "ToolState": "_stream.events",
+    "TurnStatus": "_wire.types",
+}
 STANDS_FOR = {
     "Named": "Agent",  # types that keep modules apart
     "Conversation": "list[Message]",
@@ -174,109 +185,66 @@ These are the schemas in Restate's discovery, of which its UI makes forms.
 """  # noqa: E501 - a row of a table is a line
 
 
-Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
-
-
-class Module:
-    """The definitions of modules, or of all in one room, by name."""
-
-    def __init__(self, *names: str) -> None:
-        rooms = [sorted((PACKAGE / name).glob("*.py")) for name in names]
-        modules = [(PACKAGE / name).with_suffix(".py") for name in names]
-        paths = [x for room, module in zip(rooms, modules, strict=True) for x in room or [module]]
-        self.tree = ast.Module([], [])
-        for each in paths:
-            self.tree.body += ast.parse(each.read_text()).body
-        self.nodes: dict[str, ast.AST] = {}
-        self.docs: dict[str, str] = {}
-        self.values: dict[str, ast.expr] = {}
-        before = ""
-        for node in self.tree.body:
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                self.nodes[node.name] = node
-                self.docs[node.name] = ast.get_docstring(node) or ""
-            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                before = node.target.id
-                self.nodes[before] = node
-                if node.value is not None:
-                    self.values[before] = node.value
-            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                before = node.targets[0].id
-                self.nodes[before] = node
-                self.values[before] = node.value
-            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                self.docs[before] = str(node.value.value)
-
-
-AGENT, TASK, CLIENT = Module("_agent", "_options"), Module("_task"), Module("client")
-CANCEL, WIRE_TYPES, FORMATS = Module("_cancel"), Module("_wire"), Module("formats")
-STREAM, EVENTS = Module("stream"), Module("_stream/events")
-GATEWAY = Module("gateway")
-TESTING, TESTING_PARTS = Module("testing"), Module("_testing")
-
-
 def reference() -> str:
     """Return the whole page."""
     parts = [
         INTRODUCTION,
         CONTEXTS,
         "## Agents",
-        a_class(AGENT, "Agent", constants=("inactivity_timeout", "abort_timeout", "retry_policy")),
-        a_function(AGENT, "agent"),
-        a_function(WIRE_TYPES, "handler"),
-        a_class(TASK, "Task", made=False),
-        *methods(TASK, "Waits", owner="Task"),
-        a_function(TASK, "current_task"),
+        a_class("Agent", constants=("inactivity_timeout", "abort_timeout", "retry_policy")),
+        a_function("agent"),
+        a_function("handler"),
+        a_class("Task", made=False),
+        *methods("_task.task.Waits", owner="Task"),
+        a_function("current_task"),
         "## Cancellation and cleanup",
-        a_function(CANCEL, "cleanup"),
-        *methods(CANCEL, "Cleanup", owner="undo"),
-        a_class(CANCEL, "Interrupted", made=False),
-        a_class(CANCEL, "Steered", made=False),
-        a_function(CANCEL, "shield"),
+        a_function("cleanup"),
+        *methods("_cancel.cleanup.Cleanup", owner="undo"),
+        a_class("Interrupted", made=False),
+        a_class("Steered", made=False),
+        a_function("shield"),
         "## Conversations",
-        a_class(CLIENT, "Session"),
-        an_alias(WIRE_TYPES, "Message"),
-        a_dict(WIRE_TYPES, "Turn"),
+        a_class("Session"),
+        an_alias("Message"),
+        a_dict("Turn"),
         "## `interruptible.client`",
         OF_THE_CLIENT,
-        *(a_dict(WIRE_TYPES, name) for name in RETURNED),
-        a_dict(TASK, "Approval"),
-        *(an_alias(WIRE_TYPES, name) for name in ("Policy", "TurnStatus")),
-        an_alias(WIRE_TYPES, "Output"),
+        *(a_dict(f"client.{name}") for name in RETURNED),
+        a_dict("client.Approval"),
+        *(an_alias(f"client.{name}") for name in ("Policy", "TurnStatus", "Output")),
         "## `interruptible.formats`",
         "How providers write messages: [how to use it](how-to/keep-what-a-provider-gave.md).",
-        a_function(FORMATS, "alternating"),
-        *(a_function(WIRE_TYPES, name) for name in ("with_native", "native")),
+        *(a_function(f"formats.{name}") for name in ("alternating", "with_native", "native")),
         *(
-            a_function(Module(f"formats/{module}"), name, owner=module)
+            a_function(f"formats.{module}.{name}", owner=module)
             for module in ("responses", "gemini", *OF_FRAMEWORKS)
             for name in ("to_messages", "from_messages")
         ),
         "## `interruptible.ext`",
         OF_FRAMEWORK,
         *(
-            a_function(Module(f"ext/{module}"), name, owner=module)
+            a_function(f"ext.{module}.{name}", owner=module)
             for module in FRAMEWORKS
             for name in ("agent", "run")
         ),
         "## `interruptible.stream`",
         OF_STREAM,
-        a_class(STREAM, "Stream", inner=True),
-        an_alias(EVENTS, "Event"),
-        *(a_dict(EVENTS, name) for name in EVENT_NAMES),
+        a_class("stream.Stream", inner=True),
+        an_alias("stream.Event"),
+        *(a_dict(f"stream.{name}") for name in EVENT_NAMES),
         "## `interruptible.gateway`",
         OF_GATEWAY,
-        a_class(GATEWAY, "Gateway"),
-        a_class(GATEWAY, "Authorize", made=False),
+        a_class("gateway.Gateway"),
+        a_class("gateway.Authorize", made=False),
         "## `interruptible.testing`",
-        document(ast.get_docstring(TESTING.tree) or ""),
-        *(a_function(TESTING, name) for name in ("fixture", "harness", "restate_server")),
-        a_function(TESTING_PARTS, "serve"),
-        a_class(TESTING, "Restate", made=False),
-        a_function(TESTING_PARTS, "find_server"),
-        a_class(TESTING, "AdminError", made=False),
-        a_class(TESTING_PARTS, "ServerNotFound", made=False),
-        a_class(TESTING_PARTS, "TooManyRetries", made=False),
+        document(PACKAGE["testing"]),
+        *(a_function(f"testing.{x}") for x in ("fixture", "harness", "restate_server", "serve")),
+        a_class("testing.Restate", made=False),
+        a_function("testing.find_server"),
+        *(
+            a_class(f"testing.{name}", made=False)
+            for name in ("AdminError", "ServerNotFound", "TooManyRetries")
+        ),
         WIRE,
         *schemas(),
     ]
@@ -328,87 +296,80 @@ def schemas() -> list[str]:
 # -- one part of the page ----------------------------------------------------------------------
 
 
+def found(path: str) -> Any:
+    """Return what stands where users import it from."""
+    return PACKAGE[path].final_target if PACKAGE[path].is_alias else PACKAGE[path]
+
+
 def a_class(
-    module: Module,
-    name: str,
-    *,
-    made: bool = True,
-    inner: bool = False,
-    constants: Sequence[str] = (),
+    path: str, *, made: bool = True, inner: bool = False, constants: Sequence[str] = ()
 ) -> str:
     """Render a class, with its methods unless they are inner ones.
 
     `constants` are parameters whose defaults say more.
     """
-    node = module.nodes[name]
-    assert isinstance(node, ast.ClassDef)
-    base = ast.unparse(node.bases[0]) if node.bases else ""
-    init = next((method for method in functions(node) if method.name == "__init__"), None)
-    if init is not None:
-        spell_out_options(node, init)
+    node = found(path)
+    base = str(node.bases[0]) if node.bases else ""
     return joined(
-        f"### `{name}`, a `{base}`" if base.endswith("Error") else f"### `{name}`",
-        call(module, name, init) if made and init else "",
-        document(module.docs[name]),
-        defaults_of(module, init, constants) if init else "",
-        *([] if inner else methods(module, name)),
+        f"### `{node.name}`, a `{base}`" if base.endswith("Error") else f"### `{node.name}`",
+        call(node.name, constructor(node)) if made and "__init__" in node.members else "",
+        document(node),
+        defaults_of(node, constants),
+        *([] if inner else methods(path)),
     )
 
 
-def spell_out_options(node: ast.ClassDef, init: Function) -> None:
-    """Make keyword-only parameters of options whose defaults are attributes of the class."""
-    if init.args.kwarg is None:
-        return
-    init.args.kwarg = None
-    for field in node.body:
-        if (
-            isinstance(field, ast.AnnAssign)
-            and field.value
-            and "ClassVar" not in typed(field.annotation)
-        ):
-            init.args.kwonlyargs.append(ast.arg(ast.unparse(field.target), field.annotation))
-            init.args.kw_defaults.append(field.value)
+def constructor(node: griffe.Class) -> griffe.Function:
+    """Return `__init__`, with its options: their defaults are attributes of the class."""
+    made = node.members["__init__"]
+    if "options" in made.parameters:
+        del made.parameters["options"]
+        for option in found("_options.Options").attributes.values():
+            value = node.attributes[option.name].value
+            made.parameters.add(
+                griffe.Parameter(
+                    option.name, annotation=option.annotation, kind=Kind.keyword_only, default=value
+                )
+            )
+    return made
 
 
-def methods(module: Module, name: str, *, owner: str | None = None) -> list[str]:
+def methods(path: str, *, owner: str | None = None) -> list[str]:
     """Render the public methods of a class."""
-    node = module.nodes[name]
-    assert isinstance(node, ast.ClassDef)
+    node = found(path)
     return [
         joined(
-            f"#### `{owner or name}.{method.name}`",
-            "" if is_property(method) else call(module, method.name, method),
-            document(ast.get_docstring(method) or ""),
+            f"#### `{owner or node.name}.{name}`",
+            "" if "property" in method.labels else call(name, method),
+            document(method),
         )
-        for method in functions(node)
-        if not method.name.startswith("_") and not is_overload(method)
+        for name, method in node.members.items()
+        if (method.is_function or "property" in method.labels) and not name.startswith("_")
     ]
 
 
-def a_function(module: Module, name: str, *, owner: str | None = None) -> str:
+def a_function(path: str, *, owner: str | None = None) -> str:
     """Render a function of a module."""
-    node = module.nodes[name]
-    assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-    title = name if owner is None else f"{owner}.{name}"
-    return joined(f"### `{title}`", call(module, name, node), document(module.docs[name]))
+    node = found(path)
+    title = node.name if owner is None else f"{owner}.{node.name}"
+    return joined(f"### `{title}`", call(node.name, node), document(node))
 
 
-def an_alias(module: Module, name: str) -> str:
+def an_alias(path: str) -> str:
     """Render a type alias."""
-    return joined(f"### `{name}`", f"`{typed(module.values[name])}`", document(module.docs[name]))
+    node = found(path)
+    return joined(f"### `{node.name}`", f"`{typed(node.value)}`", document(node))
 
 
-def a_dict(module: Module, name: str) -> str:
+def a_dict(path: str) -> str:
     """Render a typed dictionary or a named tuple, with its fields."""
-    node = module.nodes[name]
-    assert isinstance(node, ast.ClassDef)
+    node = found(path)
     fields = [
-        f"- `{ast.unparse(field.target)}`: `{typed(field.annotation)}`"
+        f"- `{field.name}`: `{typed(field.annotation)}`"
         + (f", by default `{unparsed(field.value)}`" if field.value else "")
-        for field in node.body
-        if isinstance(field, ast.AnnAssign)
+        for field in node.attributes.values()
     ]
-    return joined(f"### `{name}`", document(module.docs[name]), "\n".join(fields))
+    return joined(f"### `{node.name}`", document(node), "\n".join(fields))
 
 
 def schema(title: str, value: Any) -> str:
@@ -420,45 +381,33 @@ def schema(title: str, value: Any) -> str:
 
 # -- code --------------------------------------------------------------------------------------
 
-
-def functions(node: ast.ClassDef) -> list[Function]:
-    """Return the methods of a class."""
-    return [n for n in node.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+Kind = griffe.ParameterKind
+MARKS = {Kind.var_positional: "*", Kind.var_keyword: "**"}
 
 
-def is_property(method: Function) -> bool:
-    """Return whether a method is a property."""
-    return "property" in map(ast.unparse, method.decorator_list)
-
-
-def is_overload(method: Function) -> bool:
-    """Return whether a method is there for type checkers alone."""
-    return "overload" in map(ast.unparse, method.decorator_list)
-
-
-def call(module: Module, name: str, node: Function) -> str:
+def call(name: str, node: griffe.Function) -> str:
     """Render how a function is called: in one line if it fits, else with an argument a line."""
-    arguments = node.args
-    positional = parameters(module, [*arguments.posonlyargs, *arguments.args], arguments.defaults)
-    if arguments.posonlyargs:
-        positional.insert(sum(a.arg != "self" for a in arguments.posonlyargs), "/")
-    if arguments.vararg:
-        positional.append(f"*{parameter(arguments.vararg)}")
-    elif arguments.kwonlyargs:
-        positional.append("*")
-    shown = [*positional, *parameters(module, arguments.kwonlyargs, arguments.kw_defaults)]
-    if arguments.kwarg:
-        shown.append(f"**{parameter(arguments.kwarg)}")
+    shown, before_it = list[str](), None
+    for each in node.parameters:
+        kind = each.kind or Kind.positional_or_keyword
+        if before_it is Kind.positional_only and kind is not before_it:
+            shown.append("/")
+        if kind is Kind.keyword_only and before_it not in (kind, Kind.var_positional):
+            shown.append("*")
+        before_it = kind
+        if each.name != "self":
+            shown.append(MARKS.get(kind, "") + parameter(each))
     before, after = "", f" -> {typed(node.returns)}" if node.returns else ""
+    decorators = {str(x.value).rpartition(".")[2] for x in node.decorators}
     if name == "cleanup":
         before, after = "async with ", " as undo"
-    elif "contextmanager" in map(ast.unparse, node.decorator_list):
+    elif "contextmanager" in decorators:
         before, after = "with ", ""
-    elif "asynccontextmanager" in map(ast.unparse, node.decorator_list):
+    elif "asynccontextmanager" in decorators:
         before, after = "async with ", re.sub(r" -> \w+\[(.*)\]", r" as \1", after)
     elif name[0].isupper():
         after = ""
-    elif isinstance(node, ast.AsyncFunctionDef):
+    elif "async" in node.labels:
         before = "await "
     line = f"{before}{name}({', '.join(shown)}){after}"
     if len(line) > WIDTH:
@@ -467,90 +416,84 @@ def call(module: Module, name: str, node: Function) -> str:
     return f"```text\n{line}\n```"
 
 
-def parameters(
-    module: Module, arguments: Sequence[ast.arg], defaults: Sequence[ast.expr | None]
-) -> list[str]:
-    """Render parameters with their types and defaults."""
-    padded = [*[None] * (len(arguments) - len(defaults)), *defaults]
-    return [
-        parameter(argument) + (f" = {default_value(module, default)}" if default else "")
-        for argument, default in zip(arguments, padded, strict=True)
-        if argument.arg != "self"
-    ]
-
-
-def parameter(argument: ast.arg) -> str:
+def parameter(node: griffe.Parameter) -> str:
     """Render a parameter with its type; options that are another's are told in its text."""
-    shown = typed(argument.annotation)
-    return argument.arg if "Unpack[" in shown else f"{argument.arg}: {shown}"
+    shown = typed(node.annotation)
+    shown = node.name if "Unpack[" in shown else f"{node.name}: {shown}"
+    is_many = node.kind in MARKS
+    return shown if node.default is None or is_many else f"{shown} = {default(node.default)}"
 
 
-def typed(annotation: ast.expr | None) -> str:
+def typed(annotation: Any) -> str:
     """Render a type; aliases that have no entry of their own are spelled out."""
     if annotation is None:
         return "Any"
     shown = unparsed(annotation).replace("said.", "").replace("sdk.", "agents.")  # a framework's
     shown = re.sub(r"\w+", lambda word: STANDS_FOR.get(word[0], word[0]), shown)
-    for alias in SPELLED_OUT:
+    for alias, module in SPELLED_OUT.items():
         if re.search(rf"\b{alias}\b", shown):
-            meaning = unparsed({**WIRE_TYPES.values, **AGENT.values, **EVENTS.values}[alias])
-            shown = re.sub(rf"\b{alias}\b", meaning, shown)
+            shown = re.sub(rf"\b{alias}\b", unparsed(found(f"{module}.{alias}").value), shown)
     return shown
 
 
-def unparsed(expression: ast.expr) -> str:
+def unparsed(expression: Any) -> str:
     """Return the source of an expression."""
-    return ast.unparse(expression).replace("'", '"')
+    return str(expression).replace("'", '"')
 
 
-def default_value(module: Module, default: ast.expr) -> str:
+def default(expression: Any) -> str:
     """Render a default; a constant of the package is shown as what it is, if that is short."""
-    if isinstance(default, ast.Attribute) and ast.unparse(default.value) == "_types":
-        default = WIRE_TYPES.values[default.attr]
-    elif isinstance(default, ast.Name):
-        default = {**WIRE_TYPES.values, **module.values}.get(default.id, default)
-    shown = unparsed(default)
-    return shown if len(shown) < WIDTH // 2 and "get_args" not in shown else "…"
+    if isinstance(expression, griffe.ExprName) and expression.canonical_path.startswith("interru"):
+        expression = constant(expression).value
+    shown = unparsed(expression)
+    return shown if len(shown) < WIDTH // 2 and "self." not in shown else "…"
 
 
-def defaults_of(module: Module, init: Function, constants: Sequence[str]) -> str:
+def constant(name: griffe.ExprName) -> Any:
+    """Return the constant of the package that a name stands for."""
+    return found(name.canonical_path.partition(".")[2])
+
+
+def defaults_of(node: griffe.Class, names: Sequence[str]) -> str:
     """Render what the source says of the defaults of some parameters."""
-    pairs = zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
-    named = {a.arg: d.id for a, d in pairs if isinstance(d, ast.Name)}
-    entries = [
-        f"- `{name}`: `{unparsed(module.values[named[name]])}`. "
-        + " ".join(module.docs[named[name]].split())
-        for name in constants
+    constants = {name: constant(node.attributes[name].value) for name in names}
+    shown = [
+        f"- `{name}`: `{unparsed(x.value)}`. {' '.join(x.docstring.value.split())}"
+        for name, x in constants.items()
     ]
-    return joined("*Defaults*", "\n".join(entries)) if entries else ""
+    return joined("*Defaults*", "\n".join(shown)) if shown else ""
 
 
 # -- text --------------------------------------------------------------------------------------
 
+TITLES = {
+    Section.parameters: "Args",
+    Section.attributes: "Attributes",
+    Section.raises: "Raises",
+    Section.returns: "Returns",
+    Section.yields: "Yields",
+}
 
-def document(docstring: str) -> str:
+
+def document(node: griffe.Object) -> str:
     """Render a docstring as Markdown."""
-    first, *rest = re.split(rf"^({SECTIONS}):\n", docstring, flags=re.MULTILINE)
-    shown = [prose(first)]
-    for title, text in zip(rest[::2], rest[1::2], strict=True):
-        section = re.match(r"(?:(?: .*)?\n)*(?: .*)?", text)
-        assert section
-        body = textwrap.dedent(section[0]).strip()
-        if title in ("Returns", "Yields"):
-            shown.append(f"*{title}*: {' '.join(body.split())}")
-        else:
-            shown += [f"*{title}*", entries(body)]
-        shown.append(prose(text[section.end() :]))
-    return joined(*shown)
+    return joined(*map(section, node.docstring.parsed)) if node.docstring else ""
 
 
-def entries(section: str) -> str:
-    """Render the entries of a section, as a list."""
-    shown = []
-    for entry in re.split(r"\n(?=\S)", section):
-        name, _, text = " ".join(entry.split()).partition(": ")
-        shown.append(f"- `{name}`: {text}" if text else f"- {name}")
-    return "\n".join(shown)
+def section(node: griffe.DocstringSection) -> str:
+    """Render a part of a docstring."""
+    if node.kind is Section.text:
+        return prose(node.value)
+    entries = [(entry(each), " ".join(each.description.split())) for each in node.value]
+    title = f"*{TITLES[node.kind]}*"
+    if node.kind in (Section.returns, Section.yields):
+        return f"{title}: {entries[0][1]}"
+    return joined(title, "\n".join(f"- `{name}`: {text}" for name, text in entries))
+
+
+def entry(node: griffe.DocstringElement) -> str:
+    """Return what an entry of a section is about."""
+    return getattr(node, "name", "") or str(node.annotation)
 
 
 def prose(text: str) -> str:

@@ -180,7 +180,7 @@ class Agent:
             task: The conversation, and where to put out messages.
 
         Returns:
-            What the turn puts out last: text, a message, a list of messages, or nothing.
+            What the turn puts out last, as text, a message, a list of messages, or nothing.
         """
         raise NotImplementedError
 
