@@ -49,7 +49,7 @@ NOT_RUN = {
         "README.md",
         "from interruptible.ext import pydantic_ai  # or openai_agents, langchain, adk",
     ),
-    ("README.md", "pip install '.[client,testing]'"),
+    ("README.md", "pip install 'restate-interruptible[client,testing]'"),
     ("docs/README.md", "class CodingAgent(Agent):"),
     ("docs/from-the-recipe.md", 'coding_agent = restate.VirtualObject("CodingAgent")'),
     ("docs/from-the-recipe.md", "class CodingAgent(Agent):"),
