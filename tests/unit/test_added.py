@@ -40,7 +40,7 @@ class Tree(TypedDict):
     """Has itself as a part."""
 
     name: str
-    below: list["Tree"]
+    below: "list[Tree]"
 
 
 class Model:
