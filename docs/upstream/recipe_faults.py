@@ -11,14 +11,15 @@ minute. It prints what it finds, and exits with the number of faults.
 
 import argparse
 import asyncio
+import json
 import logging
+import os
 import re
 import sys
 import time
 import types
 import warnings
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ import restate
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from pydantic import BaseModel
+from restate.extensions import current_context
 
 PATIENCE = 90.0
 CLEANUP = 5.0  # seconds; the recipe waits for up to 30
@@ -44,42 +46,47 @@ class Session:
     """A conversation with the agent, and the model that answers in it."""
 
     def __init__(self, story: str, ingress: httpx.AsyncClient, admin: httpx.AsyncClient) -> None:
-        self.story, self.key = story, f"{story}-{time.time_ns()}"
+        self.key = f"{story}-{time.time_ns()}"
         self.ingress, self.admin = ingress, admin
         self.has_cleanup = False
         self.cleaning: str | None = None  # the id of the task that is in its cleanup
         self.beside_cleanup: list[str] = []  # the calls of the model that were open when it began
         self.cleaned = False
-        self.calls: list[tuple[str, list[dict[str, str]]]] = []
+        self.calls: list[list[str]] = []  # what was said in each call of the model
         self.open: list[str] = []
         self.fails: Exception | None = None  # how a call about message 1 ends at once
         self.end = asyncio.Event()  # no other ends before
 
+    async def begin(self, *, has_cleanup: bool = False) -> None:
+        """Send a message, and wait until the model works on it."""
+        self.has_cleanup = has_cleanup
+        await self.say(1)
+        await self.until_asked(1)
+
     async def say(self, number: int) -> float:
         """Send a message. Returns how many seconds it took."""
         started = time.monotonic()
-        url = f"/CodingAgent/{self.key}/message"
-        (
-            await self.ingress.post(url, json={"content": f"{self.story} #{number}"})
-        ).raise_for_status()
+        url, body = f"/CodingAgent/{self.key}/message", {"content": f"#{number}"}
+        (await self.ingress.post(url, json=body)).raise_for_status()
         return time.monotonic() - started
 
     async def history(self) -> list[str]:
         """What was said in it."""
         answer = await self.ingress.post(f"/CodingAgent/{self.key}/get_history")
-        return contents(answer.json())
+        return [each["content"] for each in answer.json()]
 
-    async def think(self, text: str, messages: list[dict[str, str]]) -> Answer:
+    async def think(self, messages: list[dict[str, str]]) -> Answer:
         """Answer a message, when it is time to."""
-        self.calls.append((text, messages))
-        if self.fails and text == "#1":
+        self.calls.append([each["content"] for each in messages])
+        about = self.calls[-1][-1]
+        if self.fails and about == "#1":
             raise self.fails
-        self.open.append(text)
+        self.open.append(about)
         try:
             await self.end.wait()
         finally:
-            self.open.remove(text)
-        return Answer(content=f"about {text}")
+            self.open.remove(about)
+        return Answer(content=f"about {about}")
 
     async def clean_up(self, task_id: str) -> None:
         """What the recipe has room for: a step that releases something."""
@@ -89,16 +96,11 @@ class Session:
 
     async def until_asked(self, number: int, times: int = 1) -> None:
         """Wait until the model was asked about a message."""
-        text = f"#{number}"
+        asked = f"#{number}"
         await until(
-            lambda: sum(about == text for about, _ in self.calls) >= times,
-            f"a call of the model about {text} in {self.story}",
+            lambda: sum(said[-1] == asked for said in self.calls) >= times,
+            f"a call of the model about {asked} in {self.key}",
         )
-
-
-def contents(messages: list[dict[str, str]]) -> list[str]:
-    """What messages say, less the names of stories."""
-    return [re.sub(r"^F\d+ (?=#)", "", each["content"]) for each in messages]
 
 
 async def until(check: Callable[[], bool], what: str) -> None:
@@ -128,9 +130,7 @@ async def f1(session: Session) -> str | None:
 
 async def f2(session: Session) -> str | None:
     """Two messages while the task of the one before cleans up."""
-    session.has_cleanup = True
-    await session.say(1)
-    await session.until_asked(1)
+    await session.begin(has_cleanup=True)
     took = max([await session.say(2), await session.say(3)])
     if took > CLEANUP / 2:
         return f"a message was taken after {took:.1f} s, when the cleanup of {CLEANUP:g} s was over"
@@ -140,9 +140,7 @@ async def f2(session: Session) -> str | None:
 
 async def f3(session: Session) -> str | None:
     """A task that cleans up is cancelled once more, in the UI for instance."""
-    session.has_cleanup = True
-    await session.say(1)
-    await session.until_asked(1)
+    await session.begin(has_cleanup=True)
     second = asyncio.ensure_future(session.say(2))
     await until(lambda: session.cleaning is not None, "a cleanup")
     await session.admin.patch(f"/invocations/{session.cleaning}/cancel")
@@ -153,9 +151,7 @@ async def f3(session: Session) -> str | None:
 
 async def f4(session: Session) -> str | None:
     """A task is interrupted while the model works, and cleans up."""
-    session.has_cleanup = True
-    await session.say(1)
-    await session.until_asked(1)
+    await session.begin(has_cleanup=True)
     await session.say(2)
     await until(lambda: session.cleaning is not None, "a cleanup")
     went_on = session.beside_cleanup
@@ -165,8 +161,7 @@ async def f4(session: Session) -> str | None:
 async def f6(session: Session) -> str | None:
     """A step fails for good, with a conflict that some API has answered. Nobody interrupts."""
     session.fails = restate.TerminalError("this name is taken", status_code=409)
-    await session.say(1)
-    await session.until_asked(1)
+    await session.begin()
     await asyncio.sleep(2)
     last = (await session.history())[-1]
     return f"the history says: {last}" if "cancel" in last else None
@@ -174,12 +169,11 @@ async def f6(session: Session) -> str | None:
 
 async def f7(session: Session) -> str | None:
     """A message while the model works on the one before."""
-    await session.say(1)
-    await session.until_asked(1)
+    await session.begin()
     await session.say(2)
     await session.until_asked(2)
     await asyncio.sleep(2)
-    history, given = await session.history(), contents(session.calls[-1][1])
+    history, given = await session.history(), session.calls[-1]
     if history[-1] == "#2" and given == history:
         return None
     return f"the history is {', '.join(history)}; the new task was given {', '.join(given)}"
@@ -195,7 +189,7 @@ async def f8(session: Session) -> str | None:
 
 async def f11(session: Session) -> str | None:
     """Somebody calls the handlers that are not for users."""
-    task = {"agent_id": session.key, "messages": [{"role": "user", "content": "F11 #0"}]}
+    task = {"agent_id": session.key, "messages": [{"role": "user", "content": "#0"}]}
     calls = {
         f"/CodingAgent/{session.key}/append_message": {"content": "forged"},
         "/CodingTask/run_task/send": task,
@@ -207,8 +201,7 @@ async def f11(session: Session) -> str | None:
 
 async def f12(session: Session) -> str | None:
     """A message when the model has worked on the one before for more than a minute."""
-    await session.say(1)
-    await session.until_asked(1)
+    await session.begin()
     await asyncio.sleep(INACTIVITY_TIMEOUT + 5)
     second = asyncio.ensure_future(session.say(2))
     await asyncio.sleep(5)
@@ -233,24 +226,21 @@ async def f13(session: Session) -> str | None:
     return f"the model was asked about it {took:.0f} s later" if took > CLEANUP else None
 
 
-OF_THE_PAGE = {"F1": f1, "F2": f2, "F6": f6, "F7": f7, "F8": f8, "F11": f11, "F12": f12, "F13": f13}
-OF_THE_SDK = {"F3": f3, "F4": f4}
+STORIES = {f.__name__.upper(): f for f in (f1, f2, f3, f4, f6, f7, f8, f11, f12, f13)}
+OF_THE_SDK = ("F3", "F4")
 
 
-@asynccontextmanager
-async def served(code: str, sessions: dict[str, Session], uri: str) -> AsyncIterator[None]:
-    """Serve the recipe's code with another model, and with a cleanup in the sessions that have one.
-
-    Each message begins with the name of its story.
-    """
+def app_of(code: str, sessions: list[Session]) -> Any:
+    """The recipe's code with another model, and with a cleanup where a story has one."""
+    by_key = {session.key: session for session in sessions}
 
     async def llm_call(messages: list[dict[str, str]], **_: object) -> Answer:
-        newest = [each["content"] for each in messages if each["role"] == "user"][-1]
-        return await sessions[newest.split()[0]].think(newest.split()[1], messages)
+        body: Any = current_context().request().body  # type: ignore[union-attr]
+        return await by_key[json.loads(body)["agent_id"]].think(messages)
 
-    def clean_up(ctx: restate.Context, key: str) -> Callable[[], Any] | None:
-        session = sessions[key.partition("-")[0]]
-        return partial(session.clean_up, ctx.request().id) if session.has_cleanup else None
+    def clean_up_of(ctx: restate.Context, key: str) -> Callable[[], Any] | None:
+        clean_up = partial(by_key[key].clean_up, ctx.request().id)
+        return clean_up if by_key[key].has_cleanup else None
 
     source, places = re.subn(
         r"^( +)except TerminalError as err:\n",
@@ -263,22 +253,13 @@ async def served(code: str, sessions: dict[str, Session], uri: str) -> AsyncIter
         sys.exit("There is no place for a cleanup: `except TerminalError as err:` in run_task.")
     stand_in, recipe = types.ModuleType("util.litellm_call"), types.ModuleType("recipe")
     stand_in.llm_call = llm_call  # type: ignore[attr-defined]
-    recipe.clean_up_of = clean_up  # type: ignore[attr-defined]
+    recipe.clean_up_of = clean_up_of  # type: ignore[attr-defined]
     sys.modules |= {"util": types.ModuleType("util"), stand_in.__name__: stand_in, "recipe": recipe}
     exec(compile(source, "agent.py", "exec"), vars(recipe))  # noqa: S102 - the file that was named
-    config, stop = Config(), asyncio.Event()
-    config.bind, config.errorlog = [uri.removeprefix("http://")], None
-    app: Any = restate.app(services=[recipe.agent, recipe.task_service])
-    serving = asyncio.ensure_future(serve(app, config, shutdown_trigger=stop.wait))  # type: ignore[arg-type]
-    await asyncio.sleep(0.5)
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.gather(serving, return_exceptions=True)
+    return restate.app(services=[recipe.agent, recipe.task_service])
 
 
-async def main() -> int:
+async def main() -> None:
     """Show them all."""
     logging.disable(logging.CRITICAL)  # what there is to say is of connections that are closed
     warnings.simplefilter("ignore")
@@ -289,30 +270,31 @@ async def main() -> int:
     parser.add_argument("--uri", default="http://127.0.0.1:9080", help="where to serve the recipe")
     options = parser.parse_args()
     code = options.agent.read_text()
-    sessions: dict[str, Session] = {}
     async with (
         httpx.AsyncClient(base_url=options.ingress, timeout=PATIENCE) as ingress,
         httpx.AsyncClient(base_url=options.admin, timeout=PATIENCE) as admin,
-        served(code, sessions, options.uri),
     ):
+        sessions = [Session(name, ingress, admin) for name in STORIES]
+
+        async def play(name: str, session: Session) -> str | None:
+            try:
+                return await STORIES[name](session)
+            finally:
+                session.end.set()
+
+        config = Config()
+        config.bind, config.errorlog = [options.uri.removeprefix("http://")], None
+        serving = asyncio.ensure_future(serve(app_of(code, sessions), config))
+        await asyncio.wait({serving}, timeout=0.5)
         body = {"uri": options.uri, "force": True}
         (await admin.post("/deployments", json=body)).raise_for_status()
-        stories = OF_THE_PAGE | OF_THE_SDK
-        sessions |= {story: Session(story, ingress, admin) for story in stories}
-
-        async def tell(name: str) -> str | None:
-            try:
-                return await stories[name](sessions[name])
-            finally:
-                sessions[name].end.set()
-
-        faults = dict(zip(stories, await asyncio.gather(*map(tell, stories)), strict=True))
-    for title, names in ("Of the page:", OF_THE_PAGE), ("Of the SDK:", OF_THE_SDK):
-        print(title)
-        for name in names:
-            print(f"{name}: {stories[name].__doc__}\n    {faults[name] or 'as it should be'}")
-    return sum(fault is not None for fault in faults.values())
+        found = await asyncio.gather(*map(play, STORIES, sessions))
+    for name, fault in zip(STORIES, found, strict=True):
+        whose = "the SDK's" if name in OF_THE_SDK else "the page's"
+        print(f"{name} ({whose}): {STORIES[name].__doc__}\n    {fault or 'as it should be'}")
+    sys.stdout.flush()
+    os._exit(len(found) - found.count(None))  # the recipe's tasks are not waited for
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    asyncio.run(main())
