@@ -106,7 +106,24 @@ NOT_RUN = {
     ("docs/policies.md", "class SupportAgent(Agent):"),
     ("docs/tutorial.md", "mkdir first-steps"),
     ("docs/upstream/README.md", "restate-server &"),
-    ("docs/upstream/README.md", "F1: four messages, each while the model works on the one before."),
+    (
+        "docs/upstream/README.md",
+        "F1 (the page's): Four messages, each while the model works on the one before.",
+    ),
+    ("docs/upstream/README.md", "patch -p1 < recipe.diff"),
+    ("docs/upstream/README.md", "class CancelledError(TerminalError):"),
+    (
+        "docs/upstream/README.md",
+        (
+            'restate.Service("CodingTask", explicit_cancellation=True)  '
+            "# also VirtualObject, Workflow, handler"
+        ),
+    ),
+    (
+        "docs/upstream/README.md",
+        'restate.Service("CodingTask", hooks=[MyHooks])  # called with `ctx` for each attempt',
+    ),
+    ("docs/upstream/README.md", "class LevelTriggered(Hooks):"),
     ("docs/tutorial.md", '"$(python -m interruptible.testing)"'),
     ("docs/tutorial.md", "python -m hypercorn --bind localhost:9080 agent:app"),
     (
