@@ -136,7 +136,8 @@ async def stage(restate_env: Restate, folder: Path, tmp_path: Path) -> AsyncIter
         _node(folder, OPENAI_BASE_URL=model_url, TMPDIR=str(tmp_path)) as (services, url),
     ):
         await restate_env.register(agent_url)
-        await restate_env.register(url)
+        # Not by `register`: Node speaks HTTP/1.1 or HTTP/2 on a port, and not both.
+        await restate_env._admin("POST", "/deployments", {"uri": url, "force": True})
         stage = Stage(restate_env, folder, model, services)
         yield stage
         await eventually(lambda: is_idle(stage.session))
@@ -148,7 +149,7 @@ async def _node(folder: Path, **env: str) -> AsyncIterator[tuple[asyncio.subproc
     """The services in TypeScript, up at a URL."""
     script = "dist/serve.js"
     if REPLAY:
-        script = shutil.copy(HERE / "serve_http1.mjs", folder)
+        script = shutil.copy(HERE / "serve_replaying.mjs", folder)
     process = await asyncio.create_subprocess_exec(
         *("node", script),
         cwd=folder,
