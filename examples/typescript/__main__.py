@@ -1,6 +1,7 @@
 """Keeps all of it up until Ctrl-C: `python -m examples.typescript`."""
 
 import asyncio
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -14,22 +15,25 @@ PORT = "9081"
 
 
 async def main() -> None:
-    """Start server, model, agent and the services in TypeScript."""
+    """Start a model, a server, the agent, and the services in TypeScript."""
     async with (
         endpoint(),
-        serve(app) as agent,
         restate_server(ingress_port=8080, admin_port=9070) as restate,
+        serve(app) as agent,
     ):
         services = await asyncio.create_subprocess_exec(
-            *("env", f"PORT={PORT}", "node", str(SERVICES)), stdout=asyncio.subprocess.PIPE
+            *("node", str(SERVICES)),
+            env={**os.environ, "PORT": PORT},
+            stdout=asyncio.subprocess.PIPE,
         )
         try:
             assert services.stdout is not None  # noqa: S101 - for the type checker
-            while b"listening" not in await services.stdout.readline():
-                pass
+            async for line in services.stdout:
+                if line.startswith(b"listening"):
+                    break
             await restate.register(agent)
             await restate.register(f"http://localhost:{PORT}")
-            print("DraftAgent, Editor and Writer are up; UI: http://localhost:9070/ui/")
+            print("up until Ctrl-C: DraftAgent, Editor, Writer; UI: http://localhost:9070/ui/")
             await services.wait()
         finally:
             with suppress(ProcessLookupError):

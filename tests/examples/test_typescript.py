@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +20,7 @@ from interruptible.testing import Restate, serve
 from tests.server import npm
 from tests.server.conftest import REPLAY, Log, eventually, is_idle
 
-from .conftest import no_news
+from .conftest import no_news, soon
 
 pytestmark = pytest.mark.anyio
 
@@ -91,8 +90,8 @@ class Model:
 class Stage:
     """A session, the model that is asked in it, and the processes in Node."""
 
-    def __init__(self, restate: Restate, folder: Path, model: Model, services: Any) -> None:
-        self.restate, self.model, self.services = restate, model, services
+    def __init__(self, restate: Restate, folder: Path, model: Model, desks: Path) -> None:
+        self.restate, self.model, self._desks = restate, model, desks
         self.session = Session(restate.client, "DraftAgent", f"ada {next(_sessions)}")
         self._folder = folder
 
@@ -119,6 +118,26 @@ class Stage:
         """Wait until the model has been asked so often."""
         await self.model.log.until("asked", number)
 
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Hold what the writer cleans up, until the block ends."""
+        hold = self._desks / "hold"
+        hold.touch()
+        try:
+            yield
+        finally:
+            hold.unlink()
+
+    async def clears(self) -> None:
+        """Wait until it cleans up, and while nothing more may happen."""
+        await soon((self._desks / "clearing").exists)
+        await no_news()
+
+    async def live(self) -> list[tuple[int, bool]]:
+        """The live turns, and whether each goes on."""
+        live = (await self.session.status())["live"]
+        return [(x["turn"], x["cancelled"] is None) for x in live]
+
     async def writing(self) -> list[dict[str, Any]]:
         """The invocations of the writer in this session, oldest first."""
         tasks = [x["task_id"] for x in (await self.session.turns())["turns"]]
@@ -133,25 +152,25 @@ async def stage(restate_env: Restate, folder: Path, tmp_path: Path) -> AsyncIter
     async with (
         serve(model.app) as model_url,  # type: ignore[arg-type]
         serve(app) as agent_url,
-        _node(folder, OPENAI_BASE_URL=model_url, TMPDIR=str(tmp_path)) as (services, url),
+        _node(folder, OPENAI_BASE_URL=model_url, TMPDIR=str(tmp_path)) as url,
     ):
         await restate_env.register(agent_url)
         # Not by `register`: Node speaks HTTP/1.1 or HTTP/2 on a port, and not both.
         await restate_env._admin("POST", "/deployments", {"uri": url, "force": True})
-        stage = Stage(restate_env, folder, model, services)
+        stage = Stage(restate_env, folder, model, tmp_path)
         yield stage
         await eventually(lambda: is_idle(stage.session))
         assert model.standing() == set()
 
 
 @asynccontextmanager
-async def _node(folder: Path, **env: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+async def _node(folder: Path, **env: str) -> AsyncIterator[str]:
     """The services in TypeScript, up at a URL."""
     script = "dist/serve.js"
     if REPLAY:
         script = shutil.copy(HERE / "serve_replaying.mjs", folder)
     process = await asyncio.create_subprocess_exec(
-        *("node", script),
+        *("node", "--import", HERE / "held.mjs", script),
         cwd=folder,
         env={**os.environ, "PORT": "0", **env},
         stdin=asyncio.subprocess.DEVNULL,
@@ -164,7 +183,7 @@ async def _node(folder: Path, **env: str) -> AsyncIterator[tuple[asyncio.subproc
             line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
             assert line, "it has ended"
         reading = asyncio.ensure_future(process.stdout.read())
-        yield process, f"http://127.0.0.1:{found[1]}"
+        yield f"http://127.0.0.1:{found[1]}"
         reading.cancel()
     finally:
         if process.returncode is None:
@@ -223,17 +242,13 @@ async def test_what_was_interrupted_has_cleaned_up_before_the_next_turn_does_any
     await stage.talk("say", "An epic.")
     await stage.at_work(1)
     [first] = stage.model.standing()
-    stage.services.send_signal(signal.SIGSTOP)  # it cannot clean up
-    try:
+    async with stage.held():
         receipt = await stage.talk("say", "No, a haiku.")
         assert receipt["interrupted"] == [1]
-        await no_news()
-        live = (await stage.session.status())["live"]
-        assert [(x["turn"], x["cancelled"] is None) for x in live] == [(1, False), (2, True)]
+        stage.model.let_go()
+        await stage.clears()
+        assert await stage.live() == [(1, False), (2, True)]
         assert len(await stage.writing()) == 1
-    finally:
-        stage.services.send_signal(signal.SIGCONT)
-    stage.model.let_go()
     await stage.at_work(2)
     assert first not in stage.model.desks[1]
     stage.model.answer("Ah, rain")
@@ -255,6 +270,19 @@ async def test_a_cancel_cuts_off_the_request_and_clears_the_desk(stage: Stage) -
     assert stage.model.standing() == set()
     [writing] = await stage.writing()
     assert writing["completion_failure"].startswith("[409]")
+
+
+async def test_a_cancel_does_not_break_off_a_cleanup_that_runs(stage: Stage) -> None:
+    await stage.talk("say", "An epic.")
+    await stage.at_work(1)
+    async with stage.held():
+        stage.model.answer("Sing, o muse")
+        await stage.clears()
+        assert await stage.talk("cancel") == {"cancelled": [1]}
+        await no_news()
+        assert await stage.live() == [(1, False)]
+    assert (await stage.talk("attach"))["status"] == "interrupted"
+    assert stage.model.standing() == set()
 
 
 async def test_a_refusal_is_an_error_with_its_status(stage: Stage) -> None:

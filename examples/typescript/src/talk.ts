@@ -25,7 +25,7 @@ try {
   if (!way) throw new Error(`there is no ${what}, but ${Object.keys(ways).join(", ")}`);
   console.log(JSON.stringify(await way()));
 } catch (error) {
-  if (!(error instanceof HttpCallError)) throw error;
-  console.error(error.responseText); // what the agent refuses, with its status
+  // What the agent refuses is an error with its status; the text is the agent's.
+  console.error(error instanceof HttpCallError ? error.responseText : error);
   process.exitCode = 1;
 }

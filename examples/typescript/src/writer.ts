@@ -5,38 +5,44 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as restate from "@restatedev/restate-sdk";
 
-export type Said = { role: string; content?: unknown };
+type Said = { role: string; content?: unknown };
 
-export const writer = restate.service({
-  name: "Writer",
-  handlers: {
-    write: async (ctx: restate.Context, messages: Said[]): Promise<string> => {
-      const desk = join(tmpdir(), `desk-${ctx.request().id}`);
-      const hangUp = new AbortController();
-      try {
-        await ctx.run("set up desk", () => setUp(desk));
-        return await ctx.run("ask model", () => ask(messages, hangUp.signal));
-      } catch (error) {
-        // The turn was interrupted. Restate says so once: what is awaited below runs to its end.
-        if (error instanceof restate.CancelledError) hangUp.abort();
-        throw error;
-      } finally {
-        await ctx.run("clear desk", () => clear(desk));
-      }
-    },
-  },
-});
+/** Write on. When the turn that waits for it is interrupted, hang up, and clear the desk. */
+async function write(ctx: restate.Context, messages: Said[]): Promise<string> {
+  const desk = join(tmpdir(), `desk-${ctx.request().id}`);
+  const hangUp = new AbortController();
+  let inFlight = Promise.resolve("");
+  try {
+    return await ctx.run("ask model", () => (inFlight = ask(messages, desk, hangUp.signal)));
+  } catch (error) {
+    if (error instanceof restate.CancelledError) {
+      hangUp.abort();
+      await inFlight.catch(() => {}); // Restate does not wait for it
+    }
+    throw error;
+  } finally {
+    await shielded(() => ctx.run("clear desk", () => clear(desk)));
+  }
+}
 
-async function setUp(desk: string): Promise<void> {
-  await mkdir(desk, { recursive: true });
+/** Do what has to be done: once more, if the interruption comes only now. It comes once. */
+async function shielded(step: () => Promise<void>): Promise<void> {
+  try {
+    await step();
+  } catch (error) {
+    if (!(error instanceof restate.CancelledError)) throw error;
+    await step();
+    throw error;
+  }
 }
 
 async function clear(desk: string): Promise<void> {
   await rm(desk, { recursive: true, force: true });
 }
 
-async function ask(messages: Said[], signal: AbortSignal): Promise<string> {
+async function ask(messages: Said[], desk: string, signal: AbortSignal): Promise<string> {
   const { OPENAI_BASE_URL, OPENAI_API_KEY, OPENAI_MODEL } = process.env;
+  await mkdir(desk, { recursive: true });
   try {
     const answer = await fetch(`${OPENAI_BASE_URL ?? "https://api.openai.com/v1"}/chat/completions`, {
       method: "POST",
@@ -51,3 +57,5 @@ async function ask(messages: Said[], signal: AbortSignal): Promise<string> {
     throw signal.aborted ? new restate.TerminalError("hung up") : error; // and Restate tries again
   }
 }
+
+export const writer = restate.service({ name: "Writer", handlers: { write } });
