@@ -1,5 +1,5 @@
 // For `node --import`: what the writer deletes waits while there is a file `hold` beside it. That it has
-// come to it is told by a file `clearing`.
+// come to it is told by a file `clearing`. The process ends when its input does, so with the tests.
 
 import { existsSync, writeFileSync } from "node:fs";
 import files from "node:fs/promises";
@@ -14,3 +14,5 @@ files.rm = async (...what) => {
   await rm(...what);
 };
 syncBuiltinESMExports();
+
+process.stdin.on("end", () => process.exit()).resume();
