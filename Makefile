@@ -87,8 +87,8 @@ server-tenth: setup
 
 replay: export RESTATE_ALWAYS_REPLAY := 1
 replay: setup ## The same, on a server that replays at every await
-	@echo "replay: tests/server, replaying at every await"
-	@$(PYTEST) $(SIDE_BY_SIDE) tests/server
+	@echo "replay: tests/server and the example in TypeScript, replaying at every await"
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/server tests/examples/test_typescript.py
 
 # What depends on the SDK; the rest is the library's own, and the same on any.
 OF_SDK := sdk added interruption cleanup handlers crash partial delegate steering side_by_side endings undo calls
@@ -125,7 +125,7 @@ recipes: setup $(RECIPES:%=.venv-%/.installed) ## Test the recipes for what need
 	@echo "recipes: tests/frameworks/test_recipes.py, in an environment for each"
 	@set -e; for name in $(RECIPES); do .venv-$$name/bin/python -m pytest tests/frameworks/test_recipes.py; done
 
-examples: setup ## Test the coding agent
+examples: setup ## Test the examples: the coding agent, and what is in TypeScript
 	@echo "examples: tests/examples"
 	@$(PYTEST) $(SIDE_BY_SIDE) tests/examples $(WEB:%=--ignore=%) --ignore=$(SMALL)
 

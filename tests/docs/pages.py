@@ -52,7 +52,7 @@ RECIPES = {
     "claude_agent_sdk": "docs/how-to/use-the-claude-agent-sdk.md",
 }
 """The same of what needs no module of ours."""
-LANGUAGES = {"python", "bash", "json", "text", "mermaid", "html", "js"}
+LANGUAGES = {"python", "bash", "json", "text", "mermaid", "html", "js", "ts"}
 PATIENCE = 30  # seconds, for what takes a few
 
 _FENCE = re.compile(

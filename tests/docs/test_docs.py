@@ -99,6 +99,24 @@ NOT_RUN = {
     ("docs/how-to/use-litellm.md", "pip install restate-interruptible litellm"),
     ("docs/how-to/use-pydantic-ai.md", "pip install 'restate-interruptible[pydantic-ai]'"),
     ("docs/how-to/use-openai-agents.md", "pip install 'restate-interruptible[openai-agents]'"),
+    ("docs/how-to/use-typescript.md", "class DraftAgent(Agent):"),
+    (
+        "docs/how-to/use-typescript.md",
+        "const agent = connect({ url }).objectClient(draftAgent, session);",
+    ),
+    ("docs/how-to/use-typescript.md", "export type Handlers = {"),
+    (
+        "docs/how-to/use-typescript.md",
+        "node generate.mjs src/agent.gen.ts DraftAgent http://localhost:9070",
+    ),
+    (
+        "docs/how-to/use-typescript.md",
+        "async function order(ctx: restate.Context, { session, text }: Order) {",
+    ),
+    (
+        "docs/how-to/use-typescript.md",
+        "async function write(ctx: restate.Context, messages: Said[]): Promise<string> {",
+    ),
     (
         "docs/how-to/use-the-claude-agent-sdk.md",
         "pip install restate-interruptible claude-agent-sdk",
@@ -1054,6 +1072,14 @@ def anchors(page: Page) -> set[str]:
     """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", page.prose, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_page_of_typescript_shows_the_example() -> None:
+    folder = ROOT / "examples/typescript"
+    sources = [path.read_text() for path in (folder / "agent.py", *folder.glob("src/*.ts"))]
+    shown = [x for x in Page("docs/how-to/use-typescript.md").blocks if x.language != "bash"]
+    assert len(shown) == 5
+    assert not [str(x) for x in shown if not any(x.text in source for source in sources)]
 
 
 def test_the_first_page_shows_the_agent_of_the_readme() -> None:
