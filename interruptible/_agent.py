@@ -60,12 +60,10 @@ class Agent:
         retention: How long Restate keeps a finished task's journal and result (the result five
             minutes at least); `None` for the server's default, a day.
         max_content: The largest content of a message, in bytes.
-        alternate_roles: Whether `task.messages` begins with messages in which user and assistant
-            take turns, for models whose chat template insists on it; see
-            `interruptible.formats.alternating`.
-        stream: Whether those who follow a session see what its turns do, as they do it, and how:
-            an `interruptible.stream.Stream`. It adds an object, called as the agent with "Stream"
-            added.
+        alternate_roles: Whether user and assistant take turns in what `task.messages` begins with,
+            as some models insist on; see `interruptible.formats.alternating`.
+        stream: An `interruptible.stream.Stream`, for those who follow what a session's turns do. It
+            adds an object, called as the agent with "Stream" added.
 
     Raises:
         TypeError: `run` is missing, or an option has the wrong type.
@@ -92,7 +90,8 @@ class Agent:
 
     def __init__(self, name: str | None = None, **options: "Unpack[Options]") -> None:
         cls = type(self)
-        self.name = name if name is not None else vars(self).get("name") or _name_of(cls)
+        given: Any = vars(self).get("name") or getattr(cls, "name", cls.__name__)
+        self.name = name if name is not None else given
         if cls.run is Agent.run:
             msg = (
                 f"{cls.__name__} has no `run`. Add `async def run(self, ctx, task)`, "
@@ -163,6 +162,11 @@ class Agent:
     def merges(self) -> bool:
         """Whether messages of a burst become one turn."""
         return self.debounce is not None and self.burst == "merge"
+
+    @property
+    def tells_all(self) -> bool:
+        """Whether `conversation` is ours, which tells the model all turns."""
+        return "conversation" not in vars(self) and type(self).conversation is Agent.conversation
 
     @property
     def services(self) -> list[Service | VirtualObject]:
@@ -242,7 +246,8 @@ class Agent:
     def conversation(self, turns: Sequence[Turn]) -> list[Message]:
         """What the model is told of the turns before; this turn's messages come after it.
 
-        Override it to leave out what does not fit the model, or to sum it up.
+        Override it to leave out what does not fit the model, or to sum it up. Of a long one, only
+        what it looks at is read: `turns[-8:]`, `reversed(turns)`. It is called again for more.
 
         Args:
             turns: All earlier turns but the discarded. The same turns must give the same messages.
@@ -280,10 +285,6 @@ def agent(
 
 _MADE: Final = {*PUBLIC, "name", "task_name", "_object", "_service", "_stream"}
 """The attributes that `Agent.__init__` alone sets."""
-
-
-def _name_of(cls: type[Agent]) -> Any:
-    return getattr(cls, "name", cls.__name__)
 
 
 def _from_function(function: Run, **options: "Unpack[NamedOptions]") -> Agent:

@@ -21,9 +21,13 @@ from interruptible._wire import reports
 from interruptible._wire.types import Turn
 
 
-async def on_load(_: Settings, ctx: ObjectSharedContext, __: Any) -> bytes:
-    """For a task: what is stored of the session, as it is stored, to be read by the task."""
-    return (await Stored.copy(ctx)).pack()
+async def on_load(_: Settings, ctx: ObjectSharedContext, body: Any) -> bytes:
+    """For a task: what is stored of the session, as it is stored, to be read by the task.
+
+    It is all of it, or the latest turns before one, up to so many bytes.
+    """
+    fields = reports.LOADING({} if body is None else body)
+    return (await Stored.copy(ctx, fields.get("before"), fields.get("most"))).pack()
 
 
 async def on_take(agent: Settings, ctx: ObjectContext, body: Any) -> list[Said]:

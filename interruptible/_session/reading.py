@@ -35,9 +35,9 @@ AHEAD: Final = 32
 MAX_AHEAD: Final = 4 * 1024 * 1024
 """Bytes that come of one such time, if large turns are as large as those before."""
 MAX_LOADED: Final = 12 * 1024 * 1024
-"""Bytes, as stored, of the latest turns that a task is sent. Restate allows an invocation 32 MiB of
-memory by default (`worker.invoker.per-invocation-memory-limit`), and what else a task does needs
-some, too."""
+"""Bytes, as stored, of the latest turns that a task reads, all in all. Restate allows an invocation
+32 MiB of memory by default (`worker.invoker.per-invocation-memory-limit`), and what else a task
+does needs some, too."""
 MAX_ANSWER: Final = 24 * 1024 * 1024
 """Bytes of the turns that go into one answer, for the same reason."""
 MAX_COPIED: Final = 12 * 1024 * 1024
@@ -57,6 +57,8 @@ class Moment(NamedTuple):
     """What was steered at live turns, if they are to have it."""
     notes: dict[str, bytes] | None = None
     """Where to note each page and large turn that is read, as it is stored, to read it once."""
+    most: int | None = None
+    """How many bytes are wanted, if not all there are: few keys are then asked for at first."""
     keys: Awaitable[list[str]] | None = None
     """Every key of the state, if pages are not parsed for nothing: one that has no large turn is
     then read as one slot, that of the last turn in it."""
@@ -132,8 +134,9 @@ class Moment(NamedTuple):
         pages = list(last)[::-1]
         whole: set[int] = set()
         above = numbers.stop
-        for start in range(0, len(pages) + 1, AHEAD):
-            batch = pages[start : start + AHEAD]
+        start, at_once = 0, AHEAD if self.most is None else 1
+        while start <= len(pages):
+            batch = pages[start : start + at_once]
             read = await self._read([page_key(x) for x in batch])
             if self.keys is not None and start == 0:  # they were asked for together
                 whole = set(pages) - set(map(first_of_page, turns_of(await self.keys)))
@@ -143,20 +146,21 @@ class Moment(NamedTuple):
             ]
             found = {x.number: x for slots in each for x in slots if x.number in numbers}
             # What is live may be older than what is settled, and in a page.
-            lowest = batch[-1] if start + AHEAD <= len(pages) else 0
+            lowest = batch[-1] if start + at_once <= len(pages) else 0
             found |= {number: x for number, x in tail.items() if lowest <= number < above}
             yield [found[number] for number in sorted(found, reverse=True)]
             above = lowest
+            start, at_once = start + at_once, min(AHEAD, 2 * at_once)
 
     async def _values(self, keys: Sequence[str]) -> AsyncGenerator[bytes, None]:
         """The values of keys, many at a time unless they are large."""
-        at_once = 1
+        at_once, most = 1, MAX_AHEAD if self.most is None else min(MAX_AHEAD, self.most)
         while keys:
             values = await self._read(keys[:at_once])
             for value in values:
                 yield value
             keys = keys[at_once:]
-            at_once = min(AHEAD, max(1, MAX_AHEAD // max(1, *map(len, values))))
+            at_once = min(AHEAD, max(1, most // max(1, *map(len, values))))
 
     async def _read(self, keys: Sequence[str]) -> list[bytes]:
         notes = {} if self.notes is None else self.notes
@@ -210,28 +214,44 @@ class Stored:
 
     @property
     def first(self) -> int:
-        """The first turn that it has; of a very long conversation it has the latest only."""
+        """The first turn that it has, if it has not all of those that were asked for; else 1."""
         return int(self._values.get(_FIRST, b"1"))
 
     @classmethod
-    async def copy(cls, ctx: ObjectSharedContext) -> "Stored":
-        """What a task needs of a session, the latest first, until it is enough."""
+    async def copy(
+        cls, ctx: ObjectSharedContext, before: int | None = None, most: int | None = None
+    ) -> "Stored":
+        """What a task needs of a session, the latest first, until it is enough.
+
+        Args:
+            ctx: The session.
+            before: Only of the turns before this one.
+            most: How many bytes it may have, if less than the most there is; but the last turn that
+                has ended is there in any case.
+        """
+        most = MAX_LOADED if most is None else min(most, MAX_LOADED)
         read: dict[str, bytes] = {}
         session = (await read_moment(ctx))._replace(notes=read)
-        if not session.record.epoch:
+        record = session.record
+        if not record.epoch:
             return cls({})
-        keys = ctx.state_keys() if session.record.paged else None
-        stored = await cls._latest(session._replace(keys=keys), read)
+        numbers = range(1, record.next if before is None else min(before, record.next))
+        if most < MAX_AHEAD:
+            return await cls._latest(session._replace(most=most), numbers, read, most)
+        keys = ctx.state_keys() if record.paged else None
+        stored = await cls._latest(session._replace(keys=keys), numbers, read, most)
         # Where there is no room for all, none is for what is discarded: so pages are parsed then.
-        return await cls._latest(session, read) if stored.first > 1 else stored
+        return await cls._latest(session, numbers, read, most) if stored.first > 1 else stored
 
     @classmethod
-    async def _latest(cls, session: Moment, read: Mapping[str, bytes]) -> "Stored":
+    async def _latest(
+        cls, session: Moment, numbers: range, read: Mapping[str, bytes], most: int
+    ) -> "Stored":
         record = session.record
         values = {"session": JSON.serialize(dump_record(record))}
         values |= {steered_key(x.number): JSON.serialize(said) for x, said in session.said}
-        room, has_ended = MAX_LOADED - sum(map(len, values.values())), False
-        async for slot, _ in session.newest_first(range(1, record.next), discarded=False):
+        room, has_ended = most - sum(map(len, values.values())), False
+        async for slot, _ in session.newest_first(numbers, discarded=False):
             where = (page_key(slot.number), turn_key(slot.number))
             more = {key: read[key] for key in where if read.get(key) and key not in values}
             room -= sum(map(len, more.values()))

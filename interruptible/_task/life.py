@@ -18,8 +18,8 @@ attempt comes to the same state.
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from restate import Context
 
@@ -27,22 +27,22 @@ from interruptible._cancel.cleanup import report
 from interruptible._cancel.shielding import shield
 from interruptible._cancel.steered import is_steered
 from interruptible._cancel.watch import Interrupted, Watch, watching
-from interruptible._session.reading import Moment, Stored, read_record, read_steered
 from interruptible._session.storage import JSON
-from interruptible._session.turns import Said, finished_turn, with_joined, with_resumed
+from interruptible._session.turns import with_joined
 from interruptible._task.attempt import Attempt, Begun, begun_of
 from interruptible._task.body import AgentBody
 from interruptible._task.current import CURRENT
+from interruptible._task.earlier import Before, NewestTurns
 from interruptible._task.outcome import failure_of, report_outcome, what_ends, with_outcome
 from interruptible._task.signals import STOP, now_signal
 from interruptible._task.task import Task
 from interruptible._task.waiting import wait_for_ends, wait_for_quiet
 from interruptible._task.words import partials_of
-from interruptible._wire.native import as_tasks_have, from_stored
+from interruptible._wire.native import from_stored
 from interruptible._wire.output import last_output, told_to_model
 from interruptible._wire.said import metadata_of
 from interruptible._wire.text import sayable
-from interruptible._wire.types import Dispatch, TaskOutcome, Turn
+from interruptible._wire.types import Dispatch, Message, TaskOutcome, Turn
 from interruptible.formats._alternate import alternating
 
 
@@ -121,73 +121,45 @@ async def _wait_and_begin(attempt: Attempt) -> Task:
     body, ctx, job, turn = attempt.body, attempt.ctx, attempt.job, attempt.turn
     after = job["after"]
     tasks = {x["turn"]: ctx.attach_invocation(x["task_id"], serde=JSON) for x in after}
-    load = functools.partial(ctx.generic_call, body.name, "load", b"", key=attempt.session)
-    sent = job.get("turns")
+    sent, before = job.get("turns"), Before(attempt)
     # An earlier version did not say so.
     queued = job.get("queued", not all(x["cancelled"] for x in after))
-    loading = load() if sent is None and not queued else None
+    loading = before.ask() if sent is None and not queued else None
     begun = await wait_for_quiet(attempt)
     await wait_for_ends(attempt, tasks)
     if queued:
         asked = attempt.call_session(ctx.generic_call, "begin", {"turn": turn})
-        loading = load()  # beside it
+        loading = before.ask()  # beside it
         begun = begun_of(json.loads(await asked))
-    before = (
-        _Before(sent) if sent is not None else await _read_loaded(await (loading or load()), turn)
-    )
+    if sent is not None:
+        before.sent(sent)
+    else:
+        await before.take(await (loading or before.ask()))
     if before.cancelled:
         raise Interrupted  # Restate is about to tell
     if queued and before.steered:  # between the two it may have become another turn's
-        before = await _read_loaded(await load(), turn)
+        await before.take(await before.ask())
     begun = begun or Begun(job["input"], [])
     mine = {(x.number, x.at) for x, _ in begun.said}  # a number may be used again, later
-    left = [(x, message) for x, message in before.steered if (x.number, x.at) not in mine]
-    ended = [_ended(x, left, attempt.ends) for x in before.turns]
-    turns = [as_tasks_have(x) for x in with_resumed(ended, job.get("resumes"))]
-    known = [message for x in turns for message in (*x["input"], *x["messages"])]
-    past = map(from_stored, told_to_model("conversation", body.conversation(turns), known=known))
+    before.steered = [(x, said) for x, said in before.steered if (x.number, x.at) not in mine]
+    past = await before.reading(functools.partial(_past, body))
     said = with_joined(turn, begun.input, begun.said)
     begins = [*map(from_stored, said)]
     messages = [*past, *begins]
-    task = Task(attempt, alternating(messages) if body.alternate_roles else messages, begins, turns)
+    task = Task(
+        attempt, alternating(messages) if body.alternate_roles else messages, begins, before
+    )
     task.input_metadata = [metadata_of(x) for x in said]
     CURRENT.set((task, attempt.watch))
     return task
 
 
-class _Before(NamedTuple):
-    """What the object knows of the turns before: those in the conversation, live ones bare."""
-
-    turns: Sequence[Turn]
-    steered: Sequence[Said] = ()
-    """What was steered at them."""
-    cancelled: bool = False
-    """Whether this turn is cancelled by now."""
-
-
-async def _read_loaded(answer: bytes, turn: int) -> _Before:
-    """What the object knows, as `load` answers it."""
-    stored = Stored.unpack(answer)
-    record = await read_record(stored)
-    turns, _ = await Moment(stored, record).turns(range(stored.first, turn), discarded=False)
-    return _Before(
-        turns,
-        await read_steered(stored, (x for x in record.steered if x.turn < turn)),
-        cancelled=record.find(turn) is not None and not record.goes_on(turn),
-    )
-
-
-def _ended(turn: Turn, steered: Sequence[Said], ends: Mapping[int, TaskOutcome]) -> Turn:
-    """A turn as later ones are told of it: one that was live has ended since, or was given up."""
-    number = turn["turn"]
-    if turn["status"] != "running":
-        return turn
-    unknown: TaskOutcome = {"turn": number, "status": "interrupted", "messages": []}
-    kept = [(x, message) for x, message in steered if x.turn == number]
-    ended = finished_turn(turn, ends.get(number, unknown), kept)
-    if number not in ends:
-        ended["given_up"] = True
-    return ended
+def _past(body: AgentBody, turns: Sequence[Turn]) -> list[Message]:
+    """What the model is told of the turns before."""
+    told = body.conversation(turns)
+    read = turns.read if isinstance(turns, NewestTurns) else turns
+    known = [message for x in read for message in (*x["input"], *x["messages"])]
+    return [*map(from_stored, told_to_model("conversation", told, known=known))]
 
 
 async def _interrupted(attempt: Attempt, task: Task | None, end: Interrupted) -> TaskOutcome:

@@ -10,9 +10,16 @@ from interruptible._cancel.steps import in_step
 from interruptible._task import delegate
 from interruptible._task.attempt import Attempt
 from interruptible._task.delegate import Named
+from interruptible._task.earlier import Before
 from interruptible._task.waits import Waits
 from interruptible._wire.native import from_stored
-from interruptible._wire.output import Conversation, OutputMessage, WrongOutput, new_output
+from interruptible._wire.output import (
+    Conversation,
+    OutputMessage,
+    WrongOutput,
+    WrongPlace,
+    new_output,
+)
 from interruptible._wire.said import without_said
 from interruptible._wire.types import Message, Origin, Outcome, Policy, Receipt, Turn
 from interruptible.formats._neutral import text_of
@@ -32,22 +39,22 @@ class Task(Waits):
         input: The messages that this turn was begun for; none, if it goes on with another one.
         input_metadata: What their senders noted of each of them, which no model sees.
         resumes: The turn that it goes on with, without a message, if with one.
-        turns: The earlier turns of the conversation; what was discarded or reset is not among them.
-            If they have more than 12 MiB, compressed, it is the latest that fit.
         forked_from: If the session is a fork: the session in which its copied turns were worked on,
             and the last of them. After a reset it is none.
     """
 
     def __init__(
-        self, attempt: Attempt, messages: list[Message], begun: list[Message], turns: Sequence[Turn]
+        self, attempt: Attempt, messages: list[Message], begun: list[Message], before: Before
     ) -> None:
         self._attempt = attempt
+        self._before = before
         self.session, self.turn = attempt.session, attempt.turn
         self.id = attempt.ctx.request().id
         self.messages = Conversation(messages)
-        self.input, self.turns = begun, turns
+        self.input = begun
         self.input_metadata: Sequence[Mapping[str, Any]] = [{} for _ in begun]
         self.resumes = attempt.job.get("resumes")
+        self._turns: Sequence[Turn] | None = None
         origin = attempt.job.get("forked_from")
         self.forked_from = None if origin is None else Origin(*origin)
 
@@ -58,6 +65,30 @@ class Task(Waits):
         That is `input`, and what `steering` has taken, each message a paragraph.
         """
         return text_of([*self.input, *self._attempt.taken.values()])
+
+    @property
+    def turns(self) -> Sequence[Turn]:
+        """The earlier turns of the conversation; what was discarded or reset is not among them.
+
+        They are all there, unless the agent has a `conversation` of its own that does not look at
+        all of them. Then they are the latest; to look at one before them raises an error, and
+        `earlier` reads it. Of more than 12 MiB, compressed, they are the latest that fit.
+        """
+        if self._turns is None:
+            self._turns = self._before.turns(_not_read)
+        return self._turns
+
+    async def earlier(self) -> int:
+        """Read some of the turns before those that `turns` has: twice as much each time.
+
+        Returns:
+            How many came, and are in `turns` now; 0 if all are there.
+
+        Raises:
+            Interrupted: The turn was cancelled.
+        """
+        self._turns = None
+        return await self._before.further()
 
     def append(self, *messages: OutputMessage, final: bool = False, output: Any = None) -> None:
         """Put out messages: they stay in the conversation, also when the turn is interrupted later.
@@ -253,3 +284,11 @@ class Task(Waits):
 
     def __repr__(self) -> str:
         return f"Task(session={self.session!r}, turn={self.turn}, id={self.id!r})"
+
+
+def _not_read(first: int, _: object) -> WrongPlace:
+    return WrongPlace(
+        f"task.turns: those before turn {first} are not read, as `conversation` did not look at "
+        "them. `await task.earlier()` reads some more, until it gives 0; or look from the end, as "
+        "in `task.turns[-1]`."
+    )

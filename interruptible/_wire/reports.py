@@ -33,6 +33,15 @@ class Taking(TypedDict):
     begins: bool
 
 
+class Loading(TypedDict):
+    """What a task may tell `load`, which gives it the turns before its own."""
+
+    before: NotRequired[TurnNumber]
+    """It has this one, and all after it."""
+    most: NotRequired[Count]
+    """How many bytes of them it wants, if not all."""
+
+
 class Quiet(TypedDict):
     """What a task tells `quiet`, which says whether something came in its quiet window."""
 
@@ -74,6 +83,7 @@ Copy = TypedDict(
 ONE_TURN: Final = Body(OneTurn)
 SOME_TURNS: Final = Body(SomeTurns)
 TAKING: Final = Body(Taking)
+LOADING: Final = Body(Loading)
 QUIET: Final = Body(Quiet)
 ASKING: Final = Body(Asking)
 CLOSING: Final = Body(Closing)

@@ -830,6 +830,7 @@ async def test_how_to_fit_the_conversation_to_the_model(reading: Reading) -> Non
         page.write("agent.py")
         await page.serve("agent.py")
         await page.run_lines()
+        await page.run_lines()
         await page.shell()
         page.write("local.py")
         await page.serve("local.py")

@@ -57,6 +57,7 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
     "limit": st.integers(1, 100),
     "message": MESSAGES,
     "messages": st.just(3),
+    "most": NUMBERS,
     "metadata": st.dictionaries(st.sampled_from("ab"), st.integers(0, 1), max_size=2),
     "next": st.just(3),
     "now": TRUE,
@@ -91,6 +92,7 @@ OPTIONAL = {
     "keep_queued",
     "limit",
     "metadata",
+    "most",
     "now",
     "policy",
     "reason",
@@ -109,7 +111,7 @@ PRIVATE = {
     "adopt": ("next", "turns", "from", "messages"),
     "recover": ("turn",),
     "get_cause": ("turn",),
-    "load": (),
+    "load": ("before", "most"),
 }
 ENDS = {"turn", "message"}
 """What `attach` takes one of, and `cancel`, `resume` and `regenerate` may have or not."""

@@ -29,7 +29,8 @@ from interruptible._session import (
 )
 from interruptible._session.record import Addition, Live, Record
 from interruptible._session.rules import Step
-from interruptible._task import life, outcome
+from interruptible._task import outcome
+from interruptible._task.earlier import Before
 from interruptible._task.outcome import Ending
 from interruptible._wire import types as wire
 
@@ -731,7 +732,10 @@ def loaded_by(turn: int, record: Record | None, state: Mapping[str, Any]) -> Any
     """What a turn's task makes of what it loads."""
     answer, done = handle(private.on_load, None, record, state=state)
     assert done == []
-    return asyncio.run(life._read_loaded(answer, turn))
+    attempt: Any = SimpleNamespace(turn=turn)
+    before = Before(attempt)
+    asyncio.run(before.take(answer))
+    return SimpleNamespace(turns=before._turns, steered=before.steered, cancelled=before.cancelled)
 
 
 def test_a_task_is_given_all_that_is_stored_as_it_is_and_nothing_of_a_users_own() -> None:

@@ -20,6 +20,7 @@ from interruptible._session.turns import whole_conversation
 from interruptible._task import delegate, life, outcome, repair, waiting, words
 from interruptible._task.approval import Approval
 from interruptible._task.attempt import Attempt
+from interruptible._task.earlier import Before
 from interruptible._task.outcome import Ending
 from interruptible._wire.cause import Cause
 from interruptible._wire.types import MAX_ASKED, Outcome
@@ -106,13 +107,16 @@ class ATask:
             "cleanup_timeout": PATIENCE,
             "debounce": None,
             "merges": False,
+            "tells_all": True,
             "alternate_roles": False,
         }
         self.body = SimpleNamespace(**{**idle, "call_note": repair.call_note, **body})
         job: Any = {"session": "key", "turn": 3, "input": [said("now")], "after": []}
         body_, ctx, watch = cast("Any", (self.body, self.ctx, self.watch))
         self.attempt = Attempt(body_, ctx, watch, job)
-        self.task = Task(self.attempt, [said("before"), said("now")], [said("now")], ())
+        self.task = Task(
+            self.attempt, [said("before"), said("now")], [said("now")], Before(self.attempt)
+        )
 
     def waited_for(self, cut: Any, stop: Any, work: Any) -> Any:
         del work
@@ -829,7 +833,7 @@ def waits(*turns: int, cancelled: bool, times: int = 1) -> list[Any]:
     return [*asked, *([TIMEOUT] if cancelled else []), *["wait"] * times]
 
 
-LOAD = ("IdleAgent", "load", None, "key")
+LOAD = ("IdleAgent", "load", {}, "key")
 BEGIN = [("IdleAgent", "begin", {"turn": 3}, "key"), LOAD]
 """What a task asks for that has waited for turns which went on."""
 
@@ -998,7 +1002,7 @@ def test_a_task_that_goes_on_with_a_turn_has_its_conversation_without_the_note(
     ]
     assert (task.input, task.input_metadata, task.text) == ([], [], "")
     assert task.turns[-1].get("resumed") is True
-    assert Task(made.attempt, [], [], ()).resumes == 2
+    assert Task(made.attempt, [], [], Before(made.attempt)).resumes == 2
     assert ATask().task.resumes is None
 
 

@@ -181,6 +181,8 @@ class FullAgent(Agent):
         assert_type(task.session, str)
         assert_type(task.turn, int)
         assert_type(task.turns, Sequence[Turn])
+        assert_type(await task.earlier(), int)
+        assert_type([*reversed(task.turns)], list[Turn])
         assert_type(task.forked_from, Origin | None)
         assert_type(task.partial_result("call_1"), Callable[[str | None], None])
         with task.call("call_1"):

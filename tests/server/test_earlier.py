@@ -1,0 +1,136 @@
+"""A task of a long conversation reads it as far back as its agent looks at it."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+from restate import Context
+
+from interruptible import Agent, Message, Session, Task, Turn
+from interruptible.testing import Restate
+
+from .conftest import Deploy, Log
+
+pytestmark = pytest.mark.anyio
+
+NOISE = 12_000
+"""Characters of an answer, of which half compresses: ten of them are more than is at hand."""
+
+
+def noise(turn: int) -> str:
+    return random.Random(turn).randbytes(NOISE // 2).hex()  # noqa: S311
+
+
+def said(turns: Sequence[Turn]) -> list[str]:
+    return [str(turn["input"][0]["content"]) for turn in turns]
+
+
+class Looking(Agent):
+    """Puts out much; its task tells which messages of the user it was sent."""
+
+    log: Log
+
+    async def run(self, ctx: Context, task: Task) -> str:
+        words = [str(x["content"]) for x in task.messages if x["role"] == "user"]
+        await self.log.add("sent", task.turn, *words)
+        if task.input and task.text == "wait":
+            await ctx.run_typed("wait", self.log.step, name=task.turn, seconds=60)
+        return noise(task.turn)
+
+
+async def grow(session: Session, turns: int = 20) -> None:
+    for n in range(1, turns + 1):
+        assert (await session.ask(str(n)))["status"] == "completed"
+
+
+async def journal(restate: Restate, task_id: str) -> tuple[int, int]:
+    """How often a task has asked for what is stored, and the bytes of all that it was told."""
+    rows = await restate.query(f"SELECT * FROM sys_journal WHERE id = '{task_id}'")  # noqa: S608
+    calls = [x["entry_lite_json"] for x in rows if x["entry_type"] == "Command: Call"]
+    asked = [x for x in calls if '"handler":"load"' in x]
+    return len(asked), sum(x["raw_length"] for x in rows)
+
+
+async def test_a_window_is_all_that_is_read_of_a_long_conversation(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    class WindowAgent(Looking):
+        def conversation(self, turns: Sequence[Turn]) -> list[Message]:
+            return super().conversation(turns[-4:])
+
+    agent = WindowAgent()
+    agent.log = log
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "window")
+    await grow(session)
+    receipt = await session.send("wait")
+    await log.until("sent", 21, "17", "18", "19", "20", "wait")
+    await log.until("begin", 21)
+    receipt = await session.send("now", policy="rollback")
+    assert (await session.attach(receipt["turn"]))["status"] == "completed"
+    await log.until("sent", 22, "17", "18", "19", "20", "now")
+    asked, size = await journal(restate_env, receipt["task_id"])
+    assert asked == 1
+    assert size < 10 * NOISE
+
+
+async def test_who_counts_back_reads_until_it_is_enough(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    class CountingBackAgent(Looking):
+        def conversation(self, turns: Sequence[Turn]) -> list[Message]:
+            kept: list[Turn] = []
+            room = 15 * NOISE
+            for turn in reversed(turns):
+                room -= sum(len(str(x["content"])) for x in turn["messages"])
+                if room < 0:
+                    break
+                kept.append(turn)
+            return super().conversation(kept[::-1])
+
+    agent = CountingBackAgent()
+    agent.log = log
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "back")
+    await grow(session)
+    receipt = await session.send("now")
+    await session.attach(receipt["turn"])
+    assert log.events[-1] == ("sent", 21, *map(str, range(6, 21)), "now")
+    asked, _ = await journal(restate_env, receipt["task_id"])
+    assert asked == 2
+    # Where less is there than would be enough, all of it is.
+    await session.rewind(4)
+    await session.ask("now")
+    assert log.events[-1] == ("sent", 22, "1", "2", "3", "now")
+
+
+async def test_who_reads_further_in_run_has_all_turns_in_the_end(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    class FurtherAgent(Looking):
+        def conversation(self, turns: Sequence[Turn]) -> list[Message]:
+            return super().conversation(turns[-1:])
+
+        async def run(self, ctx: Context, task: Task) -> str:
+            if task.text == "all":
+                found = [len(said(task.turns[-1:]))]
+                while more := await task.earlier():
+                    found.append(more)
+                await log.add("all", len(found), *said(task.turns))
+            if task.text == "careless":
+                return str(len(task.turns))
+            return await super().run(ctx, task)
+
+    agent = FurtherAgent()
+    agent.log = log
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "further")
+    await grow(session)
+    assert (await session.ask("all"))["status"] == "completed"
+    assert ("all", 2, *map(str, range(1, 21))) in log.events
+    outcome = await session.ask("careless")
+    assert outcome["status"] == "failed"
+    assert "task.turns: those before turn 1" in outcome["error"]
+    fork = await session.fork("further fork", 20)
+    assert (await fork.ask("all"))["status"] == "completed"
+    assert log.of("all")[-1] == ("all", 2, *map(str, range(1, 21)))
