@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
+import sys
 import time
 import traceback
 import weakref
@@ -129,6 +131,8 @@ def _late_requests_ignored() -> Generator[None]:
     try:
         yield
     finally:
+        if sys.version_info < (3, 11):  # there a connection's error is told when it is collected
+            gc.collect()
         loop.set_exception_handler(before)
 
 
