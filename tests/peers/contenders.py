@@ -31,7 +31,7 @@ class Contender(ABC):
 
     Attributes:
         name: What the tables call it.
-        venv: The folder of its environment.
+        venv: Its environment.
         packages: Whose versions are told.
         setting: What makes it better than it is by default, and how it is used.
         rolls_back: Whether a message can undo the turn that it interrupts.
@@ -45,7 +45,7 @@ class Contender(ABC):
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.folder = stage.folder / self.venv.strip(".")
+        self.folder = stage.folder / type(self).__name__.lower()
         self.folder.mkdir()
         self.port = free_ports()[0]
         self.http = httpx.AsyncClient(timeout=120, trust_env=False)
@@ -239,7 +239,7 @@ class LangGraph(Contender):
 
 class Library(Contender):
     name = "interruptible"
-    venv = ".venv"
+    venv = sys.prefix  # this one
     packages = ("restate-sdk",)
     setting = "`cleanup` for what has to be cleaned up, `task.partial` for what the model says"
     rolls_back = True

@@ -10,7 +10,7 @@ from typing import Any, Final
 from tests.benchmarks import report
 from tests.benchmarks.report import DOCS, pipes
 
-from .figures import LIBRARY, Samples, counted, of, timed, times
+from .figures import Samples, counted, of, timed, times
 from .verdicts import verdicts
 
 PAGE: Final = DOCS / "how-it-compares.md"
@@ -189,6 +189,3 @@ def rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [rounded(each) for each in value]
     return value
-
-
-__all__ = ["LIBRARY", "machine", "markdown", "tables", "write"]
