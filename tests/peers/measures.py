@@ -6,7 +6,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
-from .contenders import Contender, Order
+import httpx
+
+from .contender import Contender, Order
 from .model import kind_of
 from .stage import at_once, now
 
@@ -22,20 +24,24 @@ class Side(NamedTuple):
     @property
     def name(self) -> str:
         """What the tables call it."""
-        rolled = ", rollback" if self.policy == "rollback" else ""
-        return f"{self.contender.name}{rolled}"
+        how = {"interrupt": "", "wait": ", waiting"}.get(self.policy, f", {self.policy}")
+        return f"{self.contender.name}{how}"
+
+    async def say(self, session: str, order: Order) -> None:
+        """Say something, until it is acknowledged."""
+        await self.contender.say(session, order, self.policy)
 
 
 async def interrupt(side: Side, session: str | None = None) -> Sample:
     """The model streams its answer to one message, and another message comes."""
     contender, record, (one, two) = side.contender, side.contender.stage.record, tags(2)
     session = session or await contender.session(one)
-    await contender.say(session, {"tag": one, "seconds": 30})
+    await side.say(session, {"tag": one, "seconds": 30})
     await record.of("started", one, 20)
     # Anywhere between two looks of those that look from time to time, once in a second at most.
     await asyncio.sleep(0.06 + _CHANCE.random())
     sent = now()
-    await contender.say(session, {"tag": two, "seconds": 0.06}, side.policy)
+    await side.say(session, {"tag": two, "seconds": 0.06})
     acknowledged = now() - sent
     began = await record.when("started", two)
     cut = await record.when("cut off", one, 5)
@@ -54,15 +60,15 @@ async def cleanup(side: Side, seconds: float = 5.0) -> Sample:
     contender, record, (one, two, three) = side.contender, side.contender.stage.record, tags(3)
     session = await contender.session(one)
     order = {"seconds": 30, "cleanup": seconds}
-    await contender.say(session, {**order, "tag": one})
+    await side.say(session, {**order, "tag": one})
     await record.of("started", one, 20)
     await asyncio.sleep(0.1)
     sent = now()
-    await contender.say(session, {**order, "tag": two})
+    await side.say(session, {**order, "tag": two})
     acknowledged = now() - sent
     await asyncio.sleep(0.3 * seconds)
     again = now()
-    await contender.say(session, {"tag": three, "seconds": 0.1})
+    await side.say(session, {"tag": three, "seconds": 0.1})
     acknowledged_again = now() - again
     began = await record.when("started", three, 4 * seconds + 10)
     cut = await record.when("cut off", one, 5)
@@ -89,7 +95,7 @@ async def burst(side: Side, messages: int = 10, seconds: float = 1.0) -> Sample:
     contender, record, sent = side.contender, side.contender.stage.record, tags(messages)
     session = await contender.session(sent[0])
     for each in sent:
-        await contender.say(session, {"tag": each, "seconds": seconds})
+        await side.say(session, {"tag": each, "seconds": seconds})
         await asyncio.sleep(0.02)
     await record.when("finished", sent[-1])
     quiet = now()
@@ -117,10 +123,10 @@ async def history(side: Side) -> Sample:
 async def _told(side: Side, order: dict[str, Any], at: str) -> list[str]:
     contender, record, (one, two) = side.contender, side.contender.stage.record, tags(2)
     session = await contender.session(one)
-    await contender.say(session, {**order, "tag": one})
+    await side.say(session, {**order, "tag": one})
     await record.of("started", one + at, 20)
     await asyncio.sleep(0.2)
-    await contender.say(session, {"tag": two, "seconds": 0.1}, side.policy)
+    await side.say(session, {"tag": two, "seconds": 0.1})
     told = (await record.of("started", two, 20)).more
     await record.when("finished", two)
     await asyncio.sleep(1)
@@ -137,13 +143,13 @@ async def killed(side: Side, saved: float = 0.0) -> Sample:
     """
     contender, record, (past, one, two) = side.contender, side.contender.stage.record, tags(3)
     session = await contender.session(past)
-    await contender.say(session, {"tag": past, "seconds": 0.1})
+    await side.say(session, {"tag": past, "seconds": 0.1})
     await record.of("finished", past, 20)
     await asyncio.sleep(0.3 + saved)
-    await contender.say(session, {"tag": one, "seconds": 30})
+    await side.say(session, {"tag": one, "seconds": 30})
     await record.of("started", one, 20)
     await asyncio.sleep(0.2)
-    await contender.say(session, {"tag": two, "seconds": 1})
+    await side.say(session, {"tag": two, "seconds": 1})
     await asyncio.sleep(0.01)
     contender.kill()
     gone = now()
@@ -153,8 +159,10 @@ async def killed(side: Side, saved: float = 0.0) -> Sample:
     await asyncio.sleep(0.5)
     try:
         kept = [kind_of(each) for each in await contender.history(session)]
-    except Exception as error:  # noqa: BLE001 - to know nothing of a session is an answer
-        kept = [] if "404" in str(error) else [f"{type(error).__name__}: {error}"]
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != 404:
+            raise
+        kept = []  # it knows nothing of the session
     return {
         "up again": back - gone,
         "answered": since(back, answered),

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any, Final
 
 from . import measures
-from .contenders import ALL, Contender, LangGraph
+from .contender import Contender
+from .contenders import ALL, LangGraph
 from .measures import Measure, Sample, Side
 from .stage import Stage, stage
 
@@ -57,13 +58,12 @@ class Run:
     _chance: random.Random = field(default_factory=lambda: random.Random(11))  # noqa: S311
 
     def sides(self, *, rollback: bool = False) -> list[Side]:
-        """Who takes part; with what can roll back, that too."""
-        both = ["interrupt", "rollback"] if rollback else ["interrupt"]
+        """Who takes part, with which policies."""
         return [
             Side(each, policy)
             for each in self.contenders
-            for policy in both
-            if policy == "interrupt" or each.rolls_back
+            for policy in ("interrupt", *each.others)
+            if policy != "rollback" or rollback
         ]
 
     async def take_turns(
@@ -113,7 +113,7 @@ async def history(run: Run) -> None:
 
 async def queue(run: Run) -> None:
     samples = max(run.size.few, run.size.samples // 2)
-    await run.take_turns("queue", run.sides(), measures.queue, samples)
+    await run.take_turns("queue", [*map(Side, run.contenders)], measures.queue, samples)
 
 
 async def long(run: Run) -> None:
@@ -130,10 +130,18 @@ async def long(run: Run) -> None:
 
 
 async def killed(run: Run) -> None:
-    await run.take_turns("killed", run.sides(), measures.killed, run.size.few)
+    async def measure(side: Side, saved: float = 0.0) -> Sample:
+        fresh = type(side.contender)(run.stage)  # with nothing to read but what is asked for
+        try:
+            await fresh.start()
+            return await measures.killed(Side(fresh, side.policy), saved)
+        finally:
+            await fresh.close()
+
+    await run.take_turns("killed", run.sides(), measure, run.size.few)
     saving = [side for side in run.sides() if isinstance(side.contender, LangGraph)]
-    measure = partial(measures.killed, saved=run.size.saved)
-    await run.take_turns("killed later", saving, measure, run.size.few)
+    later = partial(measure, saved=run.size.saved)
+    await run.take_turns("killed later", saving, later, run.size.few)
 
 
 MEASURES: Final[dict[str, Callable[[Run], Awaitable[None]]]] = {
@@ -143,7 +151,7 @@ MEASURES: Final[dict[str, Callable[[Run], Awaitable[None]]]] = {
     "history": history,
     "queue": queue,
     "long": long,
-    "killed": killed,  # last, as it ends what the others have warmed up
+    "killed": killed,
 }
 
 

@@ -64,19 +64,12 @@ def keeps_all(given: Given, side: str) -> str:
     return always("burst", "kept", lambda kept: kept == most)(given, side)
 
 
-def is_not_slower(given: Given, side: str) -> str:
-    """Whether the next call takes no more than twice as long, with a long history."""
-    short, long = (median(given[x], side, "next call") for x in ("interrupt", "long"))
-    if short is None or long is None:
-        return "no"
-    return "yes" if long <= 2 * short else f"no: {long / short:.2g} times"
-
-
 PROMISES: Final[tuple[tuple[str, Verdict], ...]] = (
     ("a message is acknowledged at once", soon("interrupt", "acknowledged")),
     ("also while a cleanup runs", soon("cleanup", "acknowledged in cleanup")),
     ("the model's call is cut off at once", soon("interrupt", "cut off")),
     ("the next call begins at once", soon("interrupt", "next call")),
+    ("also after 200 messages of 20 KB", soon("long", "next call")),
     ("one call of a session at a time", always("interrupt", "at once", is_one)),
     ("also in a burst", always("burst", "at once", is_one)),
     ("of a burst, one call is paid to the end", always("burst", "paid to the end", is_one)),
@@ -87,8 +80,7 @@ PROMISES: Final[tuple[tuple[str, Verdict], ...]] = (
     ("half an answer is kept", told("in mid-stream", "half an answer")),
     ("the model is told of the interruption", told("in mid-stream", "a note")),
     ("a message can roll back the turn", rolls_back),
-    ("a queued message begins at once", soon("queue", "end to next call")),
-    ("200 messages of 20 KB: at most twice as long", is_not_slower),
+    ("a queued message's call begins at once", soon("queue", "end to next call")),
     (
         "after SIGKILL, the message is answered",
         always("killed", "answered", lambda x: x is not None),
@@ -98,7 +90,12 @@ PROMISES: Final[tuple[tuple[str, Verdict], ...]] = (
 
 
 def verdicts(given: Given) -> list[list[str]]:
-    """A row for each promise, a column for each contender."""
+    """A row for each promise, a column for each contender; a variant where that differs."""
     sides = list(given["killed"])
-    rows = [[name, *(verdict(given, side) for side in sides)] for name, verdict in PROMISES]
+    whole = {
+        name: {**samples, **{x: samples[x.partition(",")[0]] for x in sides if x not in samples}}
+        for name, samples in given.items()
+        if name != "killed later"
+    }
+    rows = [[name, *(verdict(whole, side) for side in sides)] for name, verdict in PROMISES]
     return [["", *sides], *rows]

@@ -156,7 +156,7 @@ def test_a_verdict_follows_from_the_samples() -> None:
         "half an answer is kept": "no",
         "the model is told of the interruption": "no",
         "a message can roll back the turn": "no",
-        "200 messages of 20 KB: at most twice as long": "no: 2.5 times",
+        "also after 200 messages of 20 KB": "no: 1.50 s",
         "after SIGKILL, the message is answered": "in 1 of 2",
         "after SIGKILL, all messages are there": "in 1 of 2",
     }

@@ -2,6 +2,8 @@
 
 Calls of the model are preemptible steps. What is said is in a table of the app's own. A cleanup is
 plain code in a `finally`: as a step it is not run any more, once the workflow is cancelled.
+
+With the policy `wait`, the new workflow waits until the code of the old one has ended.
 """
 
 import asyncio
@@ -31,6 +33,8 @@ create table if not exists newest (session text primary key, workflow text);
 """
 
 locks: dict[str, asyncio.Lock] = {}
+at_work: dict[str, asyncio.Event] = {}
+"""Of each workflow of this process, whether its code has ended; after a crash, none has to."""
 
 
 def database() -> sqlite3.Connection:
@@ -73,13 +77,17 @@ async def save(session: str, content: str) -> int:
 
 
 @DBOS.workflow()
-async def work(session: str, upto: int, order: dict[str, Any]) -> None:
+async def work(session: str, upto: int, order: dict[str, Any], before: str | None = None) -> None:
+    ended = at_work[str(DBOS.workflow_id)] = asyncio.Event()
+    if before in at_work:
+        await at_work[before].wait()
     try:
         for _ in range(order.get("steps", 1)):
             upto = await save(session, await model(session, upto))
     finally:
         if "cleanup" in order:
             await clean_up(order["tag"], order["cleanup"])
+        ended.set()
 
 
 async def say(session: str, content: str, policy: str) -> None:
@@ -93,7 +101,8 @@ async def say(session: str, content: str, policy: str) -> None:
             before = await asyncio.to_thread(newest, session)
             if before:
                 await DBOS.cancel_workflow_async(before)
-            handle = await DBOS.start_workflow_async(work, session, upto, order)
+            after = before if policy == "wait" else None
+            handle = await DBOS.start_workflow_async(work, session, upto, order, after)
         await asyncio.to_thread(replace_newest, session, handle.get_workflow_id())
 
 
