@@ -58,14 +58,15 @@ class Contender(ABC):
     @classmethod
     def is_installed(cls) -> bool:
         """Whether its environment is whole."""
-        return (ROOT / cls.venv / ".installed").exists()
+        made = (ROOT / cls.venv / ".installed").exists()
+        return made and len(cls.versions()) == len(cls.packages)
 
     @classmethod
     def versions(cls) -> dict[str, str]:
         """What is installed in its environment."""
         found = (ROOT / cls.venv).glob("lib/python*/site-packages")
         installed = {each.name: each.version for each in distributions(path=[*map(str, found)])}
-        return {name: installed[name] for name in cls.packages}
+        return {name: installed[name] for name in cls.packages if name in installed}
 
     @classmethod
     def installed_on(cls) -> str:

@@ -181,11 +181,15 @@ async def measure(
             if kind.name in without:
                 continue
             if not kind.is_installed():
-                progress(f"{kind.name}: left out, as {kind.venv} is not installed")
+                progress(f"{kind.name}: left out, as {kind.venv} lacks {kind.packages}")
                 continue
             contender = kind(running)
             stack.push_async_callback(contender.close)
-            await contender.start()
+            try:
+                await contender.start()
+            except RuntimeError as error:
+                progress(f"{kind.name}: left out, as it does not start: {error}")
+                continue
             contenders.append(contender)
             progress(f"{kind.name} is up: {kind.versions()}")
         run = Run(running, size, contenders, progress)
