@@ -2,7 +2,8 @@
 
 Each contender runs in an environment of its own, which `make bench-peers` makes; those without
 one are left out. All are up at once, and take turns. At the end it writes the tables into
-`docs/how-it-compares.md`, and all samples to `docs/benchmarks/peers.json`. It exits with 1 if
+`docs/how-it-compares.md`, and all samples to `docs/benchmarks/peers.json`; with `--only`, into what
+is there. It exits with 1 if
 something could not be measured.
 """
 
@@ -38,10 +39,10 @@ def main() -> int:
     )
     about["load after"] = report.load()
     results = {"about": about, "contenders": contenders, "samples": given}
-    if asked.short or asked.only or asked.without:
+    if asked.short or asked.without:
         print(json.dumps(given, indent=1))
     else:
-        report.write(results)
+        report.write(report.again(results) if asked.only else results)
     failed = [
         f"{name} of {side}"
         for name, samples in given.items()

@@ -39,10 +39,15 @@ def timed(samples: Samples, side: str, name: str) -> str:
         return f"{written} · 1" if side == LIBRARY else written
     sides = {figures.LIBRARY: there, figures.REFERENCE: ours}
     figure = Figure(name, name, "s", sides)
-    written += f" · {figure.ratio:.2g}"
+    written += f" · {number(figure.ratio or 0)}"
     if figure.interval is not None:
-        written += " ({:.2g} to {:.2g})".format(*figure.interval)
+        written += " ({} to {})".format(*map(number, figure.interval))
     return written
+
+
+def number(ratio: float) -> str:
+    """A ratio, in two digits or more."""
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def counted(samples: Samples, side: str, name: str) -> str:

@@ -180,6 +180,15 @@ def write(results: Mapping[str, Any]) -> None:
         PAGE.write_text(marked.sub(lambda _: written, PAGE.read_text()))
 
 
+def again(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The results that are there, with some that were measured once more."""
+    there = json.loads((DOCS / "benchmarks" / "peers.json").read_text())
+    names, about = ", ".join(results["samples"]), results["about"]
+    how = f"{about['when']}, commit {about['commit']}, load before {about['load before']}"
+    there["about"][f"{names}, measured again"] = how
+    return {**there, "samples": {**there["samples"], **results["samples"]}}
+
+
 def rounded(value: Any) -> Any:
     """Four digits, which is more than any of this is known to."""
     if isinstance(value, float):

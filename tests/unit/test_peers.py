@@ -194,6 +194,25 @@ def test_the_page_keeps_what_is_around_the_marks(
     assert stored["samples"] == GIVEN
 
 
+def test_what_is_measured_again_takes_the_place_of_what_was(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    old = {
+        "about": {"when": "then"},
+        "contenders": [1],
+        "samples": {"queue": {}, "long": {"a": []}},
+    }
+    (tmp_path / "benchmarks" / "peers.json").write_text(json.dumps(old))
+    monkeypatch.setattr(report, "DOCS", tmp_path)
+    about = {"when": "now", "commit": "abc", "load before": "1.0"}
+    assert report.again({"about": about, "contenders": [2], "samples": {"queue": {"b": []}}}) == {
+        "about": {"when": "then", "queue, measured again": "now, commit abc, load before 1.0"},
+        "contenders": [1],
+        "samples": {"queue": {"b": []}, "long": {"a": []}},
+    }
+
+
 def test_what_is_stored_is_short() -> None:
     assert report.rounded({"a": [0.123456, None, 3, "x", True]}) == {
         "a": [0.1235, None, 3, "x", True]

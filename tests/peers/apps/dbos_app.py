@@ -35,6 +35,8 @@ create table if not exists newest (session text primary key, workflow text);
 locks: dict[str, asyncio.Lock] = {}
 at_work: dict[str, asyncio.Event] = {}
 """Of each workflow of this process, whether its code has ended; after a crash, none has to."""
+begun: set[str] = set()
+"""The workflows that have called the model; others have nothing to clean up."""
 
 
 def database() -> sqlite3.Connection:
@@ -68,6 +70,7 @@ def newest(session: str) -> str | None:
 
 @DBOS.step(preemptible=True)
 async def model(session: str, upto: int) -> str:
+    begun.add(str(DBOS.workflow_id))
     return await ask(await asyncio.to_thread(last, session, upto, WINDOW))
 
 
@@ -85,7 +88,7 @@ async def work(session: str, upto: int, order: dict[str, Any], before: str | Non
         for _ in range(order.get("steps", 1)):
             upto = await save(session, await model(session, upto))
     finally:
-        if "cleanup" in order:
+        if "cleanup" in order and DBOS.workflow_id in begun:
             await clean_up(order["tag"], order["cleanup"])
         ended.set()
 
