@@ -8,6 +8,7 @@ PACKAGE := -e '.[client,testing,gateway,acp]' --group dev
 
 FRAMEWORKS := pydantic-ai openai-agents langchain adk
 RECIPES := litellm claude-agent-sdk
+PEERS := langgraph dbos openai-agents asyncio
 
 # restate-server and its CLI come from npm into this folder, unless a restate-server is on the PATH.
 export RESTATE_NPM_DIR ?= $(CURDIR)/.restate
@@ -16,7 +17,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test quick server-tenth lint types unit server replay oldest docs wheel bench-short bench compare clean
-.PHONY: chaos chaos-short dist docs-site site-test test-pythons examples chat web web-test small-model frameworks recipes $(FRAMEWORKS)
+.PHONY: bench-peers chaos chaos-short dist docs-site site-test test-pythons examples chat web web-test small-model frameworks recipes $(FRAMEWORKS)
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -189,6 +190,11 @@ chaos: setup ## Run 10,000 turns under 1,000 faults, and check every invariant (
 bench: setup ## Measure the library beside the hand-written pattern, and write it to docs (16 minutes)
 	@$(VENV)/bin/python -m tests.benchmarks
 
+# A peer that cannot be installed here is left out, and its install says why.
+bench-peers: setup ## Measure it beside LangGraph, DBOS and others, and write it to docs (20 minutes)
+	@for name in $(PEERS); do $(MAKE) -s --no-print-directory .venv-peer-$$name/.installed || true; done
+	@$(VENV)/bin/python -m tests.peers $(BENCH)
+
 compare: setup ## Print, side by side, what the hand-written pattern does and what the library does
 	@$(VENV)/bin/python -m tests.compare
 
@@ -227,6 +233,17 @@ $(RECIPES:%=.venv-%/.installed): .venv-%/.installed: pyproject.toml
 	@$(call new_venv,.venv-$*)
 	@echo "setup: installing the same with $* into .venv-$*"
 	@$(call install,.venv-$*,$(RECIPE))
+	@touch $@
+
+# Of the peers the newest there are, once; `make clean` makes room for newer ones.
+PEER_langgraph := 'langgraph-cli[inmem]'
+PEER_dbos := dbos starlette uvicorn
+PEER_openai-agents := openai-agents starlette uvicorn
+PEER_asyncio := starlette uvicorn
+$(PEERS:%=.venv-peer-%/.installed): .venv-peer-%/.installed:
+	@$(call new_venv,.venv-peer-$*)
+	@echo "setup: installing what it is compared with into .venv-peer-$*: $(PEER_$*)"
+	@$(call install,.venv-peer-$*,$(PEER_$*) httpx)
 	@touch $@
 
 .venv-%-oldest/.installed: pyproject.toml

@@ -140,14 +140,14 @@ def write(part: str, results: Sequence[Result], about: dict[str, str]) -> None:
 def markdown(results: Sequence[Result], about: dict[str, str]) -> str:
     """All results as Markdown."""
     parts = ["\n".join(f"- {name}: {value}" for name, value in about.items())]
-    parts += [_pipes(table) for table in tables(results)]
+    parts += [pipes(table) for table in tables(results)]
     for each in results:
         if isinstance(each, Growth):
             caption = f"{each.title}, by {each.x}, {each.unit}"
             picture = f"![{caption}](benchmarks/{each.name}.svg)"
-            parts += [f"**{caption}**", _pipes(growth(each)), picture]
+            parts += [f"**{caption}**", pipes(growth(each)), picture]
         elif isinstance(each, Table):
-            parts += [f"**{each.title}**", _pipes([each.head, *each.rows])]
+            parts += [f"**{each.title}**", pipes([each.head, *each.rows])]
     return "\n\n".join(parts)
 
 
@@ -189,7 +189,7 @@ def _columns(lines: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _pipes(lines: Sequence[Sequence[str]]) -> str:
+def pipes(lines: Sequence[Sequence[str]]) -> str:
     head, *rest = lines
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rest))
 
