@@ -14,8 +14,9 @@ from interruptible._session import (
     telling,
 )
 from interruptible._session.effects import Settings, carry_out
-from interruptible._session.reading import Moment, Stored, read_record, read_steered
+from interruptible._session.reading import Moment, read_record, read_steered
 from interruptible._session.record import Record
+from interruptible._session.sent import Stored
 from interruptible._session.turns import Said, finished_turn
 from interruptible._wire import reports
 from interruptible._wire.types import Turn
@@ -27,7 +28,8 @@ async def on_load(_: Settings, ctx: ObjectSharedContext, body: Any) -> bytes:
     It is all of it, or the latest turns before one, up to so many bytes.
     """
     fields = reports.LOADING({} if body is None else body)
-    return (await Stored.copy(ctx, fields.get("before"), fields.get("most"))).pack()
+    stored = await Stored.copy(ctx, fields.get("before"), fields.get("most"), fields.get("room"))
+    return stored.pack()
 
 
 async def on_take(agent: Settings, ctx: ObjectContext, body: Any) -> list[Said]:

@@ -1,4 +1,4 @@
-"""How a session is read, its turns from the newest on; and what a task is sent of it.
+"""How a session is read, its turns from the newest on.
 
 There is one reader, `Moment.newest_first`. It reads as it is asked to go on: who stops early has
 read little. A turn that ends meanwhile has moved from the record into a page; it goes by the
@@ -6,11 +6,10 @@ record, in which that turn is live.
 """
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, cast
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
+from typing import Final, NamedTuple, cast
 
-from restate import ObjectSharedContext
-from restate.serde import BytesSerde, Serde
+from restate.serde import BytesSerde
 
 from interruptible._session.record import Addition, Record
 from interruptible._session.storage import (
@@ -26,7 +25,7 @@ from interruptible._session.storage import (
     turn_key,
     turns_of,
 )
-from interruptible._session.stored_record import dump_record, parse_record
+from interruptible._session.stored_record import parse_record
 from interruptible._session.turns import Said, as_live
 from interruptible._wire.types import Message, Turn
 
@@ -34,16 +33,12 @@ AHEAD: Final = 32
 """How many keys are asked for at a time at most, for each time is a way to Restate and back."""
 MAX_AHEAD: Final = 4 * 1024 * 1024
 """Bytes that come of one such time, if large turns are as large as those before."""
-MAX_LOADED: Final = 12 * 1024 * 1024
-"""Bytes, as stored, of the latest turns that a task reads, all in all. Restate allows an invocation
-32 MiB of memory by default (`worker.invoker.per-invocation-memory-limit`), and what else a task
-does needs some, too."""
 MAX_ANSWER: Final = 24 * 1024 * 1024
-"""Bytes of the turns that go into one answer, for the same reason."""
+"""Bytes of the turns that go into one answer; `sent.MAX_LOADED` says why."""
 MAX_COPIED: Final = 12 * 1024 * 1024
 """Bytes of the turns that a fork copies: it has read them, and has them again in what it sends."""
-_FIRST: Final = "first"
-"""Where `Stored` has the first of its turns, if these are not all."""
+_FEW: Final = 2
+"""How many pages are asked for at first, if not all are wanted."""
 _UNREAD: Final = cast("Turn", {})
 """What stands in a page that is not parsed."""
 
@@ -134,7 +129,7 @@ class Moment(NamedTuple):
         pages = list(last)[::-1]
         whole: set[int] = set()
         above = numbers.stop
-        start, at_once = 0, AHEAD if self.most is None else 1
+        start, at_once, size = 0, AHEAD if self.most is None else _FEW, 0
         while start <= len(pages):
             batch = pages[start : start + at_once]
             read = await self._read([page_key(x) for x in batch])
@@ -150,7 +145,10 @@ class Moment(NamedTuple):
             found |= {number: x for number, x in tail.items() if lowest <= number < above}
             yield [found[number] for number in sorted(found, reverse=True)]
             above = lowest
-            start, at_once = start + at_once, min(AHEAD, 2 * at_once)
+            start, size = start + at_once, size + sum(map(len, read))
+            if self.most is not None:  # as many as are left, if they are as large as those before
+                left = (self.most - size) * len(batch) // max(1, sum(map(len, read)))
+                at_once = min(AHEAD, max(1, left))
 
     async def _values(self, keys: Sequence[str]) -> AsyncGenerator[bytes, None]:
         """The values of keys, many at a time unless they are large."""
@@ -201,84 +199,3 @@ def at_hand(record: Record, before: int) -> list[Turn] | None:
         return None
     lives = {x.turn: x for x in record.live}
     return [as_live(x, lives[x["turn"]]) if x["turn"] in lives else x for x in turns]
-
-
-# -- What a task is sent. --------------------------------------------------------------------------
-
-
-class Stored:
-    """The values of a session's keys, as they are stored: a task decodes them."""
-
-    def __init__(self, values: Mapping[str, bytes]) -> None:
-        self._values = values
-
-    @property
-    def first(self) -> int:
-        """The first turn that it has, if it has not all of those that were asked for; else 1."""
-        return int(self._values.get(_FIRST, b"1"))
-
-    @classmethod
-    async def copy(
-        cls, ctx: ObjectSharedContext, before: int | None = None, most: int | None = None
-    ) -> "Stored":
-        """What a task needs of a session, the latest first, until it is enough.
-
-        Args:
-            ctx: The session.
-            before: Only of the turns before this one.
-            most: How many bytes it may have, if less than the most there is; but the last turn that
-                has ended is there in any case.
-        """
-        most = MAX_LOADED if most is None else min(most, MAX_LOADED)
-        read: dict[str, bytes] = {}
-        session = (await read_moment(ctx))._replace(notes=read)
-        record = session.record
-        if not record.epoch:
-            return cls({})
-        numbers = range(1, record.next if before is None else min(before, record.next))
-        if most < MAX_AHEAD:
-            return await cls._latest(session._replace(most=most), numbers, read, most)
-        keys = ctx.state_keys() if record.paged else None
-        stored = await cls._latest(session._replace(keys=keys), numbers, read, most)
-        # Where there is no room for all, none is for what is discarded: so pages are parsed then.
-        return await cls._latest(session, numbers, read, most) if stored.first > 1 else stored
-
-    @classmethod
-    async def _latest(
-        cls, session: Moment, numbers: range, read: Mapping[str, bytes], most: int
-    ) -> "Stored":
-        record = session.record
-        values = {"session": JSON.serialize(dump_record(record))}
-        values |= {steered_key(x.number): JSON.serialize(said) for x, said in session.said}
-        room, has_ended = most - sum(map(len, values.values())), False
-        async for slot, _ in session.newest_first(numbers, discarded=False):
-            where = (page_key(slot.number), turn_key(slot.number))
-            more = {key: read[key] for key in where if read.get(key) and key not in values}
-            room -= sum(map(len, more.values()))
-            if more and room < 0 and has_ended:  # the newest that has ended is sent in any case
-                values[_FIRST] = str(slot.number + 1).encode()
-                break
-            values |= more
-            has_ended = has_ended or record.find(slot.number) is None
-        return cls(values)
-
-    @classmethod
-    def unpack(cls, packed: bytes) -> "Stored":
-        """The inverse of `pack`."""
-        header, _, rest = packed.partition(b"\n")
-        values: dict[str, bytes] = {}
-        start = 0
-        for key, size in json.loads(header):
-            values[key] = rest[start : start + size]
-            start += size
-        return cls(values)
-
-    def pack(self) -> bytes:
-        """All of it as bytes: first what there is of which length, then the values."""
-        header = json.dumps([[key, len(value)] for key, value in self._values.items()])
-        return b"\n".join((header.encode(), b"".join(self._values.values())))
-
-    async def get(self, name: str, serde: Serde[Any]) -> Any:
-        """The value of a key, or `None`."""
-        value = self._values.get(name)
-        return None if value is None else serde.deserialize(value)

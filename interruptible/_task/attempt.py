@@ -102,11 +102,12 @@ class Attempt:
         Args:
             how: A method of the context.
             handler: Which.
-            body: What it takes.
+            body: What it takes; `None` is nothing.
             of: Of which object of the session, by the end of its name.
         """
         commands = self.watch.commands
-        asked = how(f"{self.body.name}{of}", handler, compact(body), key=self.session)
+        sent = b"" if body is None else compact(body)
+        asked = how(f"{self.body.name}{of}", handler, sent, key=self.session)
         self.watch.commands = commands
         return asked
 
@@ -153,7 +154,7 @@ class Attempt:
     @contextmanager
     def working_on(self, call: str) -> Generator[None, None, None]:
         """Let a call have begun, and be that which this block works on; see `Task.call`."""
-        _check_outside("`task.call` was entered")
+        check_outside("`task.call` was entered")
         if call not in self._calls:  # it would be told of as begun
             known = ", ".join(self._calls) or "none yet"
             raise WrongOutput(
@@ -184,13 +185,13 @@ class Attempt:
 
     def pieces(self) -> Callable[[str | None], None]:
         """What takes the pieces that a step says; see `Task.partial`."""
-        _check_outside("`task.partial` was read")
+        check_outside("`task.partial` was read")
         self.streams = True
         return functools.partial(_say, self.teller, None)
 
     def pieces_of_result(self, call: str | None) -> Callable[[str | None], None]:
         """What takes the pieces that come of a call; see `Task.partial_result`."""
-        _check_outside("`task.partial_result` was called")
+        check_outside("`task.partial_result` was called")
         call = call or _call.get()
         if call is None:
             raise WrongPlace(
@@ -253,7 +254,7 @@ class Attempt:
         return cast("TaskOutcome", outcome)
 
 
-def _check_outside(what: str) -> None:
+def check_outside(what: str) -> None:
     if in_step():
         raise WrongPlace(f"{what} inside a step. Do it outside, and give the step what you get.")
 

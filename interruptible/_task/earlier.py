@@ -6,6 +6,7 @@
 |               | the task begins; its agent chooses                        | `AT_HAND`         |
 | the newest    | `conversation` looks further back, or `earlier` is called | twice as much     |
 |               | `conversation` looks at the first, or counts them         | all               |
+|               | `conversation` fails, as it wants a list                  | all               |
 | all           |                                                           | nothing           |
 
 *All* is as much as Restate can carry, the newest. A short conversation comes with the task, and is
@@ -16,17 +17,13 @@ have been discarded, and this turn with it.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, overload
 
-from interruptible._session.reading import (
-    MAX_LOADED,
-    Moment,
-    Stored,
-    read_record,
-    read_steered,
-)
+from interruptible._session.reading import Moment, read_record, read_steered
 from interruptible._session.record import Record
+from interruptible._session.sent import MAX_LOADED, Stored
 from interruptible._session.turns import Said, finished_turn, with_resumed
 from interruptible._task.attempt import Attempt
 from interruptible._wire.native import as_tasks_have
+from interruptible._wire.output import WrongPlace
 from interruptible._wire.types import TaskOutcome, Turn
 
 T = TypeVar("T")
@@ -38,21 +35,31 @@ AT_HAND: Final = 64 * 1024
 class Unread(BaseException):
     """Raised where `conversation` looks at turns that are not read yet: it is called again then."""
 
-    def __init__(self, *, everything: bool) -> None:
-        super().__init__()
-        self.everything = everything
-
 
 class NewestTurns(Sequence[Turn]):
     """The newest of the turns, of which there are more that are not read.
 
-    What is looked at from the end is there; what is not read raises an error.
+    What is looked at from the end is there; to look further back raises an error: for `run`, or for
+    `reading`, which then reads it.
     """
 
-    def __init__(self, read: Sequence[Turn], unread: Callable[[bool], BaseException]) -> None:
+    def __init__(self, read: Sequence[Turn], first: int, *, is_read_on: bool) -> None:
         self.read = read
-        self._unread = unread
-        """Makes the error of who looks further back: whether all turns are needed, or some more."""
+        self.is_read_on = is_read_on
+        """Whether what is not there is read when it is looked at."""
+        self.looked: list[bool] = []
+        """For each time that somebody looked at what is not there: whether that was everything."""
+        self._first = first
+
+    def _unread(self, *, everything: bool) -> BaseException:
+        self.looked.append(everything)
+        if self.is_read_on:
+            return Unread()
+        return WrongPlace(
+            f"task.turns: those before turn {self._first} are not read, as `conversation` did not "
+            "look at them. `await task.earlier()` reads some more, until it gives 0; or look from "
+            "the end, as in `task.turns[-1]`."
+        )
 
     @overload
     def __getitem__(self, index: int) -> Turn: ...
@@ -60,18 +67,16 @@ class NewestTurns(Sequence[Turn]):
     def __getitem__(self, index: slice) -> list[Turn]: ...
     def __getitem__(self, index: int | slice) -> Turn | list[Turn]:
         first = _first_of(index) if isinstance(index, slice) else index
-        if first >= 0:
-            raise self._unread(True)  # noqa: FBT003
-        if -first > len(self.read):
-            raise self._unread(False)  # noqa: FBT003
+        if not -len(self.read) <= first < 0:
+            raise self._unread(everything=first >= 0)
         return [*self.read[index]] if isinstance(index, slice) else self.read[index]
 
     def __reversed__(self) -> Iterator[Turn]:
         yield from reversed(self.read)
-        raise self._unread(False)  # noqa: FBT003
+        raise self._unread(everything=False)
 
     def __len__(self) -> int:
-        raise self._unread(True)  # noqa: FBT003
+        raise self._unread(everything=True)
 
     def __bool__(self) -> bool:
         return bool(self.read) or bool(len(self))
@@ -95,10 +100,11 @@ class Before:
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self._most = AT_HAND
-        self._size = 0
         self._turns: list[Turn] = []
+        self._parts: list[tuple[Stored, int]] = []
+        """What was read, the newest first, and before which turn it is."""
         self._first: int | None = None
-        """The first of them, if there are more which are not read."""
+        """The first turn that was read, if there are more before it which were not."""
         self.steered: list[Said] = []
         """What was steered at them, and is no other turn's by now."""
         self.cancelled = False
@@ -110,70 +116,88 @@ class Before:
 
     def ask(self) -> Any:
         """Ask for them, or for the newest, if that may be enough."""
-        return self._load({} if self._attempt.body.tells_all else {"most": AT_HAND})
+        return self._load(None if self._attempt.body.tells_all else {"most": AT_HAND})
 
     async def take(self, answer: bytes) -> None:
         """Take what the session has answered; what was known before is known anew."""
-        turn = self._attempt.turn
-        stored = Stored.unpack(answer)
-        record = await read_record(stored)
-        self._size, self._turns = 0, []
-        self._add(stored, await _turns_in(stored, record, turn), len(answer))
+        turn, stored = self._attempt.turn, Stored.unpack(answer)
+        self._parts = []
+        record = await self._add(stored, turn)
+        if self._attempt.body.tells_all:  # more than that is too much
+            self._first = None
         steered = (x for x in record.steered if x.turn < turn)
         self.steered = await read_steered(stored, steered)
         self.cancelled = record.find(turn) is not None and not record.goes_on(turn)
 
-    def turns(self, unread: Callable[[int, bool], BaseException]) -> Sequence[Turn]:
+    def turns(self, *, is_read_on: bool = False) -> Sequence[Turn]:
         """As far as they were read, as tasks have them.
 
         Args:
-            unread: Makes the error of who looks further back, of the first that was read.
+            is_read_on: Whether what is not read is to be when it is looked at; by `reading`.
         """
         ended = [_ended(x, self.steered, self._attempt.ends) for x in self._turns]
         turns = [*map(as_tasks_have, with_resumed(ended, self._attempt.job.get("resumes")))]
-        first = self._first
-        return turns if first is None else NewestTurns(turns, lambda all_of: unread(first, all_of))
+        if self._first is None:
+            return turns
+        return NewestTurns(turns, self._first, is_read_on=is_read_on)
 
     async def reading(self, look: Callable[[Sequence[Turn]], T]) -> T:
-        """What somebody makes of them, who is given as many as are looked at."""
+        """What somebody makes of them, who is given as many as are looked at.
+
+        It counts if all that was looked at was there; code may have caught that it was not. Who
+        cannot do with anything but a list is given one, with all of them.
+        """
         while True:
-            turns = self.turns(lambda _, everything: Unread(everything=everything))
-            try:
+            turns = self.turns(is_read_on=True)
+            if not isinstance(turns, NewestTurns):
                 return look(turns)
-            except Unread as unread:
-                everything = unread.everything
-            await self.further(everything=everything)
+            try:
+                told = look(turns)
+                if not turns.looked:
+                    return told
+            except BaseException as error:
+                if not turns.looked and not isinstance(error, (Unread, Exception)):
+                    raise
+            finally:
+                turns.is_read_on = False  # it may have been kept
+            await self.further(everything=any(turns.looked) or not turns.looked)
+            self._turns = [
+                turn for part in self._parts[::-1] for turn in (await _turns_in(*part))[1]
+            ]
 
     async def further(self, *, everything: bool = False) -> int:
         """Read further back; says how many turns came."""
-        first, room = self._first, max(0, MAX_LOADED - self._size)
-        if first is None:
+        if self._first is None:
             return 0
-        self._most *= 2
-        most = room if everything else min(room, self._most)
-        answer = await self._load({"before": first, "most": most})
-        stored = Stored.unpack(answer)
-        turns = await _turns_in(stored, await read_record(stored), first)
-        if self._first != first:  # it was called side by side
-            return 0
-        self._add(stored, turns, len(answer))
-        if everything or self._size >= MAX_LOADED:
+        first, most = self._first, 2 * self._most
+        room = max(0, MAX_LOADED - sum(stored.size for stored, _ in self._parts))
+        asked = {"before": first, "most": room if everything else min(room, most), "room": room}
+        stored = Stored.unpack(await self._load(asked))
+        if self._first != first:  # what runs beside this has read it
+            return await self.further(everything=everything)
+        known, self._most = len(self._turns), most
+        await self._add(stored, first)
+        found = len(self._turns) - known
+        if everything or not found:
             self._first = None
-        return len(turns)
+        return found
 
-    def _load(self, fields: Mapping[str, Any]) -> Any:
+    def _load(self, fields: Mapping[str, Any] | None) -> Any:
         return self._attempt.call_session(self._attempt.ctx.generic_call, "load", fields)
 
-    def _add(self, stored: Stored, turns: Sequence[Turn], size: int) -> None:
-        self._turns = [*turns, *self._turns]
+    async def _add(self, stored: Stored, before: int) -> Record:
+        record, turns = await _turns_in(stored, before)
+        self._turns = turns if not self._parts else [*turns, *self._turns]
+        self._parts.append((stored, before))
         self._first = stored.first if stored.first > 1 else None
-        self._size += size
+        return record
 
 
-async def _turns_in(stored: Stored, record: Record, before: int) -> list[Turn]:
+async def _turns_in(stored: Stored, before: int) -> tuple[Record, list[Turn]]:
+    record = await read_record(stored)
     numbers = range(stored.first, before)
     turns, _ = await Moment(stored, record).turns(numbers, discarded=False)
-    return turns
+    return record, turns
 
 
 def _ended(turn: Turn, steered: Sequence[Said], ends: Mapping[int, TaskOutcome]) -> Turn:

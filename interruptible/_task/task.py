@@ -8,7 +8,7 @@ from restate import TerminalError
 
 from interruptible._cancel.steps import in_step
 from interruptible._task import delegate
-from interruptible._task.attempt import Attempt
+from interruptible._task.attempt import Attempt, check_outside
 from interruptible._task.delegate import Named
 from interruptible._task.earlier import Before
 from interruptible._task.waits import Waits
@@ -17,7 +17,6 @@ from interruptible._wire.output import (
     Conversation,
     OutputMessage,
     WrongOutput,
-    WrongPlace,
     new_output,
 )
 from interruptible._wire.said import without_said
@@ -75,11 +74,13 @@ class Task(Waits):
         `earlier` reads it. Of more than 12 MiB, compressed, they are the latest that fit.
         """
         if self._turns is None:
-            self._turns = self._before.turns(_not_read)
+            self._turns = self._before.turns()
         return self._turns
 
     async def earlier(self) -> int:
         """Read some of the turns before those that `turns` has: twice as much each time.
+
+        After an interruption, those may be missing that were discarded with this turn.
 
         Returns:
             How many came, and are in `turns` now; 0 if all are there.
@@ -87,8 +88,11 @@ class Task(Waits):
         Raises:
             Interrupted: The turn was cancelled.
         """
-        self._turns = None
-        return await self._before.further()
+        check_outside("`task.earlier` was called")
+        try:
+            return await self._before.further()
+        finally:
+            self._turns = None
 
     def append(self, *messages: OutputMessage, final: bool = False, output: Any = None) -> None:
         """Put out messages: they stay in the conversation, also when the turn is interrupted later.
@@ -284,11 +288,3 @@ class Task(Waits):
 
     def __repr__(self) -> str:
         return f"Task(session={self.session!r}, turn={self.turn}, id={self.id!r})"
-
-
-def _not_read(first: int, _: object) -> WrongPlace:
-    return WrongPlace(
-        f"task.turns: those before turn {first} are not read, as `conversation` did not look at "
-        "them. `await task.earlier()` reads some more, until it gives 0; or look from the end, as "
-        "in `task.turns[-1]`."
-    )

@@ -40,6 +40,8 @@ class Loading(TypedDict):
     """It has this one, and all after it."""
     most: NotRequired[Count]
     """How many bytes of them it wants, if not all."""
+    room: NotRequired[Count]
+    """How many it can have at most."""
 
 
 class Quiet(TypedDict):

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 from restate import Context
@@ -54,11 +55,11 @@ async def journal(restate: Restate, task_id: str) -> tuple[int, int]:
 async def test_a_window_is_all_that_is_read_of_a_long_conversation(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    class WindowAgent(Looking):
+    class NarrowAgent(Looking):
         def conversation(self, turns: Sequence[Turn]) -> list[Message]:
             return super().conversation(turns[-4:])
 
-    agent = WindowAgent()
+    agent = NarrowAgent()
     agent.log = log
     await deploy(agent)
     session = Session(restate_env.client, agent, "window")
@@ -134,3 +135,28 @@ async def test_who_reads_further_in_run_has_all_turns_in_the_end(
     fork = await session.fork("further fork", 20)
     assert (await fork.ask("all"))["status"] == "completed"
     assert log.of("all")[-1] == ("all", 2, *map(str, range(1, 21)))
+
+
+async def test_a_window_is_whole_and_comes_once_beside_a_burst_of_pictures(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    class PicturesAgent(Looking):
+        def conversation(self, turns: Sequence[Turn]) -> list[Message]:
+            return super().conversation(turns[-18:])
+
+        async def run(self, ctx: Context, task: Task) -> str:
+            await log.add("begins", len(task.input), len(task.messages) - len(task.input))
+            return noise(task.turn)
+
+    agent = PicturesAgent(debounce=timedelta(seconds=0.3))
+    await deploy(agent)
+    session = Session(restate_env.client, agent, "pictures")
+    await grow(session)
+    receipt = await session.send("look")
+    for _ in range(3):
+        await session.send("p" * 900_000)
+    await session.attach(receipt["turn"])
+    assert log.events[-1] == ("begins", 4, 36)
+    asked, size = await journal(restate_env, receipt["task_id"])
+    assert asked == 2
+    assert size < 2 * 2 * 3 * 900_000  # what the object sent of the pictures, and `load` once more

@@ -73,6 +73,7 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
     "policy": st.sampled_from(types.POLICIES),
     "reason": REASONS,
     "role": st.just("user"),
+    "room": NUMBERS,
     "seen": NUMBERS,
     "session": st.sampled_from(["copy", "key"]),
     "title": st.just("git push"),
@@ -97,6 +98,7 @@ OPTIONAL = {
     "policy",
     "reason",
     "role",
+    "room",
     "value",
     "within",
 }
@@ -111,7 +113,7 @@ PRIVATE = {
     "adopt": ("next", "turns", "from", "messages"),
     "recover": ("turn",),
     "get_cause": ("turn",),
-    "load": ("before", "most"),
+    "load": ("before", "most", "room"),
 }
 ENDS = {"turn", "message"}
 """What `attach` takes one of, and `cancel`, `resume` and `regenerate` may have or not."""

@@ -1,14 +1,19 @@
 """The turns before a task's own are read as far back as they are looked at, and no further."""
 
 import asyncio
+import copy
+import json
+import pickle
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from interruptible._session import private, reading, storage
+from interruptible._session import private, sent, storage
+from interruptible._session.stored_record import dump_record
 from interruptible._task import earlier
 from interruptible._task.earlier import AT_HAND, Before, NewestTurns, Unread
 from interruptible._task.task import Task
@@ -68,21 +73,13 @@ BEFORE = STANDING[:-1]
 """The turns of the conversation before that which begins."""
 
 
-def some(everything: bool) -> Unread:
-    return Unread(everything=everything)
-
-
-def unread(first: int, _: bool) -> LookupError:
-    return LookupError(f"those before {first} are not read")
-
-
 PLACES = [None, *range(-8, 9)]
 
 
 @pytest.mark.parametrize("step", [None, 1, 2, -1, -2])
 def test_what_is_looked_at_from_the_end_is_what_it_is_in_all_of_them(step: int | None) -> None:
     whole: Any = [{"turn": n} for n in range(1, 7)]
-    newest = NewestTurns(whole[3:], some)
+    newest = NewestTurns(whole[3:], 4, is_read_on=True)
     shown = 0
     for start in PLACES:
         for stop in PLACES:
@@ -111,10 +108,10 @@ def test_what_is_looked_at_from_the_end_is_what_it_is_in_all_of_them(step: int |
     ],
 )
 def test_who_looks_further_back_needs_some_more_or_all(look: Any, everything: bool) -> None:
-    newest = NewestTurns([{"turn": n} for n in (4, 5, 6)], some)  # type: ignore[misc]
-    with pytest.raises(Unread) as caught:
+    newest = NewestTurns([{"turn": n} for n in (4, 5, 6)], 4, is_read_on=True)  # type: ignore[misc]
+    with pytest.raises(Unread):
         look(newest)
-    assert caught.value.everything is everything
+    assert newest.looked == [everything]
     assert newest
     assert repr(newest) == "<the newest 3 turns; those before are not read>"
 
@@ -125,7 +122,7 @@ def test_a_window_reads_what_is_at_hand_and_no_more(session: Session) -> None:
     assert session.asked == [{"most": HAND}]
     assert session.history.state.reads[:2] == ["session", "page/6"]
     assert "page/3" not in session.history.state.reads
-    known = before.turns(unread)
+    known = before.turns()
     assert isinstance(known, NewestTurns)
     assert numbers(known.read) == BEFORE[-len(known.read) :]
 
@@ -157,7 +154,7 @@ def test_who_looks_at_the_first_has_all_of_them_at_once(session: Session, look: 
     told, before = session.begin(look)
     assert told == BEFORE
     assert len(session.asked) == 2
-    assert type(before.turns(unread)) is list
+    assert type(before.turns()) is list
     assert asyncio.run(before.further()) == 0
     assert len(session.asked) == 2
 
@@ -165,7 +162,7 @@ def test_who_looks_at_the_first_has_all_of_them_at_once(session: Session, look: 
 def test_an_agent_that_tells_all_asks_once(session: Session) -> None:
     session.attempt.body.tells_all = True
     told, _ = session.begin(numbers)
-    assert (told, session.asked) == (BEFORE, [{}])
+    assert (told, session.asked) == (BEFORE, [None])
 
 
 @pytest.mark.parametrize("most", [0, 1, 600, 1500, 3000])
@@ -177,10 +174,10 @@ def test_the_parts_that_are_read_are_the_whole_each_turn_once_and_in_order(
     async def read() -> list[int]:
         before = Before(session.attempt)
         await before.take(await before.ask())
-        found = len(before.turns(unread).read)  # type: ignore[attr-defined]
+        found = len(before.turns().read)  # type: ignore[attr-defined]
         while more := await before.further():
             found += more
-        turns = before.turns(unread)
+        turns = before.turns()
         assert found == len(turns)
         return numbers(turns)
 
@@ -200,7 +197,7 @@ def test_no_more_is_read_than_a_task_may_have(
     _, before = session.begin(lambda _: None)
     while asyncio.run(before.further()):
         pass
-    assert type(before.turns(unread)) is list
+    assert type(before.turns()) is list
 
 
 def test_what_is_read_side_by_side_is_there_once(session: Session) -> None:
@@ -209,9 +206,8 @@ def test_what_is_read_side_by_side_is_there_once(session: Session) -> None:
     async def both() -> list[int]:
         return [*await asyncio.gather(before.further(), before.further())]
 
-    less, more = sorted(asyncio.run(both()))
-    assert less == 0 < more
-    known = before.turns(unread)
+    assert min(asyncio.run(both())) > 0
+    known = before.turns()
     assert isinstance(known, NewestTurns)
     assert numbers(known.read) == BEFORE[-len(known.read) :]
 
@@ -231,8 +227,155 @@ def test_a_task_says_what_is_not_read_and_how_to_read_it(session: Session) -> No
     assert numbers(task.turns) == BEFORE
 
 
+def test_an_agent_that_tells_all_asks_once_also_where_there_is_more_than_a_task_may_have(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in earlier, sent:
+        monkeypatch.setattr(module, "MAX_LOADED", 3 * HAND)
+    session.attempt.body.tells_all = True
+    told, before = session.begin(numbers)
+    assert told == BEFORE[-len(told) :]
+    assert (session.asked, type(before.turns())) == ([None], list)
+
+
+@pytest.mark.parametrize("most", [2 * HAND, 3 * HAND, 4 * HAND])
+def test_what_is_read_in_parts_has_no_more_room_than_what_is_read_at_once(
+    session: Session, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    for module in earlier, sent:
+        monkeypatch.setattr(module, "MAX_LOADED", most)
+    told, before = session.begin(lambda turns: numbers([*reversed(turns)])[::-1])
+    assert told == BEFORE[-len(told) :]
+    assert sum(stored.size for stored, _ in before._parts) <= most
+
+
+def test_turns_that_were_looked_at_while_more_is_read_are_not_all(session: Session) -> None:
+    _, before = session.begin(lambda turns: turns[-1:])
+    task = Task(ATask().attempt, [], [], before)
+
+    async def look() -> int:
+        turns = task.turns
+        assert isinstance(turns, NewestTurns)
+        return len(turns.read)
+
+    async def both() -> tuple[int, int]:
+        more, known = await asyncio.gather(task.earlier(), look())
+        return more, known
+
+    more, known = asyncio.run(both())
+    assert more > 0
+    turns = task.turns
+    assert isinstance(turns, NewestTurns)
+    assert len(turns.read) == known + more
+
+
+def test_who_reads_on_beside_another_has_all_in_the_end(session: Session) -> None:
+    _, before = session.begin(lambda turns: turns[-1:])
+    task = Task(ATask().attempt, [], [], before)
+
+    async def everything() -> int:
+        while await task.earlier():
+            pass
+        return len(task.turns)
+
+    async def both() -> list[int]:
+        return [*await asyncio.gather(everything(), everything())]
+
+    assert asyncio.run(both()) == [len(BEFORE)] * 2
+
+
+def in_a_thread(turns: Sequence[Turn]) -> list[int]:
+    found: list[int] = []
+
+    def look() -> None:
+        with suppress(BaseException):
+            found.extend(numbers(turns))
+
+    thread = Thread(target=look)
+    thread.start()
+    thread.join()
+    return found
+
+
+def with_all_caught(turns: Sequence[Turn]) -> list[int]:
+    found: list[int] = []
+    with suppress(BaseException):
+        found.extend(turn["turn"] for turn in reversed(turns))
+    return found[::-1]
+
+
+@pytest.mark.parametrize(
+    "conversation",
+    [
+        in_a_thread,
+        with_all_caught,
+        lambda turns: [x["turn"] for x in json.loads(json.dumps(turns))],
+        lambda turns: numbers([] + turns),  # noqa: RUF005
+        lambda turns: numbers(turns.copy()),
+        lambda turns: numbers(pickle.loads(pickle.dumps(turns))),  # noqa: S301
+        lambda turns: numbers(copy.deepcopy(turns)),
+    ],
+)
+def test_code_that_hides_what_it_looked_at_or_wants_a_list_has_all_of_them(
+    session: Session, conversation: Any
+) -> None:
+    assert session.begin(conversation)[0] == BEFORE
+
+
+def test_a_mistake_in_conversation_is_raised_as_it_is(session: Session) -> None:
+    def conversation(turns: Sequence[Turn]) -> Any:
+        return turns[-1]["nothing"]  # type: ignore[typeddict-item]
+
+    with pytest.raises(KeyError, match="nothing"):
+        session.begin(conversation)
+
+
+def test_what_is_steered_at_this_turn_comes_once_and_takes_no_room(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = {"role": "user", "content": "x" * 10 * HAND}
+    for number in range(1, 5):
+        session.history.steer(number, 101)
+        session.history.state.set(storage.steered_key(number), large)
+    session.history.state.values["session"] = dump_record(session.history.record)
+    monkeypatch.setattr(earlier, "MAX_LOADED", 24 * HAND)
+    sizes: list[int] = []
+
+    async def call(*arguments: Any) -> bytes:
+        answer = await session.call(*arguments)
+        sizes.append(len(answer))
+        return answer
+
+    session.attempt.call_session = call
+    told, _ = session.begin(lambda turns: numbers([*reversed(turns)])[::-1])
+    assert told == BEFORE
+    assert sizes[0] > 40 * HAND
+    assert max(sizes[1:]) < 10 * HAND
+
+
+def test_each_call_of_conversation_is_given_the_turns_as_they_are(session: Session) -> None:
+    def conversation(turns: Sequence[Turn]) -> list[str]:
+        found: list[str] = []
+        for turn in reversed(turns):
+            for message in turn["messages"]:
+                message["content"] = f"A: {message['content']}"
+                found.append(message["content"])
+        return found
+
+    told, _ = session.begin(conversation)
+    assert told
+    assert not [x for x in told if x.startswith("A: A: ")]
+
+
+def test_turns_that_were_kept_say_what_to_do(session: Session) -> None:
+    kept: list[Sequence[Turn]] = []
+    session.begin(lambda turns: (kept.append(turns), turns[-1:]))
+    with pytest.raises(WrongPlace, match=r"task\.earlier"):
+        len(kept[-1])
+
+
 def test_what_was_given_up_and_resumed_is_told_of_wherever_it_is_read(session: Session) -> None:
     session.attempt.job["resumes"] = BEFORE[-30]
     told, _ = session.begin(lambda turns: [x for x in turns[-40:] if x.get("resumed")])
     assert numbers(told) == [BEFORE[-30]]
-    assert reading.MAX_LOADED > AT_HAND
+    assert sent.MAX_LOADED > AT_HAND

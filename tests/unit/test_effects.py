@@ -22,7 +22,7 @@ from interruptible._session import (
     effects,
     private,
     public,
-    reading,
+    sent,
     stored_record,
     telling,
     views,
@@ -732,7 +732,7 @@ def loaded_by(turn: int, record: Record | None, state: Mapping[str, Any]) -> Any
     """What a turn's task makes of what it loads."""
     answer, done = handle(private.on_load, None, record, state=state)
     assert done == []
-    attempt: Any = SimpleNamespace(turn=turn)
+    attempt: Any = SimpleNamespace(turn=turn, body=SimpleNamespace(tells_all=True))
     before = Before(attempt)
     asyncio.run(before.take(answer))
     return SimpleNamespace(turns=before._turns, steered=before.steered, cancelled=before.cancelled)
@@ -752,7 +752,7 @@ def test_a_task_is_given_all_that_is_stored_as_it_is_and_nothing_of_a_users_own(
         "turn/2": settled(2),
     }
     stored = {key: as_stored(key, value) for key, value in expected.items()}
-    assert answer == reading.Stored(stored).pack()
+    assert answer == sent.Stored(stored).pack()
     assert done == []
     assert handle(private.on_load, None, None, state={"mine": "x"}) == (b"[]\n", [])
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from restate.serde import BytesSerde, Serde
 
 from interruptible import Agent, Message, Turn
-from interruptible._session import reading, storage
-from interruptible._session.reading import Moment, Stored, at_hand
+from interruptible._session import reading, sent, storage
+from interruptible._session.reading import Moment, at_hand
 from interruptible._session.record import Addition, Live, Record
+from interruptible._session.sent import Stored
 from interruptible._session.storage import JSON, PACKED, TURNS_PER_PAGE
 from interruptible._session.stored_record import dump_record
 from interruptible._session.turns import (
@@ -1042,7 +1043,7 @@ def test_a_task_is_sent_the_latest_turns_of_a_conversation_that_is_too_long(
     every = len(run(Stored.copy(history.ctx)).pack())
     seen = set()
     for most in range(0, every + 200, 50):
-        monkeypatch.setattr(reading, "MAX_LOADED", most)
+        monkeypatch.setattr(sent, "MAX_LOADED", most)
         stored, turns = loaded(history)
         assert turns == [x for x in STANDING if x >= stored.first]
         assert turns[-2:] == [100, 101]
@@ -1079,7 +1080,7 @@ def test_pages_that_are_discarded_take_no_room_where_there_is_none_for_all(
     history.state.values["session"] = dump_record(history.record)
     history.state.reads.clear()
     every = run(Stored.copy(history.ctx))
-    monkeypatch.setattr(reading, "MAX_LOADED", 0)
+    monkeypatch.setattr(sent, "MAX_LOADED", 0)
     history.state.reads.clear()
     stored, turns = loaded(history)
     assert turns == [*range(33, 40), 101]
@@ -1100,12 +1101,12 @@ def test_large_turns_that_stand_in_the_tail_are_too_long_together(
     history.state.values["session"] = dump_record(history.record)
     assert history.tail == list(range(1, 12))
     assert not history.record.paged
-    monkeypatch.setattr(reading, "MAX_LOADED", 0)
+    monkeypatch.setattr(sent, "MAX_LOADED", 0)
     assert loaded(history)[1] == [10, 11]
     history.discard(10)
     history.state.values["session"] = dump_record(history.record)
     assert loaded(history)[1] == [9, 11]
-    monkeypatch.setattr(reading, "MAX_LOADED", 10**6)
+    monkeypatch.setattr(sent, "MAX_LOADED", 10**6)
     assert loaded(history)[1] == [*range(1, 10), 11]
 
 
@@ -1123,7 +1124,7 @@ def test_what_is_large_and_discarded_is_not_sent_and_takes_no_room(
     assert run(kept.get("turn/85", BytesSerde())) is not None
     for turn in range(5, 101, 5):
         assert run(gone.get(f"turn/{turn}", BytesSerde())) is None
-    monkeypatch.setattr(reading, "MAX_LOADED", len(gone.pack()))
+    monkeypatch.setattr(sent, "MAX_LOADED", len(gone.pack()))
     assert loaded(history)[1] == [1, 101]
 
 

@@ -14,8 +14,9 @@ from restate import TerminalError
 
 from interruptible import Interrupted, Task, Turn
 from interruptible._cancel import steps
-from interruptible._session import reading, stored_record
+from interruptible._session import stored_record
 from interruptible._session.record import Addition, Live, Record
+from interruptible._session.sent import Stored
 from interruptible._session.turns import whole_conversation
 from interruptible._task import delegate, life, outcome, repair, waiting, words
 from interruptible._task.approval import Approval
@@ -772,7 +773,7 @@ def loaded(*turns: Any, steered: Sequence[Any] = (), cancelled: str | None = Non
     record = Record("epoch", 4, (*live, own), tuple(x for x, _ in stored), turns)
     messages = {f"steered/{x.number}": message for x, message in stored}
     state = {"session": stored_record.dump_record(record), **messages}
-    return reading.Stored({x: json.dumps(state[x]).encode() for x in state}).pack()
+    return Stored({x: json.dumps(state[x]).encode() for x in state}).pack()
 
 
 def all_that_was_said(turns: Sequence[Turn]) -> list[Any]:
@@ -833,7 +834,7 @@ def waits(*turns: int, cancelled: bool, times: int = 1) -> list[Any]:
     return [*asked, *([TIMEOUT] if cancelled else []), *["wait"] * times]
 
 
-LOAD = ("IdleAgent", "load", {}, "key")
+LOAD = ("IdleAgent", "load", None, "key")
 BEGIN = [("IdleAgent", "begin", {"turn": 3}, "key"), LOAD]
 """What a task asks for that has waited for turns which went on."""
 
