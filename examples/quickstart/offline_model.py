@@ -65,7 +65,7 @@ def answer_to(messages: Messages) -> str:
         return f"Done: {wish} It is written, tested and polished, says the stand-in. ({so_far}.)"
     if "draft" in task.lower():
         return f"Draft for: {wish} It is written, and its tests are still rough. ({so_far}.)"
-    return f"The offline stand-in has nothing to say about: {wish} ({so_far}.)"
+    return f"A stand-in's answer to: {task} ({so_far}.)"
 
 
 @dataclass
