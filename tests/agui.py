@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -108,18 +108,28 @@ class Page(Client):
         async with self._http.stream("POST", self._url, json=body) as answer:
             assert answer.status_code == 200, await answer.aread()
             assert answer.headers["content-type"].startswith("text/event-stream")
-            async for _, event in events_of(answer):
-                self.apply(event)
-                if until is not None and until(event):
-                    break
+            async with events_of(answer) as events:
+                async for _, event in events:
+                    self.apply(event)
+                    if until is not None and until(event):
+                        break
         return self.heard[-1]
 
 
-async def events_of(answer: httpx.Response) -> AsyncIterator[tuple[str | None, Any]]:
-    """The server-sent events of an answer: the id of each, and its data."""
+@asynccontextmanager
+async def events_of(answer: httpx.Response) -> AsyncIterator[AsyncIterator[tuple[str | None, Any]]]:
+    """The server-sent events of an answer: the id of each, and its data.
+
+    Who hears no more closes them: what is left to the garbage collector ends in another test.
+    """
+    async with aclosing(answer.aiter_lines()) as lines, aclosing(_events_in(lines)) as events:  # type: ignore[type-var]
+        yield events
+
+
+async def _events_in(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str | None, Any]]:
     name: str | None = None
     data: list[str] = []
-    async for line in answer.aiter_lines():
+    async for line in lines:
         field, _, value = line.partition(": ")
         if field == "id":
             name = value

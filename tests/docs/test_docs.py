@@ -10,6 +10,7 @@ import re
 import runpy
 import signal
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
@@ -387,8 +388,11 @@ async def first_turn(http: httpx.AsyncClient, after: int | None = None) -> list[
     headers = {} if after is None else {"last-event-id": str(after)}
     events = []
     path = "/agents/StoryAgent/ben/events"
-    async with http.stream("GET", path, headers=headers) as answer:
-        async for line in answer.aiter_lines():
+    async with (
+        http.stream("GET", path, headers=headers) as answer,
+        aclosing(answer.aiter_lines()) as lines,  # type: ignore[type-var]
+    ):
+        async for line in lines:
             if line.startswith("data: "):
                 events.append(json.loads(line.removeprefix("data: ")))
                 if events[-1].get("state") == "ends":

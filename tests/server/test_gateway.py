@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -352,17 +352,21 @@ async def test_events_come_with_ids_and_go_on_after_the_last(
         answer = await stack.enter_async_context(http.stream("GET", "/GatewayEvents/a%2Fb/events"))
         assert answer.headers["content-type"].startswith("text/event-stream")
         last: str | None = None
-        async for name, event in events_of(answer):
-            assert name == str(event["id"])
-            seen.append((event["type"], event.get("state")))
-            last = name
-            if event["type"] == "message":
-                break
+        async with events_of(answer) as events:
+            async for name, event in events:
+                assert name == str(event["id"])
+                seen.append((event["type"], event.get("state")))
+                last = name
+                if event["type"] == "message":
+                    break
         agent.tell(1, "end")
         more: list[Any] = []
         for options in ({"headers": {"Last-Event-ID": last}}, {"params": {"after": last}}):
-            async with http.stream("GET", "/GatewayEvents/a%2Fb/events", **options) as answer:  # type: ignore[arg-type]
-                async for _, event in events_of(answer):
+            async with (
+                http.stream("GET", "/GatewayEvents/a%2Fb/events", **options) as answer,  # type: ignore[arg-type]
+                events_of(answer) as events,
+            ):
+                async for _, event in events:
                     more.append((event["type"], event.get("status")))
                     if "status" in event:
                         break
@@ -383,10 +387,10 @@ async def test_an_id_that_never_was_is_a_gap(restate_env: Restate, speaking: Spe
     async with (
         facing(restate_env, agent) as http,
         http.stream("GET", "/GatewayFuture/a/events?after=999999") as answer,
+        events_of(answer) as events,
     ):
-        async for _, event in events_of(answer):
-            assert event["type"] == "gap"
-            break
+        _, event = await anext(events)
+        assert event["type"] == "gap"
     agent.tell(1, "end")
 
 
@@ -454,8 +458,10 @@ async def test_pages_of_other_origins_are_told_that_it_is_full_and_hung_up_on(
         serve(gateway) as url,  # type: ignore[arg-type]
         httpx.AsyncClient(base_url=url, timeout=60, headers=elsewhere) as http,
     ):
-        async with http.stream("GET", "/GatewayHangsUp/a/events") as events:
-            lines = events.aiter_lines()
+        async with (
+            http.stream("GET", "/GatewayHangsUp/a/events") as answer,
+            aclosing(answer.aiter_lines()) as lines,  # type: ignore[type-var]
+        ):
             await anext(lines)
             refused = await http.post("/GatewayHangsUp/a/get_status", json={})
             assert answered_shortly(refused) == (503, "Too many requests are open. Try again.")

@@ -47,8 +47,8 @@ async def test_a_run_and_events_go_on_over_a_server_that_is_killed(
 
 
 async def status_of(http: httpx.AsyncClient, path: str) -> str:
-    async with http.stream("GET", path) as answer:
-        async for _, event in events_of(answer):
+    async with http.stream("GET", path) as answer, events_of(answer) as events:
+        async for _, event in events:
             if "status" in event:
                 return str(event["status"])
     raise AssertionError("the events ended before the turn did")
