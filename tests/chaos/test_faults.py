@@ -104,8 +104,9 @@ class Harmless(Faults):
 
     async def _process(self, kind: str) -> None:
         self.tried += 1
+        takes_hold = self.tried % 2  # the others try meanwhile
         await asyncio.sleep(0)
-        if self.tried % 2:
+        if takes_hold:
             await self._during(kind, "nobody", lambda: None, 0.001)
 
     _network = _operator = _process
