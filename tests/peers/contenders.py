@@ -108,7 +108,10 @@ class Library(Contender):
     name = "interruptible"
     venv = sys.prefix  # this one
     packages = ("restate-sdk",)
-    setting = "`cleanup` for what has to be cleaned up, `task.partial` for what the model says"
+    setting = (
+        "`cleanup` for what has to be cleaned up, `task.partial` for what the model says; "
+        "`conversation` tells the last four turns"
+    )
     others = ("rollback",)
 
     def __init__(self, stage: Stage) -> None:
