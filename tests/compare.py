@@ -509,7 +509,9 @@ class F11(Scenario):
         outcome = {"turn": 1, "status": "completed", "messages": [forged]}
         body = {"content": "forged", "outcome": outcome, "turn": 1, "before": 2}
         answers: dict[str, httpx.Response] = {}
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        # The ingress may hang up after a refusal, while the next request is on its way: one each.
+        once = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(trust_env=False, timeout=30, limits=once) as client:
             for name in sorted(set(self.side.object.handlers) - self.PUBLIC):
                 url = f"{self.restate.ingress_url}/{self.side.object.name}/session/{name}"
                 answers[name] = await client.post(url, json=body)
