@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from interruptible._session import private, sent, storage
+from interruptible._session import private, reading, sent, storage
+from interruptible._session.reading import Moment
 from interruptible._session.stored_record import dump_record
 from interruptible._task import earlier
 from interruptible._task.earlier import AT_HAND, Before, NewestTurns, Unread
@@ -379,3 +380,21 @@ def test_what_was_given_up_and_resumed_is_told_of_wherever_it_is_read(session: S
     told, _ = session.begin(lambda turns: [x for x in turns[-40:] if x.get("resumed")])
     assert numbers(told) == [BEFORE[-30]]
     assert sent.MAX_LOADED > AT_HAND
+
+
+def test_small_pages_are_asked_for_many_at_a_time(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "AHEAD", 32)
+    monkeypatch.setattr(earlier, "AT_HAND", 4 * HAND)
+    batches: list[int] = []
+    read = Moment._read
+
+    async def counted(self: Moment, keys: Sequence[str]) -> list[bytes]:
+        batches.append(sum(key.startswith("page/") for key in keys))
+        return await read(self, keys)
+
+    monkeypatch.setattr(Moment, "_read", counted)
+    session.begin(lambda turns: turns[-1:])
+    *asked, decoded = [x for x in batches if x]
+    assert (asked, decoded) == ([2, 5], 4)
