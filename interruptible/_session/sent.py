@@ -7,7 +7,7 @@ from typing import Any, Final
 from restate import ObjectSharedContext
 from restate.serde import Serde
 
-from interruptible._session.reading import MAX_AHEAD, Moment, read_moment
+from interruptible._session.reading import MAX_AHEAD, Moment, read_moment, read_record
 from interruptible._session.storage import JSON, page_key, steered_key, tail_of, turn_key
 from interruptible._session.stored_record import dump_record
 
@@ -52,8 +52,9 @@ class Stored:
             room: How many may come at most, also of that one; by default there is no such bound.
         """
         read: dict[str, bytes] = {}
-        session = (await read_moment(ctx))._replace(notes=read)
-        record = session.record
+        # A task that has a part of it knows what was steered.
+        moment = await read_moment(ctx) if before is None else Moment(ctx, await read_record(ctx))
+        session, record = moment._replace(notes=read), moment.record
         if not record.epoch:
             return cls({})
         numbers = range(1, record.next)
@@ -62,7 +63,7 @@ class Stored:
             live = {x.turn for x in record.live if x.turn < before}
             tail = tuple(x.encode() for x in tail_of(record) if x.number < before)
             record = record.only(live)._replace(steered=(), approvals=(), tail=tail)
-            session = session._replace(record=record, said=())
+            session = session._replace(record=record)
         bounds = (MAX_LOADED if most is None else min(most, MAX_LOADED), room)
         if bounds[0] < MAX_AHEAD:
             return await cls._latest(session._replace(most=most), numbers, read, bounds)

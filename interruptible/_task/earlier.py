@@ -9,9 +9,9 @@
 |               | `conversation` fails, as it wants a list                  | all               |
 | all           |                                                           | nothing           |
 
-*All* is as much as Restate can carry, the newest. A short conversation comes with the task, and is
-all. What is read later is older than what was read before, and has ended: since then it can only
-have been discarded, and this turn with it.
+*All* are the latest turns that Restate can carry. A short conversation comes with the task, and is
+all of it. Each part is older than the one before it, and its turns have ended: what can have become
+of them since the first part was read is that they were discarded, and this turn with them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,16 +37,16 @@ class Unread(BaseException):
 
 
 class NewestTurns(Sequence[Turn]):
-    """The newest of the turns, of which there are more that are not read.
+    """The newest of the turns; there are more, which are not read.
 
-    What is looked at from the end is there; to look further back raises an error: for `run`, or for
-    `reading`, which then reads it.
+    These can be looked at from the end. To look further back raises an error: one that says so, or
+    one by which `reading` learns that it has to read more.
     """
 
     def __init__(self, read: Sequence[Turn], first: int, *, is_read_on: bool) -> None:
         self.read = read
         self.is_read_on = is_read_on
-        """Whether what is not there is read when it is looked at."""
+        """Whether `reading` waits for the error, and reads more."""
         self.looked: list[bool] = []
         """For each time that somebody looked at what is not there: whether that was everything."""
         self._first = first
@@ -121,7 +121,7 @@ class Before:
     async def take(self, answer: bytes) -> None:
         """Take what the session has answered; what was known before is known anew."""
         turn, stored = self._attempt.turn, Stored.unpack(answer)
-        self._parts = []
+        self._parts, self._turns = [], []
         record = await self._add(stored, turn)
         if self._attempt.body.tells_all:  # more than that is too much
             self._first = None
@@ -133,7 +133,7 @@ class Before:
         """As far as they were read, as tasks have them.
 
         Args:
-            is_read_on: Whether what is not read is to be when it is looked at; by `reading`.
+            is_read_on: Whether `reading` reads more when somebody looks further back.
         """
         ended = [_ended(x, self.steered, self._attempt.ends) for x in self._turns]
         turns = [*map(as_tasks_have, with_resumed(ended, self._attempt.job.get("resumes")))]
@@ -142,10 +142,10 @@ class Before:
         return NewestTurns(turns, self._first, is_read_on=is_read_on)
 
     async def reading(self, look: Callable[[Sequence[Turn]], T]) -> T:
-        """What somebody makes of them, who is given as many as are looked at.
+        """What `look` makes of the turns; it is called until all that it looks at is there.
 
-        It counts if all that was looked at was there; code may have caught that it was not. Who
-        cannot do with anything but a list is given one, with all of them.
+        A result does not count if `look` caught the error. If it fails as it wants a list, it is
+        given one, of all turns.
         """
         while True:
             turns = self.turns(is_read_on=True)
@@ -187,7 +187,7 @@ class Before:
 
     async def _add(self, stored: Stored, before: int) -> Record:
         record, turns = await _turns_in(stored, before)
-        self._turns = turns if not self._parts else [*turns, *self._turns]
+        self._turns = [*turns, *self._turns]
         self._parts.append((stored, before))
         self._first = stored.first if stored.first > 1 else None
         return record

@@ -15,6 +15,7 @@ from examples.typescript.agent import app
 from interruptible import Session
 from interruptible.testing import Restate, serve
 from tests.server.conftest import REPLAY, Log, eventually, is_idle
+from tests.server.model import body_of
 
 from .conftest import no_news, soon
 
@@ -48,11 +49,8 @@ class Model:
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        body, event = b"", {"more_body": True}
-        while event.get("more_body"):
-            event = await receive()
-            body += event["body"]
-        self.asked.append([message["content"] for message in json.loads(body)["messages"]])
+        body = await body_of(receive)
+        self.asked.append([message["content"] for message in body["messages"]])
         self.desks.append(self.standing())
         number = len(self.asked)
         await self.log.add("asked", number)

@@ -13,6 +13,15 @@ from typing import Any, Final, Literal, NamedTuple
 from interruptible.testing import serve
 
 
+async def body_of(receive: Any) -> Any:
+    """The JSON of a request."""
+    body, event = b"", {"more_body": True}
+    while event.get("more_body"):
+        event = await receive()
+        body += event["body"]
+    return json.loads(body)
+
+
 class Call(NamedTuple):
     """A call of a tool, without arguments."""
 
@@ -50,11 +59,7 @@ class Model:
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        body, event = b"", {"more_body": True}
-        while event.get("more_body"):
-            event = await receive()
-            body += event["body"]
-        self.requests.append(json.loads(body)["messages"])
+        self.requests.append((await body_of(receive))["messages"])
         number = len(self.requests)
         answer = self._answers[number - 1] if number <= len(self._answers) else ["done"]
         events = _openai if scope["path"].endswith("/chat/completions") else _anthropic

@@ -352,6 +352,7 @@ def test_what_is_steered_at_this_turn_comes_once_and_takes_no_room(
     assert told == BEFORE
     assert sizes[0] > 40 * HAND
     assert max(sizes[1:]) < 10 * HAND
+    assert session.history.state.reads.count("steered/1") == 1
 
 
 def test_each_call_of_conversation_is_given_the_turns_as_they_are(session: Session) -> None:
