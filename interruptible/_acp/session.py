@@ -39,7 +39,8 @@ class OpenSession:
         self._telling = Retelling()
         self._lock = asyncio.Lock()
         """What is told at once stays together, and in the order in which it was found out."""
-        self._sending: set[asyncio.Future[None]] = set()
+        self._saying = asyncio.Lock()
+        """What the client says arrives in the order in which it says it; also what it cancels."""
         self._waits: set[asyncio.Future[Any]] = set()
         self._permissions = Permissions(client, session, self._tell_locked)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,9 +104,9 @@ class OpenSession:
         return outcome
 
     async def cancel(self) -> None:
-        """Cancel all that is live, also what is being sent."""
-        await self._sent()
-        await reached(self._session.cancel)
+        """Cancel all that is live: also what was said just before, and nothing said after."""
+        async with self._saying:
+            await reached(self._session.cancel)
 
     async def steer(
         self, content: str | list[Part], *, only_if_at_work: bool
@@ -135,22 +136,18 @@ class OpenSession:
             return "steered" if receipt["status"] in ("steered", "joined") else "begun"
 
     async def _send(self, content: str | list[Part], **options: Any) -> Receipt:
-        key, sending = uuid.uuid4().hex, asyncio.get_running_loop().create_future()
-        self._sending.add(sending)
-        try:
+        key = uuid.uuid4().hex
+        async with self._saying:
             receipt = await reached(
                 lambda: self._session.send(content, idempotency_key=key, **options)
             )
             self._telling.knows(receipt["message"])
             return receipt
-        finally:
-            self._sending.discard(sending)
-            sending.set_result(None)
 
     async def _sent(self) -> None:
         """Wait until it is known which messages are the client's own."""
-        while self._sending:
-            await asyncio.wait(self._sending)
+        async with self._saying:
+            return
 
     # -- What the client is told. ------------------------------------------------------------------
 

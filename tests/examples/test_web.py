@@ -194,6 +194,30 @@ async def test_who_presses_stop_twice_at_once_wants_it_cut(at_home: Any) -> None
 
 
 @skip
+async def test_what_is_said_after_a_stop_is_not_stopped_by_it(at_home: Any) -> None:
+    home = await at_home(on(count=[Reply(LONG)], well=[Reply("All is well.")]), pause=SLOW)
+    desk = await home.desk()
+    asked: list[str] = []
+    may_pass = asyncio.Event()
+
+    async def hold(route: Any) -> None:
+        asked.append(route.request.url.rpartition("/")[2])
+        await may_pass.wait()
+        await route.continue_()
+
+    await desk.say("count")
+    await desk.see_text("3 4 5 6", turn=1)
+    await desk.page.route(re.compile("/(cancel|message)$"), hold)
+    await desk.page.keyboard.press("Escape")
+    await desk.say("well")
+    await desk.see_text("well")
+    assert asked == ["cancel"]
+    may_pass.set()
+    await desk.fate(2, "completed")
+    assert asked == ["cancel", "message"]
+
+
+@skip
 async def test_a_turn_that_is_stopped_ends_its_step_and_can_be_continued(at_home: Any) -> None:
     work = [sh("while [ ! -e go ]; do sleep 0.05; done; echo gone on"), Reply("All done.")]
     home = await at_home(on(work=work))

@@ -658,6 +658,55 @@ async def test_an_ingress_that_is_not_there_is_said(restate_env: Restate) -> Non
         assert "correct --ingress" in str(error)
 
 
+def in_front(answer: Any) -> Any:
+    """What stands in front of an ingress."""
+    return Starlette(routes=[Route("/{path:path}", answer, methods=["POST"])])
+
+
+async def passed_on(env: Restate, request: Request) -> Response:
+    """What the ingress answers."""
+    kept = ("content-type", "idempotency-key")
+    passed = [(x, y) for x, y in request.headers.items() if x in kept]
+    async with httpx.AsyncClient(base_url=env.ingress_url, timeout=60) as http:
+        given = await http.post(request.url.path, content=await request.body(), headers=passed)
+    return Response(given.content, given.status_code, media_type="application/json")
+
+
+async def test_what_is_said_after_a_cancellation_is_not_cancelled_by_it(
+    restate_env: Restate, speaking: Speaking, log: Log
+) -> None:
+    agent = await speaking("EditedOrderAgent")
+    slow = Log()
+    may_pass = asyncio.Event()
+
+    async def answer(request: Request) -> Response:
+        what = request.url.path.rpartition("/")[2]
+        if what in ("cancel", "message"):
+            await slow.add(what)
+            if what == "cancel":
+                await may_pass.wait()
+        return await passed_on(restate_env, request)
+
+    async with (
+        serve(in_front(answer)) as url,
+        editor_of(*command(restate_env, agent.name, "--ingress", url)) as editor,
+    ):
+        session = await new_session(editor)
+        prompt = editor.prompt(session, "go")
+        await log.until("begin", 1)
+        await editor.agent.cancel(session_id=session)
+        await slow.until("cancel")
+        agent.stop(1)
+        again = editor.prompt(session, "again")
+        await new_session(editor)  # it has read what came before, and had the time to send it
+        await new_session(editor)
+        assert slow.events == [("message",), ("cancel",)]
+        may_pass.set()
+        agent.tell(2, "Well.", "end")
+        assert await stop_reason(prompt) == "cancelled"
+        assert await stop_reason(again) == "end_turn"
+
+
 async def test_an_ingress_that_wants_a_key_gets_it(
     restate_env: Restate, speaking: Speaking
 ) -> None:
@@ -666,15 +715,10 @@ async def test_an_ingress_that_wants_a_key_gets_it(
     async def answer(request: Request) -> Response:
         if request.headers.get("authorization") != "Bearer sesame":
             return JSONResponse({"code": 401, "message": "Who are you?"}, 401)
-        kept = ("content-type", "idempotency-key")
-        passed = [(x, y) for x, y in request.headers.items() if x in kept]
-        async with httpx.AsyncClient(base_url=restate_env.ingress_url, timeout=60) as http:
-            given = await http.post(request.url.path, content=await request.body(), headers=passed)
-        return Response(given.content, given.status_code, media_type="application/json")
+        return await passed_on(restate_env, request)
 
-    guard = Starlette(routes=[Route("/{path:path}", answer, methods=["POST"])])
-    async with serve(guard) as url:  # type: ignore[arg-type]
-        run = (sys.executable, "-m", "interruptible.acp", "--agent", agent.name, "--ingress", url)
+    async with serve(in_front(answer)) as url:
+        run = command(restate_env, agent.name, "--ingress", url)
         async with editor_of(*run) as editor:
             error = await refused(new_session(editor))
             assert (error.data, "Who are you?" in str(error)) == ({"status": 401}, True)

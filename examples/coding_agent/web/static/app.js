@@ -216,7 +216,10 @@ const actions = {
 
 const giveBack = (text) => (box.value = [text, box.value].filter(Boolean).join("\n"));
 
-let sending = Promise.resolve(); // one after the other: they are to arrive in order
+let saying = Promise.resolve();
+// One after the other: messages are to arrive in order, and what is stopped is what was said before.
+const inOrder = (say) => (saying = saying.then(say));
+
 function send(event) {
   event.preventDefault();
   const message = { content: box.value, policy: $("composer").elements.policy.value };
@@ -227,7 +230,7 @@ function send(event) {
   box.value = "";
   draw();
   toEnd();
-  sending = sending.then(async () => {
+  inOrder(async () => {
     if (!(await act("message", message))) giveBack(mine.text);
     sent = sent.filter((each) => each !== mine);
     draw();
@@ -238,7 +241,7 @@ stop.onclick = () => {
   const isLast = isStopped || known.status.live.every((each) => each.cancelled);
   isStopped = true;
   drawStatus();
-  act("cancel", { after_step: !isLast }, "", call);
+  inOrder(() => act("cancel", { after_step: !isLast }, "", call));
 };
 
 $("composer").onsubmit = send;
