@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import sys
 from importlib.metadata import version
 from typing import Any
 
