@@ -33,6 +33,10 @@ _LOOKS: Final[Mapping[str, Any]] = {**_READS, "idempotency_retention": MIN_RETEN
 idempotency key, as the ingress of a cluster does by itself, it must not begin anew: the server
 would take what comes of the first time for part of the second, and stop the whole partition."""
 
+_LOADS: Final[Mapping[str, Any]] = {**_READS, "idempotency_retention": timedelta(hours=1)}
+"""Of what tasks load. The older turns are asked for by a key: Restate then has the answer already,
+and it passes through no handler, and through the log once instead of three times."""
+
 
 class Handler(NamedTuple):
     """A handler of the agent's object."""
@@ -74,7 +78,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "adopt": Handler(private.on_adopt),
     "recover": Handler(private.on_recover, options=_SHARED),
     "get_cause": Handler(private.on_get_cause, options=_SHARED),
-    "load": Handler(private.on_load, options={**_READS, "output_serde": BytesSerde()}),
+    "load": Handler(private.on_load, options={**_LOADS, "output_serde": BytesSerde()}),
 }
 PUBLIC: Final = [name for name, handler in HANDLERS.items() if handler.takes is not None]
 

@@ -1,14 +1,13 @@
 """What the handlers of the object have in common: know the session, carry out what the rules say.
 
-Reads come first, and between the first mutation and the last there is no await, but for the
-invocation id of a new task; that one is shielded, as state set before a failure stays set.
+Reads come first. From the first thing that is done to the last there is no await, but for the time,
+after what is cancelled, and for the invocation id of a new task; both are shielded, as state that
+was set before a failure stays set.
 """
 
-import functools
 import json
-import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import restate
 from restate import (
@@ -21,12 +20,13 @@ from restate import (
 
 from interruptible._cancel.shielding import shield
 from interruptible._session import approving, rules, storage, stored_record
+from interruptible._session.clock import Clock
 from interruptible._session.reading import Moment, at_hand, read_record
 from interruptible._session.record import Live, Record
 from interruptible._session.rules import Step
 from interruptible._session.storage import JSON, compact
 from interruptible._session.telling import tell_followers
-from interruptible._task.body import AgentBody, Streaming
+from interruptible._task.body import AgentBody
 from interruptible._task.outcome import Ending, ending, known_ending, public_outcome
 from interruptible._task.signals import STOP, cancelled_signal, given_up_signal, now_signal
 from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement
@@ -70,29 +70,13 @@ async def known(agent: Settings, ctx: ObjectContext) -> Record:
     return await _with_ids(agent, ctx, await read_record(ctx))
 
 
-class Now(NamedTuple):
-    """When a request is worked on."""
-
-    at: int
-    """In milliseconds since 1970."""
-    key: str | None = None
-    """What publishes for the turn that it begins, if the agent streams."""
-
-
-async def known_now(agent: Settings, ctx: ObjectContext) -> tuple[Record, Now]:
-    """The same, and the time.
-
-    Both are asked for at once, as each is a way to Restate and back. (`ctx.time()` needs a thread,
-    of which users' steps that block may have taken all.)
-    """
+async def known_and_clock(agent: Settings, ctx: ObjectContext) -> tuple[Record, Clock]:
+    """The same, and what tells the time: both are asked for at once."""
     stored = cast("RestateDurableFuture[Any]", ctx.get("session", serde=JSON))
-    look = _time if agent.stream is None else functools.partial(_time_and_key, agent.stream)
-    now: RestateDurableFuture[Any] = ctx.run_typed("time", look)
-    await restate.gather(stored, now)
+    clock = Clock(ctx, agent.stream)
+    await restate.wait_completed(stored, clock.asked)  # a step is begun by who waits for it
     record = stored_record.parse_record(await stored)
-    at = await now
-    record = await _with_ids(agent, ctx, record)
-    return record, Now(at) if agent.stream is None else Now(*at)
+    return await _with_ids(agent, ctx, record), clock
 
 
 async def look(
@@ -153,23 +137,28 @@ async def carry_out(
     ctx: ObjectContext,
     step: Step,
     messages: Sequence[Message] = (),
-    now: Now | None = None,
+    clock: Clock | None = None,
     resumes: int | None = None,
+    accepted_at: int | None = None,
 ) -> Record:
     """Carry out a step with the messages that are accepted; returns the record as it is then.
 
     What cancels and stops comes first: killed in between, a session must not believe in one it
-    never sent.
+    never sent; and a model that nobody wants to hear goes on until then.
     """
     turn = step.dispatch
     record, pages = await storage.mark_discarded(ctx, step.record, step.discard)
-    key = None if now is None else now.key
-    if turn is not None and now is not None:
-        record = storage.add_turn(ctx, record, turn, messages, now.at, resumes)
     for x in step.cancel:
         if x.task_id is not None:
             ctx.cancel_invocation(x.task_id)
     _tell(ctx, [(x.task_id, STOP) for x in step.stop])
+    key = None
+    if turn is not None and clock is not None:
+        now = await clock.read()
+        key, at = now.key, now.at if accepted_at is None else accepted_at
+        record = storage.add_turn(ctx, record, turn, messages, at, resumes)
+        if agent.tells_all and not record.older and storage.older_before(record) > 1:
+            record = record._replace(older=f"{ctx.random().getrandbits(32):08x}")
     storage.write_pages(ctx, pages)
     if step.steer is not None:
         ctx.set(storage.steered_key(step.steer.number), messages[0], serde=JSON)
@@ -179,7 +168,7 @@ async def carry_out(
         send_recover(agent, ctx, watched)
     if turn is not None:
         # A short conversation is sent along, which spares a task two hops to load it; one that is
-        # queued loads it when it has waited.
+        # queued gets it when it has waited.
         live = record.find(turn)
         turns = None if live is None or live.queued else at_hand(record, turn)
         job: Dispatch = {"session": ctx.key(), "turn": turn, "input": list(messages), "after": []}
@@ -227,14 +216,6 @@ def _tell(ctx: ObjectContext, told: Sequence[tuple[str | None, str]]) -> None:
             ctx.resolve_signal(task_id, signal, True, serde=JSON)  # noqa: FBT003
 
 
-async def _time() -> int:
-    return int(time.time() * 1000)
-
-
-async def _time_and_key(stream: Streaming) -> list[Any]:
-    return [await _time(), stream.new_key()]
-
-
 async def _with_ids(agent: Settings, ctx: ObjectContext, record: Record) -> Record:
     for live in record.lost:
         task_id = await _task_id(agent, ctx, record, live)
@@ -271,6 +252,11 @@ def _dispatch(agent: Settings, ctx: AnyContext, record: Record, job: Dispatch) -
     ]
     if live is not None and live.queued:
         job["queued"] = True
+        if at_hand(record, job["turn"]) is None:
+            job["long"] = True
+    before = storage.older_before(record) if record.older else 1
+    if before > 1:
+        job["older"] = (before, record.older)
     if record.forked_from is not None:
         job["forked_from"] = record.forked_from
     return ctx.generic_send(

@@ -1,5 +1,6 @@
 """What only tasks, their reports and other sessions call: the private handlers of the object."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from restate import ObjectContext, ObjectSharedContext, TerminalError
@@ -14,10 +15,11 @@ from interruptible._session import (
     telling,
 )
 from interruptible._session.effects import Settings, carry_out
-from interruptible._session.reading import Moment, read_record, read_steered
+from interruptible._session.reading import Moment, at_hand, read_record, read_steered
 from interruptible._session.record import Record
 from interruptible._session.sent import Stored
 from interruptible._session.turns import Said, finished_turn
+from interruptible._task.signals import BEGIN
 from interruptible._wire import reports
 from interruptible._wire.types import Turn
 
@@ -25,11 +27,10 @@ from interruptible._wire.types import Turn
 async def on_load(_: Settings, ctx: ObjectSharedContext, body: Any) -> bytes:
     """For a task: what is stored of the session, as it is stored, to be read by the task.
 
-    It is all of it, or the latest turns before one, up to so many bytes.
+    It is all of it, or the latest turns between two, up to so many bytes.
     """
     fields = reports.LOADING({} if body is None else body)
-    stored = await Stored.copy(ctx, fields.get("before"), fields.get("most"), fields.get("room"))
-    return stored.pack()
+    return (await Stored.copy(ctx, **fields)).pack()
 
 
 async def on_take(agent: Settings, ctx: ObjectContext, body: Any) -> list[Said]:
@@ -58,16 +59,26 @@ async def on_quiet(agent: Settings, ctx: ObjectContext, body: Any) -> Any:
     if newest > seen:
         return {"seen": newest}
     if live is None or not live.queued:
-        return await _begun(agent, ctx, after, turn)
+        begins = await _begun(agent, ctx, after, turn)
+        begins.pop("turns", None)  # it has them, or loads them
+        return begins
     if after != record:
         stored_record.store_record(ctx, after)
     return {"seen": seen, "quiet": True}
 
 
 async def on_begin(agent: Settings, ctx: ObjectContext, body: Any) -> Any:
-    """For a task that has waited: what it begins with, which does not change from here on."""
+    """For a task that has waited: what it begins with, which does not change from here on.
+
+    It may have begun as the turn before was settled, and what told it so may be under way.
+    """
     turn = reports.ONE_TURN(body)["turn"]
-    return await _begun(agent, ctx, await read_record(ctx), turn)
+    record = await read_record(ctx)
+    live = record.find(turn)
+    if live is not None and live.goes_on and not live.queued:
+        said = await read_steered(ctx, record.began_with(turn))
+        return _begins(record, await storage.live_turn(ctx, record, turn), said)
+    return await _begun(agent, ctx, record, turn)
 
 
 async def _begun(agent: Settings, ctx: ObjectContext, record: Record, turn: int) -> Any:
@@ -79,13 +90,21 @@ async def _begun(agent: Settings, ctx: ObjectContext, record: Record, turn: int)
     stored_record.store_record(ctx, after)
     if any(x.turn < turn for x in record.waiting):
         effects.send_recover(agent, ctx, turn)  # as what inherits is watched
-    return {"input": own["input"], "said": said}
+    return _begins(after, own, said)
+
+
+def _begins(record: Record, own: Turn, said: Sequence[Said]) -> Any:
+    """What a turn begins with: its messages, and the conversation if it is short."""
+    begins = {"input": own["input"], "said": said}
+    turns = at_hand(record, own["turn"])
+    return begins if turns is None else {**begins, "turns": turns}
 
 
 async def on_ask_approval(agent: Settings, ctx: ObjectContext, body: Any) -> None:
     """For a task: it may not go on with something before somebody has said yes."""
     asking = reports.ASKING(body)
-    record, now = await effects.known_now(agent, ctx)
+    record, clock = await effects.known_and_clock(agent, ctx)
+    now = await clock.read()
     after, asks = approvals.ask_step(record, asking["turn"], asking["number"])
     if asks is not None:
         what: dict[str, Any] = {"title": asking["title"]}
@@ -122,7 +141,8 @@ async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
     """For a task: record a turn's outcome, in its own slot and once."""
     settlement = reports.SETTLEMENT(body)
     outcome = settlement["outcome"]
-    record, now = await effects.known_now(agent, ctx)
+    record, clock = await effects.known_and_clock(agent, ctx)
+    now = await clock.read()
     step = rules.settle_step(record, outcome["turn"], merge=agent.merges)
     if step is not None:
         kept = await read_steered(ctx, step.keep)
@@ -130,8 +150,18 @@ async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
         turn = await Moment(ctx, record).turn(outcome["turn"])
         assert turn is not None  # noqa: S101
         ended: Turn = {**finished_turn(turn, outcome, kept), "ended_at": now.at}
+        # Who waits for quiet, too, begins when it says so.
+        waits = step.record.next_to_begin if agent.debounce is None else None
+        begins: Turn | None = None
+        if waits is not None:
+            changed, taken = rules.begin_step(step.record, waits)
+            if not taken:  # else it asks: one that was killed as it waited takes nothing along
+                step = step._replace(record=changed)
+                begins = await storage.live_turn(ctx, changed, waits)
         before, record = record, await storage.put_turns(ctx, step.record, [ended])
-        after = await carry_out(agent, ctx, step._replace(record=record), begun, now)
+        after = await carry_out(agent, ctx, step._replace(record=record), begun, clock)
+        if waits is not None:
+            _tell_begin(ctx, after, waits, begins)
         storage.clear_steered(ctx, after, (*step.keep, *step.begin))
         for approval in before.approvals:
             if approval not in step.record.approvals:
@@ -143,6 +173,17 @@ async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
     for number in settlement.get("ended", []):
         if record.find(number) is not None:  # its own report went missing
             effects.send_recover(agent, ctx, number)
+
+
+def _tell_begin(ctx: ObjectContext, record: Record, turn: int, own: Turn | None) -> None:
+    """Tell a task what it begins with, as it is stored; or to ask, where that is not for us to say.
+
+    It spares the task the way to the session, on which it would be told the same.
+    """
+    live = record.find(turn)
+    if live is not None and live.task_id is not None:
+        told = {"asks": True} if own is None else _begins(record, own, ())
+        ctx.resolve_signal(live.task_id, BEGIN, told, serde=storage.JSON)
 
 
 async def on_recover(agent: Settings, ctx: ObjectSharedContext, body: Any) -> None:

@@ -27,32 +27,35 @@ async def on_message(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
         allowed=agent.allowed_policies,
     )
     policy, merge = request.policy, agent.merges
-    record, now = await effects.known_now(agent, ctx)
+    record, clock = await effects.known_and_clock(agent, ctx)
     if not record.epoch:
         record = stored_record.new_record(ctx)
-    seen = record._replace(live=record.awaited)
-    conditional = request.if_idle or request.if_turn is not None
     keep_queued = agent.keep_queued if request.keep_queued is None else request.keep_queued
-    if policy != "interrupt" or conditional or keep_queued or merge:
+
+    def refusal(seen: Record) -> tuple[int, str] | None:
+        return rules.refusal(
+            seen,
+            policy,
+            max_pending=agent.max_pending,
+            if_turn=request.if_turn,
+            if_idle=request.if_idle,
+            merge=merge,
+        )
+
+    seen = record._replace(live=record.awaited)
+    depends = policy == "steer" or request.if_turn is not None or keep_queued or merge
+    if depends or refusal(seen) is not None:
         # What happens depends on what is live: so leave out what only the record calls live.
         looked = await effects.look(agent, ctx, seen)
         live = tuple(x for x, end in looked if end is None or end.unknown)
         seen = seen._replace(live=live)
-    refusal = rules.refusal(
-        seen,
-        policy,
-        max_pending=agent.max_pending,
-        if_turn=request.if_turn,
-        if_idle=request.if_idle,
-        merge=merge,
-    )
-    if refusal is not None:
-        raise TerminalError(refusal[1], refusal[0])
+    if (refused := refusal(seen)) is not None:
+        raise TerminalError(refused[1], refused[0])
     over = {x.turn for x in record.live} - {x.turn for x in seen.live}
     step = rules.message_step(
         record, policy, keep_queued=keep_queued, merge=merge, now=request.now, over=over
     )
-    after = await carry_out(agent, ctx, step, [with_id(request.message, step.message)], now)
+    after = await carry_out(agent, ctx, step, [with_id(request.message, step.message)], clock)
     if step.steer is None:
         status = "waiting" if seen.live else "running"
         return receipt_of(after, record.next, status, step, step.discard)
@@ -103,7 +106,7 @@ async def _begin_again(
     instead: wire.Message | None = None,
 ) -> wire.Receipt:
     """Begin a turn in the place of another one and all after it, with its messages or another."""
-    record, now = await effects.known_now(agent, ctx)
+    record, clock = await effects.known_and_clock(agent, ctx)
     session = Moment(ctx, record)
     if turn is None:
         turn = await session.newest() or 1
@@ -125,7 +128,7 @@ async def _begin_again(
     else:
         step = rules.edit_step(record, turn, merge=agent.merges)
         messages = [with_id(instead, step.message)]
-    after = await carry_out(agent, ctx, step, messages, now, resumes)
+    after = await carry_out(agent, ctx, step, messages, clock, resumes)
     return receipt_of(
         after, record.next, "waiting" if record.awaited else "running", step, standing
     )
@@ -134,7 +137,7 @@ async def _begin_again(
 async def on_resume(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Receipt:
     """Go on where the last turn stopped, without a message: it did not complete."""
     turn = requests.RESUME_IN(body).get("turn")
-    record, now = await effects.known_now(agent, ctx)
+    record, clock = await effects.known_and_clock(agent, ctx)
     session = Moment(ctx, record)
     last = await session.newest()
     if turn is None:
@@ -158,7 +161,7 @@ async def on_resume(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rece
     if busy is not None and busy.turn != turn and not busy.is_cut:
         raise TerminalError(f"turn: turn {busy.turn} is live. Wait for it, or cancel it.", 412)
     step = rules.resume_step(record)._replace(message=max(ids_of(asked(old)), default=0))
-    after = await carry_out(agent, ctx, step, (), now, resumes=turn)
+    after = await carry_out(agent, ctx, step, (), clock, resumes=turn)
     return receipt_of(after, record.next, "waiting" if record.awaited else "running", step)
 
 

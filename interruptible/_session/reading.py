@@ -195,7 +195,8 @@ def at_hand(record: Record, before: int) -> list[Turn] | None:
     """The conversation before a turn, or `None` if some of it has to be read."""
     slots = [x for x in tail_of(record) if x.number < before and not x.discarded]
     turns = [x.turn for x in slots if x.turn is not None]
-    if record.paged or record.steered or len(turns) < len(slots):
+    steered = any(x.turn < before for x in record.steered)
+    if record.paged or steered or len(turns) < len(slots):
         return None
     lives = {x.turn: x for x in record.live}
     return [as_live(x, lives[x["turn"]]) if x["turn"] in lives else x for x in turns]

@@ -99,6 +99,8 @@ class Record(NamedTuple):
     """How many approvals its turns have asked for: the id of the last."""
     approvals: tuple[Asked, ...] = ()
     """Those that wait for an answer, or for their turn's end."""
+    older: str = ""
+    """What the older turns are loaded by, as they are now; empty if that is to be chosen anew."""
 
     def find(self, turn: int) -> Live | None:
         """The live turn of this number."""
@@ -158,6 +160,18 @@ class Record(NamedTuple):
     def waiting(self) -> tuple[Addition, ...]:
         """The steered messages that can still be taken, and are not."""
         return tuple(x for x in self.steered if not x.taken and self.goes_on(x.turn))
+
+    def began_with(self, turn: int) -> tuple[Addition, ...]:
+        """What else was a turn's when it began, that has begun already."""
+        return tuple(x for x in self.steered if x.turn == turn and x.taken and x.joined)
+
+    @property
+    def next_to_begin(self) -> int | None:
+        """The turn that was queued, and waits for no other any more."""
+        first = next(iter(self.going_on), None)
+        if first is None or first.open or not first.queued or self.before(first.turn):
+            return None
+        return first.turn
 
     @property
     def pending(self) -> int:

@@ -15,6 +15,8 @@ MAX_LOADED: Final = 12 * 1024 * 1024
 """Bytes, as stored, of the latest turns that a task reads, all in all. Restate allows an invocation
 32 MiB of memory by default (`worker.invoker.per-invocation-memory-limit`), and what else a task
 does needs some, too."""
+MAX_OLDER: Final = MAX_LOADED * 3 // 4
+"""Bytes of the older turns, which are loaded for many tasks; what is newer has the rest."""
 _FIRST: Final = "first"
 """Where `Stored` has the first of its turns, if these are not all."""
 
@@ -40,6 +42,7 @@ class Stored:
         cls,
         ctx: ObjectSharedContext,
         before: int | None = None,
+        after: int = 1,
         most: int | None = None,
         room: int | None = None,
     ) -> "Stored":
@@ -48,6 +51,7 @@ class Stored:
         Args:
             ctx: The session.
             before: Only the turns before this one; the task has what else there is.
+            after: Only from this one on.
             most: How many bytes of them are wanted; the last that has ended is there in any case.
             room: How many may come at most, also of that one; by default there is no such bound.
         """
@@ -57,9 +61,9 @@ class Stored:
         session, record = moment._replace(notes=read), moment.record
         if not record.epoch:
             return cls({})
-        numbers = range(1, record.next)
+        numbers = range(after, record.next)
         if before is not None:
-            numbers = range(1, min(before, record.next))
+            numbers = range(after, min(before, record.next))
             live = {x.turn for x in record.live if x.turn < before}
             tail = tuple(x.encode() for x in tail_of(record) if x.number < before)
             record = record.only(live)._replace(steered=(), approvals=(), tail=tail)

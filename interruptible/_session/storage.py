@@ -25,6 +25,8 @@ from interruptible._wire.types import Message, Turn
 TURNS_PER_PAGE: Final = 16
 LARGE: Final = 8 * 1024
 """Bytes from which on a turn has a key of its own."""
+MANY: Final = 4
+"""From how many full pages on the older turns are loaded by themselves: of few, that is slower."""
 TAIL: Final = 24 * 1024
 """Bytes up to which a conversation is short, and all of it stays in the tail."""
 
@@ -83,6 +85,19 @@ def approval_key(approval: int) -> str:
 def compact(value: Any) -> bytes:
     """JSON as tasks and the object tell each other of a turn: it is in many a journal."""
     return json.dumps(value, separators=(",", ":")).encode()
+
+
+def older_before(record: Record) -> int:
+    """The turn before which the older turns end, if there are many; else 1.
+
+    All of them are settled, so they change only if they are discarded. They are at least seven
+    eighths of what fills pages. So they stay the same for many turns, and have to be loaded anew
+    each time that the conversation has grown by an eighth.
+    """
+    settled = min((x.turn for x in record.live), default=record.next) - 1
+    pages = settled // TURNS_PER_PAGE
+    step = 1 << max(0, pages.bit_length() - 4)
+    return pages // step * step * TURNS_PER_PAGE + 1 if pages >= MANY else 1
 
 
 # -- Where turns stand. ----------------------------------------------------------------------------
@@ -200,6 +215,8 @@ async def mark_discarded(
     others = [n for n in turns if n >= record.first and n not in here] if record.paged else []
     pages = await _read_pages(ctx, map(page_key, others))
     changed = {key: marked(page) for key, page in pages.items() if marked(page) != page}
+    if min(turns, default=record.next) < older_before(record):
+        record = record._replace(older="")
     return _with_tail(record, marked(tail)), changed
 
 
@@ -213,7 +230,7 @@ def without_settled(record: Record) -> Record:
     """The record of a session whose settled turns are removed."""
     tail = [x for x in tail_of(record) if record.find(x.number) is not None]
     first = min((x.turn for x in record.live), default=record.next)
-    return _with_tail(record, tail)._replace(paged=False, first=first)
+    return _with_tail(record, tail)._replace(paged=False, first=first, older="")
 
 
 async def stale_keys(ctx: ObjectContext, record: Record) -> list[str]:

@@ -17,7 +17,7 @@ VERSION: Final = 1
 # What the first version stored, whether it says something or not: that one can read it.
 _LIVE_AT_FIRST: Final = 4
 _ADDITION_AT_FIRST: Final = 5
-_LATER: Final = ("forked_from", "messages", "asked", "approvals")
+_LATER: Final = ("forked_from", "messages", "asked", "approvals", "older")
 
 
 def dump_record(record: Record) -> dict[str, Any]:

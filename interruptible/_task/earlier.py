@@ -14,12 +14,17 @@ all of it. Each part is older than the one before it, and its turns have ended: 
 of them since the first part was read is that they were discarded, and this turn with them.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, overload
 
+from restate import TerminalError
+from restate.serde import BytesSerde
+
+from interruptible._cancel.watch import Interrupted
 from interruptible._session.reading import Moment, read_record, read_steered
 from interruptible._session.record import Record
-from interruptible._session.sent import MAX_LOADED, Stored
+from interruptible._session.sent import MAX_LOADED, MAX_OLDER, Stored
 from interruptible._session.turns import Said, finished_turn, with_resumed
 from interruptible._task.attempt import Attempt
 from interruptible._wire.native import as_tasks_have
@@ -101,10 +106,12 @@ class Before:
         self._attempt = attempt
         self._most = AT_HAND
         self._turns: list[Turn] = []
-        self._parts: list[tuple[Stored, int]] = []
-        """What was read, the newest first, and before which turn it is."""
+        self._parts: list[tuple[Stored, range]] = []
+        """What was read, the newest first, and of which turns."""
         self._first: int | None = None
         """The first turn that was read, if there are more before it which were not."""
+        self._older: tuple[int, Any] | None = None
+        """Before which turn the older ones end, and what they come by, if by themselves."""
         self.steered: list[Said] = []
         """What was steered at them, and is no other turn's by now."""
         self.cancelled = False
@@ -114,20 +121,52 @@ class Before:
         """They came with the task: all of them."""
         self._turns = [*turns]
 
-    def ask(self) -> Any:
-        """Ask for them, or for the newest, if that may be enough."""
-        return self._load(None if self._attempt.body.tells_all else {"most": AT_HAND})
+    async def ask(self) -> Any:
+        """Ask for them, or for the newest, if that may be enough; the answer is to be awaited.
+
+        Of many, the older are asked for by themselves: what other tasks have asked for before.
+        """
+        attempt = self._attempt
+        if not attempt.body.tells_all:
+            return self._load({"most": AT_HAND})
+        if "older" not in attempt.job:
+            return self._load(None)
+        before, name = attempt.job["older"]
+        newer = self._load({"after": before, "most": MAX_LOADED - MAX_OLDER})
+        # It is sent, as a call would be cancelled with this task, and for the others, too.
+        key = f"{attempt.session}/{name}/{before}"
+        send = functools.partial(attempt.ctx.generic_send, idempotency_key=key)
+        sent = attempt.call_session(send, "load", {"before": before, "most": MAX_OLDER})
+        loading = await sent.invocation_id()
+        self._older = before, attempt.ctx.attach_invocation(loading, serde=BytesSerde())
+        return newer
 
     async def take(self, answer: bytes) -> None:
         """Take what the session has answered; what was known before is known anew."""
         turn, stored = self._attempt.turn, Stored.unpack(answer)
         self._parts, self._turns = [], []
-        record = await self._add(stored, turn)
+        older = self._older[0] if self._older is not None else 1
+        record = await self._add(stored, turn, older)
+        await self._take_older()
         if self._attempt.body.tells_all:  # more than that is too much
             self._first = None
         steered = (x for x in record.steered if x.turn < turn)
         self.steered = await read_steered(stored, steered)
         self.cancelled = record.find(turn) is not None and not record.goes_on(turn)
+
+    async def _take_older(self) -> None:
+        if self._older is None:
+            return
+        before, loading = self._older
+        if self._first is None:  # all that is newer is there
+            self._first = before
+            try:
+                await self._add(Stored.unpack(await loading), before)
+            except Interrupted:
+                raise
+            except TerminalError:  # somebody has ended what loaded them
+                pass
+        await self.further(everything=True)
 
     def turns(self, *, is_read_on: bool = False) -> Sequence[Turn]:
         """As far as they were read, as tasks have them.
@@ -185,17 +224,17 @@ class Before:
     def _load(self, fields: Mapping[str, Any] | None) -> Any:
         return self._attempt.call_session(self._attempt.ctx.generic_call, "load", fields)
 
-    async def _add(self, stored: Stored, before: int) -> Record:
-        record, turns = await _turns_in(stored, before)
+    async def _add(self, stored: Stored, before: int, first: int = 1) -> Record:
+        numbers = range(max(first, stored.first), before)
+        record, turns = await _turns_in(stored, numbers)
         self._turns = [*turns, *self._turns]
-        self._parts.append((stored, before))
+        self._parts.append((stored, numbers))
         self._first = stored.first if stored.first > 1 else None
         return record
 
 
-async def _turns_in(stored: Stored, before: int) -> tuple[Record, list[Turn]]:
+async def _turns_in(stored: Stored, numbers: range) -> tuple[Record, list[Turn]]:
     record = await read_record(stored)
-    numbers = range(stored.first, before)
     turns, _ = await Moment(stored, record).turns(numbers, discarded=False)
     return record, turns
 

@@ -17,7 +17,6 @@ attempt comes to the same state.
 """
 
 import functools
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +35,7 @@ from interruptible._task.earlier import Before, NewestTurns
 from interruptible._task.outcome import failure_of, report_outcome, what_ends, with_outcome
 from interruptible._task.signals import STOP, now_signal
 from interruptible._task.task import Task
-from interruptible._task.waiting import wait_for_ends, wait_for_quiet
+from interruptible._task.waiting import wait_for_ends, wait_for_quiet, wait_to_begin
 from interruptible._task.words import partials_of
 from interruptible._wire.native import from_stored
 from interruptible._wire.output import last_output, told_to_model
@@ -116,7 +115,8 @@ async def _wait_and_begin(attempt: Attempt) -> Task:
 
     A short conversation comes with the dispatch, which saves two hops. A longer one is loaded:
     after an interrupt, where time counts, during the wait; but by a queued task after it, as what
-    becomes of the others, and why, comes to be meanwhile.
+    becomes of the others, and why, comes to be meanwhile. It then gets a short one together with
+    its messages.
     """
     body, ctx, job, turn = attempt.body, attempt.ctx, attempt.job, attempt.turn
     after = job["after"]
@@ -124,21 +124,21 @@ async def _wait_and_begin(attempt: Attempt) -> Task:
     sent, before = job.get("turns"), Before(attempt)
     # An earlier version did not say so.
     queued = job.get("queued", not all(x["cancelled"] for x in after))
-    loading = before.ask() if sent is None and not queued else None
+    loading = await before.ask() if sent is None and not queued else None
     begun = await wait_for_quiet(attempt)
-    await wait_for_ends(attempt, tasks)
+    have_told = await wait_for_ends(attempt, tasks)
     if queued:
-        asked = attempt.call_session(ctx.generic_call, "begin", {"turn": turn})
-        loading = before.ask()  # beside it
-        begun = begun_of(json.loads(await asked))
-    if sent is not None:
+        loading = await before.ask() if job.get("long") else None  # beside it
+        answer = await wait_to_begin(attempt, is_told=have_told)
+        begun, sent = begun_of(answer), answer.get("turns")
+    if sent is not None and loading is None:
         before.sent(sent)
     else:
-        await before.take(await (loading or before.ask()))
+        await before.take(await (loading or await before.ask()))
     if before.cancelled:
         raise Interrupted  # Restate is about to tell
     if queued and before.steered:  # between the two it may have become another turn's
-        await before.take(await before.ask())
+        await before.take(await (await before.ask()))
     begun = begun or Begun(job["input"], [])
     mine = {(x.number, x.at) for x, _ in begun.said}  # a number may be used again, later
     before.steered = [(x, said) for x, said in before.steered if (x.number, x.at) not in mine]

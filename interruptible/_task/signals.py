@@ -5,6 +5,9 @@ from typing import Final
 STOP: Final = "stop after this step"
 """That it is to end once what is in flight has."""
 
+BEGIN: Final = "begin"
+"""What a turn that was queued begins with, as the last turn before it was settled."""
+
 
 def cancelled_signal(turn: int) -> str:
     """The signal that tells the tasks behind a turn that it was cancelled."""

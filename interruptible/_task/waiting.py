@@ -1,4 +1,4 @@
-"""How a task waits until it may begin: for quiet, and for the end of the turns before it.
+"""How a task waits until it may begin: for quiet, for the end of the turns before it, for the word.
 
 A turn before is at work, or it is cancelled. What happens to it is an event:
 
@@ -11,9 +11,20 @@ A turn before is at work, or it is cancelled. What happens to it is an event:
 | `overdue`   | that time is over                              | it gives it up, and says so     |
 
 Of one that is not cancelled nobody can know how long its work takes: that wait has no bound.
+
+A turn that was queued is told by the session what it begins with; until then that can change. The
+session says so by itself as it settles the last turn before, unless something was steered at that
+which is this one's now; and it says so to who asks.
+
+| the turns before            | what the task does                                          |
+| --------------------------- | ----------------------------------------------------------- |
+| have all told the session   | it waits to be told, perhaps to ask; after `TOLD_WITHIN` it |
+|                             | asks                                                        |
+| were killed, or given up    | it asks at once, as perhaps nobody settles them before that |
 """
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 import restate
 from restate import RestateDurableFuture
@@ -21,7 +32,11 @@ from restate import RestateDurableFuture
 from interruptible._session.storage import JSON
 from interruptible._task.attempt import Attempt, Begun, begun_of
 from interruptible._task.outcome import UNKNOWN, ending, outcome_of
-from interruptible._task.signals import cancelled_signal, given_up_signal
+from interruptible._task.signals import BEGIN, cancelled_signal, given_up_signal
+
+TOLD_WITHIN: Final = timedelta(seconds=1)
+"""How long a task waits for what is on its way, before it asks. A version that does not tell has
+perhaps settled the turn before; and what is asked in vain costs little."""
 
 
 async def wait_for_quiet(attempt: Attempt) -> Begun | None:
@@ -44,8 +59,12 @@ async def wait_for_quiet(attempt: Attempt) -> Begun | None:
     return None
 
 
-async def wait_for_ends(attempt: Attempt, tasks: dict[int, RestateDurableFuture[Any]]) -> None:
-    """Wait until all turns before have ended, and note how; or give them up."""
+async def wait_for_ends(attempt: Attempt, tasks: dict[int, RestateDurableFuture[Any]]) -> bool:
+    """Wait until all turns before have ended, and note how; or give them up.
+
+    Returns:
+        Whether there are some, and each has told the session itself that it has ended.
+    """
     ctx, body, after = attempt.ctx, attempt.body, attempt.job["after"]
     goes_on = [x["turn"] for x in after if not x["cancelled"]]
     events = {task: ("ended", [turn]) for turn, task in tasks.items()}
@@ -54,7 +73,7 @@ async def wait_for_ends(attempt: Attempt, tasks: dict[int, RestateDurableFuture[
     cancelled: list[int] = [x["turn"] for x in after if x["cancelled"]]
     ids = {x["turn"]: x["task_id"] for x in after}
     pauses = {turn: iter(UNKNOWN) for turn in tasks}
-    left = set(tasks)
+    left, have_told = set(tasks), bool(tasks)
     while left:
         if cancelled:
             timer: RestateDurableFuture[Any] = ctx.sleep(body.cleanup_timeout, "cleanup_timeout")
@@ -74,13 +93,36 @@ async def wait_for_ends(attempt: Attempt, tasks: dict[int, RestateDurableFuture[
                     pause = next(pauses[turn], None) if end.unknown else None
                     if pause is None:
                         left.discard(turn)
+                        have_told = have_told and end.reported
                         attempt.ends[turn] = outcome_of(ctx, body.name, attempt.session, end)
                     else:
                         events[ctx.sleep(pause, "unknown")] = ("unknown", [turn])
             else:
                 left.difference_update(mine)
+                have_told = have_told and not mine
                 if event == "overdue" and mine:
                     _give_up(attempt, mine)
+    return have_told
+
+
+async def wait_to_begin(attempt: Attempt, *, is_told: bool) -> Any:
+    """Wait for the word of the session.
+
+    Args:
+        attempt: At the turn.
+        is_told: Whether it comes by itself.
+
+    Returns:
+        What the turn begins with, as `begin` answers it.
+    """
+    ctx, turn = attempt.ctx, attempt.turn
+    if is_told and attempt.body.debounce is None:
+        told: RestateDurableFuture[Any] = ctx.signal(BEGIN, serde=JSON)
+        late: RestateDurableFuture[Any] = ctx.sleep(TOLD_WITHIN, "begin")
+        done, _ = await restate.wait_completed(told, late)
+        if told in done and "asks" not in (answer := await told):
+            return answer
+    return await attempt.ask_session("begin", {"turn": turn})
 
 
 def _give_up(attempt: Attempt, turns: list[int]) -> None:

@@ -38,6 +38,8 @@ class Loading(TypedDict):
 
     before: NotRequired[TurnNumber]
     """It has this one, and all after it."""
+    after: NotRequired[TurnNumber]
+    """It has all before this one."""
     most: NotRequired[Count]
     """How many bytes of them it wants, if not all."""
     room: NotRequired[Count]

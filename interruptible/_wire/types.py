@@ -282,6 +282,10 @@ class Dispatch(TypedDict):
     forked_from: NotRequired[tuple[str, int]]
     queued: NotRequired[bool]
     """Whether it asks the session before it begins."""
+    long: NotRequired[bool]
+    """Whether it then loads the conversation, which is too long to come with the answer."""
+    older: NotRequired[tuple[int, str]]
+    """Before which turn the older ones end, and what they are loaded by, once for many tasks."""
     resumes: NotRequired[int]
     """The turn that it goes on with."""
     stream: NotRequired[str]

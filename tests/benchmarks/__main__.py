@@ -72,7 +72,7 @@ def main() -> int:
     results, failed = asyncio.run(measure(bench, names))
     if not asked.short:
         print(report.terminal(results))
-    parts = ["results", "stream"] if not asked.only else asked.only
+    parts = asked.only or [*report.MARKS]
     for part in [] if asked.short else [x for x in parts if x in report.MARKS]:
         report.write(part, results, about)
     measured = f"{len(results)} results of {len(names)} measurements"

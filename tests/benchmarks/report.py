@@ -22,6 +22,8 @@ ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
 MARKS: Final = {
     "results": ("<!-- figures: written by `make bench` -->", "<!-- end of figures -->"),
+    "policies": ("<!-- the policies: written by `make bench` -->", "<!-- end of the policies -->"),
+    "long": ("<!-- the long: written by `make bench` -->", "<!-- end of the long -->"),
     "stream": ("<!-- the stream: written by `make bench` -->", "<!-- end of the stream -->"),
 }
 """Of each part of the page, which has a file of its own, where it stands."""
@@ -30,6 +32,8 @@ ORDER: Final = (
     *("step-short", "step-long", "ack-short", "ack-long", "ack-flat", "ack-cleanup", "cut-off"),
     *("burst-paid", "burst-quiet", "silent", "turn", "throughput", "bytes", "entries", "memory"),
     "import",
+    *("policies-abort", "policies-rollback-ack", "policies-rollback-step", "policies-queue-step"),
+    *("long-newest", "long-newest-flat", "long-all"),
     *("stream-1", "stream-20", "stream-100"),
     *("stream-ack", "stream-step", "stream-interrupting", "stream-next"),
 )
@@ -116,7 +120,8 @@ def growth(each: Growth) -> list[tuple[str, ...]]:
 
 def part_of(result: Result) -> str:
     """Which part of the page has a result."""
-    return "stream" if result.name.startswith("stream") else "results"
+    name = result.name.partition("-")[0]
+    return name if name in MARKS else "results"
 
 
 def write(part: str, results: Sequence[Result], about: dict[str, str]) -> None:

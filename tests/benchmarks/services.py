@@ -1,8 +1,9 @@
 """The services that are measured: on the library, by hand, and the floor beneath both.
 
 All do the same work, which the text of a message names: `answer` is one durable step that does
-nothing, `hold` one that goes on until it is cut off, `stream` and `silent` call the model server;
-`speak`, the library's alone, says tokens, each with the time at which it is said.
+nothing, `pause` one of a fifth of a second, `hold` one that goes on until it is cut off, `stream`
+and `silent` call the model server; `speak`, the library's alone, says tokens, each with the time at
+which it is said.
 The floor has no history and reads no body: it is the hops alone, in bare Restate handlers.
 """
 
@@ -11,7 +12,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -21,8 +22,9 @@ import restate
 from restate import Context, ObjectContext, ObjectSharedContext, Service, TerminalError
 from restate import VirtualObject as Object
 
-from interruptible import Agent, Task, cleanup, handler
+from interruptible import Agent, Task, Turn, cleanup, handler
 from interruptible._session import effects
+from interruptible._session.clock import Now
 from interruptible._task import life
 from interruptible.stream import Stream
 from tests.reference import Append, Cleanup, Message, reference
@@ -34,6 +36,8 @@ Say = Callable[[str], None]
 
 PACE = 50
 """Tokens a second that `speak` says."""
+NEWEST = 4
+"""Turns that the model of `LibraryNewestAgent` is told: eight messages."""
 SERVED: Counter[str] = Counter()
 """How many invocations of each handler of a stream this process has served."""
 
@@ -82,7 +86,14 @@ class Work:
 
     async def hold(self, text: str) -> None:
         self._note("step", text)
-        await asyncio.sleep(600)
+        try:
+            await asyncio.sleep(600)
+        finally:
+            self._note("cut off", text)
+
+    async def pause(self, text: str) -> None:
+        self._note("step", text)
+        await asyncio.sleep(0.2)
 
     async def stream(self, text: str) -> None:
         self._note("step", text)
@@ -129,6 +140,7 @@ def services(side: str, note: Note, options: Options) -> list[Object | Service]:
         agents = [
             _Interruptible("LibraryAgent", work, (), retention=retention),
             _Interruptible("LibraryTidyAgent", work, clean),
+            _Newest("LibraryNewestAgent", work, ()),
             _Interruptible(
                 "LibraryQuietAgent", work, (), debounce=timedelta(seconds=options.quiet)
             ),
@@ -171,6 +183,13 @@ class _Interruptible(Agent):
         await ctx.generic_call(self.name, "adopt", json.dumps(copy).encode(), key=ctx.key())
 
 
+class _Newest(_Interruptible):
+    """One whose model is told the newest turns."""
+
+    def conversation(self, turns: Sequence[Turn]) -> list[Message]:
+        return super().conversation(turns[-NEWEST:])
+
+
 def strip(agent: Agent, things: Iterable[str]) -> None:
     """Take something from the library in this process, to see what it costs.
 
@@ -182,10 +201,14 @@ def strip(agent: Agent, things: Iterable[str]) -> None:
     """
     if "times" in things:
 
-        async def known_now(agent: Any, ctx: ObjectContext) -> Any:
-            return await effects.known(agent, ctx), effects.Now(0)
+        class Stopped:
+            async def read(self) -> Now:
+                return Now(0)
 
-        effects.known_now = known_now
+        async def known_and_clock(agent: Any, ctx: ObjectContext) -> Any:
+            return await effects.known(agent, ctx), Stopped()
+
+        effects.known_and_clock = known_and_clock
     if "reads" in things:
         agent.services[0].enable_lazy_state = False
     if "reports" in things:

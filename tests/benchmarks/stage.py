@@ -62,11 +62,13 @@ class Side:
         """Call a handler of a session."""
         return await self._stage.ingress.post(f"/{self.service(kind)}/{key}/{handler}", body)
 
-    async def send(self, key: str, work: str, *, kind: str = "", size: int = 0) -> Sent:
+    async def send(
+        self, key: str, work: str, *, kind: str = "", size: int = 0, **more: str
+    ) -> Sent:
         """Send a message that asks for some work, and wait until it is accepted."""
         text = f"{work} {next(_NUMBERS)} {_CHANCE.randbytes(size // 2).hex()}".strip()
         at = time.monotonic()
-        await self.call(key, "message", {"content": text}, kind=kind)
+        await self.call(key, "message", {"content": text, **more}, kind=kind)
         return Sent(text, at, time.monotonic())
 
     async def begun(self, sent: Sent) -> float:

@@ -1,13 +1,16 @@
 """A task of a long conversation reads it as far back as its agent looks at it."""
 
+import asyncio
 import random
 from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
-from restate import Context
+from restate import Context, ObjectSharedContext
 
 from interruptible import Agent, Message, Session, Task, Turn
+from interruptible._session import storage
+from interruptible._session.sent import Stored
 from interruptible.testing import Restate
 
 from .conftest import Deploy, Log
@@ -160,3 +163,100 @@ async def test_a_window_is_whole_and_comes_once_beside_a_burst_of_pictures(
     asked, size = await journal(restate_env, receipt["task_id"])
     assert asked == 2
     assert size < 2 * 2 * 3 * 900_000  # what the object sent of the pictures, and `load` once more
+
+
+# -- The older turns, which are loaded once. -------------------------------------------------------
+
+
+class Whole(Looking):
+    """Tells its model the whole conversation."""
+
+
+async def whole(restate: Restate, deploy: Deploy, log: Log, name: str) -> Session:
+    """A session whose first sixteen turns are the older ones."""
+    agent = Whole(name)
+    agent.log = log
+    await deploy(agent)
+    session = Session(restate.client, agent, "whole")
+    await grow(session)
+    return session
+
+
+async def shared_loads(restate: Restate, name: str) -> list[str]:
+    """What loads, or has loaded, the older turns for many tasks."""
+    where = f"target_service_name = '{name}' AND target_handler_name = 'load'"
+    rows = await restate.query(f"SELECT id, idempotency_key FROM sys_invocation WHERE {where}")  # noqa: S608
+    return [row["id"] for row in rows if row.get("idempotency_key")]
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "MANY", 1)
+
+
+@pytest.mark.usefixtures("few")
+async def test_the_older_turns_are_loaded_once_for_many_tasks_until_some_are_taken_back(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    session = await whole(restate_env, deploy, log, "OnceAgent")
+    expected = [str(n) for n in range(1, 21)]
+    for turn in range(21, 26):
+        assert (await session.ask(str(turn)))["status"] == "completed"
+        assert log.events[-1] == ("sent", turn, *expected, str(turn))
+        expected.append(str(turn))
+    assert len(await shared_loads(restate_env, "OnceAgent")) == 1
+    assert (await session.regenerate(22))["turn"] == 26
+    await session.attach(26)
+    assert log.events[-1] == ("sent", 26, *expected[:22])
+    assert len(await shared_loads(restate_env, "OnceAgent")) == 1
+    await session.rewind(3)
+    await session.ask("now")
+    assert log.events[-1] == ("sent", 27, "1", "2", "now")
+    await session.ask("again")
+    assert log.events[-1] == ("sent", 28, "1", "2", "now", "again")
+    assert len(await shared_loads(restate_env, "OnceAgent")) == 2
+    await session.reset()
+    await session.ask("anew")
+    assert log.events[-1] == ("sent", 29, "anew")
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("end", ["goes on", "cancel", "kill"])
+async def test_who_is_interrupted_as_the_older_turns_are_loaded_takes_them_from_nobody(
+    restate_env: Restate, deploy: Deploy, log: Log, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    name = f"Loads{end.title().replace(' ', '')}Agent"
+    session = await whole(restate_env, deploy, log, name)
+    await session.rewind(20)  # it is no older one
+    copy, held = Stored.copy, asyncio.Event()
+
+    async def hold(ctx: ObjectSharedContext, before: int | None = None, **more: int) -> Stored:
+        if before is not None and not held.is_set():
+            await log.add("loads")
+            await held.wait()
+        return await copy(ctx, before, **more)
+
+    monkeypatch.setattr(Stored, "copy", hold)
+    await session.rewind(16)  # this is one
+    first = await session.send("first")
+    await log.until("loads")
+    second = await session.send("second")
+    assert second["interrupted"] == [first["turn"]]
+    assert (await session.attach(first["turn"]))["status"] == "interrupted"
+    (loading,) = [
+        each
+        for each in await shared_loads(restate_env, name)
+        if (await restate_env.invocations(f"id = '{each}'"))[0]["status"] != "completed"
+    ]
+    if end != "goes on":
+        await getattr(restate_env, end)(loading)
+    held.set()
+    assert (await session.attach(second["turn"]))["status"] == "completed"
+    expected = [*map(str, range(1, 16)), "first", "second"]
+    assert log.events[-1] == ("sent", second["turn"], *expected)
+    assert (await session.ask("third"))["status"] == "completed"
+    assert log.events[-1][2:] == (*expected, "third")
+    (loaded,) = await restate_env.query(
+        f"SELECT completion_result FROM sys_invocation WHERE id = '{loading}'"  # noqa: S608
+    )
+    assert loaded["completion_result"] == ("success" if end == "goes on" else "failure")

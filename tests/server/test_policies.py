@@ -9,6 +9,8 @@ import pytest
 from restate import Context, TerminalError
 
 from interruptible import Agent, Session, Task
+from interruptible._session import private
+from interruptible._task import waiting
 from interruptible.testing import Restate
 
 from .conftest import Deploy, Log, eventually, is_idle
@@ -37,6 +39,60 @@ async def test_queued_messages_become_turns_of_their_own_one_after_the_other(
     expected = ["message 1", "answer 1", "message 2", "answer 2", "message 3"]
     assert worker.seen[3] == expected
     assert await history(session) == [*expected, "answer 3"]
+
+
+async def _calls(env: Restate, task_id: str) -> int:
+    """How many handlers a task has called."""
+    where = f"id = '{task_id}' AND entry_type = 'Command: Call'"
+    return len(await env.query(f"SELECT id FROM sys_journal WHERE {where}"))  # noqa: S608
+
+
+async def test_a_queued_turn_is_told_what_it_begins_with_and_calls_nobody(
+    restate_env: Restate, deploy: Deploy, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "TOLD_WITHIN", timedelta(minutes=5))
+    worker = Gated(log, "ToldAgent", policy="queue")
+    session = await open_session(restate_env, deploy, worker)
+    receipts = [await session.send(f"message {n}") for n in (1, 2, 3)]
+    await session.replace(receipts[1]["message"], "instead")
+    await session.send("steered", policy="steer")
+    await log.until("begin", 1)
+    await finish(session, worker, 1, 2, 3)
+    expected = ["message 1", "answer 1", "instead", "steered", "answer 2", "message 3"]
+    assert worker.seen[3] == expected
+    assert [await _calls(restate_env, x["task_id"]) for x in receipts] == [
+        0,
+        1,
+        0,
+    ]  # what was steered has to be asked for
+
+
+async def test_a_queued_turn_that_is_not_told_asks(
+    restate_env: Restate, deploy: Deploy, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An earlier version, to which somebody went back, does not tell.
+    monkeypatch.setattr(private, "_tell_begin", lambda *_: None)
+    worker = Gated(log, "UntoldAgent", policy="queue")
+    session = await open_session(restate_env, deploy, worker)
+    receipts = [await session.send(f"message {n}") for n in (1, 2)]
+    await log.until("begin", 1)
+    await finish(session, worker, 1, 2)
+    assert worker.seen[2] == ["message 1", "answer 1", "message 2"]
+    assert [await _calls(restate_env, x["task_id"]) for x in receipts] == [0, 1]
+
+
+async def test_a_queued_turn_behind_one_that_is_killed_asks_at_once(
+    restate_env: Restate, deploy: Deploy, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "TOLD_WITHIN", timedelta(minutes=5))
+    worker = Gated(log, "KilledFirstAgent", policy="queue")
+    session = await open_session(restate_env, deploy, worker)
+    receipts = [await session.send(f"message {n}") for n in (1, 2)]
+    await log.until("begin", 1)
+    await restate_env.kill(receipts[0]["task_id"])
+    await finish(session, worker, 2)
+    assert worker.seen[2] == ["message 1", "message 2"]
+    worker.tell(1, "end")  # its step goes on in the worker
 
 
 async def test_a_rollback_takes_all_that_is_live_out_of_the_conversation_and_nothing_else(

@@ -311,7 +311,7 @@ def test_what_was_withdrawn_stays_in_the_record_of_a_turn_that_ends() -> None:
 def test_a_task_whose_id_was_lost_is_sent_again_before_its_message_is_taken_back() -> None:
     record = changed(NEXT._replace(task_id=None))
     _, done = handle(changes.on_withdraw, {"message": 2}, record, state=STATE)
-    assert done[:2] == [dispatched(2, SECOND, after=[AT_WORK]), "cancel inv-new"]
+    assert done[:2] == [dispatched(2, SECOND, after=[AT_WORK], long=True), "cancel inv-new"]
 
 
 # -- What is said otherwise. -----------------------------------------------------------------------
@@ -589,6 +589,7 @@ def test_what_is_to_be_read_at_once_and_passes_on_is_read_when_the_next_turn_beg
     record = FULL._replace(steered=(STEERED._replace(now=1),)).changed({1}, nows=1)
     _, done = handle(private.on_settle, {"outcome": an_outcome(1)}, record, state=STATE)
     assert done[0][1]["steered"] == [[1, 2, 4, False, False, 4]]
+    assert ("tell inv-2: begin", {"asks": True}) in done
 
 
 @pytest.mark.parametrize("policy", ["interrupt", "rollback"])
@@ -1279,6 +1280,8 @@ def test_a_turn_that_begins_is_given_what_is_its_by_now_and_that_does_not_change
     taken = tuple(x._replace(taken=True, joined=True) for x in steered)
     after = record._replace(live=(NEXT._replace(queued=False), LAST), steered=taken)
     assert done == [stored(after)]
+    assert [x["turn"] for x in answer.pop("turns")] == [1]
+    assert handle(private.on_begin, {"turn": 2}, after, state=state)[1] == []
     assert answer == {
         "input": [SECOND],
         "said": [(taken[0], FOURTH), (taken[1], state["steered/2"])],
@@ -1303,9 +1306,10 @@ def test_a_large_turn_begins_and_so_does_one_of_an_earlier_version() -> None:
     large = known(said("x" * LARGE), 2)
     record = changed(tail=(FULL.tail[0], 2, FULL.tail[2]), steered=())
     answer, _ = handle(private.on_begin, {"turn": 2}, record, state={"turn/2": is_live(2, large)})
+    assert [x["turn"] for x in answer.pop("turns")] == [1]
     assert answer == {"input": [large], "said": []}
     answer, done = handle(private.on_begin, {"turn": 2}, BUSY)
-    assert (answer["input"], done) == ([said("message 2")], [stored(BUSY)])
+    assert (answer["input"], done) == ([said("message 2")], [])
 
 
 @pytest.mark.parametrize(

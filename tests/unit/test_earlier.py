@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import functools
 import json
 import pickle
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from restate import TerminalError
 
 from interruptible._session import private, reading, sent, storage
 from interruptible._session.reading import Moment
@@ -28,31 +30,60 @@ HAND = 800
 """Bytes: a sixth of what is stored of that session, which compresses well."""
 
 
+class Later:
+    """What is answered to who awaits it."""
+
+    def __init__(self, answer: Callable[[], Any]) -> None:
+        self._answer = answer
+
+    def __await__(self) -> Any:
+        return self._answer().__await__()
+
+
 class Session:
     """A session with a hundred turns and one that begins, and what is asked of it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.history: History = long_history(monkeypatch)
         self.asked: list[Any] = []
+        self.ended = False
         self.attempt: Any = SimpleNamespace(
             turn=101, ends={}, job={}, body=SimpleNamespace(tells_all=False)
         )
-        self.attempt.ctx = SimpleNamespace(generic_call=None)
+        self.attempt.ctx = SimpleNamespace(generic_call="call", generic_send=SimpleNamespace)
         self.attempt.call_session = self.call
 
-    async def call(self, _: Any, handler: str, fields: Any) -> bytes:
+    def call(self, how: Any, handler: str, fields: Any) -> Any:
         assert handler == "load"
         self.asked.append(fields)
+        if how is self.attempt.ctx.generic_call:
+            return self._load(fields)
+        # It is sent by a key, and then attached to; perhaps it is not waited for.
+        self.attempt.ctx.attach_invocation = lambda _, serde: Later(
+            functools.partial(self._load, fields)
+        )
+        return SimpleNamespace(invocation_id=lambda: asyncio.sleep(0, how.keywords))
+
+    async def _load(self, fields: Any) -> bytes:
         settings: Any = None
         await asyncio.sleep(0)
+        if self.ended and "after" not in fields and "room" not in fields:
+            raise TerminalError("killed", 409)
         return await private.on_load(settings, self.history.ctx, fields)
+
+    def have_older(self, before: int, *, ended: bool = False) -> None:
+        """Let those before this one be the older ones, which somebody may have ended loading."""
+        self.ended = ended
+        self.attempt.session = "key"
+        self.attempt.job["older"] = (before, "name")
+        self.attempt.body.tells_all = True
 
     def begin(self, conversation: Callable[[Sequence[Turn]], Any]) -> tuple[Any, Before]:
         """What a conversation comes to, and what was read for it."""
         before = Before(self.attempt)
 
         async def begin() -> Any:
-            await before.take(await before.ask())
+            await before.take(await (await before.ask()))
             return await before.reading(conversation)
 
         return asyncio.run(begin()), before
@@ -117,6 +148,43 @@ def test_who_looks_further_back_needs_some_more_or_all(look: Any, everything: bo
     assert repr(newest) == "<the newest 3 turns; those before are not read>"
 
 
+@pytest.mark.parametrize("before", [17, 65, 97])
+def test_the_older_turns_are_asked_for_by_themselves(session: Session, before: int) -> None:
+    session.have_older(before)
+    told, _ = session.begin(numbers)
+    assert told == BEFORE
+    assert session.asked == [
+        {"after": before, "most": earlier.MAX_LOADED - earlier.MAX_OLDER},
+        {"before": before, "most": earlier.MAX_OLDER},
+    ]
+
+
+def test_what_somebody_has_ended_is_loaded_once_more(session: Session) -> None:
+    session.have_older(65, ended=True)
+    told, before = session.begin(numbers)
+    assert told == BEFORE
+    assert [sorted(x) for x in session.asked[2:]] == [["before", "most", "room"]]
+    assert session.asked[2]["before"] == 65
+    assert isinstance(before.turns(), list)
+
+
+@pytest.mark.parametrize("most", [1_200, 2_500, 4_000])
+@pytest.mark.parametrize("of_older", [100, 900])
+def test_of_more_than_there_is_room_for_the_newest_are_told(
+    session: Session, monkeypatch: pytest.MonkeyPatch, most: int, of_older: int
+) -> None:
+    for module in (earlier, sent):
+        monkeypatch.setattr(module, "MAX_LOADED", most)
+        monkeypatch.setattr(module, "MAX_OLDER", of_older)
+    alone, _ = session.begin(numbers)
+    session.have_older(65)
+    told, before = session.begin(numbers)
+    assert told == BEFORE[-len(told) :]
+    assert sum(stored.size for stored, _ in before._parts) <= most
+    least = max(1, len(alone) - storage.TURNS_PER_PAGE)
+    assert least <= len(told) < len(BEFORE)
+
+
 def test_a_window_reads_what_is_at_hand_and_no_more(session: Session) -> None:
     told, before = session.begin(lambda turns: numbers(turns[-2:]))
     assert told == BEFORE[-2:]
@@ -174,7 +242,7 @@ def test_the_parts_that_are_read_are_the_whole_each_turn_once_and_in_order(
 
     async def read() -> list[int]:
         before = Before(session.attempt)
-        await before.take(await before.ask())
+        await before.take(await (await before.ask()))
         found = len(before.turns().read)  # type: ignore[attr-defined]
         while more := await before.further():
             found += more

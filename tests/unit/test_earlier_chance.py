@@ -76,7 +76,7 @@ class World:
         self.asked, before = 0, Before(attempt)
 
         async def begin() -> Any:
-            await before.take(await before.ask())
+            await before.take(await (await before.ask()))
             return await before.reading(look)
 
         return asyncio.run(begin()), before

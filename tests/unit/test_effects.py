@@ -111,6 +111,60 @@ def test_cancels_are_sent_before_the_record_says_so_and_then_those_behind_are_to
     ]
 
 
+@pytest.mark.parametrize(
+    ("handler", "body"),
+    [
+        (public.on_message, {"content": "Hello"}),
+        (public.on_message, {"content": "Hello", "policy": "rollback"}),
+        (public.on_edit, {"turn": 1, "content": "Hello"}),
+    ],
+)
+def test_a_cancellation_does_not_wait_for_the_time(handler: Any, body: Any) -> None:
+    class Slow(Given[Any]):
+        def __await__(self) -> Any:
+            ctx.done.append("time")
+            return super().__await__()
+
+    ctx = Handling({"session": stored_record.dump_record(BUSY)})
+    ctx.run_typed = lambda *_: Slow(NOW)  # type: ignore[method-assign]
+    asyncio.run(handler(AGENT, ctx, body))
+    assert [x if isinstance(x, str) else x[0] for x in ctx.done][:4] == [
+        "cancel inv-1",
+        "cancel inv-2",
+        "time",
+        "session",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "asks"),
+    [
+        ({}, False),
+        ({"policy": "rollback"}, False),
+        ({"policy": "queue"}, False),
+        ({"policy": "queue", "max_pending": 2}, True),
+        ({"policy": "reject"}, True),
+        ({"policy": "steer"}, True),
+        ({"if_turn": 1}, True),
+        ({"if_idle": True}, True),
+        ({"keep_queued": True}, True),
+    ],
+)
+def test_tasks_are_asked_whether_they_are_over_if_that_decides_what_happens(
+    body: Any, asks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Record] = []
+
+    async def look(agent: Any, ctx: Any, record: Record) -> list[Any]:
+        asked.append(record)
+        return [(x, None) for x in record.live]
+
+    monkeypatch.setattr(effects, "look", look)
+    options = {"max_pending": body.pop("max_pending", 32)}
+    handle(public.on_message, {"content": "Hello", **body}, BUSY, **options)
+    assert bool(asked) == asks
+
+
 def test_a_task_that_is_not_known_is_not_cancelled() -> None:
     step = Step(Record("epoch", 2, (Live(1, None, "cancelled"),)), cancel=(Live(1),))
     ctx = Handling({})
@@ -717,10 +771,10 @@ def test_the_record_and_the_time_are_asked_for_at_once(
 ) -> None:
     asked: list[Any] = []
 
-    async def gather(*futures: Given[Any]) -> None:
+    async def wait_completed(*futures: Given[Any]) -> None:
         asked.append([await x for x in futures])
 
-    monkeypatch.setattr(restate, "gather", gather)
+    monkeypatch.setattr(restate, "wait_completed", wait_completed)
     handle(handler, body, BUSY)
     assert asked == [[as_json(stored_record.dump_record(BUSY)), NOW]]
 
@@ -894,6 +948,47 @@ def test_a_large_turn_gets_a_key_of_its_own() -> None:
     _, done = handle(private.on_settle, {"outcome": outcome}, BUSY)
     large = now_settled(1, messages=outcome["messages"])
     assert done == [("turn/1", large), stored(one_settled(1))]
+
+
+BEHIND = Live(2, "inv-2", queued=True)
+
+
+def test_as_a_turn_is_settled_the_one_queued_behind_it_is_told_what_it_begins_with() -> None:
+    record = BUSY._replace(live=(ONE, BEHIND))
+    _, done = handle(private.on_settle, {"outcome": an_outcome(1)}, record)
+    [(_, begins)] = [x for x in done if x[0] == "tell inv-2: begin"]
+    [(_, after)] = [x for x in done if x[0] == "session"]
+    assert (begins["input"], begins["said"]) == ([said("message 2")], [])
+    assert [(x["turn"], x["status"]) for x in begins["turns"]] == [(1, "completed")]
+    # Who asks is told the same, and nothing is changed by that.
+    after_it = stored_record.parse_record(after)
+    assert after_it.live == (TWO,)
+    assert handle(private.on_begin, {"turn": 2}, after_it) == (begins, [])
+
+
+@pytest.mark.parametrize(
+    ("lives", "options"),
+    [
+        ((ONE, BEHIND._replace(cancelled="cancelled")), {}),
+        ((ONE, BEHIND._replace(open=True)), {}),
+        ((ONE, TWO), {}),  # it has begun
+        ((ONE, BEHIND), {"debounce": QUIET}),
+    ],
+)
+def test_nobody_else_is_told_to_begin(lives: Any, options: Any) -> None:
+    record = BUSY._replace(live=lives)
+    _, done = handle(private.on_settle, {"outcome": an_outcome(1)}, record, **options)
+    assert not [x for x in done if "begin" in x[0]]
+    [(_, after)] = [x for x in done if x[0] == "session"]
+    assert stored_record.parse_record(after).live == lives[1:]
+
+
+def test_who_waits_for_another_still_is_not_told_to_begin() -> None:
+    record = BUSY._replace(live=(ONE, TWO, Live(3, "inv-3", queued=True)), next=4)
+    record = record._replace(tail=(*record.tail, live(3)))
+    for turn in (1, 2):
+        _, done = handle(private.on_settle, {"outcome": an_outcome(turn)}, record)
+        assert not [x for x in done if "begin" in x[0]]
 
 
 @pytest.mark.parametrize("record", [None, Record("epoch", 4), Record("other", 2, (TWO,))])

@@ -813,13 +813,47 @@ def test_a_conversation_is_not_at_hand_when_some_of_it_has_to_be_read() -> None:
     assert at_hand(history.record, 2) is not None
     assert at_hand(history.record._replace(paged=True), 2) is None
     steered = (Addition(1, 2, 3, taken=True),)
-    assert at_hand(history.record._replace(steered=steered), 2) is None
+    assert at_hand(history.record._replace(steered=steered), 3) is None
+    assert at_hand(history.record._replace(steered=steered), 2) is not None
     history.begin(3, size=LARGE)
     # Its own turn is not what it is to know of.
     assert at_hand(history.record, 3) is not None
     assert at_hand(history.record, 4) is None
     history.discard(3)
     assert at_hand(history.record, 4) is not None
+
+
+# -- The older turns. ------------------------------------------------------------------------------
+
+
+def test_the_older_turns_are_settled_and_most_of_what_fills_pages_and_rarely_become_more() -> None:
+    ends = [storage.older_before(Record("e", next=n)) for n in range(1, 20_000)]
+    assert ends == sorted(ends)
+    for number, end in enumerate(ends, start=1):
+        full = (number - 1) // TURNS_PER_PAGE
+        few = full < storage.MANY
+        assert end == 1 if few else 7 * full // 8 * TURNS_PER_PAGE < end <= number
+        assert end % TURNS_PER_PAGE == 1
+    # From one number of turns to its double, they are loaded eight times.
+    assert len(set(ends[1024:2048])) == len(set(ends[8192:16384])) == 8
+    assert len(set(ends)) < 100
+
+
+@pytest.mark.parametrize(("live", "end"), [((200,), 193), ((100, 200), 97), ((64, 200), 1)])
+def test_what_is_live_and_all_after_it_is_none_of_the_older(live: Sequence[int], end: int) -> None:
+    lives = tuple(Live(x, f"inv-{x}", given_up=True) for x in live)
+    assert storage.older_before(Record("e", next=201, live=lives)) == end
+
+
+@pytest.mark.parametrize(("turn", "named"), [(1, ""), (64, ""), (65, "older"), (70, "older")])
+def test_once_one_of_the_older_turns_is_discarded_they_are_loaded_anew(
+    turn: int, named: str
+) -> None:
+    record = Record("e", next=71, paged=True, older="older")
+    after, _ = run(storage.mark_discarded(State(), record, range(turn, 71)))
+    assert after.older == named
+    assert run(storage.mark_discarded(State(), record, ()))[0].older == "older"
+    assert storage.without_settled(record).older == ""
 
 
 # -- What is discarded. ----------------------------------------------------------------------------

@@ -49,10 +49,11 @@ class Working:
     def request(self) -> Any:
         return SimpleNamespace(id="inv-3")
 
-    def generic_call(self, service: str, handler: str, arg: bytes, *, key: str) -> Given[bytes]:
+    def generic_call(self, service: str, handler: str, arg: bytes, *, key: str) -> Future:
         self.done.append((service, handler, json.loads(arg) if arg else None, key))
         answer = self.answers.pop(0)
-        return Given(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+        given = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        return Future(given, f"answer of {handler}")
 
     def generic_send(self, service: str, handler: str, arg: bytes, **options: Any) -> Any:
         self.done.append((service, handler, json.loads(arg), options))
@@ -786,6 +787,7 @@ def begin(
     *after: tuple[int, bool],
     happens: Sequence[str] = (),
     turns: Sequence[Any] | None = None,
+    told: Any = None,
 ) -> Task:
     """The task as it begins, once its predecessors have ended.
 
@@ -795,11 +797,16 @@ def begin(
         after: Its predecessors, and which of them were cancelled.
         happens: What it waits for, in the order in which it comes; by default all ends at once.
         turns: The conversation that it was sent with.
+        told: What it is told to begin with, if it need not ask.
     """
     left = iter(happens)
 
     async def wait_completed(*futures: Future) -> Any:
         made.ctx.done.append("wait")
+        if futures[0].name == "begin":
+            futures[0].value = told
+            is_told = futures[0].value is not None
+            return (futures[:1], futures[1:]) if is_told else (futures[1:], futures[:1])
         coming = [next(left)] if happens else [f"attach inv-{turn}" for turn, _ in after]
         done = [x for x in futures if x.name in coming]
         assert done, "it does not wait for that"
@@ -835,8 +842,12 @@ def waits(*turns: int, cancelled: bool, times: int = 1) -> list[Any]:
 
 
 LOAD = ("IdleAgent", "load", None, "key")
-BEGIN = [("IdleAgent", "begin", {"turn": 3}, "key"), LOAD]
+ASKS = [("IdleAgent", "begin", {"turn": 3}, "key")]
+BEGIN = [*ASKS, LOAD]
 """What a task asks for that has waited for turns which went on."""
+TOLD = ["begin", ("begin", waiting.TOLD_WITHIN), "wait"]
+NOT_TOLD = [*TOLD, *BEGIN]
+"""The same, if it should have been told, and is not."""
 
 
 def begins(*messages: Any, joined: Sequence[Any] = ()) -> Any:
@@ -903,7 +914,44 @@ def test_a_queued_task_that_is_cancelled_when_it_asks_does_not_begin(
     made = ATask((CUT_OFF, True), {"cancelled": True}, loaded(a_turn(1), a_turn(2)))
     with pytest.raises(Interrupted):
         begin(made, monkeypatch, (2, False))
-    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), *BEGIN]
+    waited = ["attach inv-2", *waits(2, cancelled=False)]
+    assert made.ctx.done == [*waited, *NOT_TOLD[:-1]]
+    made = ATask((CUT_OFF, True))
+    with pytest.raises(Interrupted):
+        begin(made, monkeypatch, (2, False), told={"cancelled": True})
+    assert made.ctx.done == [*waited, *TOLD]
+
+
+def test_a_queued_task_is_told_what_it_begins_with_and_asks_if_it_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine = {**begins(said("instead")), "turns": [a_turn(1), a_turn(2)]}
+    waited = ["attach inv-2", *waits(2, cancelled=False)]
+    made = ATask((CUT_OFF, True))
+    task = begin(made, monkeypatch, (2, False), told=mine)
+    assert made.ctx.done == [*waited, *TOLD]
+    assert task.messages == [*all_that_was_said([a_turn(1), a_turn(2)]), said("instead")]
+    made = ATask((CUT_OFF, True), mine)
+    assert begin(made, monkeypatch, (2, False)).messages == task.messages
+    assert made.ctx.done == [*waited, *NOT_TOLD[:-1]]
+    # Of a killed turn, nobody may have told the session yet.
+    made = ATask((CUT_OFF, False), mine)
+    assert begin(made, monkeypatch, (2, False)).messages == task.messages
+    assert made.ctx.done[-1:] == ASKS
+    # It may be told to ask.
+    made = ATask((CUT_OFF, True), mine)
+    assert begin(made, monkeypatch, (2, False), told={"asks": True}).messages == task.messages
+    assert made.ctx.done == [*waited, *TOLD, *ASKS]
+
+
+def test_a_queued_task_of_a_long_conversation_loads_it_beside_what_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = ATask((CUT_OFF, True), loaded(a_turn(1), a_turn(2)))
+    made.attempt.job["long"] = True
+    task = begin(made, monkeypatch, (2, False), told=begins(said("instead")))
+    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), LOAD, *TOLD]
+    assert task.messages == [*all_that_was_said([a_turn(1), a_turn(2)]), said("instead")]
 
 
 def test_a_queued_task_loads_when_it_has_waited_and_begins_with_what_is_its_by_then(
@@ -924,7 +972,7 @@ def test_a_queued_task_loads_when_it_has_waited_and_begins_with_what_is_its_by_t
         conversation=conversation,
     )
     task = begin(made, monkeypatch, (2, False))
-    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), *BEGIN]
+    assert made.ctx.done == ["attach inv-2", *waits(2, cancelled=False), *NOT_TOLD]
     assert task.input == [said("earlier"), said("instead"), said("later")]
     assert task.messages == [said("in short"), *task.input]
     assert seen == [a_turn(1), a_turn(2)]  # what is settled is as the session has it
@@ -946,7 +994,7 @@ def test_a_task_behind_what_goes_on_asks_before_it_begins_also_if_an_earlier_ver
     made.attempt.job.update(job)
     task = begin(made, monkeypatch, (2, False))
     waited = waits(2, cancelled=False)
-    asked = [*waited, *BEGIN] if asks else [LOAD, *waited]
+    asked = [*waited, *NOT_TOLD] if asks else [LOAD, *waited]
     assert made.ctx.done == ["attach inv-2", *asked]
     assert task.input == [said("now")]
 
@@ -1109,7 +1157,7 @@ def test_who_is_cancelled_while_others_wait_has_its_time_from_then_on_and_is_giv
     made = ATask((CUT_OFF, True), (CUT_OFF, True), begins(), loaded(a_turn(1), running))
     happens = ["attach inv-2", "turn 2 is cancelled", "attach inv-1"]
     begin(made, monkeypatch, (1, False), (2, False), happens=happens)
-    asked = ["attach inv-1", "attach inv-2", *waits(1, 2, cancelled=False, times=3), *BEGIN]
+    asked = ["attach inv-1", "attach inv-2", *waits(1, 2, cancelled=False, times=3), *NOT_TOLD]
     assert made.ctx.done == asked
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.benchmarks.bench import Measure
 
-from . import bursts, cleanups, cost, growth, latency, load, streams, stripped
+from . import bursts, cleanups, cost, growth, latency, load, long, policies, streams, stripped
 
 MEASURES: Final[dict[str, Measure]] = {
     "interruption": latency.interruption,
@@ -15,6 +15,8 @@ MEASURES: Final[dict[str, Measure]] = {
     "burst": bursts.burst,
     "bursts": bursts.bursts,
     "throughput": load.throughput,
+    "policies": policies.policies,
+    "long": long.long,
     "stripped": stripped.stripped,
     "sessions": growth.sessions,
     "stream": streams.stream,

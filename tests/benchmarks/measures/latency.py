@@ -22,11 +22,11 @@ SHORT = 10
 LONG = 4000
 
 
-async def interrupt(stage: Stage, side: Side, key: str) -> Mapping[str, float]:
+async def interrupt(stage: Stage, side: Side, key: str, kind: str = "") -> Mapping[str, float]:
     """Interrupt a task in a step, and let the next be over, so that nothing is left."""
-    first = await side.send(key, "hold")
+    first = await side.send(key, "hold", kind=kind)
     await side.begun(first)
-    second = await side.send(key, "answer")
+    second = await side.send(key, "answer", kind=kind)
     step = await side.begun(second)
     await stage.settled()
     return {"ack": second.acknowledged, "step": step}

@@ -1,0 +1,86 @@
+"""What a long conversation costs: where its newest turns are used, and where all of it is."""
+
+from collections.abc import Mapping
+
+from tests.benchmarks.bench import Bench, in_ms
+from tests.benchmarks.figures import (
+    LIBRARY,
+    REFERENCE,
+    Figure,
+    Growth,
+    Result,
+    Target,
+    within_noise,
+)
+from tests.benchmarks.services import Options
+from tests.benchmarks.stage import Side
+
+from .latency import SHORT, interrupt
+
+NEWEST = "Newest"
+
+
+async def long(bench: Bench) -> list[Result]:
+    """200 turns of 20 KB; and the newest of up to 4,000 turns."""
+    turns, size = (20, 1000) if bench.short else (200, 20_000)
+    sizes = (10, 20) if bench.short else (10, 100, 1000, 4000)
+    async with bench.stage((LIBRARY,), Options(keep_reads=True)) as stage:
+        side = stage.sides[LIBRARY]
+        many = {kind: await side.old(2 * turns, size // 2, kind=kind) for kind in (NEWEST, "")}
+        grown = {x: await side.old(2 * x, kind=NEWEST) for x in sizes}
+
+        async def sample(side: Side) -> Mapping[str, float]:
+            short = await interrupt(stage, side, await side.old(SHORT, kind=NEWEST), NEWEST)
+            taken = {"short": short["step"]}
+            for name, kind in (("newest", NEWEST), ("all", "")):
+                taken[name] = (await interrupt(stage, side, many[kind], kind))["step"]
+            for x, key in grown.items():
+                taken[str(x)] = (await interrupt(stage, side, key, NEWEST))["step"]
+            return taken
+
+        taken = await bench.take_turns("long", [side], sample, samples=bench.some(0.5, 10))
+        written = {}
+        for name, kind in (("newest", NEWEST), ("all", "")):
+            before = set(await stage.invocations(side))
+            await side.begun(await side.send(many[kind], "answer", kind=kind))
+            await stage.settled()
+            after = set(await stage.invocations(side)) - before
+            written[name] = [await stage.bytes(after) / 1024]
+    of = {name: in_ms(each)[LIBRARY] for name, each in taken.items()}
+    what = f"{turns} turns of {size // 1000} KB"
+    first, last = (of[str(x)] for x in (sizes[0], sizes[-1]))
+    return [
+        Figure(
+            "long-newest",
+            f"interruption to the first step, {what}, of which the last 4 are used; short history",
+            "ms",
+            {LIBRARY: of["newest"], REFERENCE: of["short"]},
+            Target(1.6),
+        ),
+        Figure(
+            "long-newest-flat",
+            f"the same with {sizes[-1]:,} turns of 2 KB; with {sizes[0]}",
+            "ms",
+            {LIBRARY: last, REFERENCE: first},
+            checks={"the same within noise": within_noise(first, last)},
+        ),
+        Figure(
+            "long-all",
+            f"interruption to the first step, {what}, all of it used; short history",
+            "ms",
+            {LIBRARY: of["all"], REFERENCE: of["short"]},
+        ),
+        Figure(
+            "long-bytes",
+            f"journal of one turn, {what}: all of it used; the last 4",
+            "KB",
+            {LIBRARY: written["all"], REFERENCE: written["newest"]},
+        ),
+        Growth(
+            "long-growth",
+            "Interruption to the first step, the last 4 turns are used",
+            "turns of 2 KB in the history",
+            "ms",
+            {LIBRARY: {x: of[str(x)] for x in sizes}},
+        ),
+    ]
