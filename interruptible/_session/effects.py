@@ -157,7 +157,7 @@ async def carry_out(
         now = await clock.read()
         key, at = now.key, now.at if accepted_at is None else accepted_at
         record = storage.add_turn(ctx, record, turn, messages, at, resumes)
-        if agent.tells_all and not record.older and storage.older_before(record) > 1:
+        if agent.tells_all and not record.older and _has_older(record, turn):
             record = record._replace(older=f"{ctx.random().getrandbits(32):08x}")
     storage.write_pages(ctx, pages)
     if step.steer is not None:
@@ -254,9 +254,8 @@ def _dispatch(agent: Settings, ctx: AnyContext, record: Record, job: Dispatch) -
         job["queued"] = True
         if at_hand(record, job["turn"]) is None:
             job["long"] = True
-    before = storage.older_before(record) if record.older else 1
-    if before > 1:
-        job["older"] = (before, record.older)
+    if record.older and _has_older(record, job["turn"]):
+        job["older"] = (storage.older_before(record), record.older)
     if record.forked_from is not None:
         job["forked_from"] = record.forked_from
     return ctx.generic_send(
@@ -265,6 +264,11 @@ def _dispatch(agent: Settings, ctx: AnyContext, record: Record, job: Dispatch) -
         compact(job),
         idempotency_key=_idempotency_key(ctx, record, job["turn"]),
     )
+
+
+def _has_older(record: Record, turn: int) -> bool:
+    """Whether a task that loads the conversation is to load the older turns by themselves."""
+    return storage.older_before(record) > 1 and at_hand(record, turn) is None
 
 
 def _idempotency_key(ctx: AnyContext, record: Record, turn: int) -> str:

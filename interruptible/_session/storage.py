@@ -96,8 +96,10 @@ def older_before(record: Record) -> int:
     """
     settled = min((x.turn for x in record.live), default=record.next) - 1
     pages = settled // TURNS_PER_PAGE
+    if pages - (record.first - 1) // TURNS_PER_PAGE < MANY:
+        return 1
     step = 1 << max(0, pages.bit_length() - 4)
-    return pages // step * step * TURNS_PER_PAGE + 1 if pages >= MANY else 1
+    return pages // step * step * TURNS_PER_PAGE + 1
 
 
 # -- Where turns stand. ----------------------------------------------------------------------------

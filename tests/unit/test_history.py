@@ -845,6 +845,12 @@ def test_what_is_live_and_all_after_it_is_none_of_the_older(live: Sequence[int],
     assert storage.older_before(Record("e", next=201, live=lives)) == end
 
 
+def test_after_a_reset_there_are_no_older_turns_until_there_are_many_anew() -> None:
+    ends = {n: storage.older_before(Record("e", next=n, first=1001)) for n in range(1001, 1200)}
+    assert {end for n, end in ends.items() if n < 1057} == {1}
+    assert ends[1057] == 1025
+
+
 @pytest.mark.parametrize(("turn", "named"), [(1, ""), (64, ""), (65, "older"), (70, "older")])
 def test_once_one_of_the_older_turns_is_discarded_they_are_loaded_anew(
     turn: int, named: str

@@ -956,7 +956,20 @@ def settle(world: World, turn: int) -> World:
         world = world.wrong(Fault.NUMBER_USED_AGAIN, when=again)
         world = world.put_slot(number, Slot(begin, "settle"))
         world = stored_id(dispatch(world, number), number)
-    return world
+    return tell_to_begin(world)
+
+
+def tell_to_begin(world: World) -> World:
+    """Who waited for this turn last, and has nothing to take, is told what it begins with."""
+    turn = world.record.next_to_begin
+    task = None if turn is None else world.task(turn)
+    if turn is None or task is None or world.budget.merge:
+        return world
+    record, taken = rules.begin_step(world.record, turn)
+    if taken:
+        return world
+    own = world.slots[turn - 1].own  # also if it was killed, which the session does not know
+    return world._replace(record=record).put(task._replace(queued=False, input=own))
 
 
 def judge_passing_on(world: World, turn: int, settling: Step, kept: list[int]) -> World:
