@@ -81,12 +81,12 @@ async def test_before_anything_was_done_for_them_no_call_has_begun(
 async def test_when_something_was_done_and_nobody_says_for_which_all_may_have_begun(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    class SilentAgent(Caller):
+    class CallsSilentAgent(Caller):
         async def work(self, ctx: Context, task: Task) -> None:
             task.append(result("a", await ctx.run_typed("a", self.log.step, name="a")))
             await self.stays(ctx)
 
-    told = await ends(restate_env, deploy, SilentAgent(log))
+    told = await ends(restate_env, deploy, CallsSilentAgent(log))
     assert told == (["b", "c"], None, {"a": "a", "b": INTERRUPTED, "c": INTERRUPTED})
 
 

@@ -81,13 +81,13 @@ async def test_a_task_learns_why_it_was_cancelled_also_while_it_is_cancelled_aga
 async def test_a_turn_that_is_taken_back_while_it_is_cleaned_up_learns_of_it_when_it_asks(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    class AskingAgent(Gated):
+    class CauseAskingAgent(Gated):
         async def on_interrupted(self, ctx: Context, task: Task) -> None:
             await super().on_interrupted(ctx, task)
             cause = tuple(await task.cause())
             await ctx.run_typed("asked", self.log.add, RunOptions(), "asked", cause)
 
-    worker = AskingAgent(log, "AskingWhyAgent")
+    worker = CauseAskingAgent(log, "AskingWhyAgent")
     session = await open_session(restate_env, deploy, worker)
     worker.hold(1)
     await session.send("first")

@@ -112,12 +112,12 @@ async def test_what_outlives_its_turn_is_told_so(
         await over.wait()
         return current_task()
 
-    class LeavingAgent(Agent):
+    class CurrentLeavingAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
             left.append(asyncio.create_task(late()))
             return "done"
 
-    agent = LeavingAgent("CurrentLeaving")
+    agent = CurrentLeavingAgent("CurrentLeaving")
     await deploy(agent)
     await Session(restate_env.client, agent, "one").ask("go")
     over.set()

@@ -497,7 +497,7 @@ async def test_a_turn_that_waits_for_an_agent_that_there_is_not_can_be_interrupt
 async def test_a_turn_is_refused_to_wait_for_what_waits_for_it(
     restate_env: Restate, deploy: Deploy, policy: Any
 ) -> None:
-    class SelfishAgent(Agent):
+    class DelegateSelfishAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
             said = []
             if task.turn == 1:
@@ -509,7 +509,7 @@ async def test_a_turn_is_refused_to_wait_for_what_waits_for_it(
                         said.append(f"{error.status_code} {error.message}")
             return "\n".join(said) or "done"
 
-    agent = SelfishAgent(f"Selfish{policy.title()}Agent", policy=policy)
+    agent = DelegateSelfishAgent(f"Selfish{policy.title()}Agent", policy=policy)
     await deploy(agent)
     session = Session(restate_env.client, agent, "one")
     refused = (

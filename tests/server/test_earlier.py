@@ -198,23 +198,23 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_older_turns_are_loaded_once_for_many_tasks_until_some_are_taken_back(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    session = await whole(restate_env, deploy, log, "OnceAgent")
+    session = await whole(restate_env, deploy, log, "LoadedOnceAgent")
     expected = [str(n) for n in range(1, 21)]
     for turn in range(21, 26):
         assert (await session.ask(str(turn)))["status"] == "completed"
         assert log.events[-1] == ("sent", turn, *expected, str(turn))
         expected.append(str(turn))
-    assert len(await shared_loads(restate_env, "OnceAgent")) == 1
+    assert len(await shared_loads(restate_env, "LoadedOnceAgent")) == 1
     assert (await session.regenerate(22))["turn"] == 26
     await session.attach(26)
     assert log.events[-1] == ("sent", 26, *expected[:22])
-    assert len(await shared_loads(restate_env, "OnceAgent")) == 1
+    assert len(await shared_loads(restate_env, "LoadedOnceAgent")) == 1
     await session.rewind(3)
     await session.ask("now")
     assert log.events[-1] == ("sent", 27, "1", "2", "now")
     await session.ask("again")
     assert log.events[-1] == ("sent", 28, "1", "2", "now", "again")
-    assert len(await shared_loads(restate_env, "OnceAgent")) == 2
+    assert len(await shared_loads(restate_env, "LoadedOnceAgent")) == 2
     await session.reset()
     await session.ask("anew")
     assert log.events[-1] == ("sent", 29, "anew")

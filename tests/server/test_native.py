@@ -153,13 +153,13 @@ async def test_an_agent_that_asked_another_gets_what_everybody_gets(
 ) -> None:
     other = NativeAgent("NativeOther", log)
 
-    class AskingAgent(Agent):
+    class NativeAskingAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
             outcome = await task.delegate(other, task.session, "hello")
             assert [native(x, "x") for x in outcome["messages"]] == [None, None]
             return json.dumps(outcome)
 
-    agent = AskingAgent("NativeAsking")
+    agent = NativeAskingAgent("NativeAsking")
     await deploy(agent, other)
     outcome = await Session(restate_env.client, agent, "one").ask("go")
     assert outcome["status"] == "completed"
@@ -167,7 +167,7 @@ async def test_an_agent_that_asked_another_gets_what_everybody_gets(
 
 
 async def test_the_size_of_a_turn_counts_it(restate_env: Restate, deploy: Deploy) -> None:
-    class FloodAgent(Agent):
+    class NativeFloodAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
             try:
                 task.append(answer("a", 1024 * 1024))
@@ -175,7 +175,7 @@ async def test_the_size_of_a_turn_counts_it(restate_env: Restate, deploy: Deploy
                 return error.message
             raise AssertionError
 
-    agent = FloodAgent("NativeFlood")
+    agent = NativeFloodAgent("NativeFlood")
     await deploy(agent)
     outcome = await Session(restate_env.client, agent, "one").ask("go")
     assert "a turn has 8388608 at most" in outcome["messages"][0]["content"]

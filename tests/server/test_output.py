@@ -220,7 +220,7 @@ async def test_half_answers_notes_and_failed_steps_are_mended_too(
     assert row["completion_failure"] == "[409] cancelled"
 
 
-class AskingAgent(Agent):
+class OutputAskingAgent(Agent):
     """Asks another, in half words."""
 
     async def run(self, ctx: Context, task: Task) -> str:
@@ -236,7 +236,7 @@ async def test_what_is_delegated_is_mended_or_refused_at_the_call(
         async def run(self, ctx: Context, task: Task) -> str:
             return task.text
 
-    asking = AskingAgent()
+    asking = OutputAskingAgent()
     await deploy(asking, HelpedAgent())
     session = Session(restate_env.client, asking, "asks")
     assert texts((await session.ask("half"))["messages"]) == [MENDED]
@@ -328,14 +328,14 @@ async def test_what_is_said_piece_by_piece_is_text_or_nothing(
 async def test_an_answer_that_run_returns_too_is_put_out_once_if_it_was_said_to_be_final(
     restate_env: Restate, deploy: Deploy, is_final: bool | None
 ) -> None:
-    class TwiceAgent(Agent):
+    class OutputTwiceAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
             task.append("One.", "Two.", final=is_final is not False)
             if is_final is None:  # it was not the last
                 task.append("Three.")
             return "Two."
 
-    await deploy(agent := TwiceAgent(f"TwiceAgent{is_final}"))
+    await deploy(agent := OutputTwiceAgent(f"OutputTwiceAgent{is_final}"))
     outcome = await Session(restate_env.client, agent, "one").ask("Count.")
     more = {False: ["Two."], True: [], None: ["Three.", "Two."]}[is_final]
     assert texts(outcome["messages"]) == ["One.", "Two.", *more]

@@ -249,7 +249,7 @@ async def test_what_had_come_of_a_tools_call_is_its_result_also_what_came_as_it_
 async def test_only_the_last_try_of_a_step_counts(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    class TwiceAgent(Speaker):
+    class PartialTwiceAgent(Speaker):
         async def speak(self, ctx: Context, task: Task) -> str:
             return await ctx.run_typed("say", self.try_twice, say=task.partial)
 
@@ -259,7 +259,7 @@ async def test_only_the_last_try_of_a_step_counts(
                 raise ConnectionError
             return await self.say_all(say, "second", STAYS)
 
-    agent = TwiceAgent(log)
+    agent = PartialTwiceAgent(log)
     await deploy(agent)
     outcome, _ = await cut_off(Session(restate_env.client, agent, "one"), log, "second", STAYS)
     messages = [assistant("second")]

@@ -350,7 +350,7 @@ async def test_who_asks_by_steering_waits_for_the_turn_that_answers(
 async def test_an_edit_takes_the_place_of_a_turn_and_all_after_it(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    worker = Gated(log, "EditedAgent")
+    worker = Gated(log, "EditedTurnAgent")
     session = await open_session(restate_env, deploy, worker)
     for turn in (1, 2, 3):
         await start(session, worker, f"message {turn}")

@@ -51,7 +51,7 @@ async def test_a_queued_turn_is_told_what_it_begins_with_and_calls_nobody(
     restate_env: Restate, deploy: Deploy, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "TOLD_WITHIN", timedelta(minutes=5))
-    worker = Gated(log, "ToldAgent", policy="queue")
+    worker = Gated(log, "ToldToBeginAgent", policy="queue")
     session = await open_session(restate_env, deploy, worker)
     receipts = [await session.send(f"message {n}") for n in (1, 2, 3)]
     await session.replace(receipts[1]["message"], "instead")

@@ -16,7 +16,7 @@ from .gated import Gated, finish, history, open_session, record, start, texts
 pytestmark = pytest.mark.anyio
 
 
-class EchoAgent(Agent):
+class RecordEchoAgent(Agent):
     """Answers at once, in capitals."""
 
     async def run(self, ctx: Context, task: Task) -> str:
@@ -151,7 +151,7 @@ async def test_the_record_marks_what_was_cut_off(
 async def test_the_record_is_paged_from_its_end_to_its_beginning(
     restate_env: Restate, deploy: Deploy
 ) -> None:
-    session = await open_session(restate_env, deploy, EchoAgent("PagedAgent"))
+    session = await open_session(restate_env, deploy, RecordEchoAgent("PagedAgent"))
     for number in range(1, 36):
         await session.ask(f"message {number}")
 
@@ -206,7 +206,7 @@ async def test_twenty_callers_wait_for_a_turn_that_has_not_begun(
 async def test_a_fork_has_the_conversation_up_to_a_turn_and_both_go_on_by_themselves(
     restate_env: Restate, deploy: Deploy
 ) -> None:
-    session = await open_session(restate_env, deploy, EchoAgent("ForkAgent"))
+    session = await open_session(restate_env, deploy, RecordEchoAgent("ForkAgent"))
     for text in ("a", "b", "c"):
         await session.ask(text)
     await session.rewind(3)
@@ -320,7 +320,7 @@ async def test_a_fork_leaves_live_turns_out_and_refuses_what_it_cannot_copy(
 async def test_of_two_forks_into_one_session_one_is_refused(
     restate_env: Restate, deploy: Deploy
 ) -> None:
-    session = await open_session(restate_env, deploy, EchoAgent("ForkTwiceAgent"))
+    session = await open_session(restate_env, deploy, RecordEchoAgent("ForkTwiceAgent"))
     for text in ("a", "b"):
         await session.ask(text)
     forks = await asyncio.gather(
@@ -336,7 +336,7 @@ async def test_of_two_forks_into_one_session_one_is_refused(
 async def test_a_fork_of_a_long_conversation_has_all_of_it_large_turns_too(
     restate_env: Restate, deploy: Deploy
 ) -> None:
-    session = await open_session(restate_env, deploy, EchoAgent("ForkLongAgent"))
+    session = await open_session(restate_env, deploy, RecordEchoAgent("ForkLongAgent"))
     large = {3: "large " * 4000, 20: "longer " * 4000}
     said = [large.get(number, f"message {number}") for number in range(1, 36)]
     for text in said:

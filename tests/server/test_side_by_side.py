@@ -48,19 +48,19 @@ Branch = Callable[[Context, Task, int], Awaitable[Any]]
 
 async def delegates(ctx: Context, task: Task, number: int) -> Any:
     seconds = SECONDS[number]
-    outcome = await task.delegate("EchoAgent", f"{task.session}/{number}", str(seconds))
+    outcome = await task.delegate("BesideEchoAgent", f"{task.session}/{number}", str(seconds))
     return outcome["messages"][0]["content"]
 
 
 async def delegates_in_the_background(ctx: Context, task: Task, number: int) -> Any:
     receipt = await task.delegate(
-        "EchoAgent", f"{task.session}/{number}", str(SECONDS[number]), background=True
+        "BesideEchoAgent", f"{task.session}/{number}", str(SECONDS[number]), background=True
     )
     return receipt["turn"]
 
 
 async def asks(ctx: Context, task: Task, number: int) -> Any:
-    session = Session(ctx, "EchoAgent", f"{task.session}/{number}")
+    session = Session(ctx, "BesideEchoAgent", f"{task.session}/{number}")
     return (await session.ask(str(SECONDS[number])))["status"]
 
 
@@ -106,7 +106,7 @@ async def test_what_runs_side_by_side_can_be_replayed(
 
     failing = Failing()
     name = "".join(word.title() for word in branch.__name__.split("_"))
-    echo, parent = Echo("EchoAgent"), Parent(f"{name}Agent")
+    echo, parent = Echo("BesideEchoAgent"), Parent(f"{name}Agent")
     await deploy(echo, parent)
     outcome = await Session(restate_env.client, parent, name).ask("go")
     assert outcome["status"] == "completed", outcome

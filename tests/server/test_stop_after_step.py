@@ -164,7 +164,7 @@ async def test_who_has_his_result_waits_for_what_is_in_flight_beside_him(
 async def test_a_wait_is_no_step_and_ends_but_not_before_what_is_in_flight_beside_it(
     restate_env: Restate, deploy: Deploy, log: Log, what: str
 ) -> None:
-    class WaitingAgent(Steps):
+    class StopWaitingAgent(Steps):
         async def run(self, ctx: Context, task: Task) -> None:
             async def use() -> None:
                 if what == "step beside":
@@ -178,7 +178,7 @@ async def test_a_wait_is_no_step_and_ends_but_not_before_what_is_in_flight_besid
             await wait
             await log.add("never")
 
-    agent = WaitingAgent(log, name="WaitingForStopAgent")
+    agent = StopWaitingAgent(log, name="WaitingForStopAgent")
     session, tells, task_id = await begun(restate_env, deploy, agent, what.replace(" ", "-"))
     await log.until("waits")
     if what == "step beside":
@@ -222,12 +222,12 @@ async def test_a_call_of_another_service_is_a_step(
         await gate.wait()
         return "done"
 
-    class CallingAgent(Steps):
+    class StopCallingAgent(Steps):
         async def run(self, ctx: Context, task: Task) -> None:
             task.append(await ctx.service_call(work, None))
             await self.step(ctx, "after")
 
-    agent = CallingAgent(log, name="CallingToStopAgent")
+    agent = StopCallingAgent(log, name="CallingToStopAgent")
     await deploy(service)
     session, tells, task_id = await begun(restate_env, deploy, agent)
     await log.until("called")
@@ -341,7 +341,7 @@ async def test_an_error_that_is_retried_does_not_get_past_it(
 async def test_what_is_shielded_goes_on_and_counts(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    class ShieldedAgent(Steps):
+    class StopShieldedAgent(Steps):
         async def run(self, ctx: Context, task: Task) -> None:
             async def pay() -> str:
                 return f"{await self.step(ctx, 'reserve')}, {await self.step(ctx, 'pay')}"
@@ -349,7 +349,7 @@ async def test_what_is_shielded_goes_on_and_counts(
             task.append(await shield(pay()))
             await self.step(ctx, "after")
 
-    agent = ShieldedAgent(log, name="ShieldedFromStopAgent")
+    agent = StopShieldedAgent(log, name="ShieldedFromStopAgent")
     session, tells, task_id = await begun(restate_env, deploy, agent)
     await log.until("begin", "reserve")
     await tells.stop(session, task_id)
@@ -446,12 +446,12 @@ async def test_a_call_that_the_model_made_last_was_not_begun(
 async def test_the_turn_of_another_agent_that_is_waited_for_is_told_as_well(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
-    class AskedAgent(Steps):
+    class StopAskedAgent(Steps):
         async def run(self, ctx: Context, task: Task) -> None:
             task.append(str(await self.step(ctx, "theirs")))
             await self.step(ctx, "later")
 
-    asked = AskedAgent(log, name="AskedToStopAgent")
+    asked = StopAskedAgent(log, name="AskedToStopAgent")
 
     class AsksAgent(Steps):
         async def run(self, ctx: Context, task: Task) -> None:
