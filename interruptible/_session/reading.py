@@ -152,7 +152,8 @@ class Moment(NamedTuple):
             start, size = start + at_once, size + sum(map(len, read))
             if self.most is not None:  # as many as are left, if they are as large as those before
                 left = (self.most - size) * len(batch) // max(1, sum(map(len, read)))
-                at_once = min(AHEAD, max(1, left))
+                # But not many more at a time: those before may be small by chance.
+                at_once = min(AHEAD, max(1, left), 2 * at_once)
 
     async def _values(self, keys: Sequence[str]) -> AsyncGenerator[bytes, None]:
         """The values of keys, many at a time unless they are large."""

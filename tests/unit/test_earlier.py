@@ -5,6 +5,7 @@ import copy
 import functools
 import json
 import pickle
+import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Thread
@@ -16,6 +17,7 @@ from restate import TerminalError
 
 from interruptible._session import private, reading, sent, storage
 from interruptible._session.reading import Moment
+from interruptible._session.record import Record
 from interruptible._session.stored_record import dump_record
 from interruptible._task import earlier
 from interruptible._task.earlier import AT_HAND, Before, NewestTurns, Unread
@@ -466,4 +468,28 @@ def test_small_pages_are_asked_for_many_at_a_time(
     monkeypatch.setattr(Moment, "_read", counted)
     session.begin(lambda turns: turns[-1:])
     *asked, decoded = [x for x in batches if x]
-    assert (asked, decoded) == ([2, 5], 4)
+    assert (asked, decoded) == ([2, 4], 4)
+
+
+def test_of_small_pages_nothing_is_concluded_for_many_more() -> None:
+    asked: list[str] = []
+
+    class Pages:
+        async def get(self, name: str, serde: Any) -> bytes:
+            asked.append(name)
+            first = 1 + storage.TURNS_PER_PAGE * int(name.removeprefix("page/"))
+            chance = random.Random(first)  # noqa: S311
+            text = "x" if first > 900 else chance.randbytes(500).hex()
+            return storage.PACKED.serialize([{"turn": first, "text": text}])
+
+    async def read(most: int) -> None:
+        session = Moment(Pages(), Record("e", next=961, paged=True), most=most)
+        size = 0
+        async for slot, _ in session.newest_first(range(1, 961)):
+            size += len(json.dumps(slot.turn))
+            if size > most:
+                break
+
+    asyncio.run(read(3000))
+    assert asked[:2] == ["page/59", "page/58"]
+    assert len(asked) == 2 + 4
