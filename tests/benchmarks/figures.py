@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 LIBRARY: Final = "library"
 REFERENCE: Final = "reference"
 FLOOR: Final = "floor"
+ANEW: Final = "anew"
+"""The library where each task has all of a conversation loaded anew."""
 SIDES: Final = (LIBRARY, REFERENCE, FLOOR)
 WITHOUT: Final = {
     "timeless": ("times",),

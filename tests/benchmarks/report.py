@@ -33,7 +33,7 @@ ORDER: Final = (
     *("burst-paid", "burst-quiet", "silent", "turn", "throughput", "bytes", "entries", "memory"),
     "import",
     *("policies-abort", "policies-rollback-ack", "policies-rollback-step", "policies-queue-step"),
-    *("long-newest", "long-newest-flat", "long-all"),
+    *("long-newest", "long-newest-flat", "long-all", "long-bytes"),
     *("stream-1", "stream-20", "stream-100"),
     *("stream-ack", "stream-step", "stream-interrupting", "stream-next"),
 )

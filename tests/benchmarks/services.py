@@ -10,6 +10,7 @@ The floor has no history and reads no body: it is the hops alone, in bare Restat
 import asyncio
 import json
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,13 +24,13 @@ from restate import Context, ObjectContext, ObjectSharedContext, Service, Termin
 from restate import VirtualObject as Object
 
 from interruptible import Agent, Task, Turn, cleanup, handler
-from interruptible._session import effects
+from interruptible._session import effects, storage
 from interruptible._session.clock import Now
 from interruptible._task import life
 from interruptible.stream import Stream
 from tests.reference import Append, Cleanup, Message, reference
 
-from .figures import LIBRARY, REFERENCE, WITHOUT
+from .figures import ANEW, LIBRARY, REFERENCE, WITHOUT
 
 Note = Callable[..., None]
 Say = Callable[[str], None]
@@ -131,6 +132,9 @@ def services(side: str, note: Note, options: Options) -> list[Object | Service]:
     """All services of one side: `<Side>Agent`, and if it is no floor, `<Side>TidyAgent`, too."""
     work = Work(note, options)
     clean = [("clean up", work.clean_up)]
+    if side == ANEW:
+        storage.MANY = sys.maxsize
+        return _kept(_Interruptible("AnewAgent", work, ()).services, options)
     if side in WITHOUT:
         agent = _Interruptible(f"{side.title()}Agent", work, ())
         strip(agent, WITHOUT[side])
@@ -147,13 +151,17 @@ def services(side: str, note: Note, options: Options) -> list[Object | Service]:
             _Interruptible("LibraryStreamAgent", work, (), stream=Stream(ingress=options.ingress)),
         ]
         made = [service for agent in agents for service in agent.services]
-        if options.keep_reads:
-            for each in (handler for service in made for handler in service.handlers.values()):
-                each.journal_retention = None
-        return made
+        return _kept(made, options)
     if side == REFERENCE:
         return [*_by_hand("Reference", work, ()), *_by_hand("ReferenceTidy", work, clean)]
     return [*_floor("Floor", work), _hops()]
+
+
+def _kept(made: Sequence[Object | Service], options: Options) -> list[Object | Service]:
+    if options.keep_reads:
+        for each in (handler for service in made for handler in service.handlers.values()):
+            each.journal_retention = None
+    return [*made]
 
 
 class _Interruptible(Agent):
