@@ -263,7 +263,7 @@ async def test_a_task_whose_worker_is_gone_is_waited_out_once_until_an_operator_
     restate_env: Restate, tmp_path: Path
 ) -> None:
     first, second = (Worker(tmp_path, free_port()) for _ in range(2))
-    session = Session(restate_env.client, "GivenUpLostAgent", tmp_path.name)
+    session = Session(restate_env.client, "LostAgent", tmp_path.name)
     async with first.running():
         await restate_env.register(first.url)
         first.hold("turn 1")
