@@ -60,7 +60,7 @@ async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
     policy, now = fields["policy"], fields.get("now", False)
     requests.check_policy(policy, agent.allowed_policies)
     requests.check_now(fields, policy)
-    record, clock = await effects.known_and_clock(agent, ctx)
+    record, when = await effects.known_now(agent, ctx)
     message = _require_pending(record, fields["message"])
     said, turn = await _read_pending(ctx, record, message)
     if policy == "steer":
@@ -80,18 +80,16 @@ async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
     fixed = [number for number, x in stored.items() if "resumes" in x]
     step, moves = pending.run_next_step(record, message, over=over, fixed=fixed)
     begun: list[wire.Message] = []
-    arrived = at = (await clock.read()).at
     for to, source in moves:
-        content: dict[str, Any] = {"input": [said], "accepted_at": arrived}
+        content: dict[str, Any] = {"input": [said], "accepted_at": when.at}
         if isinstance(source, int):
             content = {name: x for name, x in stored[source].items() if name in content}
         if to in stored:
             changed = cast("wire.Turn", {**stored[to], **content})
             step = step._replace(record=storage.change_turn(ctx, step.record, changed))
         else:
-            begun, at = content["input"], content["accepted_at"]
-    step = step._replace(changed=True)
-    after = await carry_out(agent, ctx, step, begun, clock, accepted_at=at)
+            begun, when = content["input"], when._replace(at=content["accepted_at"])
+    after = await carry_out(agent, ctx, step._replace(changed=True), begun, when)
     storage.clear_steered(ctx, after, [message.addition])
     return _receipt(after, step)
 

@@ -1,13 +1,15 @@
 """What the handlers of the object have in common: know the session, carry out what the rules say.
 
-Reads come first. From the first thing that is done to the last there is no await, but for the time,
-after what is cancelled, and for the invocation id of a new task; both are shielded, as state that
-was set before a failure stays set.
+Reads come first, and between the first mutation and the last there is no await, but for the
+invocation id of a new task; that one is shielded, as state set before a failure stays set. So who
+is cancelled finds on record why, and what came instead.
 """
 
+import functools
 import json
+import time
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import restate
 from restate import (
@@ -20,13 +22,12 @@ from restate import (
 
 from interruptible._cancel.shielding import shield
 from interruptible._session import approving, rules, storage, stored_record
-from interruptible._session.clock import Clock
 from interruptible._session.reading import Moment, at_hand, read_record
 from interruptible._session.record import Live, Record
 from interruptible._session.rules import Step
 from interruptible._session.storage import JSON, compact
 from interruptible._session.telling import tell_followers
-from interruptible._task.body import AgentBody
+from interruptible._task.body import AgentBody, Streaming
 from interruptible._task.outcome import Ending, ending, known_ending, public_outcome
 from interruptible._task.signals import STOP, cancelled_signal, given_up_signal, now_signal
 from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement
@@ -70,13 +71,29 @@ async def known(agent: Settings, ctx: ObjectContext) -> Record:
     return await _with_ids(agent, ctx, await read_record(ctx))
 
 
-async def known_and_clock(agent: Settings, ctx: ObjectContext) -> tuple[Record, Clock]:
-    """The same, and what tells the time: both are asked for at once."""
+class Now(NamedTuple):
+    """When a request is worked on."""
+
+    at: int
+    """In milliseconds since 1970."""
+    key: str | None = None
+    """What publishes for the turn that it begins, if the agent streams."""
+
+
+async def known_now(agent: Settings, ctx: ObjectContext) -> tuple[Record, Now]:
+    """The same, and the time.
+
+    Both are asked for at once, as each is a way to Restate and back. (`ctx.time()` needs a thread,
+    of which users' steps that block may have taken all.)
+    """
     stored = cast("RestateDurableFuture[Any]", ctx.get("session", serde=JSON))
-    clock = Clock(ctx, agent.stream)
-    await restate.wait_completed(stored, clock.asked)  # a step is begun by who waits for it
+    look = _time if agent.stream is None else functools.partial(_time_and_key, agent.stream)
+    now: RestateDurableFuture[Any] = ctx.run_typed("time", look)
+    await restate.gather(stored, now)
     record = stored_record.parse_record(await stored)
-    return await _with_ids(agent, ctx, record), clock
+    at = await now
+    record = await _with_ids(agent, ctx, record)
+    return record, Now(at) if agent.stream is None else Now(*at)
 
 
 async def look(
@@ -137,28 +154,25 @@ async def carry_out(
     ctx: ObjectContext,
     step: Step,
     messages: Sequence[Message] = (),
-    clock: Clock | None = None,
+    now: Now | None = None,
     resumes: int | None = None,
-    accepted_at: int | None = None,
 ) -> Record:
     """Carry out a step with the messages that are accepted; returns the record as it is then.
 
     What cancels and stops comes first: killed in between, a session must not believe in one it
-    never sent; and a model that nobody wants to hear goes on until then.
+    never sent.
     """
     turn = step.dispatch
     record, pages = await storage.mark_discarded(ctx, step.record, step.discard)
+    key = None if now is None else now.key
+    if turn is not None and now is not None:
+        record = storage.add_turn(ctx, record, turn, messages, now.at, resumes)
+        if agent.tells_all and not record.older and _has_older(record, turn):
+            record = record._replace(older=f"{ctx.random().getrandbits(32):08x}")
     for x in step.cancel:
         if x.task_id is not None:
             ctx.cancel_invocation(x.task_id)
     _tell(ctx, [(x.task_id, STOP) for x in step.stop])
-    key = None
-    if turn is not None and clock is not None:
-        now = await clock.read()
-        key, at = now.key, now.at if accepted_at is None else accepted_at
-        record = storage.add_turn(ctx, record, turn, messages, at, resumes)
-        if agent.tells_all and not record.older and _has_older(record, turn):
-            record = record._replace(older=f"{ctx.random().getrandbits(32):08x}")
     storage.write_pages(ctx, pages)
     if step.steer is not None:
         ctx.set(storage.steered_key(step.steer.number), messages[0], serde=JSON)
@@ -214,6 +228,14 @@ def _tell(ctx: ObjectContext, told: Sequence[tuple[str | None, str]]) -> None:
     for task_id, signal in told:
         if task_id is not None:
             ctx.resolve_signal(task_id, signal, True, serde=JSON)  # noqa: FBT003
+
+
+async def _time() -> int:
+    return int(time.time() * 1000)
+
+
+async def _time_and_key(stream: Streaming) -> list[Any]:
+    return [await _time(), stream.new_key()]
 
 
 async def _with_ids(agent: Settings, ctx: ObjectContext, record: Record) -> Record:

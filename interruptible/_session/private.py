@@ -103,8 +103,7 @@ def _begins(record: Record, own: Turn, said: Sequence[Said]) -> Any:
 async def on_ask_approval(agent: Settings, ctx: ObjectContext, body: Any) -> None:
     """For a task: it may not go on with something before somebody has said yes."""
     asking = reports.ASKING(body)
-    record, clock = await effects.known_and_clock(agent, ctx)
-    now = await clock.read()
+    record, now = await effects.known_now(agent, ctx)
     after, asks = approvals.ask_step(record, asking["turn"], asking["number"])
     if asks is not None:
         what: dict[str, Any] = {"title": asking["title"]}
@@ -141,8 +140,7 @@ async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
     """For a task: record a turn's outcome, in its own slot and once."""
     settlement = reports.SETTLEMENT(body)
     outcome = settlement["outcome"]
-    record, clock = await effects.known_and_clock(agent, ctx)
-    now = await clock.read()
+    record, now = await effects.known_now(agent, ctx)
     step = rules.settle_step(record, outcome["turn"], merge=agent.merges)
     if step is not None:
         kept = await read_steered(ctx, step.keep)
@@ -159,7 +157,7 @@ async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
                 step = step._replace(record=changed)
                 begins = await storage.live_turn(ctx, changed, waits)
         before, record = record, await storage.put_turns(ctx, step.record, [ended])
-        after = await carry_out(agent, ctx, step._replace(record=record), begun, clock)
+        after = await carry_out(agent, ctx, step._replace(record=record), begun, now)
         if waits is not None:
             _tell_begin(ctx, after, waits, begins)
         storage.clear_steered(ctx, after, (*step.keep, *step.begin))

@@ -27,7 +27,7 @@ async def on_message(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
         allowed=agent.allowed_policies,
     )
     policy, merge = request.policy, agent.merges
-    record, clock = await effects.known_and_clock(agent, ctx)
+    record, now = await effects.known_now(agent, ctx)
     if not record.epoch:
         record = stored_record.new_record(ctx)
     keep_queued = agent.keep_queued if request.keep_queued is None else request.keep_queued
@@ -55,7 +55,7 @@ async def on_message(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
     step = rules.message_step(
         record, policy, keep_queued=keep_queued, merge=merge, now=request.now, over=over
     )
-    after = await carry_out(agent, ctx, step, [with_id(request.message, step.message)], clock)
+    after = await carry_out(agent, ctx, step, [with_id(request.message, step.message)], now)
     if step.steer is None:
         status = "waiting" if seen.live else "running"
         return receipt_of(after, record.next, status, step, step.discard)
@@ -106,7 +106,7 @@ async def _begin_again(
     instead: wire.Message | None = None,
 ) -> wire.Receipt:
     """Begin a turn in the place of another one and all after it, with its messages or another."""
-    record, clock = await effects.known_and_clock(agent, ctx)
+    record, now = await effects.known_now(agent, ctx)
     session = Moment(ctx, record)
     if turn is None:
         turn = await session.newest() or 1
@@ -128,7 +128,7 @@ async def _begin_again(
     else:
         step = rules.edit_step(record, turn, merge=agent.merges)
         messages = [with_id(instead, step.message)]
-    after = await carry_out(agent, ctx, step, messages, clock, resumes)
+    after = await carry_out(agent, ctx, step, messages, now, resumes)
     return receipt_of(
         after, record.next, "waiting" if record.awaited else "running", step, standing
     )
@@ -137,7 +137,7 @@ async def _begin_again(
 async def on_resume(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Receipt:
     """Go on where the last turn stopped, without a message: it did not complete."""
     turn = requests.RESUME_IN(body).get("turn")
-    record, clock = await effects.known_and_clock(agent, ctx)
+    record, now = await effects.known_now(agent, ctx)
     session = Moment(ctx, record)
     last = await session.newest()
     if turn is None:
@@ -161,7 +161,7 @@ async def on_resume(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rece
     if busy is not None and busy.turn != turn and not busy.is_cut:
         raise TerminalError(f"turn: turn {busy.turn} is live. Wait for it, or cancel it.", 412)
     step = rules.resume_step(record)._replace(message=max(ids_of(asked(old)), default=0))
-    after = await carry_out(agent, ctx, step, (), clock, resumes=turn)
+    after = await carry_out(agent, ctx, step, (), now, resumes=turn)
     return receipt_of(after, record.next, "waiting" if record.awaited else "running", step)
 
 

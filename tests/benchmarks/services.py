@@ -25,7 +25,6 @@ from restate import VirtualObject as Object
 
 from interruptible import Agent, Task, Turn, cleanup, handler
 from interruptible._session import effects, storage
-from interruptible._session.clock import Now
 from interruptible._task import life
 from interruptible.stream import Stream
 from tests.reference import Append, Cleanup, Message, reference
@@ -209,14 +208,10 @@ def strip(agent: Agent, things: Iterable[str]) -> None:
     """
     if "times" in things:
 
-        class Stopped:
-            async def read(self) -> Now:
-                return Now(0)
+        async def known_now(agent: Any, ctx: ObjectContext) -> Any:
+            return await effects.known(agent, ctx), effects.Now(0)
 
-        async def known_and_clock(agent: Any, ctx: ObjectContext) -> Any:
-            return await effects.known(agent, ctx), Stopped()
-
-        effects.known_and_clock = known_and_clock
+        effects.known_now = known_now
     if "reads" in things:
         agent.services[0].enable_lazy_state = False
     if "reports" in things:

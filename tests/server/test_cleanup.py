@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ import restate
 from restate import Context, ObjectContext, TerminalError
 
 from interruptible import Agent, Interrupted, Session, Task, cleanup, shield
+from interruptible._session import effects
 from interruptible.testing import Restate
 
 from .conftest import LONG, REPLAY, Deploy, Log, eventually, is_idle, normal_mode
@@ -73,8 +75,15 @@ async def test_the_agent_answers_while_a_cleanup_runs_and_the_next_turn_waits_fo
 
 
 async def test_a_cleanup_may_call_the_handlers_of_its_own_agent(
-    restate_env: Restate, deploy: Deploy, log: Log
+    restate_env: Restate, deploy: Deploy, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def look_at_the_clock_for_long() -> int:
+        await asyncio.sleep(0.3)
+        return int(time.time() * 1000)
+
+    # Nobody is cancelled before it is on record by what.
+    monkeypatch.setattr(effects, "_time", look_at_the_clock_for_long)
+
     class SelfishAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> None:
             if task.turn == 1:
@@ -85,7 +94,8 @@ async def test_a_cleanup_may_call_the_handlers_of_its_own_agent(
             history, status = await session.history(), await session.status()
             texts = [message["content"] for message in history]
             live = [x["turn"] for x in status["live"]]
-            await ctx.run_typed("note", log.add, restate.RunOptions(), "seen", texts, live)
+            by = (await task.cause()).turn
+            await ctx.run_typed("note", log.add, restate.RunOptions(), "seen", texts, live, by)
 
     agent = SelfishAgent()
     await deploy(agent)
@@ -93,7 +103,7 @@ async def test_a_cleanup_may_call_the_handlers_of_its_own_agent(
     await session.send("first")
     await log.until("begin", 1)
     assert (await session.ask("second"))["status"] == "completed"
-    assert log.of("seen") == [("seen", ["first", "second"], [1, 2])]
+    assert log.of("seen") == [("seen", ["first", "second"], [1, 2], 2)]
 
 
 async def test_three_cancellations_during_a_cleanup_break_off_none_of_its_steps(

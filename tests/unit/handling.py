@@ -15,7 +15,7 @@ from restate import TerminalError
 from restate.serde import BytesSerde
 
 from interruptible import Agent
-from interruptible._session import clock, effects, storage, stored_record
+from interruptible._session import effects, storage, stored_record
 from interruptible._session.record import Live, Record
 from interruptible._task.outcome import Ending
 from interruptible._wire.said import ids_of
@@ -68,9 +68,9 @@ class Handling:
 
     def run_typed(self, name: str, action: Callable[[], Any]) -> Given[Any]:
         if isinstance(action, functools.partial):  # the agent streams
-            assert (name, action.func, action.args) == ("time", clock._time_and_key, (STREAM,))
+            assert (name, action.func, action.args) == ("time", effects._time_and_key, (STREAM,))
             return Given([NOW, "new key"])
-        assert (name, action) == ("time", clock._time)
+        assert (name, action) == ("time", effects._time)
         return Given(NOW)
 
     def random(self) -> Any:
@@ -118,12 +118,11 @@ def without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
         ends = ctx.state.get("ends", {})
         return [(x, ends.get(x.turn)) for x in record.live]
 
-    async def wait_completed(*futures: Any) -> None:
+    async def gather(*futures: Any) -> None:
         assert all(isinstance(x, Given) for x in futures)
 
-    monkeypatch.setattr(restate, "wait_completed", wait_completed)
+    monkeypatch.setattr(restate, "gather", gather)
     monkeypatch.setattr(effects, "shield", shield)
-    monkeypatch.setattr(clock, "shield", shield)
     monkeypatch.setattr(effects, "look", look)
 
 

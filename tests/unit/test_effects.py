@@ -119,7 +119,9 @@ def test_cancels_are_sent_before_the_record_says_so_and_then_those_behind_are_to
         (public.on_edit, {"turn": 1, "content": "Hello"}),
     ],
 )
-def test_a_cancellation_does_not_wait_for_the_time(handler: Any, body: Any) -> None:
+def test_who_is_cancelled_finds_on_record_why_as_nothing_is_waited_for_in_between(
+    handler: Any, body: Any
+) -> None:
     class Slow(Given[Any]):
         def __await__(self) -> Any:
             ctx.done.append("time")
@@ -129,9 +131,9 @@ def test_a_cancellation_does_not_wait_for_the_time(handler: Any, body: Any) -> N
     ctx.run_typed = lambda *_: Slow(NOW)  # type: ignore[method-assign]
     asyncio.run(handler(AGENT, ctx, body))
     assert [x if isinstance(x, str) else x[0] for x in ctx.done][:4] == [
+        "time",
         "cancel inv-1",
         "cancel inv-2",
-        "time",
         "session",
     ]
 
@@ -771,10 +773,10 @@ def test_the_record_and_the_time_are_asked_for_at_once(
 ) -> None:
     asked: list[Any] = []
 
-    async def wait_completed(*futures: Given[Any]) -> None:
+    async def gather(*futures: Given[Any]) -> None:
         asked.append([await x for x in futures])
 
-    monkeypatch.setattr(restate, "wait_completed", wait_completed)
+    monkeypatch.setattr(restate, "gather", gather)
     handle(handler, body, BUSY)
     assert asked == [[as_json(stored_record.dump_record(BUSY)), NOW]]
 

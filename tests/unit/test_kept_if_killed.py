@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from interruptible import Agent
-from interruptible._session import changes, clock, effects, private, storage, stored_record
+from interruptible._session import changes, effects, private, storage, stored_record
 from interruptible._session.reading import Moment, read_steered
 from interruptible._session.record import Addition, Live, Record
 from interruptible._wire.said import ids_of, with_id
@@ -58,14 +58,13 @@ def _without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     async def shield(future: Awaitable[Any]) -> Any:
         return await future
 
-    async def wait_completed(*_: Any) -> None: ...
+    async def gather(*_: Any) -> None: ...
 
     async def look(_: Any, __: Any, record: Record) -> list[tuple[Live, None]]:
         return [(x, None) for x in record.live]  # all tasks are at work
 
-    monkeypatch.setattr(effects.restate, "wait_completed", wait_completed)
+    monkeypatch.setattr(effects.restate, "gather", gather)
     monkeypatch.setattr(effects, "shield", shield)
-    monkeypatch.setattr(clock, "shield", shield)
     monkeypatch.setattr(effects, "look", look)
 
 
