@@ -84,8 +84,9 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
                 await asyncio.wait({serving}, timeout=_POLL)
             serving.cancel()
             begun = time.monotonic()
-            while listener.is_open and time.monotonic() - begun < _HANG_UP_TIMEOUT / 4:
-                listener.hang_up()  # what was let in last, which hypercorn has not seen
+            # What was let in last, which hypercorn has not seen; and what ends late if all is slow.
+            while listener.is_open and time.monotonic() - begun < _HANG_UP_TIMEOUT:
+                listener.hang_up()
                 await asyncio.sleep(_POLL)
 
 
