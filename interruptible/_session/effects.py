@@ -30,7 +30,7 @@ from interruptible._session.telling import tell_followers
 from interruptible._task.body import AgentBody, Streaming
 from interruptible._task.outcome import Ending, ending, known_ending, public_outcome
 from interruptible._task.signals import STOP, cancelled_signal, given_up_signal, now_signal
-from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement
+from interruptible._wire.types import Dispatch, Message, Outcome, Policy, Settlement, Turn
 
 AnyContext = ObjectContext | ObjectSharedContext
 
@@ -165,9 +165,12 @@ async def carry_out(
     turn = step.dispatch
     record, pages = await storage.mark_discarded(ctx, step.record, step.discard)
     key = None if now is None else now.key
+    turns: list[Turn] | None = None
     if turn is not None and now is not None:
         record = storage.add_turn(ctx, record, turn, messages, now.at, resumes)
-        if agent.tells_all and not record.older and _has_older(record, turn):
+        turns = at_hand(record, turn)
+        is_new = not record.older and storage.older_before(record) > 1
+        if turns is None and agent.tells_all and is_new:
             record = record._replace(older=f"{ctx.random().getrandbits(32):08x}")
     for x in step.cancel:
         if x.task_id is not None:
@@ -184,9 +187,8 @@ async def carry_out(
         # A short conversation is sent along, which spares a task two hops to load it; one that is
         # queued gets it when it has waited.
         live = record.find(turn)
-        turns = None if live is None or live.queued else at_hand(record, turn)
         job: Dispatch = {"session": ctx.key(), "turn": turn, "input": list(messages), "after": []}
-        if turns is not None:
+        if turns is not None and live is not None and not live.queued:
             job["turns"] = turns
         if key is not None:
             job["stream"] = key
@@ -274,10 +276,11 @@ def _dispatch(agent: Settings, ctx: AnyContext, record: Record, job: Dispatch) -
     ]
     if live is not None and live.queued:
         job["queued"] = True
-        if at_hand(record, job["turn"]) is None:
+    if "turns" not in job and at_hand(record, job["turn"]) is None:
+        if "queued" in job:
             job["long"] = True
-    if record.older and _has_older(record, job["turn"]):
-        job["older"] = (storage.older_before(record), record.older)
+        if record.older and (before := storage.older_before(record)) > 1:
+            job["older"] = (before, record.older)
     if record.forked_from is not None:
         job["forked_from"] = record.forked_from
     return ctx.generic_send(
@@ -286,11 +289,6 @@ def _dispatch(agent: Settings, ctx: AnyContext, record: Record, job: Dispatch) -
         compact(job),
         idempotency_key=_idempotency_key(ctx, record, job["turn"]),
     )
-
-
-def _has_older(record: Record, turn: int) -> bool:
-    """Whether a task that loads the conversation is to load the older turns by themselves."""
-    return storage.older_before(record) > 1 and at_hand(record, turn) is None
 
 
 def _idempotency_key(ctx: AnyContext, record: Record, turn: int) -> str:

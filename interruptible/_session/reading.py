@@ -6,7 +6,7 @@ record, in which that turn is live.
 """
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Container, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 from typing import Final, NamedTuple, cast
 
 from restate.serde import BytesSerde
@@ -15,11 +15,9 @@ from interruptible._session.record import Addition, Record
 from interruptible._session.storage import (
     JSON,
     PACKED,
-    TURNS_PER_PAGE,
     Slot,
     State,
     first_of_page,
-    in_page,
     page_key,
     parse_page,
     steered_key,
@@ -126,9 +124,9 @@ class Moment(NamedTuple):
         """The same without large ones, as many as are read at a time."""
         numbers = range(max(numbers.start, self.record.first), numbers.stop)
         tail = {x.number: x for x in tail_of(self.record) if x.number in numbers}
-        every = range(first_of_page(numbers.start), numbers.stop, TURNS_PER_PAGE)
-        some = [x for x in every if any(n not in tail for n in in_page(x, numbers))]
-        pages = some[::-1] if self.record.paged else []
+        elsewhere = [n for n in numbers if n not in tail] if self.record.paged else []
+        last = {first_of_page(n): n for n in elsewhere}  # in each page
+        pages = list(last)[::-1]
         whole: set[int] = set()
         above = numbers.stop
         start, at_once, size = 0, AHEAD if self.most is None else _FEW, 0
@@ -138,9 +136,7 @@ class Moment(NamedTuple):
             if self.keys is not None and start == 0:  # they were asked for together
                 whole = set(pages) - set(map(first_of_page, turns_of(await self.keys)))
             each = [
-                [Slot(_last(x, numbers, tail), _UNREAD, discarded=False)]
-                if x in whole
-                else parse_page(page)
+                [Slot(last[x], _UNREAD, discarded=False)] if x in whole else parse_page(page)
                 for x, page in zip(batch, read, strict=True)
             ]
             found = {x.number: x for slots in each for x in slots if x.number in numbers}
@@ -170,11 +166,6 @@ class Moment(NamedTuple):
         reading = {key: self.ctx.get(key, BytesSerde()) for key in keys if key not in notes}
         notes.update({key: await value or b"" for key, value in reading.items()})
         return [notes[key] for key in keys]
-
-
-def _last(page: int, numbers: range, tail: Container[int]) -> int:
-    """The last of these turns that is in a page, and not in the tail."""
-    return max(n for n in in_page(page, numbers) if n not in tail)
 
 
 async def read_record(ctx: State) -> Record:

@@ -72,11 +72,6 @@ def first_of_page(turn: int) -> int:
     return turn - (turn - 1) % TURNS_PER_PAGE
 
 
-def in_page(first: int, turns: range) -> range:
-    """Those of the turns that are in the page whose first turn this is."""
-    return range(max(first, turns.start), min(first + TURNS_PER_PAGE, turns.stop))
-
-
 def steered_key(number: int) -> str:
     """Where a steered message is."""
     return f"steered/{number}"

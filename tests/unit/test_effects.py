@@ -139,21 +139,21 @@ def test_who_is_cancelled_finds_on_record_why_as_nothing_is_waited_for_in_betwee
 
 
 @pytest.mark.parametrize(
-    ("body", "asks"),
+    ("body", "room", "asks"),
     [
-        ({}, False),
-        ({"policy": "rollback"}, False),
-        ({"policy": "queue"}, False),
-        ({"policy": "queue", "max_pending": 2}, True),
-        ({"policy": "reject"}, True),
-        ({"policy": "steer"}, True),
-        ({"if_turn": 1}, True),
-        ({"if_idle": True}, True),
-        ({"keep_queued": True}, True),
+        ({}, 32, False),
+        ({"policy": "rollback"}, 32, False),
+        ({"policy": "queue"}, 32, False),
+        ({"policy": "queue"}, 2, True),
+        ({"policy": "reject"}, 32, True),
+        ({"policy": "steer"}, 32, True),
+        ({"if_turn": 1}, 32, True),
+        ({"if_idle": True}, 32, True),
+        ({"keep_queued": True}, 32, True),
     ],
 )
 def test_tasks_are_asked_whether_they_are_over_if_that_decides_what_happens(
-    body: Any, asks: bool, monkeypatch: pytest.MonkeyPatch
+    body: Any, room: int, asks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Record] = []
 
@@ -162,8 +162,7 @@ def test_tasks_are_asked_whether_they_are_over_if_that_decides_what_happens(
         return [(x, None) for x in record.live]
 
     monkeypatch.setattr(effects, "look", look)
-    options = {"max_pending": body.pop("max_pending", 32)}
-    handle(public.on_message, {"content": "Hello", **body}, BUSY, **options)
+    handle(public.on_message, {"content": "Hello", **body}, BUSY, max_pending=room)
     assert bool(asked) == asks
 
 
