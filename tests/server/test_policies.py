@@ -30,10 +30,14 @@ async def test_queued_messages_become_turns_of_their_own_one_after_the_other(
     await log.until("begin", 1)
     status = await session.status()
     assert (status["turn"], [x["turn"] for x in status["live"]]) == (1, [1, 2, 3])
-    tasks = await restate_env.invocations(
-        "target_service_name = 'QueueTask' AND target_handler_name = 'run_task'"
-    )
-    assert [task["id"] for task in tasks] == [r["task_id"] for r in receipts]
+
+    async def all_sent() -> bool:  # in any order: each is of a partition of its own
+        tasks = await restate_env.invocations(
+            "target_service_name = 'QueueTask' AND target_handler_name = 'run_task'"
+        )
+        return sorted(task["id"] for task in tasks) == sorted(r["task_id"] for r in receipts)
+
+    await eventually(all_sent)
     await finish(session, worker, 1, 2, 3)
     assert log.events == [(kind, turn) for turn in (1, 2, 3) for kind in ("begin", "end")]
     expected = ["message 1", "answer 1", "message 2", "answer 2", "message 3"]
