@@ -1,10 +1,14 @@
 """What `interruptible.testing` promises, on a real restate-server."""
 
 import asyncio
+import contextlib
+import gc
 import os
+import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -569,6 +573,30 @@ async def test_data_of_a_request_that_is_over_fails_no_test() -> None:
         while await asyncio.wait_for(reader.read(65536), 30):
             pass
         writer.close()
+
+
+@pytest.mark.parametrize("steps", range(25))
+async def test_a_connection_that_comes_as_serve_ends_is_closed(steps: int) -> None:
+    """After any number of steps of the event loop; in one of them the server closes."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+    async def come_late(where: Any) -> socket.socket | None:
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        with contextlib.suppress(ConnectionRefusedError):
+            return socket.create_connection((where.hostname, where.port))
+        return None
+
+    async with serve(app) as url:  # type: ignore[arg-type]
+        coming = asyncio.create_task(come_late(urlsplit(url)))
+    if came := await coming:
+        came.close()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        gc.collect()
+    assert not told, told[0].message
 
 
 @agent(stream=Stream())

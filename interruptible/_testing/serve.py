@@ -73,6 +73,8 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
     finally:
         if serving.done():
             await serving  # it failed, and this says why
+        listener.is_ending = True
+        await asyncio.sleep(0)  # asyncio forgets whom it let in a step before the server closes
         stop.set()
         begun = time.monotonic()
         with _late_requests_ignored():
@@ -84,7 +86,6 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
                 await asyncio.wait({serving}, timeout=_POLL)
             serving.cancel()
             begun = time.monotonic()
-            # What was let in last, which hypercorn has not seen; and what ends late if all is slow.
             while listener.is_open and time.monotonic() - begun < _HANG_UP_TIMEOUT:
                 listener.hang_up()
                 await asyncio.sleep(_POLL)
@@ -164,8 +165,11 @@ class _Listener(socket.socket):
         self.bind(("127.0.0.1", 0))
         self.listen(1024)
         self._accepted = weakref.WeakSet[socket.socket]()
+        self.is_ending = False
 
     def accept(self) -> tuple[socket.socket, Any]:
+        if self.is_ending:
+            raise BlockingIOError  # as if nobody had come
         connection, address = super().accept()
         self._accepted.add(connection)
         return connection, address

@@ -12,14 +12,13 @@ from interruptible.testing import Restate, restate_server
 from tests.docs.pages import Page, Reader
 from tests.server.process import free_port
 
-from .web_browser import SCREENSHOTS, ahead, chromium, missing
+from .web_browser import SCREENSHOTS, chromium, missing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = [
-    ahead,
     pytest.mark.anyio,
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
 ]

@@ -15,10 +15,10 @@ import pytest
 from examples.coding_agent.scripted import Reply
 from tests.examples.conftest import Play, Stage
 from tests.examples.scripts import on, sh, write
-from tests.examples.web_browser import House, ahead, chromium, house, skip
+from tests.examples.web_browser import House, chromium, house, skip
 from tests.server.conftest import eventually
 
-pytestmark = [pytest.mark.anyio, ahead]
+pytestmark = pytest.mark.anyio
 
 LONG = "I count slowly: " + " ".join(str(number) for number in range(400))
 SLOW, FAST = 0.05, 0.001  # seconds for a word of it: it does not end in time, or at once

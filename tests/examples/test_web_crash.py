@@ -12,10 +12,10 @@ from tests.server.process import free_port
 
 from .scripts import on, sh
 from .test_crash import Worker
-from .web_browser import House, ahead, chromium, house, skip
+from .web_browser import House, chromium, house, skip
 from .worker import NAME
 
-pytestmark = [pytest.mark.anyio, ahead, skip]
+pytestmark = [pytest.mark.anyio, skip]
 
 FIRST = "First I look around."
 LONG = "I count slowly: " + " ".join(str(number) for number in range(400))

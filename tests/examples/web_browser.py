@@ -155,10 +155,6 @@ async def house(browser: Any, stage: Any, agent: str | None = None) -> AsyncIter
     assert not faults, faults
 
 
-# A browser opens connections ahead of need. One that a server lets in as its test ends is collected
-# later, in whichever test runs then.
-ahead = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-
 skip = pytest.mark.skipif(
     missing() is not None and not os.environ.get("CI"),  # there nobody would see that they skip
     reason=str(missing()),
