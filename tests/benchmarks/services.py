@@ -70,13 +70,17 @@ class Work:
         self._http: httpx.AsyncClient | None = None
 
     async def run(
-        self, ctx: Context, messages: list[Message], append: Append, say: Say | None = None
+        self,
+        ctx: Context,
+        messages: list[Message],
+        append: Append,
+        saying: Callable[[], Say] | None = None,
     ) -> str:
-        """The work on the last message."""
+        """The work on the last message; `saying` is called only by what says something."""
         text: str = messages[-1]["content"]
         self._note("begin", text, ctx.request().id)
         kind = text.partition(" ")[0]
-        more = {"say": say} if kind == "speak" else {}
+        more = {"say": saying()} if kind == "speak" and saying is not None else {}
         said: str | None = await ctx.run_typed(kind, getattr(self, kind), text=text, **more)
         self._note("done", text)
         return said or f"answer to {text}"
@@ -172,7 +176,7 @@ class _Interruptible(Agent):
         async with cleanup(ctx) as undo:
             for step, action in self._steps:
                 undo.on_error(step, action)
-            return await self._work.run(ctx, task.messages, task.append, task.partial)
+            return await self._work.run(ctx, task.messages, task.append, lambda: task.partial)
 
     @handler(kind="shared")
     async def get_served(self, _: ObjectSharedContext) -> dict[str, int]:
