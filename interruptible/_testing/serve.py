@@ -73,7 +73,8 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
     finally:
         if serving.done():
             await serving  # it failed, and this says why
-        listener.is_ending = True  # asyncio forgets whom it lets in as the server closes
+        listener.is_ending = True
+        await asyncio.sleep(0)  # asyncio forgets whom it let in a step before the server closes
         stop.set()
         begun = time.monotonic()
         with _late_requests_ignored():
