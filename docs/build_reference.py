@@ -282,7 +282,9 @@ def schemas() -> list[str]:
     of_stream = {f"{x} of the stream": handler for x, handler in STREAM_HANDLERS.items()}
     every = {**HANDLERS, **of_stream}
     for name, handler in every.items():
-        takes = handler.takes.schema() if handler.takes is not None else None
+        if not handler.is_public:
+            continue
+        takes = None if handler.body is None else handler.body.schema()
         if takes is not None:
             shown.append(schema(f"`{name}` takes", takes))
         if handler.gives is not None:

@@ -1,5 +1,6 @@
 """The handlers that every agent has, in a table: Restate, the checks and the docs go by it."""
 
+import functools
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -7,6 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from restate import Context, Service, TerminalError, VirtualObject
 from restate.serde import BytesSerde, Serde
+from typing_extensions import is_typeddict
 
 from interruptible._options import MIN_RETENTION, RETRY_POLICY
 from interruptible._session import changes, private, public, views
@@ -15,7 +17,7 @@ from interruptible._session.storage import compact
 from interruptible._task import delegate
 from interruptible._task.body import AgentBody
 from interruptible._task.life import work
-from interruptible._wire import requests, types
+from interruptible._wire import types
 from interruptible._wire.added import describe
 from interruptible._wire.checks import Body, parse
 from interruptible._wire.shapes import shape
@@ -39,35 +41,53 @@ and it passes through no handler, and through the log once instead of three time
 
 
 class Handler(NamedTuple):
-    """A handler of the agent's object."""
+    """A handler of an object: its signature says what it takes and gives."""
 
     does: Callable[..., Awaitable[Any]]
-    takes: Body[Any] | None = None
-    """What callers send; only Restate can call a handler of which this is not said."""
-    gives: Any = None
+    example: str | None = None
+    """What callers could send, "" where that is nothing. They may not send other fields."""
     options: Mapping[str, Any] = {}
+    is_open: bool = False
+    """Whether they may. Without this or an example, only Restate can call it."""
+
+    @property
+    def is_public(self) -> bool:
+        return self.is_open or self.example is not None
+
+    @property
+    def body(self) -> Body[Any] | None:
+        """What it takes, if that has fields."""
+        return _body(self.does, self.example)
+
+    @property
+    def gives(self) -> Any:
+        """The type of what it answers."""
+        return self.does.__annotations__["return"]
 
 
-_ATTACHED: Final[Any] = types.Outcome | types.TakenBack
+@functools.cache
+def _body(does: Callable[..., Any], example: str | None) -> Body[Any] | None:
+    taken = tuple(does.__annotations__.values())[2]
+    return Body(taken, example) if is_typeddict(taken) else None
 
 
 HANDLERS: Final[Mapping[str, Handler]] = {
-    "message": Handler(public.on_message, requests.MESSAGE_IN, types.Receipt),
-    "cancel": Handler(public.on_cancel, requests.CANCEL_IN, types.Cancelled),
-    "attach": Handler(views.on_attach, requests.ATTACH_IN, _ATTACHED, _SHARED),
-    "get_history": Handler(views.on_get_history, requests.NOTHING_IN, types.History, _READS),
-    "get_status": Handler(views.on_get_status, requests.NOTHING_IN, types.Status, _LOOKS),
-    "get_turns": Handler(views.on_get_turns, requests.GET_TURNS_IN, types.Turns, _READS),
-    "regenerate": Handler(public.on_regenerate, requests.REGENERATE_IN, types.Receipt),
-    "rewind": Handler(public.on_rewind, requests.REWIND_IN, types.Rewound),
-    "reset": Handler(public.on_reset, requests.RESET_IN, types.Cancelled),
-    "fork": Handler(public.on_fork, requests.FORK_IN, types.Forked, _SHARED),
-    "withdraw": Handler(changes.on_withdraw, requests.WITHDRAW_IN, types.Withdrawn),
-    "replace": Handler(changes.on_replace, requests.REPLACE_IN, types.Receipt),
-    "promote": Handler(changes.on_promote, requests.PROMOTE_IN, types.Receipt),
-    "resume": Handler(public.on_resume, requests.RESUME_IN, types.Receipt),
-    "edit": Handler(public.on_edit, requests.EDIT_IN, types.Receipt),
-    "answer": Handler(changes.on_answer, requests.ANSWER_IN, types.Answered),
+    "message": Handler(public.on_message, '{"content": "Hello"}'),
+    "cancel": Handler(public.on_cancel, '{"turn": 1}'),
+    "attach": Handler(views.on_attach, '{"turn": 1}', _SHARED),
+    "get_history": Handler(views.on_get_history, "", _READS),
+    "get_status": Handler(views.on_get_status, "", _LOOKS),
+    "get_turns": Handler(views.on_get_turns, '{"limit": 10}', _READS),
+    "regenerate": Handler(public.on_regenerate, '{"turn": 1}'),
+    "rewind": Handler(public.on_rewind, '{"turn": 1}'),
+    "reset": Handler(public.on_reset, '{"reason": "…"}'),
+    "fork": Handler(public.on_fork, '{"session": "copy"}', _SHARED),
+    "withdraw": Handler(changes.on_withdraw, '{"message": 1}'),
+    "replace": Handler(changes.on_replace, '{"message": 1, "content": "Hello"}'),
+    "promote": Handler(changes.on_promote, '{"message": 1, "policy": "interrupt"}'),
+    "resume": Handler(public.on_resume, '{"turn": 1}'),
+    "edit": Handler(public.on_edit, '{"turn": 1, "content": "Hello"}'),
+    "answer": Handler(changes.on_answer, '{"approval": 1, "approved": true}'),
     "settle": Handler(private.on_settle),
     "quiet": Handler(private.on_quiet),
     "begin": Handler(private.on_begin),
@@ -80,7 +100,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "get_cause": Handler(private.on_get_cause, options=_SHARED),
     "load": Handler(private.on_load, options={**_LOADS, "output_serde": BytesSerde()}),
 }
-PUBLIC: Final = [name for name, handler in HANDLERS.items() if handler.takes is not None]
+PUBLIC: Final = [name for name, handler in HANDLERS.items() if handler.is_public]
 
 
 def add_handlers(to: VirtualObject, agent: Settings) -> dict[str, Any]:
@@ -122,21 +142,21 @@ def add_handler(to: VirtualObject, whose: Any, name: str, handler: Handler) -> A
         name: Its name.
         handler: What it does.
     """
-    takes, gives = handler.takes, handler.gives
+    takes, is_public = handler.body, handler.is_public
 
     async def handle(ctx: Any, body: Any) -> Any:
-        if takes is not None and not ctx.key():
+        if is_public and not ctx.key():
             raise TerminalError("session: the key is empty. Name the conversation.", 400)
-        return await handler.does(whose, ctx, body)
+        return await handler.does(whose, ctx, body if takes is None else takes(body))
 
     handle.__doc__ = handler.does.__doc__
     chosen: dict[str, Any] = {"input_serde": _JSON, "output_serde": _JSON, **handler.options}
     # When workers were away, they are asked again as soon as they are back.
     chosen.setdefault("invocation_retry_policy", RETRY_POLICY)
-    added = to.handler(name, ingress_private=takes is None or None, **chosen)(handle)
+    added = to.handler(name, ingress_private=None if is_public else True, **chosen)(handle)
     io = to.handlers[name].handler_io
-    describe(io.input_type, takes.schema if takes is not None else None)
-    describe(io.output_type, (lambda: shape(gives).schema) if gives is not None else None)
+    describe(io.input_type, takes.schema if takes is not None and is_public else None)
+    describe(io.output_type, (lambda: shape(handler.gives).schema) if is_public else None)
     return added
 
 

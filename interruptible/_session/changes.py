@@ -20,9 +20,10 @@ from interruptible._wire.said import id_of, said_again
 from interruptible._wire.text import brief
 
 
-async def on_withdraw(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Withdrawn:
+async def on_withdraw(
+    agent: Settings, ctx: ObjectContext, fields: requests.WithdrawIn
+) -> wire.Withdrawn:
     """Take back a message that no model has read; a turn that has no other does not begin."""
-    fields = requests.WITHDRAW_IN(body)
     record = await effects.known(agent, ctx)
     message = _require_pending(record, fields["message"])
     said, turn = await _read_pending(ctx, record, message)
@@ -36,9 +37,10 @@ async def on_withdraw(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Wi
     return {"withdrawn": message.id}
 
 
-async def on_replace(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Receipt:
+async def on_replace(
+    agent: Settings, ctx: ObjectContext, fields: requests.ReplaceIn
+) -> wire.Receipt:
     """Say something else in a message that no model has read; its place and its id stay."""
-    fields = requests.REPLACE_IN(body)
     instead = requests.user_message(fields["content"], agent.max_content)
     record = await effects.known(agent, ctx)
     message = _require_pending(record, fields["message"])
@@ -54,9 +56,10 @@ async def on_replace(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
     return _receipt(after, step)
 
 
-async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Receipt:
+async def on_promote(
+    agent: Settings, ctx: ObjectContext, fields: requests.PromoteIn
+) -> wire.Receipt:
     """Have a message that no model has read answered next, or steered at the turn at work."""
-    fields = requests.PROMOTE_IN(body)
     policy, now = fields["policy"], fields.get("now", False)
     requests.check_policy(policy, agent.allowed_policies)
     requests.check_now(fields, policy)
@@ -94,9 +97,10 @@ async def on_promote(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
     return _receipt(after, step)
 
 
-async def on_answer(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Answered:
+async def on_answer(
+    agent: Settings, ctx: ObjectContext, fields: requests.AnswerIn
+) -> wire.Answered:
     """Answer what a turn waits for, once."""
-    fields = requests.ANSWER_IN(body)
     record = await effects.known(agent, ctx)
     found = approvals.find_approval(record, fields["approval"])
     if not isinstance(found, Refused):

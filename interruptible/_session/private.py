@@ -21,21 +21,19 @@ from interruptible._session.sent import Stored
 from interruptible._session.turns import Said, finished_turn
 from interruptible._task.signals import BEGIN
 from interruptible._wire import reports
-from interruptible._wire.types import Turn
+from interruptible._wire.types import Settlement, Turn
 
 
-async def on_load(_: Settings, ctx: ObjectSharedContext, body: Any) -> bytes:
+async def on_load(_: Settings, ctx: ObjectSharedContext, fields: reports.Loading) -> bytes:
     """For a task: what is stored of the session, as it is stored, to be read by the task.
 
     It is all of it, or the latest turns between two, up to so many bytes.
     """
-    fields = reports.LOADING({} if body is None else body)
     return (await Stored.copy(ctx, **fields)).pack()
 
 
-async def on_take(agent: Settings, ctx: ObjectContext, body: Any) -> list[Said]:
+async def on_take(agent: Settings, ctx: ObjectContext, fields: reports.Taking) -> list[Said]:
     """For a task: the steered messages that wait for it, each of them once."""
-    fields = reports.TAKING(body)
     turn, waited = fields["turn"], fields["waited"]
     record = await read_record(ctx)
     after, taken = rules.hand_out(record, turn, waited=waited, begins=fields["begins"])
@@ -49,9 +47,8 @@ async def on_take(agent: Settings, ctx: ObjectContext, body: Any) -> list[Said]:
     return said
 
 
-async def on_quiet(agent: Settings, ctx: ObjectContext, body: Any) -> Any:
+async def on_quiet(agent: Settings, ctx: ObjectContext, fields: reports.Quiet) -> Any:
     """For a task: whether its quiet window is over; a turn that need not wait begins then."""
-    fields = reports.QUIET(body)
     turn, seen = fields["turn"], fields["seen"]
     record = await read_record(ctx)
     after, newest = rules.quiet_step(record, turn, seen=seen)
@@ -67,12 +64,12 @@ async def on_quiet(agent: Settings, ctx: ObjectContext, body: Any) -> Any:
     return {"seen": seen, "quiet": True}
 
 
-async def on_begin(agent: Settings, ctx: ObjectContext, body: Any) -> Any:
+async def on_begin(agent: Settings, ctx: ObjectContext, fields: reports.OneTurn) -> Any:
     """For a task that has waited: what it begins with, which does not change from here on.
 
     It may have begun as the turn before was settled, and what told it so may be under way.
     """
-    turn = reports.ONE_TURN(body)["turn"]
+    turn = fields["turn"]
     record = await read_record(ctx)
     live = record.find(turn)
     if live is not None and live.goes_on and not live.queued:
@@ -100,9 +97,8 @@ def _begins(record: Record, own: Turn, said: Sequence[Said]) -> Any:
     return begins if turns is None else {**begins, "turns": turns}
 
 
-async def on_ask_approval(agent: Settings, ctx: ObjectContext, body: Any) -> None:
+async def on_ask_approval(agent: Settings, ctx: ObjectContext, asking: reports.Asking) -> None:
     """For a task: it may not go on with something before somebody has said yes."""
-    asking = reports.ASKING(body)
     record, now = await effects.known_now(agent, ctx)
     after, asks = approvals.ask_step(record, asking["turn"], asking["number"])
     if asks is not None:
@@ -118,9 +114,8 @@ async def on_ask_approval(agent: Settings, ctx: ObjectContext, body: Any) -> Non
         approving.deny(ctx, record.find(asking["turn"]), asking["number"])
 
 
-async def on_close_approval(agent: Settings, ctx: ObjectContext, body: Any) -> bool:
+async def on_close_approval(agent: Settings, ctx: ObjectContext, fields: reports.Closing) -> bool:
     """For a task: nobody is to answer an approval any more; says whether somebody has."""
-    fields = reports.CLOSING(body)
     mine = (fields["turn"], fields["number"])
     record = await effects.known(agent, ctx)
     waits = next((x for x in record.approvals if (x.turn, x.number) == mine), None)
@@ -129,16 +124,14 @@ async def on_close_approval(agent: Settings, ctx: ObjectContext, body: Any) -> b
     return waits is None
 
 
-async def on_get_cause(_: Settings, ctx: ObjectSharedContext, body: Any) -> str:
+async def on_get_cause(_: Settings, ctx: ObjectSharedContext, fields: reports.OneTurn) -> str:
     """For a task: why its turn was cancelled."""
-    turn = reports.ONE_TURN(body)["turn"]
-    live = (await read_record(ctx)).find(turn)
+    live = (await read_record(ctx)).find(fields["turn"])
     return (live.cancelled if live is not None else None) or "cancelled"
 
 
-async def on_settle(agent: Settings, ctx: ObjectContext, body: Any) -> None:
+async def on_settle(agent: Settings, ctx: ObjectContext, settlement: Settlement) -> None:
     """For a task: record a turn's outcome, in its own slot and once."""
-    settlement = reports.SETTLEMENT(body)
     outcome = settlement["outcome"]
     record, now = await effects.known_now(agent, ctx)
     step = rules.settle_step(record, outcome["turn"], merge=agent.merges)
@@ -184,25 +177,23 @@ def _tell_begin(ctx: ObjectContext, record: Record, turn: int, own: Turn | None)
         ctx.resolve_signal(live.task_id, BEGIN, told, serde=storage.JSON)
 
 
-async def on_recover(agent: Settings, ctx: ObjectSharedContext, body: Any) -> None:
+async def on_recover(agent: Settings, ctx: ObjectSharedContext, fields: reports.OneTurn) -> None:
     """For the object: settle a turn on behalf of a task that is over and did not report."""
-    turn = reports.ONE_TURN(body)["turn"]
+    turn = fields["turn"]
     record = await read_record(ctx)
     if record.find(turn) is not None:
         await effects.recorded_outcome(agent, ctx, record, turn)
 
 
-async def on_give_up(agent: Settings, ctx: ObjectContext, body: Any) -> None:
+async def on_give_up(agent: Settings, ctx: ObjectContext, fields: reports.SomeTurns) -> None:
     """For a task: it has waited out `cleanup_timeout` for these turns; nobody else is to."""
-    turns = reports.SOME_TURNS(body)["turns"]
-    step = rules.give_up_step(await effects.known(agent, ctx), turns)
+    step = rules.give_up_step(await effects.known(agent, ctx), fields["turns"])
     if step.give_up:
         await carry_out(agent, ctx, step)
 
 
-async def on_adopt(_: Settings, ctx: ObjectContext, body: Any) -> None:
+async def on_adopt(_: Settings, ctx: ObjectContext, copy: reports.Copy) -> None:
     """For `fork`: begin this session with the turns of another."""
-    copy = reports.COPY(body)
     if (await read_record(ctx)).epoch:
         raise TerminalError("session: there is one of this key already. Choose another.", 412)
     record = stored_record.new_record(ctx)._replace(

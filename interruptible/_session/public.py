@@ -1,5 +1,6 @@
 """What begins, ends and takes back turns: public handlers of the agent's virtual object."""
 
+import functools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -15,47 +16,44 @@ from interruptible._session.views import conversation
 from interruptible._wire import requests
 from interruptible._wire import types as wire
 from interruptible._wire.checks import Refusal
-from interruptible._wire.said import ids_of, with_id
+from interruptible._wire.said import ids_of, with_id, with_metadata
 
 
-async def on_message(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Receipt:
+async def on_message(
+    agent: Settings, ctx: ObjectContext, fields: requests.MessageIn
+) -> wire.Receipt:
     """Take in a message: it becomes the next turn, and interrupts what is live or waits for it."""
-    request = requests.message_in(
-        body,
-        max_content=agent.max_content,
-        policy=agent.policy,
-        allowed=agent.allowed_policies,
-    )
-    policy, merge = request.policy, agent.merges
+    policy, merge = fields.get("policy", agent.policy), agent.merges
+    requests.check_message(fields, policy, agent.allowed_policies)
+    message = requests.user_message(fields["content"], agent.max_content)
     record, now = await effects.known_now(agent, ctx)
     if not record.epoch:
         record = stored_record.new_record(ctx)
-    keep_queued = agent.keep_queued if request.keep_queued is None else request.keep_queued
-
-    def refusal(seen: Record) -> tuple[int, str] | None:
-        return rules.refusal(
-            seen,
-            policy,
-            max_pending=agent.max_pending,
-            if_turn=request.if_turn,
-            if_idle=request.if_idle,
-            merge=merge,
-        )
-
+    keep_queued = fields.get("keep_queued", agent.keep_queued)
+    refusal = functools.partial(
+        rules.refusal,
+        policy=policy,
+        max_pending=agent.max_pending,
+        if_turn=fields.get("if_turn"),
+        if_idle=fields.get("if_idle", False),
+        merge=merge,
+    )
     seen = record._replace(live=record.awaited)
-    depends = policy == "steer" or request.if_turn is not None or keep_queued or merge
+    depends = policy == "steer" or fields.get("if_turn") is not None or keep_queued or merge
     if depends or refusal(seen) is not None:
         # What happens depends on what is live: so leave out what only the record calls live.
         looked = await effects.look(agent, ctx, seen)
         live = tuple(x for x, end in looked if end is None or end.unknown)
         seen = seen._replace(live=live)
     if (refused := refusal(seen)) is not None:
-        raise TerminalError(refused[1], refused[0])
+        raise TerminalError(refused.reason, refused.status)
     over = {x.turn for x in record.live} - {x.turn for x in seen.live}
+    reads_now = fields.get("now", False)
     step = rules.message_step(
-        record, policy, keep_queued=keep_queued, merge=merge, now=request.now, over=over
+        record, policy, keep_queued=keep_queued, merge=merge, now=reads_now, over=over
     )
-    after = await carry_out(agent, ctx, step, [with_id(request.message, step.message)], now)
+    said = with_metadata(with_id(message, step.message), fields.get("metadata"))
+    after = await carry_out(agent, ctx, step, [said], now)
     if step.steer is None:
         status = "waiting" if seen.live else "running"
         return receipt_of(after, record.next, status, step, step.discard)
@@ -63,9 +61,10 @@ async def on_message(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rec
     return receipt_of(after, step.steer.turn, status, step)
 
 
-async def on_cancel(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Cancelled:
+async def on_cancel(
+    agent: Settings, ctx: ObjectContext, fields: requests.CancelIn
+) -> wire.Cancelled:
     """Cancel everything live, or one turn; what is over already is no error."""
-    fields = requests.CANCEL_IN(body)
     turn, message = fields.get("turn"), fields.get("message")
     record = await effects.known(agent, ctx)
     if turn is not None:
@@ -85,15 +84,15 @@ async def on_cancel(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Canc
     return {"cancelled": sorted(x.turn for x in (*step.cancel, *step.stop))}
 
 
-async def on_regenerate(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Receipt:
+async def on_regenerate(
+    agent: Settings, ctx: ObjectContext, fields: requests.RegenerateIn
+) -> wire.Receipt:
     """Work on the messages of a turn again, by default the last: it and all after it go."""
-    fields = requests.REGENERATE_IN(body)
     return await _begin_again(agent, ctx, fields.get("turn"), fields.get("if_last"))
 
 
-async def on_edit(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Receipt:
+async def on_edit(agent: Settings, ctx: ObjectContext, fields: requests.EditIn) -> wire.Receipt:
     """Say something else in the place of a turn's messages: it and all after it go."""
-    fields = requests.EDIT_IN(body)
     instead = requests.user_message(fields["content"], agent.max_content)
     return await _begin_again(agent, ctx, fields["turn"], fields.get("if_last"), instead)
 
@@ -134,9 +133,9 @@ async def _begin_again(
     )
 
 
-async def on_resume(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Receipt:
+async def on_resume(agent: Settings, ctx: ObjectContext, fields: requests.ResumeIn) -> wire.Receipt:
     """Go on where the last turn stopped, without a message: it did not complete."""
-    turn = requests.RESUME_IN(body).get("turn")
+    turn = fields.get("turn")
     record, now = await effects.known_now(agent, ctx)
     session = Moment(ctx, record)
     last = await session.newest()
@@ -165,9 +164,8 @@ async def on_resume(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rece
     return receipt_of(after, record.next, "waiting" if record.awaited else "running", step)
 
 
-async def on_rewind(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rewound:
+async def on_rewind(agent: Settings, ctx: ObjectContext, fields: requests.RewindIn) -> wire.Rewound:
     """Take back a turn and all after it."""
-    fields = requests.REWIND_IN(body)
     turn = fields["turn"]
     record = await effects.known(agent, ctx)
     require(record, turn)
@@ -183,13 +181,12 @@ async def on_rewind(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Rewo
     }
 
 
-async def on_reset(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Cancelled:
+async def on_reset(agent: Settings, ctx: ObjectContext, fields: requests.ResetIn) -> wire.Cancelled:
     """Cancel what is live and empty the conversation; the numbers of the turns go on."""
-    reason = requests.RESET_IN(body).get("reason")
     record = await effects.known(agent, ctx)
     if not record.epoch:
         return {"cancelled": []}
-    step = rules.reset_step(record, reason)
+    step = rules.reset_step(record, fields.get("reason"))
     stale = await storage.stale_keys(ctx, step.record)
     record = storage.without_settled(step.record)._replace(forked_from=None)
     await carry_out(agent, ctx, step._replace(record=record))
@@ -198,9 +195,10 @@ async def on_reset(agent: Settings, ctx: ObjectContext, body: Any) -> wire.Cance
     return {"cancelled": [x.turn for x in step.cancel]}
 
 
-async def on_fork(agent: Settings, ctx: ObjectSharedContext, body: Any) -> wire.Forked:
+async def on_fork(
+    agent: Settings, ctx: ObjectSharedContext, fields: requests.ForkIn
+) -> wire.Forked:
     """Copy the conversation up to a turn, by default the last that has ended, to a new session."""
-    fields = requests.FORK_IN(body)
     copy, last = fields["session"], fields.get("turn")
     if copy == ctx.key():
         raise TerminalError("session: is this session itself. Name a new one.", 400)

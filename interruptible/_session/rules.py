@@ -6,7 +6,7 @@ Given a session's record and an event, a rule returns a `Step`: the new record, 
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from interruptible._session.record import Addition, Live, Record
+from interruptible._session.record import Addition, Live, Record, Refused
 
 
 class Step(NamedTuple):
@@ -47,8 +47,8 @@ def refusal(
     if_turn: int | None = None,
     if_idle: bool = False,
     merge: bool = False,
-) -> tuple[int, str] | None:
-    """Why a message cannot be taken in as things are: the HTTP status, and the reason.
+) -> Refused | None:
+    """Why a message cannot be taken in as things are.
 
     The record is without the live turns whose tasks are over already. `policy`, `if_turn` (only if
     this turn is at work) and `if_idle` (only if none is live) are what the message asks for.
@@ -56,14 +56,16 @@ def refusal(
     busy = record.at_work
     live = "no turn is live" if busy is None else f"turn {busy.turn} is live"
     if if_idle and busy is not None:
-        return 412, f"if_idle: {live}. Wait for it, or leave out if_idle."
+        return Refused(412, f"if_idle: {live}. Wait for it, or leave out if_idle.")
     if if_turn is not None and (busy is None or busy.turn != if_turn):
-        return 412, f"if_turn: turn {if_turn} is not at work; {live}. Look at what has happened."
+        wrong = f"turn {if_turn} is not at work; {live}. Look at what has happened."
+        return Refused(412, f"if_turn: {wrong}")
     if policy == "reject" and busy is not None:
-        return 423, f"policy: {live}, and the policy is reject. Wait for it."
+        return Refused(423, f"policy: {live}, and the policy is reject. Wait for it.")
     adds = policy in ("queue", "steer") or _host(record, policy, merge=merge) is not None
     if adds and record.pending >= max_pending:
-        return 429, f"policy: {record.pending} of {max_pending} are pending. Wait for one."
+        known = f"{record.pending} of {max_pending} are pending"
+        return Refused(429, f"policy: {known}. Wait for one.")
     return None
 
 

@@ -1,6 +1,6 @@
 """What shows a session, and what waits for its turns: public handlers that change nothing."""
 
-from typing import Any, cast
+from typing import cast
 
 from restate import ObjectSharedContext, TerminalError
 
@@ -18,10 +18,9 @@ from interruptible._wire.said import as_shown, ids_of, metadata_of
 
 
 async def on_attach(
-    agent: Settings, ctx: ObjectSharedContext, body: Any
+    agent: Settings, ctx: ObjectSharedContext, fields: requests.AttachIn
 ) -> wire.Outcome | wire.TakenBack:
     """Wait for the outcome of a turn, by default the newest, or of that which answers a message."""
-    fields = requests.ATTACH_IN(body)
     turn, message = fields.get("turn"), fields.get("message")
     record = await read_record(ctx)
     if message is not None:
@@ -81,10 +80,9 @@ async def _turn_of(ctx: ObjectSharedContext, record: Record, message: int) -> in
 
 
 async def on_get_history(
-    agent: Settings, ctx: ObjectSharedContext, body: Any
-) -> list[wire.Message]:
+    agent: Settings, ctx: ObjectSharedContext, _: requests.NothingIn
+) -> wire.History:
     """The conversation: what was said and put out, in the order of the turns."""
-    requests.NOTHING_IN(body)
     session = await read_moment(ctx)
     instead = "Read the conversation with get_turns, which gives it in parts."
     last = session.record.next - 1
@@ -93,9 +91,10 @@ async def on_get_history(
     return whole_conversation(map(neutral, turns), *notes)
 
 
-async def on_get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> wire.Turns:
+async def on_get_turns(
+    _: Settings, ctx: ObjectSharedContext, fields: requests.GetTurnsIn
+) -> wire.Turns:
     """The record of the turns, discarded ones too, a page at a time from the newest on."""
-    fields = requests.GET_TURNS_IN(body)
     before, limit = fields.get("before"), fields.get("limit") or wire.MAX_TURNS
     session = await read_moment(ctx)
     newest = session.record.next
@@ -107,12 +106,13 @@ async def on_get_turns(_: Settings, ctx: ObjectSharedContext, body: Any) -> wire
     return {"turns": [neutral(x, as_shown) for x in turns], "before": start if start > 1 else None}
 
 
-async def on_get_status(agent: Settings, ctx: ObjectSharedContext, body: Any) -> wire.Status:
+async def on_get_status(
+    agent: Settings, ctx: ObjectSharedContext, _: requests.NothingIn
+) -> wire.Status:
     """Whether the session is at work, and on what.
 
     The record alone would call a turn live whose task was killed, so each task is asked for.
     """
-    requests.NOTHING_IN(body)
     record = await read_record(ctx)
     looked = await effects.look(agent, ctx, record)
     for x, end in looked:

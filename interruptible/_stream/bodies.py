@@ -7,7 +7,7 @@ from typing_extensions import NotRequired, Required, TypedDict, get_type_hints
 
 from interruptible._stream.deltas import Said
 from interruptible._stream.events import Event
-from interruptible._wire.checks import Body, Refusal
+from interruptible._wire.checks import Refusal
 from interruptible._wire.rule import Rule, within
 from interruptible._wire.shapes import shape
 from interruptible._wire.text import brief
@@ -100,15 +100,6 @@ class WordsIn(TypedDict):
 
     turn: TurnNumber
     ended: NotRequired[list[Count]]
-
-
-PULL_IN: Final = Body(PullIn, 'an offset: {"offset": 0}')
-PUBLISH_IN: Final = Body(PublishIn)
-SUBSCRIBE_IN: Final = Body(SubscribeIn)
-BEGIN_IN: Final = Body(BeginIn)
-TELL_IN: Final = Body(TellIn)
-END_IN: Final = Body(EndIn)
-WORDS_IN: Final = Body(WordsIn)
 
 
 # -- Events. ---------------------------------------------------------------------------------------

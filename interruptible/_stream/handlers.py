@@ -25,9 +25,8 @@ TOLD: Final = 64 << 10
 """Bytes that each follower who waits is sent; of more it hears that there is something."""
 
 
-async def on_pull(stream: str, ctx: ObjectSharedContext, body: Any) -> bodies.Pulled:
+async def on_pull(stream: str, ctx: ObjectSharedContext, fields: bodies.PullIn) -> bodies.Pulled:
     """The events after an offset, or the next ones; it waits for them, half a minute at most."""
-    fields = bodies.PULL_IN(body)
     log = await _read(ctx)
     offset, wait = fields.get("offset", log.tail), fields.get("wait", bodies.WAIT)
     while not (answer := await _since(ctx, log, offset))["messages"] and wait:
@@ -44,9 +43,8 @@ async def on_pull(stream: str, ctx: ObjectSharedContext, body: Any) -> bodies.Pu
     return answer
 
 
-async def on_publish(_: str, ctx: ObjectContext, body: Any) -> bodies.Published:
+async def on_publish(_: str, ctx: ObjectContext, fields: bodies.PublishIn) -> bodies.Published:
     """For the steps of a task: say what they say, piece by piece."""
-    fields = bodies.PUBLISH_IN(body)
     say = [(x["after"], bodies.said_in(x["event"]), x.get("step")) for x in fields["events"]]
     batch = Batch(fields["key"], fields["voice"], fields["seq"], say, fields.get("gap", False))
     log, waiting = await _known(ctx)
@@ -59,9 +57,8 @@ async def on_publish(_: str, ctx: ObjectContext, body: Any) -> bodies.Published:
     return {"taken": plan.log.took}
 
 
-async def on_subscribe(_: str, ctx: ObjectContext, body: Any) -> None:
+async def on_subscribe(_: str, ctx: ObjectContext, fields: bodies.SubscribeIn) -> None:
     """For `pull`: resolve an awakeable as soon as there is more than at an offset."""
-    fields = bodies.SUBSCRIBE_IN(body)
     name, offset = fields["id"], fields.get("offset")
     log, waiting = await _known(ctx)
     if offset is None:
@@ -80,42 +77,39 @@ async def on_truncate(_: str, ctx: ObjectContext, body: Any) -> None:
     _store(ctx, keeping.truncate(await _read(ctx), body))
 
 
-async def on_turn_begins(_: str, ctx: ObjectContext, body: Any) -> None:
+async def on_turn_begins(_: str, ctx: ObjectContext, fields: bodies.BeginIn) -> None:
     """For a task: its turn begins."""
-    fields = bodies.BEGIN_IN(body)
     log, waiting = await _known(ctx)
     await _carry_out(ctx, rules.turn_begins(log, fields["turn"], fields["key"]), waiting)
 
 
-async def on_tell(_: str, ctx: ObjectContext, body: Any) -> None:
+async def on_tell(_: str, ctx: ObjectContext, fields: bodies.TellIn) -> None:
     """For a task: what its turn did."""
-    fields = bodies.TELL_IN(body)
     events = [bodies.told_in(x) for x in fields["events"]]
     log, waiting = await _known(ctx)
     plan = rules.tell(log, fields["turn"], events, anew=fields.get("anew", False))
     await _carry_out(ctx, plan, waiting)
 
 
-async def on_end(_: str, ctx: ObjectContext, body: Any) -> None:
+async def on_end(_: str, ctx: ObjectContext, fields: bodies.EndIn) -> None:
     """For the agent's object: a turn is on record."""
-    fields = bodies.END_IN(body)
     log, waiting = await _known(ctx)
     plan = rules.end(log, fields["turn"], fields["status"], fields["messages"])
     await _carry_out(ctx, plan, waiting)
 
 
-async def on_note(_: str, ctx: ObjectContext, body: Any) -> None:
+async def on_note(_: str, ctx: ObjectContext, fields: bodies.TellIn) -> None:
     """For the agent's object: what has become of the session."""
-    fields = bodies.TELL_IN(body)
     log, waiting = await _known(ctx)
     say = [(fields["turn"], bodies.told_in(x), None) for x in fields["events"]]
     anew = fields.get("anew", False)
     await _carry_out(ctx, Plan(log, say, anew, keeps_live=True), waiting)
 
 
-async def on_words(_: str, ctx: ObjectContext, body: Any) -> list[tuple[str | None, str]]:
+async def on_words(
+    _: str, ctx: ObjectContext, fields: bodies.WordsIn
+) -> list[tuple[str | None, str]]:
     """For a task: what an attempt at its turn had said that is no message yet."""
-    fields = bodies.WORDS_IN(body)
     ended = {*fields.get("ended", [])}
     said = [x for x in await _entries(ctx, await _read(ctx)) if x.step not in ended]
     return keeping.live_words(said, fields["turn"])
@@ -143,11 +137,10 @@ HANDLERS: Final = {
     # It ends without having heard of its timer: see `_LOOKS` in `_handlers.py`.
     "pull": Handler(
         on_pull,
-        bodies.PULL_IN,
-        bodies.Pulled,
+        'an offset: {"offset": 0}',
         {"kind": "shared", "idempotency_retention": MIN_RETENTION},
     ),
-    "publish": Handler(on_publish, bodies.PUBLISH_IN, bodies.Published),
+    "publish": Handler(on_publish, is_open=True),
     "subscribe": Handler(on_subscribe),
     "truncate": Handler(on_truncate),
     "begin": Handler(on_turn_begins),

@@ -49,27 +49,31 @@ def parse(body: bytes, *, lenient: bool = False) -> Any:
 class Body(Generic[R]):
     """What a handler takes. Called with a body, it gives it back, or raises a `Refusal`.
 
+    What has no field that is needed may also be left out.
+
     Args:
         kind: The fields of the body.
         example: Where other fields than these are refused: what could be sent instead; "" where
-            that is nothing. What has no field that is needed may also be left out, then.
-        more: What the schema says besides.
+            that is nothing.
     """
 
-    def __init__(self, kind: type[R], example: str | None = None, **more: Any) -> None:
+    def __init__(self, kind: type[R], example: str | None = None) -> None:
         fields: Any = kind
         self._kind = kind
-        self._more = more
         self._known = fields.__annotations__.keys()
         self._is_closed = example is not None
-        self._may_be_left_out = self._is_closed and not fields.__required_keys__
+        self._may_be_left_out = not fields.__required_keys__
         instead = [x for x in (example, "no body" if self._may_be_left_out else None) if x]
         self._remedy = f" Send {', or '.join(instead)}." if instead else ""
 
     def __call__(self, body: Any) -> R:
-        return self.checked(self.opened(body))
+        fields = self._opened(body)
+        wrong = self._shape.misfit("body", fields)
+        if wrong is not None:
+            raise Refusal(wrong)
+        return cast("R", fields)
 
-    def opened(self, body: Any) -> dict[str, Any]:
+    def _opened(self, body: Any) -> dict[str, Any]:
         """The fields of a body; what is in them is yet to be checked."""
         if body is None and self._may_be_left_out:
             return {}
@@ -87,20 +91,13 @@ class Body(Generic[R]):
             check_values(name, value, levels)
         return fields
 
-    def checked(self, fields: dict[str, Any]) -> R:
-        """The fields, if they are what they are to be."""
-        wrong = self._shape.misfit("body", fields)
-        if wrong is not None:
-            raise Refusal(wrong)
-        return cast("R", fields)
-
     def schema(self) -> dict[str, Any] | None:
         """The JSON schema; none where it is nothing, or Restate would refuse an empty body."""
         if not self._known:
             return None
         title = self._kind.__name__.removesuffix("In")
         null = {"type": ["object", "null"]} if self._may_be_left_out else {}
-        said = {"title": title, "additionalProperties": False, **self._more}
+        said = {"title": title, "additionalProperties": False}
         return {**self._shape.schema, **null, **said}
 
     @cached_property

@@ -10,7 +10,7 @@ from typing import Any, Final
 from typing_extensions import NotRequired, TypedDict
 
 from interruptible._wire.checks import Body
-from interruptible._wire.types import Count, Settlement, TaskOutcome, Turn, TurnNumber
+from interruptible._wire.types import Count, TaskOutcome, Turn, TurnNumber
 
 
 class OneTurn(TypedDict):
@@ -84,14 +84,5 @@ Copy = TypedDict(
 )
 """What `adopt` is told: what a new session begins with, and the last turn it is copied from."""
 
-ONE_TURN: Final = Body(OneTurn)
-SOME_TURNS: Final = Body(SomeTurns)
-TAKING: Final = Body(Taking)
-LOADING: Final = Body(Loading)
-QUIET: Final = Body(Quiet)
-ASKING: Final = Body(Asking)
-CLOSING: Final = Body(Closing)
 OUTCOME_IN: Final = Body(TaskOutcome)
 """What a task ends with, as `settle` would take it."""
-SETTLEMENT: Final = Body(Settlement)
-COPY: Final = Body(Copy)

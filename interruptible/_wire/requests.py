@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from typing_extensions import NotRequired, Required, TypedDict
 
-from interruptible._wire.checks import Body, Refusal
+from interruptible._wire.checks import Refusal
 from interruptible._wire.fields import (
     AnyMessage,
     AnyTurn,
@@ -21,15 +21,9 @@ from interruptible._wire.fields import (
     too_much,
 )
 from interruptible._wire.rule import MAX_NUMBER, Rule, within
-from interruptible._wire.said import with_metadata
 from interruptible._wire.shapes import NO_TEXT
 from interruptible._wire.text import brief
-from interruptible._wire.types import (
-    MAX_ASKED,
-    MAX_TURNS,
-    Message,
-    Policy,
-)
+from interruptible._wire.types import MAX_ASKED, MAX_TURNS, POLICIES, Message
 
 
 def _no_key(session: str) -> str | None:
@@ -39,12 +33,20 @@ def _no_key(session: str) -> str | None:
 class MessageIn(TypedDict, total=False):
     """What `message` takes."""
 
-    content: Required[Content]
+    content: Required[Annotated[Content, Rule({"examples": ["Write me a small todo CLI."]})]]
     role: Annotated[
         Literal["user"],
         says("Whose message it is; it may be left out.", remedy="Leave it out."),
     ]
-    policy: Annotated[Policy, says("What the message does to a live turn; by default the agent's.")]
+    policy: Annotated[
+        str,
+        says(
+            "What the message does to a live turn; by default the agent's.",
+            called=f"one of {', '.join(POLICIES)}",
+            enum=[*POLICIES],
+        ),
+    ]
+    """Which of them the agent allows is for the handler to say."""
     if_turn: Annotated[AskedTurn, number_of("Only if this turn is at work.")]
     if_idle: Annotated[bool, says("Only if no turn is live.")]
     now: Now
@@ -173,69 +175,18 @@ class NothingIn(TypedDict):
     """What a handler takes that takes nothing."""
 
 
-SAID: Final = [{"content": "Write me a small todo CLI in Python."}]
-MESSAGE_IN: Final = Body(MessageIn, '{"content": "Hello"}', examples=SAID)
-CANCEL_IN: Final = Body(CancelIn, '{"turn": 1}')
-ATTACH_IN: Final = Body(AttachIn, '{"turn": 1}')
-REGENERATE_IN: Final = Body(RegenerateIn, '{"turn": 1}')
-REWIND_IN: Final = Body(RewindIn, '{"turn": 1}')
-RESET_IN: Final = Body(ResetIn, '{"reason": "…"}')
-FORK_IN: Final = Body(ForkIn, '{"session": "copy"}')
-GET_TURNS_IN: Final = Body(GetTurnsIn, '{"limit": 10}')
-NOTHING_IN: Final = Body(NothingIn, "")
-WITHDRAW_IN: Final = Body(WithdrawIn, '{"message": 1}')
-REPLACE_IN: Final = Body(ReplaceIn, '{"message": 1, "content": "Hello"}')
-PROMOTE_IN: Final = Body(PromoteIn, '{"message": 1, "policy": "interrupt"}')
-RESUME_IN: Final = Body(ResumeIn, '{"turn": 1}')
-EDIT_IN: Final = Body(EditIn, '{"turn": 1, "content": "Hello"}')
-ANSWER_IN: Final = Body(AnswerIn, '{"approval": 1, "approved": true}')
-
-
-class Request(NamedTuple):
-    """A message as it came in, with what it asks for."""
-
-    message: Message
-    policy: Policy
-    if_turn: int | None
-    if_idle: bool
-    now: bool
-    keep_queued: bool | None
-    """`None` is: as the agent says."""
-
-
-def message_in(body: Any, *, max_content: int, policy: Policy, allowed: Sequence[str]) -> Request:
-    """Check the body of `message`.
+def check_message(fields: MessageIn, policy: str, allowed: Sequence[str]) -> None:
+    """Refuse a message whose fields do not go together, or with the agent.
 
     Args:
-        body: The body.
-        max_content: The largest content, in bytes.
-        policy: The policy of a message that names none.
+        fields: The message.
+        policy: Its policy.
         allowed: The policies that the agent allows.
-
-    Returns:
-        The message to store, and what it asks for.
-
-    Raises:
-        Refusal: 400 names the field that is wrong; 413 when the content is too long.
     """
-    fields = MESSAGE_IN.opened(body)
-    chosen = fields.get("policy", policy)
-    check_policy(chosen, allowed)
-    asked = MESSAGE_IN.checked(fields)
-    if_idle, if_turn = asked.get("if_idle", False), asked.get("if_turn")
-    if if_idle and if_turn is not None:
+    check_policy(policy, allowed)
+    if fields.get("if_idle") and fields.get("if_turn") is not None:
         raise Refusal("if_turn: cannot hold together with if_idle. Send one of them.")
-    check_now(asked, chosen)
-    message = user_message(asked["content"], max_content)
-    metadata = asked.get("metadata")
-    return Request(
-        with_metadata(message, metadata),
-        chosen,
-        if_turn,
-        if_idle,
-        asked.get("now", False),
-        asked.get("keep_queued"),
-    )
+    check_now(fields, policy)
 
 
 def check_policy(policy: Any, allowed: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ to tell what was said.
 """
 
 import asyncio
+import functools
 import json
 import os
 import sys
@@ -78,6 +79,7 @@ class StreamCrashAgent(Agent):
             await asyncio.sleep(0.01)
 
 
+@functools.wraps(handlers.on_words)
 async def tell_words(*args: Any) -> Any:
     """What the stream's `words` does, but slowly if it is told so."""
     if (FOLDER / "slow").exists():

@@ -15,9 +15,11 @@ from restate import TerminalError
 from restate.serde import BytesSerde
 
 from interruptible import Agent
+from interruptible._handlers import HANDLERS
 from interruptible._session import effects, storage, stored_record
 from interruptible._session.record import Live, Record
 from interruptible._task.outcome import Ending
+from interruptible._wire.checks import Body
 from interruptible._wire.said import ids_of
 
 from .given import Given
@@ -30,6 +32,16 @@ LARGE, TAIL = 4096, 8192
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "LARGE", LARGE)
     monkeypatch.setattr(storage, "TAIL", TAIL)
+
+
+def body_of(name: str) -> Body[Any]:
+    """What a handler of every agent takes."""
+    body = HANDLERS[name].body
+    assert body is not None
+    return body
+
+
+TAKES: Mapping[Any, Body[Any]] = {x.does: body_of(name) for name, x in HANDLERS.items()}
 
 
 def as_json(value: Any) -> Any:
@@ -151,7 +163,7 @@ def handle(
     assert vars(agent).keys() >= options.keys()
     vars(agent).update(options)
     try:
-        answer: Any = asyncio.run(cast("Any", handler(agent, ctx, body)))
+        answer: Any = asyncio.run(cast("Any", handler(agent, ctx, TAKES[handler](body))))
     except TerminalError as refusal:
         answer = (refusal.status_code, refusal.message)
     return answer, ctx.done

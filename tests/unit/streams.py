@@ -55,5 +55,6 @@ def at_once(work: Coroutine[Any, Any, Any]) -> Any:
 
 def call(ctx: Kept, handler: str, body: Any) -> Any:
     """What a handler answers."""
-    does: Any = HANDLERS[handler].does
-    return at_once(does("Stream", ctx, body))
+    chosen = HANDLERS[handler]
+    does: Any = chosen.does
+    return at_once(does("Stream", ctx, body if chosen.body is None else chosen.body(body)))

@@ -16,9 +16,11 @@ from typing_extensions import TypedDict
 import interruptible
 from interruptible import Agent, Session, Task, _agent, agent, handler
 from interruptible._handlers import HANDLERS, PUBLIC
-from interruptible._wire import requests, types
+from interruptible._wire import types
 from interruptible._wire.shapes import shape
 from interruptible.stream import Stream
+
+from .handling import body_of
 
 
 async def run(self: Any, ctx: Any, task: Any) -> None:
@@ -783,25 +785,25 @@ def test_the_public_handlers_have_schemas_of_what_they_take_and_give() -> None:
         for x in handlers
         if not x.get("ingressPrivate")
     } == {
-        "message": (requests.MESSAGE_IN.schema(), shape(types.Receipt).schema),
-        "cancel": (requests.CANCEL_IN.schema(), shape(types.Cancelled).schema),
+        "message": (body_of("message").schema(), shape(types.Receipt).schema),
+        "cancel": (body_of("cancel").schema(), shape(types.Cancelled).schema),
         "attach": (
-            requests.ATTACH_IN.schema(),
+            body_of("attach").schema(),
             {"anyOf": [shape(types.Outcome).schema, shape(types.TakenBack).schema]},
         ),
         "get_history": (None, shape(types.History).schema),
         "get_status": (None, shape(types.Status).schema),
-        "get_turns": (requests.GET_TURNS_IN.schema(), shape(types.Turns).schema),
-        "regenerate": (requests.REGENERATE_IN.schema(), shape(types.Receipt).schema),
-        "rewind": (requests.REWIND_IN.schema(), shape(types.Rewound).schema),
-        "reset": (requests.RESET_IN.schema(), shape(types.Cancelled).schema),
-        "fork": (requests.FORK_IN.schema(), shape(types.Forked).schema),
-        "withdraw": (requests.WITHDRAW_IN.schema(), shape(types.Withdrawn).schema),
-        "replace": (requests.REPLACE_IN.schema(), shape(types.Receipt).schema),
-        "promote": (requests.PROMOTE_IN.schema(), shape(types.Receipt).schema),
-        "resume": (requests.RESUME_IN.schema(), shape(types.Receipt).schema),
-        "edit": (requests.EDIT_IN.schema(), shape(types.Receipt).schema),
-        "answer": (requests.ANSWER_IN.schema(), shape(types.Answered).schema),
+        "get_turns": (body_of("get_turns").schema(), shape(types.Turns).schema),
+        "regenerate": (body_of("regenerate").schema(), shape(types.Receipt).schema),
+        "rewind": (body_of("rewind").schema(), shape(types.Rewound).schema),
+        "reset": (body_of("reset").schema(), shape(types.Cancelled).schema),
+        "fork": (body_of("fork").schema(), shape(types.Forked).schema),
+        "withdraw": (body_of("withdraw").schema(), shape(types.Withdrawn).schema),
+        "replace": (body_of("replace").schema(), shape(types.Receipt).schema),
+        "promote": (body_of("promote").schema(), shape(types.Receipt).schema),
+        "resume": (body_of("resume").schema(), shape(types.Receipt).schema),
+        "edit": (body_of("edit").schema(), shape(types.Receipt).schema),
+        "answer": (body_of("answer").schema(), shape(types.Answered).schema),
     }
 
 

@@ -71,7 +71,7 @@ class Session:
         await asyncio.sleep(0)
         if self.ended and "after" not in fields and "room" not in fields:
             raise TerminalError("killed", 409)
-        return await private.on_load(settings, self.history.ctx, fields)
+        return await private.on_load(settings, self.history.ctx, fields or {})
 
     def have_older(self, before: int, *, ended: bool = False) -> None:
         """Let those before this one be the older ones, which somebody may have ended loading."""

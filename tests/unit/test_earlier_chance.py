@@ -61,7 +61,7 @@ class World:
         self.asked += 1
         assert self.asked < 200
         settings: Any = None
-        return await private.on_load(settings, self.history.ctx, fields)
+        return await private.on_load(settings, self.history.ctx, fields or {})
 
     def told(self, look: Look, *, tells_all: bool = False) -> tuple[Any, Before]:
         """What somebody makes of the turns, and what was read for it."""

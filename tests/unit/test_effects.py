@@ -1474,7 +1474,7 @@ def test_the_turns_are_of_one_moment_when_a_steered_message_finds_its_place_mean
             return super().get(name, serde)
 
     ctx: Any = Changing({})  # the message's own key is cleared by now
-    answer = asyncio.run(views.on_get_turns(AGENT, ctx, None))
+    answer = asyncio.run(views.on_get_turns(AGENT, ctx, {}))
     assert answer == {"turns": [ended], "before": None}
     assert moments == []
 

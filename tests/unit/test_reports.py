@@ -12,6 +12,7 @@ from interruptible._wire import reports
 from interruptible._wire.checks import Malformed, Refusal, parse
 
 from .given import Given
+from .handling import body_of
 
 OUTCOME = {"turn": 1, "status": "completed", "messages": [{"role": "assistant", "content": "Hi"}]}
 TURN = {**OUTCOME, "input": [{"role": "user", "content": "Hello"}]}
@@ -46,13 +47,13 @@ NO_OUTCOME = [
     {**OUTCOME, "messages": [{"role": "tool", "content": json.loads("[NaN]")}]},
 ]
 REFUSED: list[tuple[Any, list[Any]]] = [
-    (reports.ONE_TURN, [*NO_OBJECT, {}, *({"turn": x} for x in NO_NUMBER)]),
+    (body_of("recover"), [*NO_OBJECT, {}, *({"turn": x} for x in NO_NUMBER)]),
     (
-        reports.SOME_TURNS,
+        body_of("give_up"),
         [*NO_OBJECT, {}, *({"turns": x} for x in (1, "1", {}, [[1]], *([x] for x in NO_NUMBER)))],
     ),
     (
-        reports.TAKING,
+        body_of("take"),
         [
             *NO_OBJECT,
             {"turn": 1},
@@ -62,7 +63,7 @@ REFUSED: list[tuple[Any, list[Any]]] = [
         ],
     ),
     (
-        reports.QUIET,
+        body_of("quiet"),
         [
             *NO_OBJECT,
             {"turn": 1},
@@ -71,7 +72,7 @@ REFUSED: list[tuple[Any, list[Any]]] = [
         ],
     ),
     (
-        reports.CLOSING,
+        body_of("close_approval"),
         [
             *NO_OBJECT,
             {"turn": 1},
@@ -80,7 +81,7 @@ REFUSED: list[tuple[Any, list[Any]]] = [
         ],
     ),
     (
-        reports.ASKING,
+        body_of("ask_approval"),
         [
             *NO_OBJECT,
             CLOSING,
@@ -92,7 +93,7 @@ REFUSED: list[tuple[Any, list[Any]]] = [
         ],
     ),
     (
-        reports.SETTLEMENT,
+        body_of("settle"),
         [
             *NO_OBJECT,
             {},
@@ -101,7 +102,7 @@ REFUSED: list[tuple[Any, list[Any]]] = [
         ],
     ),
     (
-        reports.COPY,
+        body_of("adopt"),
         [
             *NO_OBJECT,
             {},
@@ -142,27 +143,27 @@ def test_a_task_that_ends_with_what_cannot_be_kept_has_failed_by_that(
         assert (ended.outcome["turn"], ended.outcome["status"]) == (1, "failed")
         assert ended.outcome["error"].startswith("What the task reported cannot be kept: ")
         assert not ended.reported
-        assert reports.SETTLEMENT({"outcome": ended.outcome})["outcome"] == ended.outcome
+        assert body_of("settle")({"outcome": ended.outcome})["outcome"] == ended.outcome
 
 
 def test_what_tasks_tell_is_taken_as_it_is_and_so_is_what_a_newer_version_adds() -> None:
     outcome = {**OUTCOME, "error": "x", "partial": 1, "taken": [[1, 0]], "new": {"field": []}}
     deep = {**OUTCOME, "messages": [{"role": "tool", "content": nested(200)}]}
     taken: list[tuple[Any, Any]] = [
-        (reports.ONE_TURN, {"turn": 3, "new": "field"}),
-        (reports.SOME_TURNS, {"turns": [1, 2]}),
-        (reports.TAKING, {"turn": 3, "waited": True, "begins": False}),
-        (reports.QUIET, QUIET),
-        (reports.CLOSING, CLOSING),
-        (reports.ASKING, ASKING),
-        (reports.ASKING, {**ASKING, "value": None, "within": 0, "new": "field"}),
+        (body_of("recover"), {"turn": 3, "new": "field"}),
+        (body_of("give_up"), {"turns": [1, 2]}),
+        (body_of("take"), {"turn": 3, "waited": True, "begins": False}),
+        (body_of("quiet"), QUIET),
+        (body_of("close_approval"), CLOSING),
+        (body_of("ask_approval"), ASKING),
+        (body_of("ask_approval"), {**ASKING, "value": None, "within": 0, "new": "field"}),
         (reports.OUTCOME_IN, outcome),
-        (reports.SETTLEMENT, {"outcome": outcome}),
-        (reports.SETTLEMENT, {"outcome": outcome, "ended": [1]}),
-        (reports.SETTLEMENT, {"outcome": deep}),
-        (reports.COPY, COPY),  # of a version that knew no ids
-        (reports.COPY, {**COPY, "messages": 0}),
-        (reports.COPY, {"next": 1, "turns": [], "from": ["old", 0]}),
+        (body_of("settle"), {"outcome": outcome}),
+        (body_of("settle"), {"outcome": outcome, "ended": [1]}),
+        (body_of("settle"), {"outcome": deep}),
+        (body_of("adopt"), COPY),  # of a version that knew no ids
+        (body_of("adopt"), {**COPY, "messages": 0}),
+        (body_of("adopt"), {"next": 1, "turns": [], "from": ["old", 0]}),
     ]
     for check, body in taken:
         assert check(body) == body

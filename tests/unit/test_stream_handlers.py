@@ -369,9 +369,12 @@ def test_callers_may_pull_and_publish_and_all_else_is_the_agents() -> None:
 
 
 def test_who_pulls_may_leave_out_the_body_and_who_publishes_may_not() -> None:
-    assert bodies.PULL_IN(None) == {}
+    pull, publish = HANDLERS["pull"].body, HANDLERS["publish"].body
+    assert pull is not None
+    assert publish is not None
+    assert pull(None) == {}
     with pytest.raises(TerminalError):
-        bodies.PUBLISH_IN(None)
+        publish(None)
 
 
 def test_an_empty_session_has_no_stream() -> None:

@@ -7,34 +7,19 @@ from typing import Any, get_args
 
 import pytest
 
+from interruptible._handlers import PUBLIC
 from interruptible._session import rules
 from interruptible._session.record import Live, Record
 from interruptible._wire import requests
 from interruptible._wire import types as _types
 from interruptible._wire.cause import Cause, cause_of
 from interruptible._wire.checks import Malformed, Refusal, parse
-from interruptible._wire.requests import (
-    ANSWER_IN,
-    ATTACH_IN,
-    CANCEL_IN,
-    EDIT_IN,
-    FORK_IN,
-    GET_TURNS_IN,
-    MESSAGE_IN,
-    NOTHING_IN,
-    PROMOTE_IN,
-    REGENERATE_IN,
-    REPLACE_IN,
-    RESET_IN,
-    RESUME_IN,
-    REWIND_IN,
-    WITHDRAW_IN,
-    Request,
-)
-from interruptible._wire.said import with_metadata
 from interruptible._wire.shapes import shape
 from interruptible._wire.types import Policy
 
+from .handling import body_of
+
+TAKEN = {name: body_of(name) for name in PUBLIC}
 MAX = 200
 LIMIT = _types.MAX_METADATA
 POLICIES = ", ".join(_types.POLICIES)
@@ -183,23 +168,21 @@ def message_in(
     max_content: int = MAX,
     policy: Policy = "interrupt",
     allowed: Sequence[str] = _types.POLICIES,
-) -> Request:
+) -> requests.MessageIn:
     """Check a message as an agent does to which nobody gave options."""
-    return requests.message_in(body, max_content=max_content, policy=policy, allowed=allowed)
+    fields: requests.MessageIn = TAKEN["message"](body)
+    requests.check_message(fields, fields.get("policy", policy), allowed)
+    requests.user_message(fields["content"], max_content)
+    return fields
 
 
 @pytest.mark.parametrize("body", ACCEPTED, ids=json.dumps)
-def test_a_message_is_accepted_its_content_kept_as_it_is_and_what_it_asks_for_read(
-    body: Any,
-) -> None:
-    assert message_in(body) == Request(
-        message=with_metadata({"role": "user", "content": body["content"]}, body.get("metadata")),
-        policy=body.get("policy", "interrupt"),
-        if_turn=body.get("if_turn"),
-        if_idle=body.get("if_idle", False),
-        now=body.get("now", False),
-        keep_queued=body.get("keep_queued"),
-    )
+def test_a_message_is_accepted_and_its_content_kept_as_it_is(body: Any) -> None:
+    assert message_in(body) == body
+    assert requests.user_message(body["content"], MAX) == {
+        "role": "user",
+        "content": body["content"],
+    }
 
 
 # What is asked of several fields together, and of the size of one: the schema says nothing of it.
@@ -248,7 +231,7 @@ def test_what_cannot_hold_together_or_be_kept_is_refused_with_400(body: Any, rea
 
 
 def test_a_message_is_read_at_once_also_where_the_policy_is_the_agents() -> None:
-    assert message_in({"content": "Hello", "now": True}, policy="steer").now is True
+    assert message_in({"content": "Hello", "now": True}, policy="steer")
 
 
 def test_what_is_noted_of_a_message_may_be_nested_to_a_depth_and_no_deeper() -> None:
@@ -261,11 +244,6 @@ def test_what_is_noted_of_a_message_may_be_nested_to_a_depth_and_no_deeper() -> 
     assert caught.value.status_code == 400
 
 
-def test_a_message_that_names_no_policy_has_the_agents() -> None:
-    assert message_in({"content": "Hello"}, policy="queue").policy == "queue"
-    assert message_in({"content": "Hello", "policy": "reject"}, policy="queue").policy == "reject"
-
-
 def test_a_policy_that_the_agent_does_not_allow_is_refused_with_400_and_those_it_does() -> None:
     allowed = ("queue", "reject")
     with pytest.raises(Refusal) as caught:
@@ -274,7 +252,7 @@ def test_a_policy_that_the_agent_does_not_allow_is_refused_with_400_and_those_it
     assert (caught.value.message, caught.value.status_code) == (reason, 400)
     for policy in allowed:
         body = {"content": "Hello", "policy": policy}
-        assert message_in(body, policy="queue", allowed=allowed).policy == policy
+        assert message_in(body, policy="queue", allowed=allowed) == body
 
 
 @pytest.mark.parametrize(("body", "reason"), REFUSED, ids=[json.dumps(x) for x, _ in REFUSED])
@@ -334,20 +312,20 @@ def test_what_is_not_json_is_refused_by_every_handler_with_400(body: bytes) -> N
     assert isinstance(parsed, Malformed)
     for check, example in (
         (message_in, '{"content": "Hello"}'),
-        (ATTACH_IN, '{"turn": 1}, or no body'),
-        (CANCEL_IN, '{"turn": 1}, or no body'),
-        (REGENERATE_IN, '{"turn": 1}, or no body'),
-        (REWIND_IN, '{"turn": 1}'),
-        (RESET_IN, '{"reason": "…"}, or no body'),
-        (FORK_IN, '{"session": "copy"}'),
-        (GET_TURNS_IN, '{"limit": 10}, or no body'),
-        (WITHDRAW_IN, '{"message": 1}'),
-        (REPLACE_IN, '{"message": 1, "content": "Hello"}'),
-        (PROMOTE_IN, '{"message": 1, "policy": "interrupt"}'),
-        (RESUME_IN, '{"turn": 1}, or no body'),
-        (EDIT_IN, '{"turn": 1, "content": "Hello"}'),
-        (ANSWER_IN, '{"approval": 1, "approved": true}'),
-        (NOTHING_IN, "no body"),
+        (TAKEN["attach"], '{"turn": 1}, or no body'),
+        (TAKEN["cancel"], '{"turn": 1}, or no body'),
+        (TAKEN["regenerate"], '{"turn": 1}, or no body'),
+        (TAKEN["rewind"], '{"turn": 1}'),
+        (TAKEN["reset"], '{"reason": "…"}, or no body'),
+        (TAKEN["fork"], '{"session": "copy"}'),
+        (TAKEN["get_turns"], '{"limit": 10}, or no body'),
+        (TAKEN["withdraw"], '{"message": 1}'),
+        (TAKEN["replace"], '{"message": 1, "content": "Hello"}'),
+        (TAKEN["promote"], '{"message": 1, "policy": "interrupt"}'),
+        (TAKEN["resume"], '{"turn": 1}, or no body'),
+        (TAKEN["edit"], '{"turn": 1, "content": "Hello"}'),
+        (TAKEN["answer"], '{"approval": 1, "approved": true}'),
+        (TAKEN["get_status"], "no body"),
     ):
         with pytest.raises(Refusal) as caught:
             check(parsed)
@@ -702,19 +680,19 @@ NO_ANSWER: list[tuple[Any, str]] = [
 ]
 
 BODIES: dict[str, tuple[Any, Sequence[Any], Sequence[tuple[Any, str]]]] = {
-    "attach": (ATTACH_IN, ATTACHED, NO_ATTACH),
-    "cancel": (CANCEL_IN, CANCELS, NO_CANCEL),
-    "rewind": (REWIND_IN, REWINDS, NO_REWIND),
-    "regenerate": (REGENERATE_IN, REGENERATES, NO_REGENERATE),
-    "reset": (RESET_IN, RESETS, NO_RESET),
-    "fork": (FORK_IN, FORKS, NO_FORK),
-    "get_turns": (GET_TURNS_IN, PAGES, NO_PAGE),
-    "withdraw": (WITHDRAW_IN, MESSAGES, NO_MESSAGE),
-    "replace": (REPLACE_IN, REPLACES, NO_REPLACE),
-    "promote": (PROMOTE_IN, PROMOTES, NO_PROMOTE),
-    "resume": (RESUME_IN, TURNS, NO_RESUME),
-    "edit": (EDIT_IN, EDITS, NO_EDIT),
-    "answer": (ANSWER_IN, ANSWERED, NO_ANSWER),
+    "attach": (TAKEN["attach"], ATTACHED, NO_ATTACH),
+    "cancel": (TAKEN["cancel"], CANCELS, NO_CANCEL),
+    "rewind": (TAKEN["rewind"], REWINDS, NO_REWIND),
+    "regenerate": (TAKEN["regenerate"], REGENERATES, NO_REGENERATE),
+    "reset": (TAKEN["reset"], RESETS, NO_RESET),
+    "fork": (TAKEN["fork"], FORKS, NO_FORK),
+    "get_turns": (TAKEN["get_turns"], PAGES, NO_PAGE),
+    "withdraw": (TAKEN["withdraw"], MESSAGES, NO_MESSAGE),
+    "replace": (TAKEN["replace"], REPLACES, NO_REPLACE),
+    "promote": (TAKEN["promote"], PROMOTES, NO_PROMOTE),
+    "resume": (TAKEN["resume"], TURNS, NO_RESUME),
+    "edit": (TAKEN["edit"], EDITS, NO_EDIT),
+    "answer": (TAKEN["answer"], ANSWERED, NO_ANSWER),
 }
 
 
@@ -750,7 +728,12 @@ def test_the_wrong_body_of_a_control_is_refused_with_400_and_the_field_that_is_w
 
 @pytest.mark.parametrize(
     ("check", "body"),
-    [(REWIND_IN, {"turn": 1}), (RESET_IN, {}), (CANCEL_IN, {}), (ANSWER_IN, YES)],
+    [
+        (TAKEN["rewind"], {"turn": 1}),
+        (TAKEN["reset"], {}),
+        (TAKEN["cancel"], {}),
+        (TAKEN["answer"], YES),
+    ],
 )
 @pytest.mark.parametrize(("wrong", "reason"), NO_REASON, ids=["long", "surrogate"])
 def test_a_reason_that_cannot_be_kept_is_refused_by_whatever_takes_one(
@@ -777,12 +760,12 @@ NO_VALUE: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("value", "reason"), NO_VALUE, ids=[x for _, x in NO_VALUE])
 def test_a_value_that_cannot_be_kept_is_refused(value: Any, reason: str) -> None:
     with pytest.raises(Refusal) as caught:
-        ANSWER_IN({**YES, "value": value})
+        TAKEN["answer"]({**YES, "value": value})
     assert (caught.value.message, caught.value.status_code) == (reason, 400)
     assert caught.value.message.encode()
 
 
-@pytest.mark.parametrize("takes", [WITHDRAW_IN, REPLACE_IN, PROMOTE_IN])
+@pytest.mark.parametrize("takes", [TAKEN["withdraw"], TAKEN["replace"], TAKEN["promote"]])
 @pytest.mark.parametrize("number", [0, -1, -(2**53) + 1])
 def test_that_there_is_no_such_message_is_left_to_the_handler(takes: Any, number: int) -> None:
     body = {"message": number, "content": "x", "policy": "steer"}
@@ -793,7 +776,7 @@ def test_that_there_is_no_such_message_is_left_to_the_handler(takes: Any, number
 
 def test_the_key_of_a_new_session_is_text() -> None:
     with pytest.raises(Refusal) as caught:
-        FORK_IN({"session": "\ud800"})
+        TAKEN["fork"]({"session": "\ud800"})
     reason = "session: has half a surrogate pair, which is no text. Name the new session."
     assert (caught.value.message, caught.value.status_code) == (reason, 400)
 
@@ -801,15 +784,15 @@ def test_the_key_of_a_new_session_is_text() -> None:
 @pytest.mark.parametrize(
     ("check", "field"),
     [
-        (REWIND_IN, "turn"),
-        (RESET_IN, "reason"),
-        (FORK_IN, "session"),
-        (GET_TURNS_IN, "before"),
-        (WITHDRAW_IN, "message"),
-        (REPLACE_IN, "content"),
-        (PROMOTE_IN, "now"),
-        (EDIT_IN, "content"),
-        (ANSWER_IN, "reason"),
+        (TAKEN["rewind"], "turn"),
+        (TAKEN["reset"], "reason"),
+        (TAKEN["fork"], "session"),
+        (TAKEN["get_turns"], "before"),
+        (TAKEN["withdraw"], "message"),
+        (TAKEN["replace"], "content"),
+        (TAKEN["promote"], "now"),
+        (TAKEN["edit"], "content"),
+        (TAKEN["answer"], "reason"),
     ],
 )
 def test_however_deep_the_body_of_a_control_is_it_is_refused_and_breaks_nothing(
@@ -890,14 +873,14 @@ def test_a_cause_is_read_as_the_rules_wrote_it(reason: str | None) -> None:
 
 
 def test_what_takes_nothing_takes_nothing() -> None:
-    NOTHING_IN(None)
-    NOTHING_IN({})
+    TAKEN["get_status"](None)
+    TAKEN["get_status"]({})
     for body, reason in (
         ({"turn": 1}, "turn: is not a field. Known fields: none."),
         (1, "body: must be a JSON object, not 1. Send no body."),
     ):
         with pytest.raises(Refusal) as caught:
-            NOTHING_IN(body)
+            TAKEN["get_status"](body)
         assert (caught.value.message, caught.value.status_code) == (reason, 400)
 
 
@@ -962,7 +945,7 @@ def accepts(schema: Mapping[str, Any], value: Any) -> bool:
     ids=[json.dumps(body) for body in ACCEPTED + [body for body, _ in REFUSED]],
 )
 def test_the_schema_of_a_message_accepts_what_validation_accepts(body: Any, valid: bool) -> None:
-    assert accepts(MESSAGE_IN.schema(), body) is valid
+    assert accepts(TAKEN["message"].schema(), body) is valid
 
 
 @pytest.mark.parametrize(("takes", "taken", "refused"), BODIES.values(), ids=BODIES)
@@ -987,12 +970,21 @@ def test_the_schema_of_what_names_a_turn_knows_no_turn_nought(name: str) -> None
 
 
 def test_the_policies_of_the_schema_are_those_of_the_type() -> None:
-    assert MESSAGE_IN.schema()["properties"]["policy"]["enum"] == list(get_args(Policy))
+    assert TAKEN["message"].schema()["properties"]["policy"]["enum"] == list(get_args(Policy))
     assert list(get_args(Policy)) == list(_types.POLICIES)
 
 
 def test_a_schema_says_which_turn_is_meant_when_none_is_named() -> None:
-    schemas = [x.schema() for x in (CANCEL_IN, ATTACH_IN, REGENERATE_IN, FORK_IN, RESUME_IN)]
+    schemas = [
+        x.schema()
+        for x in (
+            TAKEN["cancel"],
+            TAKEN["attach"],
+            TAKEN["regenerate"],
+            TAKEN["fork"],
+            TAKEN["resume"],
+        )
+    ]
     assert {x["title"]: x["properties"]["turn"]["description"] for x in schemas} == {
         "Cancel": "By default everything live.",
         "Attach": "By default the newest.",
@@ -1005,9 +997,9 @@ def test_a_schema_says_which_turn_is_meant_when_none_is_named() -> None:
 @pytest.mark.parametrize(
     ("schema", "places"),
     [
-        (MESSAGE_IN.schema(), 2),  # and what the caller notes of it
-        (REPLACE_IN.schema(), 1),
-        (EDIT_IN.schema(), 1),
+        (TAKEN["message"].schema(), 2),  # and what the caller notes of it
+        (TAKEN["replace"].schema(), 1),
+        (TAKEN["edit"].schema(), 1),
         (shape(_types.History).schema, 1),
         (shape(_types.Outcome).schema, 1),
     ],
@@ -1019,7 +1011,7 @@ def test_parts_and_messages_are_open_for_what_else_a_model_takes(
     opened = json.dumps(schema).count('"additionalProperties": true')
     assert opened == places
     assert '"default":' not in json.dumps(schema)  # or generators take it for always there
-    assert MESSAGE_IN.schema()["required"] == ["content"]
+    assert TAKEN["message"].schema()["required"] == ["content"]
 
 
 HELLO = {"role": "user", "content": "Hello"}
@@ -1117,9 +1109,10 @@ def test_what_has_an_outcome_has_ended() -> None:
 
 
 def test_the_examples_of_a_schema_are_valid() -> None:
-    assert MESSAGE_IN.schema()["examples"]
-    for example in MESSAGE_IN.schema()["examples"]:
-        assert message_in(example, max_content=_types.MAX_CONTENT)
+    examples = TAKEN["message"].schema()["properties"]["content"]["examples"]
+    assert examples
+    for example in examples:
+        assert message_in({"content": example}, max_content=_types.MAX_CONTENT)
 
 
 @pytest.mark.parametrize("field", ["role", "policy", "if_turn", "if_idle", "type", "content"])
@@ -1137,9 +1130,9 @@ def test_a_number_that_other_readers_of_json_would_change_is_refused_in_few_word
     number: int,
 ) -> None:
     with pytest.raises(Refusal) as caught:
-        ATTACH_IN({"turn": number})
+        TAKEN["attach"]({"turn": number})
     assert (caught.value.status_code, caught.value.message) == (
         400,
         "turn: is a number beyond 9007199254740991, which JSON cannot carry safely.",
     )
-    assert ATTACH_IN({"turn": number // abs(number) * (2**53 - 1)}) is not None
+    assert TAKEN["attach"]({"turn": number // abs(number) * (2**53 - 1)}) is not None
