@@ -24,6 +24,7 @@ from tests.server.process import group_exists
 pytestmark = pytest.mark.anyio
 
 DEADLINE = 20.0  # seconds, for what takes milliseconds
+HANGING = 120.0  # seconds, for what takes ten
 
 quickly = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=100),
@@ -161,8 +162,11 @@ TESTS = """
 import asyncio
 import contextlib
 from datetime import timedelta
+import gc
 import os
+import pathlib
 import re
+import signal
 import pytest
 import restate
 from restate import InvocationRetryPolicy
@@ -187,7 +191,40 @@ async def succeed(ctx: restate.Context, text: str) -> str:
     return text
 
 app = restate.app([service])
+
+def say_where(*_) -> None:
+    with pathlib.Path(__file__).with_suffix(".where").open("w") as where:
+        for task in asyncio.all_tasks():
+            print(file=where)
+            at = task.get_coro()
+            while at is not None:
+                frame = getattr(at, "cr_frame", getattr(at, "ag_frame", None))
+                print(at, frame and f"line {frame.f_lineno}", file=where)
+                inner = (x for x in gc.get_referents(at) if hasattr(x, "ag_await"))
+                at = getattr(at, "cr_await", getattr(at, "ag_await", next(inner, None)))
+
+signal.signal(signal.SIGUSR1, say_where)
 """
+
+
+def run_pytest(path: Path, *options: str) -> tuple[str, str]:
+    """Run tests that begin with `TESTS`, to their end; if they hang, fail with where they do."""
+    pipe = subprocess.PIPE
+    command = [*PYTEST, *options, str(path)]
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as tests:
+        try:
+            return tests.communicate(timeout=HANGING)
+        except subprocess.TimeoutExpired:
+            tests.send_signal(signal.SIGUSR1)
+            time.sleep(1)  # a process that hangs tells of nothing
+            tests.send_signal(signal.SIGABRT)  # pytest's faulthandler writes where each thread is
+            out, err = tests.communicate(timeout=DEADLINE)
+            where = path.with_suffix(".where")
+            tasks = where.read_text() if where.exists() else "None of its tasks could be asked."
+            pytest.fail(f"pytest hung.\n{out}\n{err}\n{tasks}", pytrace=False)
+        finally:
+            tests.kill()
+
 
 FIXTURES = (
     TESTS
@@ -247,9 +284,8 @@ def test_is_not_async(shared) -> None:
 def test_a_fixture_ends_the_tests_that_hang(tmp_path: Path) -> None:
     path = tmp_path / "test_it.py"
     path.write_text(FIXTURES)
-    command = [*PYTEST, "-rA", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    report, summary = done.stdout.split("= short test summary info =")
+    out, err = run_pytest(path, "-rA")
+    report, summary = out.split("= short test summary info =")
 
     outcomes = {
         line.split("::", 1)[1].split(" ")[0]: line.split(" ")[0]
@@ -264,9 +300,9 @@ def test_a_fixture_ends_the_tests_that_hang(tmp_path: Path) -> None:
         "test_is_patient": "PASSED",
         "test_has_its_own": "PASSED",
         "test_is_not_async": "PASSED",
-    }, done.stdout
-    assert "ValueError('for the patient')" in done.stderr  # though pytest captures what tests say
-    assert "ValueError('for its own')" not in done.stderr
+    }, out
+    assert "ValueError('for the patient')" in err  # though pytest captures what tests say
+    assert "ValueError('for its own')" not in err
     assert report.count("TooManyRetries: Failing/fail (inv_") == 2
     assert "torn down, and it answers: yes" in report
     assert report.count("restate-server's log ends:") == 3
