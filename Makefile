@@ -18,6 +18,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test quick server-tenth lint types unit server replay oldest docs wheel bench-short bench compare clean
 .PHONY: bench-peers chaos chaos-short dist docs-site site-test test-pythons examples chat web web-test small-model frameworks recipes $(FRAMEWORKS)
+.PHONY: unit-short $(foreach x,types newest replay oldest,$(FRAMEWORKS:%=%-$(x)))
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,26 +38,28 @@ web: setup ## Show the coding agent on a web page of this machine, until Ctrl-C
 serve: setup ## Keep server, UI and quickstart agent up until Ctrl-C, to try them with curl
 	@$(VENV)/bin/python -m examples.quickstart.serve
 
-# Two parts at once, and in each of those that wait more than they compute several tests: so two cores
-# are busy, and hardly more than that. What a part prints is shown when it is over.
-PARTS := lint types unit server replay examples oldest $(FRAMEWORKS) recipes docs web-test bench-short \
+# Three parts at once, and in each of those that wait more than they compute two tests: so two cores
+# are busy. The longest begin first. What a part prints is shown when it is over.
+PARTS := server replay lint types unit $(FRAMEWORKS) examples oldest recipes docs web-test bench-short \
   chaos-short small-model wheel site-test
 TOGETHER = $(MAKE) --no-print-directory $(if $(filter output-sync,$(.FEATURES)),-O)
 PYTEST := $(VENV)/bin/python -m pytest
 # What mostly waits. Neighbours stay together, so that they share what their module has set up.
 WORKERS ?= 4
 SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
+# Else each process compiles all tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 test: ## Run every check: all from here to `chaos-short`
 	@$(MAKE) -s --no-print-directory -j1 setup $(VENV)/.web $(VENV)/.site $(VENV)/.small-model $(OLDEST)/.installed
 	@$(TOGETHER) -s -j2 $(foreach x,$(FRAMEWORKS) $(FRAMEWORKS:%=%-oldest) $(RECIPES),.venv-$(x)/.installed)
-	@echo "make test: $(words $(PARTS)) parts, two at a time; each is shown when it is over"
-	@$(TOGETHER) -j2 WORKERS=2 $(PARTS)
+	@echo "make test: $(words $(PARTS)) parts, three at a time; each is shown when it is over"
+	@$(TOGETHER) -j3 WORKERS=2 $(PARTS)
 	@echo "make test: every check passed: $(PARTS)"
 
-quick: ## Run lint, types, unit and a tenth of server (a minute and a half)
+quick: ## Run lint, types, unit without its longest tests, a tenth of server (a minute)
 	@$(MAKE) -s --no-print-directory -j1 setup
-	@$(TOGETHER) -j2 WORKERS=2 OLDEST_PYTHON= lint types unit server-tenth
+	@$(TOGETHER) -j3 WORKERS=2 OLDEST_PYTHON= server-tenth unit-short types lint
 	@echo "make quick: passed"
 
 lint: $(VENV)/.installed ## Check style and format (ruff)
@@ -77,6 +80,10 @@ types: $(VENV)/.installed ## Check types (mypy, pyright), also as of the oldest 
 unit: $(VENV)/.installed ## Test the rules, without a server
 	@echo "unit: tests/unit"
 	@$(PYTEST) -n 2 --dist loadfile --max-worker-restart 0 tests/unit
+
+unit-short: $(VENV)/.installed
+	@echo "unit: tests/unit, without what takes long"
+	@$(PYTEST) -n 2 --dist loadfile --max-worker-restart 0 -m "not long" tests/unit
 
 server: setup ## Test against a real restate-server
 	@echo "server: tests/server"
@@ -110,17 +117,27 @@ frameworks: $(FRAMEWORKS) ## Test the modules of the agent frameworks (one: pyda
 demo-%: setup .venv-%/.installed
 	@.venv-$*/bin/python -m examples.frameworks.$(subst -,_,$*)
 
-IN = .venv-$@/bin/python -m
-TESTS_OF = $(wildcard tests/frameworks/test_$(subst -,_,$@).py tests/frameworks/test_$(subst -,_,$@)_*.py)
-OF_FRAMEWORK = $(wildcard interruptible/*/$(subst -,_,$@).py interruptible/*/_$(subst -,_,$@)*.py examples/frameworks/$(subst -,_,$@).py)
-$(FRAMEWORKS): %: setup .venv-%/.installed .venv-%-oldest/.installed
-	@echo "$@: types"
-	@$(IN) mypy $(OF_FRAMEWORK) tests/frameworks/typing_$(subst -,_,$@).py
-	@$(IN) pyright --pythonpath .venv-$@/bin/python $(filter interruptible/%,$(OF_FRAMEWORK))
-	@echo "$@: tests/frameworks; the same, replaying at every await; the same, on the oldest version"
+TESTS_OF = $(wildcard tests/frameworks/test_$(subst -,_,$*).py tests/frameworks/test_$(subst -,_,$*)_*.py)
+OF_FRAMEWORK = $(wildcard interruptible/*/$(subst -,_,$*).py interruptible/*/_$(subst -,_,$*)*.py examples/frameworks/$(subst -,_,$*).py)
+$(FRAMEWORKS): %: %-types %-newest %-replay %-oldest
+
+IN = .venv-$*/bin/python -m
+$(FRAMEWORKS:%=%-types): %-types: .venv-%/.installed
+	@echo "$*: types"
+	@$(IN) mypy $(OF_FRAMEWORK) tests/frameworks/typing_$(subst -,_,$*).py
+	@$(IN) pyright --pythonpath .venv-$*/bin/python $(filter interruptible/%,$(OF_FRAMEWORK))
+
+$(FRAMEWORKS:%=%-newest): %-newest: setup .venv-%/.installed
+	@echo "$*: tests/frameworks"
 	@$(IN) pytest $(TESTS_OF) tests/frameworks/test_docs.py
+
+$(FRAMEWORKS:%=%-replay): %-replay: setup .venv-%/.installed
+	@echo "$*: tests/frameworks, replaying at every await"
 	@RESTATE_ALWAYS_REPLAY=1 $(IN) pytest $(TESTS_OF)
-	@.venv-$@-oldest/bin/python -m pytest $(TESTS_OF)
+
+$(FRAMEWORKS:%=%-oldest): %-oldest: setup .venv-%-oldest/.installed
+	@echo "$*: tests/frameworks, on the oldest version"
+	@.venv-$*-oldest/bin/python -m pytest $(TESTS_OF)
 
 recipes: setup $(RECIPES:%=.venv-%/.installed) ## Test the recipes for what needs no module
 	@echo "recipes: tests/frameworks/test_recipes.py, in an environment for each"

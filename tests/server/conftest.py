@@ -26,6 +26,12 @@ normal_mode = pytest.mark.skipif(
     REPLAY, reason="a step in flight hears of a cancellation only while the server listens"
 )
 
+once = pytest.mark.skipif(
+    REPLAY, reason="what it tests stands before or behind the handlers, where nothing replays"
+)
+"""For refusals of bodies, and for what clients, gateways and editors make of the answers; also for
+what is large. What a task's body or a handler awaits is tested replayed, too."""
+
 Deploy = Callable[..., Awaitable[None]]
 Speaking = Callable[..., Awaitable["Speaker"]]
 

@@ -18,13 +18,13 @@ from starlette.routing import Route
 from interruptible import Agent, Session, Task
 from interruptible.testing import Restate, serve
 
-from .conftest import Deploy, Log, Speaking, eventually
+from .conftest import Deploy, Log, Speaking, eventually, once
 from .editing import PATIENCE, ROOT, Editor, command, editing, editor_of, new_session, stop_reason
 from .gated import Gated
 from .streaming import CALLING, Speaker
 from .test_approval import Asking
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, once]
 
 
 async def refused(call: Any) -> acp.RequestError:

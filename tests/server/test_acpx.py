@@ -14,12 +14,12 @@ from interruptible import Session
 from interruptible.testing import Restate
 
 from . import npm
-from .conftest import Deploy, Log
+from .conftest import Deploy, Log, once
 from .editing import PATIENCE, ROOT, command
 from .streaming import Speaker
 from .test_acp import AskingStream
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, once]
 
 PACKAGES = ("acpx@0.1.15",)
 

@@ -25,9 +25,9 @@ from interruptible.gateway import Gateway
 from interruptible.testing import Restate, serve
 from tests.agui import events_of
 
-from .conftest import Deploy, Speaking, eventually
+from .conftest import Deploy, Speaking, eventually, once
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, once]
 
 JSON = {"Content-Type": "application/json"}
 

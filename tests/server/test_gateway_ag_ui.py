@@ -17,10 +17,10 @@ from interruptible.stream import Stream
 from interruptible.testing import Restate, serve
 from tests.agui import Page, complaints
 
-from .conftest import Deploy, Log, Speaking, eventually, normal_mode
+from .conftest import Deploy, Log, Speaking, eventually, once
 from .streaming import Speaker
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, once]
 
 CANCELLED = {"type": "cancelled"}
 SUCCESS = {"type": "success"}
@@ -94,7 +94,6 @@ async def test_what_a_step_says_is_told_while_it_speaks(
     assert complaints(page.heard) == []
 
 
-@normal_mode
 async def test_who_speaks_up_has_the_first_run_cancelled(
     restate_env: Restate, speaking: Speaking
 ) -> None:
@@ -166,7 +165,6 @@ async def test_a_queued_run_waits_and_then_tells_its_own_turn(
     assert second.shown[1:] == [("then", "user", "Then this"), ("2.0", "assistant", "Second.")]
 
 
-@normal_mode
 async def test_a_turn_that_is_rolled_back_is_gone_from_the_page(
     restate_env: Restate, speaking: Speaking
 ) -> None:
@@ -285,7 +283,6 @@ async def test_an_approval_ends_the_run_and_its_answer_goes_on_with_another(
     assert complaints(page.heard) == []
 
 
-@normal_mode
 async def test_a_new_message_while_an_approval_waits_interrupts_as_always(
     deploy: Deploy, restate_env: Restate
 ) -> None:

@@ -16,11 +16,11 @@ from interruptible.gateway import Gateway
 from interruptible.testing import Restate, serve
 
 from . import npm
-from .conftest import Deploy, Log, eventually, normal_mode
+from .conftest import Deploy, Log, eventually, once
 from .streaming import CALL, Speaker
 from .test_gateway_ag_ui import CANCELLED, SUCCESS, Asks, stream_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, once]
 
 SCRIPT = Path(__file__).with_name("http_agent.mjs")
 PACKAGES = ("@ag-ui/client@1.0.0",)
@@ -79,7 +79,6 @@ def texts(ended: dict[str, Any]) -> list[Any]:
     return [(x["role"], x.get("content") or "") for x in ended["messages"]]
 
 
-@normal_mode
 async def test_a_whole_session_with_a_tool_an_interruption_steering_and_a_lost_connection(
     deploy: Deploy, restate_env: Restate, log: Log, script: Path
 ) -> None:

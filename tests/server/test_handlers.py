@@ -19,7 +19,7 @@ from interruptible._session.record import Record
 from interruptible._task import outcome, waiting
 from interruptible.testing import AdminError, Restate
 
-from .conftest import LONG, Deploy, Log, eventually, is_idle
+from .conftest import LONG, Deploy, Log, eventually, is_idle, once
 
 pytestmark = pytest.mark.anyio
 
@@ -132,6 +132,7 @@ REFUSED: list[tuple[str, Any, int, str]] = [
 ]
 
 
+@once
 async def test_bad_input_is_refused_with_the_field_and_changes_nothing(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -166,6 +167,7 @@ async def test_bad_input_is_refused_with_the_field_and_changes_nothing(
     assert (answer.status_code, "no turns yet" in answer.text) == (404, True)
 
 
+@once
 async def test_private_handlers_are_refused_through_the_ingress(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -243,6 +245,7 @@ SETTLEMENT = b'{"outcome": {"turn": 1, "status": "completed", "messages": [%s]}}
 NO_SETTLEMENT = (b"1", b"NaN", b'{"role": "assistant", "content": 1e999}', DEEP)
 
 
+@once
 async def test_whatever_another_service_tells_the_object_is_refused_and_the_lock_comes_back(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -271,6 +274,7 @@ async def test_whatever_another_service_tells_the_object_is_refused_and_the_lock
     assert await restate_env.client.object_call(worker.get_status, "one", None) == IDLE
 
 
+@once
 async def test_a_conversation_without_a_name_is_refused(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -518,6 +522,7 @@ async def test_messages_ended_at_any_moment_leave_every_task_known_and_nothing_l
     assert len(said) == turns[-1] == (await session.attach())["turn"]
 
 
+@once
 async def test_the_cost_of_a_message_is_the_same_after_10_turns_and_after_2000(
     restate_env: Restate, deploy: Deploy
 ) -> None:
@@ -601,7 +606,8 @@ async def test_a_repeated_message_of_one_idempotency_key_is_one_message(
     assert [m["content"] for m in await session.history()] == ["hello", "1"]
 
 
-async def test_two_agents_and_two_hundred_sessions_do_not_hear_each_other(
+@once
+async def test_two_agents_and_their_sessions_do_not_hear_each_other(
     restate_env: Restate, deploy: Deploy
 ) -> None:
     class EchoAgent(Agent):
@@ -622,9 +628,10 @@ async def test_two_agents_and_two_hundred_sessions_do_not_hear_each_other(
         for message in await session.history():
             assert message["content"].startswith(("[", mine))
 
-    await asyncio.gather(*(talk(agents[n % 2], f"session-{n}") for n in range(200)))
+    await asyncio.gather(*(talk(agents[n % 2], f"session-{n}") for n in range(40)))
 
 
+@once
 async def test_a_session_is_the_same_from_a_handler_and_from_a_client(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -656,6 +663,7 @@ async def test_a_session_is_the_same_from_a_handler_and_from_a_client(
     assert inside[-1] == [400, "content: is empty. Send text, or a list of parts."]
 
 
+@once
 async def test_an_agent_can_have_handlers_of_its_own_and_typed_clients_call_all_of_them(
     restate_env: Restate, deploy: Deploy
 ) -> None:

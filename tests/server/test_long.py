@@ -10,9 +10,9 @@ from restate import Context, TerminalError
 from interruptible import Agent, Session, Task
 from interruptible.testing import Restate
 
-from .conftest import Deploy
+from .conftest import Deploy, once
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, once]
 
 MIB = 1024 * 1024
 

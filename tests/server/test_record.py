@@ -10,7 +10,7 @@ from restate import Context, TerminalError
 from interruptible import Agent, Session, Task
 from interruptible.testing import Restate
 
-from .conftest import Deploy, Log, eventually, normal_mode
+from .conftest import Deploy, Log, eventually, normal_mode, once
 from .gated import Gated, finish, history, open_session, record, start, texts
 
 pytestmark = pytest.mark.anyio
@@ -148,6 +148,7 @@ async def test_the_record_marks_what_was_cut_off(
     assert await record(session, "status", "partial") == [("interrupted", 1)]
 
 
+@once
 async def test_the_record_is_paged_from_its_end_to_its_beginning(
     restate_env: Restate, deploy: Deploy
 ) -> None:
@@ -333,6 +334,7 @@ async def test_of_two_forks_into_one_session_one_is_refused(
     assert await history(copy) == ["a", "A", "b", "B"][: 2 * last]
 
 
+@once
 async def test_a_fork_of_a_long_conversation_has_all_of_it_large_turns_too(
     restate_env: Restate, deploy: Deploy
 ) -> None:

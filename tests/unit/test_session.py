@@ -117,12 +117,33 @@ BUDGETS: Final = {
 }
 
 
+SHORT: Final = frozenset(
+    {
+        "every pair, and queued turns are kept",
+        "killed tasks and lost reports, and bursts are merged",
+        "two killed tasks",
+        "killed messages and repeated reports",
+        "what is pending is changed",
+        "what is pending is changed, and killed tasks",
+        "what is pending is changed, and killed messages",
+        "read at once",
+        "stopped after a step",
+        "stopped after a step, and overdue cleanups",
+        "edited and resumed",
+        "two approvals",
+    }
+)
+"""What is walked through in no time, and has each event: enough between two commits."""
+
+
 @cache
 def walk(name: str) -> Walk:
     return walk_through(BUDGETS[name])
 
 
-@pytest.fixture(params=BUDGETS)
+@pytest.fixture(
+    params=[pytest.param(x, marks=() if x in SHORT else pytest.mark.long) for x in BUDGETS]
+)
 def walked(request: pytest.FixtureRequest) -> Walk:
     """All worlds that one of the budgets leads to."""
     return walk(request.param)
@@ -316,13 +337,19 @@ def test_nothing_else_is_wrong(walked: Walk) -> None:
     assert walked.broken == {}
 
 
-def test_all_that_can_happen_does(walked: Walk) -> None:
-    del walked  # walk them all first
+@pytest.mark.long
+def test_all_that_can_happen_does() -> None:
     happened = set[str]().union(*(walk(name).happened for name in BUDGETS))
     assert happened == {happens.__name__ for happens in world.EVENTS}
     assert sum(walk(name).worlds for name in BUDGETS) > 100_000
 
 
+def test_what_is_walked_through_at_each_commit_has_each_event() -> None:
+    happened = set[str]().union(*(walk(name).happened for name in SHORT))
+    assert happened == {happens.__name__ for happens in world.EVENTS}
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("name", FIRST_BUDGETS)
 def test_every_policy_and_control_comes_after_every_other(name: str) -> None:
     first = {(None, policy) for policy in POLICIES}
@@ -1557,6 +1584,7 @@ def forget() -> None:
     world.listed_as_pending.cache_clear()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("budget", "rule", "mistake", "broken"),
     MISTAKES,

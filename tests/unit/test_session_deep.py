@@ -111,6 +111,8 @@ class Line(Session):
     can = ("queue", "steer", "steer now", *PENDING)
 
 
+pytestmark = pytest.mark.long
+
 LONG = settings(
     max_examples=100,
     stateful_step_count=100,
