@@ -216,12 +216,15 @@ class World(NamedTuple):
 
     def task(self, turn: int) -> Task | None:
         """The task of a turn, once it was dispatched."""
-        return next((task for task in self.tasks if task.turn == turn), None)
+        for task in self.tasks:
+            if task.turn == turn:
+                return task
+        return None
 
     def put(self, task: Task) -> World:
         """This world with a task changed or added."""
-        others = tuple(x for x in self.tasks if x.turn != task.turn)
-        return self._replace(tasks=tuple(sorted((*others, task), key=lambda x: x.turn)))
+        first = tuple(x for x in self.tasks if x.turn < task.turn)
+        return self._replace(tasks=(*first, task, *(x for x in self.tasks if x.turn > task.turn)))
 
     def put_slot(self, turn: int, slot: Slot) -> World:
         """This world with a slot changed or added."""
