@@ -1,4 +1,4 @@
-"""One real server for all tests here; each test deploys services of its own to it."""
+"""A real server for the tests of a module; each test deploys services of its own to it."""
 
 import asyncio
 import os
@@ -36,16 +36,11 @@ Deploy = Callable[..., Awaitable[None]]
 Speaking = Callable[..., Awaitable["Speaker"]]
 
 
-async def _server(anyio_backend: str) -> AsyncIterator[Restate]:
-    del anyio_backend
+@pytest.fixture(scope="module")
+async def restate_env(anyio_backend: str) -> AsyncIterator[Restate]:
+    """A module's own: a query reads all that a server has, and so does one that starts again."""
     async with restate_server(always_replay=REPLAY) as running:
         yield running
-
-
-restate_env = pytest.fixture(scope="session")(_server)
-own_server = pytest.fixture(scope="module")(_server)
-"""The `restate_env` of a module whose tests kill it: when a server starts again, it reads its log,
-and that of the others' has all that the other tests did."""
 
 
 _deployed: dict[str, str] = {}

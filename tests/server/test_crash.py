@@ -13,12 +13,11 @@ from interruptible import Session
 from interruptible.client import Receipt
 from interruptible.testing import Restate
 
-from .conftest import REPLAY, Deploy, eventually, normal_mode, own_server
+from .conftest import REPLAY, Deploy, eventually, normal_mode
 from .process import Process, free_port
 from .signalled import telling
 
 pytestmark = pytest.mark.anyio
-restate_env = own_server
 
 
 class Worker(Process):

@@ -10,12 +10,11 @@ from interruptible.gateway import Gateway
 from interruptible.testing import Restate, serve
 from tests.agui import Page, complaints, events_of
 
-from .conftest import Deploy, Log, once, own_server
+from .conftest import Deploy, Log, once
 from .streaming import Speaker
 from .test_gateway_ag_ui import SUCCESS, allow
 
 pytestmark = [pytest.mark.anyio, once]
-restate_env = own_server
 
 
 async def test_a_run_and_events_go_on_over_a_server_that_is_killed(

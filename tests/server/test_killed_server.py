@@ -8,14 +8,13 @@ import pytest
 from interruptible import Session
 from interruptible.testing import Restate
 
-from .conftest import Deploy, Log, own_server
+from .conftest import Deploy, Log
 from .gated import history, open_session
 from .process import Process, free_port
 from .test_approval import Asking, waiting
 from .test_debounce import burst, joined
 
 pytestmark = pytest.mark.anyio
-restate_env = own_server
 
 
 async def test_an_approval_that_is_waited_for_outlives_the_server(

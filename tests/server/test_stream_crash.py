@@ -11,7 +11,7 @@ import pytest
 from interruptible import Session
 from interruptible.testing import Restate
 
-from .conftest import REPLAY, Deploy, eventually, own_server
+from .conftest import REPLAY, Deploy, eventually
 from .following import Follower, View, all_converge
 from .process import Process, free_port
 from .signalled import telling
@@ -21,7 +21,6 @@ from .streaming import assistant
 pytestmark = pytest.mark.anyio
 
 PLAN = assistant("plan")
-restate_env = own_server
 
 
 class Workers:
