@@ -8,13 +8,12 @@ import pytest
 from interruptible import Session
 from interruptible.testing import Restate
 
-from .conftest import Deploy, Log, once, own_server
+from .conftest import Deploy, Log, once
 from .editing import editing, new_session, stop_reason
 from .process import Process, free_port
 from .streaming import Speaker
 
 pytestmark = [pytest.mark.anyio, once]
-restate_env = own_server
 
 
 async def test_a_prompt_outlives_the_server(restate_env: Restate, deploy: Deploy, log: Log) -> None:
