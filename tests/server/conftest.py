@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import restate
@@ -36,9 +36,16 @@ Deploy = Callable[..., Awaitable[None]]
 Speaking = Callable[..., Awaitable["Speaker"]]
 
 
-@pytest.fixture(scope="module")
+def _scope(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:
+    return "module" if config.getoption("every", 1) == 1 else "session"
+
+
+@pytest.fixture(scope=_scope)
 async def restate_env(anyio_backend: str) -> AsyncIterator[Restate]:
-    """A module's own: a query reads all that a server has, and so does one that starts again."""
+    """A module's own: a query reads all that a server has, and so does one that starts again.
+
+    A tenth of the tests leave little in it.
+    """
     async with restate_server(always_replay=REPLAY) as running:
         yield running
 

@@ -13,7 +13,7 @@ from interruptible._session import storage
 from interruptible._session.sent import Stored
 from interruptible.testing import Restate
 
-from .conftest import Deploy, Log
+from .conftest import Deploy, Log, once
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +55,7 @@ async def journal(restate: Restate, task_id: str) -> tuple[int, int]:
     return len(asked), sum(x["raw_length"] for x in rows)
 
 
+@once
 async def test_a_window_is_all_that_is_read_of_a_long_conversation(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:

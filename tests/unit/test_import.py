@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from types import ModuleType
@@ -89,6 +90,7 @@ def path_of(module: str) -> Path:
     return PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
 
 
+@cache
 def parsed(module: str) -> ast.Module:
     return ast.parse(path_of(module).read_text())
 
@@ -106,6 +108,7 @@ def imports(module: str) -> Iterator[str]:
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@cache
 def own_imports(module: str) -> set[str]:
     """The modules of this package that a module imports."""
     names = {x for x in imports(module) if x.startswith("interruptible.")}  # PyPI has an `acp`, too
