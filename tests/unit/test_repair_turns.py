@@ -4,6 +4,7 @@ import json
 from copy import deepcopy
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +27,8 @@ from .turns import (
     said_by,
     whole_turns,
 )
+
+pytestmark = pytest.mark.long
 
 
 @often

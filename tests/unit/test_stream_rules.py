@@ -356,6 +356,7 @@ def who_waits_is_told_what_it_has(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(keeping, "change_of", changed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rule", WRONG, ids=lambda rule: rule.__name__.replace("_", " "))
 def test_a_rule_that_is_wrong_is_found(rule: Wrong, monkeypatch: pytest.MonkeyPatch) -> None:
     rule(monkeypatch)
