@@ -607,7 +607,7 @@ async def test_a_repeated_message_of_one_idempotency_key_is_one_message(
 
 
 @once
-async def test_two_agents_and_their_sessions_do_not_hear_each_other(
+async def test_two_agents_and_two_hundred_sessions_do_not_hear_each_other(
     restate_env: Restate, deploy: Deploy
 ) -> None:
     class EchoAgent(Agent):
@@ -628,7 +628,7 @@ async def test_two_agents_and_their_sessions_do_not_hear_each_other(
         for message in await session.history():
             assert message["content"].startswith(("[", mine))
 
-    await asyncio.gather(*(talk(agents[n % 2], f"session-{n}") for n in range(40)))
+    await asyncio.gather(*(talk(agents[n % 2], f"session-{n}") for n in range(200)))
 
 
 @once

@@ -42,7 +42,7 @@ from .session_model import (
 pytestmark = pytest.mark.anyio
 
 SEED = int(os.environ.get("INTERRUPTIBLE_SEED", "1"))
-SCRIPTS = int(os.environ.get("INTERRUPTIBLE_SCRIPTS", "60" if REPLAY else "180"))
+SCRIPTS = int(os.environ.get("INTERRUPTIBLE_SCRIPTS", "90" if REPLAY else "360"))
 """How many are played; the two kinds of them, and of agents, have a share each."""
 
 AT_ONCE = 16
