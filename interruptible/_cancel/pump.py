@@ -219,19 +219,12 @@ class Pump:
         """Let all code come to its next await: it has when no callback is left to be called."""
         loop = asyncio.get_running_loop()
         callbacks: Any = getattr(loop, "_ready", None)  # uvloop has none
-        looking = _looking.setdefault(loop, [])
-        over = loop.create_future()
-
-        def look(rounds: int) -> None:
-            looking.pop()
-            if rounds < self._rounds and (callbacks is None or len(callbacks) > len(looking)):
-                look_again(rounds + 1)
-            elif not over.done():
-                over.set_result(None)
-
-        def look_again(rounds: int) -> None:
+        looking, rounds, is_busy = _looking.setdefault(loop, []), 0, True
+        while is_busy and rounds < self._rounds:
             looking.append(None)
-            loop.call_soon(look, rounds)  # a tenth of what it costs to switch to a task
-
-        look_again(1)
-        await over
+            try:
+                await asyncio.sleep(0)
+            finally:
+                looking.pop()
+            is_busy = callbacks is None or len(callbacks) > len(looking)
+            rounds += 1
