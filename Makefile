@@ -54,7 +54,7 @@ test: ## Run every check: all from here to `chaos-short`
 	@$(MAKE) -s --no-print-directory -j1 setup $(VENV)/.web $(VENV)/.site $(VENV)/.small-model $(OLDEST)/.installed
 	@$(TOGETHER) -s -j2 $(foreach x,$(FRAMEWORKS) $(FRAMEWORKS:%=%-oldest) $(RECIPES),.venv-$(x)/.installed)
 	@echo "make test: $(words $(PARTS)) parts, three at a time; each is shown when it is over"
-	@$(TOGETHER) -j3 WORKERS=2 $(PARTS)
+	@$(TOGETHER) -j3 -o setup WORKERS=2 $(PARTS)
 	@echo "make test: every check passed: $(PARTS)"
 
 quick: ## Run lint, types, unit without its longest tests, a tenth of server (a good minute)

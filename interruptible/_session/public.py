@@ -25,7 +25,8 @@ async def on_message(
     """Take in a message: it becomes the next turn, and interrupts what is live or waits for it."""
     policy, merge = fields.get("policy", agent.policy), agent.merges
     requests.check_message(fields, policy, agent.allowed_policies)
-    message = requests.user_message(fields["content"], agent.max_content)
+    said = requests.user_message(fields["content"], agent.max_content)
+    said = with_metadata(said, fields.get("metadata"))
     record, now = await effects.known_now(agent, ctx)
     if not record.epoch:
         record = stored_record.new_record(ctx)
@@ -52,8 +53,7 @@ async def on_message(
     step = rules.message_step(
         record, policy, keep_queued=keep_queued, merge=merge, now=reads_now, over=over
     )
-    said = with_metadata(with_id(message, step.message), fields.get("metadata"))
-    after = await carry_out(agent, ctx, step, [said], now)
+    after = await carry_out(agent, ctx, step, [with_id(said, step.message)], now)
     if step.steer is None:
         status = "waiting" if seen.live else "running"
         return receipt_of(after, record.next, status, step, step.discard)
