@@ -1,5 +1,6 @@
 """The table of what code is to do once something has happened to its attempt."""
 
+from contextvars import copy_context
 from typing import get_args
 
 import pytest
@@ -119,6 +120,10 @@ def test_awaits_side_by_side_are_told_as_one_and_each_later_one_counts() -> None
 
 
 def test_what_was_shielded_counts_until_its_code_comes_to_its_next_await() -> None:
+    copy_context().run(_shielded_counts)  # or what it keeps would be known to the tests after it
+
+
+def _shielded_counts() -> None:
     made = attempt("not cancelled")
     assert made.counts
     made.keep()  # what was shielded before says nothing
