@@ -39,7 +39,8 @@ serve: setup ## Keep server, UI and quickstart agent up until Ctrl-C, to try the
 	@$(VENV)/bin/python -m examples.quickstart.serve
 
 # Three parts at once, and in each of those that wait more than they compute two tests: so two cores
-# are busy. The longest begin first. What a part prints is shown when it is over.
+# are busy. The longest begin first; they would begin last if they had to wait for `setup` again, so
+# that is said to be done (`-o`). What a part prints is shown when it is over.
 PARTS := server replay lint types unit $(FRAMEWORKS) examples oldest recipes docs web-test bench-short \
   chaos-short small-model wheel site-test
 TOGETHER = $(MAKE) --no-print-directory $(if $(filter output-sync,$(.FEATURES)),-O)

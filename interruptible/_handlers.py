@@ -45,10 +45,10 @@ class Handler(NamedTuple):
 
     does: Callable[..., Awaitable[Any]]
     example: str | None = None
-    """What callers could send, "" where that is nothing. They may not send other fields."""
+    """What callers could send, "" where that is nothing; other fields are refused."""
     options: Mapping[str, Any] = {}
     is_open: bool = False
-    """Whether they may. Without this or an example, only Restate can call it."""
+    """Whether callers may send any other fields, too. One with neither is private."""
 
     @property
     def is_public(self) -> bool:
