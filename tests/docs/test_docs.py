@@ -606,7 +606,9 @@ async def test_how_to_wait_for_quiet(reading: Reading) -> None:
 
 async def test_how_to_try_again(reading: Reading) -> None:
     async with reading("docs/how-to/try-again.md") as page:
-        page.write("agent.py")
+        run = "async def run(self, ctx: restate.Context, task: Task) -> str:\n"
+        held = "        if task.session == 'carl':\n            await ctx.awakeable()[1]\n"
+        page.write("agent.py", {run: run + held})
         await page.serve("agent.py")
         await page.shell()
         await page.run_lines()
@@ -618,6 +620,8 @@ async def test_how_to_try_again(reading: Reading) -> None:
         with pytest.raises(TerminalError) as refusal:
             await session.regenerate(1)
         assert refusal.value.status_code == 404
+        await session.cancel()
+        assert (await session.attach())["status"] == "interrupted"
 
 
 async def test_how_to_edit_a_message(reading: Reading) -> None:
