@@ -4,8 +4,8 @@ import functools
 import inspect
 import json
 import traceback
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ContextDecorator
 from typing import Any
 
 
@@ -18,18 +18,19 @@ def mended(text: str) -> str:
     return text
 
 
-@contextmanager
-def sayable() -> Generator[None, None, None]:
+class sayable(ContextDecorator):  # noqa: N801
     """Mend the text of what is raised: restate-sdk gets stuck on half a surrogate pair in it."""
-    try:
-        yield
-    except Exception as error:
-        mend(error)
-        text = "".join(traceback.format_exception(error))
-        if mended(text) == text:
-            raise
-        reason = mended(f"{type(error).__name__}: {error}")
-        raise RuntimeError(reason) from None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Exception):
+            mend(error)
+            text = "".join(traceback.format_exception(error))
+            if mended(text) != text:
+                reason = mended(f"{type(error).__name__}: {error}")
+                raise RuntimeError(reason) from None
 
 
 def mend(error: Any) -> None:
