@@ -21,7 +21,7 @@ import base64
 import inspect
 import re
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import partialmethod
 from typing import Any, Final, cast
 
 from restate import Context, TerminalError
@@ -49,7 +49,6 @@ ONLY_IF_BEGUN: Final = ("sys_run",)
 """Those that have none in code that is stopping in good order: nothing new begins there."""
 WORK: Final = ("sys_run", "sys_call", "attach_invocation")
 """What gives it a handle of the end of some work; to attach has no effect."""
-_REPLACED: Final = {*COMMANDS, *WORK}
 MANY: Final = 10_000
 """More cancellations than one attempt can receive, unless the SDK repeats itself."""
 
@@ -65,6 +64,19 @@ for _method, _parameters in (
             "restate-interruptible asks for."
         )
         raise ImportError(msg)
+
+
+class _WatchedVM(VMWrapper):
+    """A state machine that is given its commands by a watch."""
+
+    give: Callable[..., Any]
+
+    def give_by_name(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return self.give(name, getattr(super(), name), *args, **kwargs)
+
+
+for _name in {*COMMANDS, *WORK}:
+    setattr(_WatchedVM, _name, partialmethod(_WatchedVM.give_by_name, _name))
 
 
 class Inside:
@@ -86,15 +98,15 @@ class Inside:
         """Have all awaits, steps and commands of the context go through these."""
         self._ctx.create_poll_or_cancel_coroutine = poll
         self._ctx.create_run_coroutine = run
-        for name in _REPLACED:
-            setattr(self._ctx.vm, name, partial(give, name, getattr(self._ctx.vm, name)))
+        self._ctx.vm.give = give
+        self._ctx.vm.__class__ = _WatchedVM
 
     def restore(self) -> None:
         """Make the context what it was: as part of a circle it would outlast its attempt."""
         del self._ctx.create_poll_or_cancel_coroutine
         del self._ctx.create_run_coroutine
-        for name in _REPLACED:
-            delattr(self._ctx.vm, name)
+        self._ctx.vm.__class__ = VMWrapper
+        del self._ctx.vm.give
 
     async def poll(self, future: Any) -> bool:
         """Wait until something has come; returns whether it is a cancellation."""
