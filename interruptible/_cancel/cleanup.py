@@ -17,7 +17,7 @@ from restate import Context, RunOptions, TerminalError
 from interruptible._cancel.ending import terminal
 from interruptible._cancel.shielding import shield
 from interruptible._cancel.steered import is_steered
-from interruptible._cancel.watch import Interrupted, Watch, watching
+from interruptible._cancel.watch import Interrupted, Watch
 from interruptible._wire.output import stored
 from interruptible._wire.text import mended
 
@@ -62,7 +62,7 @@ async def cleanup(
         TypeError: `ctx` is not the context that Restate gave to a handler.
         RuntimeError: The block is entered in an asyncio task other than the handler's own.
     """
-    with watching(ctx) as watch:
+    with Watch.of(ctx) as watch:
         if asyncio.current_task() is not watch.owner:
             raise RuntimeError(
                 "cleanup() was entered in an asyncio task of its own: steps that run side by side "

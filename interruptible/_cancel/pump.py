@@ -15,7 +15,6 @@ journal, too. What has to be cut off then is cut off before anybody goes on.
 """
 
 import asyncio
-from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
@@ -58,19 +57,17 @@ class Pump:
         self._rounds = ROUNDS
         self.stop_signal: Any = None
         """What comes when a task is to stop in order, until it has."""
-        self._on_stop: Callable[[set[int]], None] = attempt.stop
         self.now: NowMessages | None = None
         """Those that the task is told of, if it is a task's."""
 
-    def listen(self, stop: Any, on_stop: Callable[[set[int]], None], now: NowMessages) -> None:
+    def listen(self, stop: Any, now: NowMessages) -> None:
         """Ask from now on for what a task is told.
 
         Args:
             stop: Comes when it is to stop in order.
-            on_stop: Is told then of all that is awaited by code which is to go on.
             now: The messages that it is to read at once.
         """
-        self.stop_signal, self._on_stop, self.now = stop, on_stop, now
+        self.stop_signal, self.now = stop, now
 
     async def wait(self, future: Any) -> bool:
         """Wait until there is something for this await; returns whether it is what it awaits.
@@ -101,6 +98,12 @@ class Pump:
         """The attempt is over: all that is parked raises this."""
         self._attempt.finish(error)
         self._hand_out()
+
+    def close(self) -> None:
+        """The handler has ended: what it left behind ends, too."""
+        self.stop(Disconnected())
+        self._attempt = AttemptState()  # without the watch, or the two would be a circle
+        self._attempt.finish(Disconnected())
 
     def context_of(self, handle: int) -> Context:
         """The context of who awaits this: the SDK begins a step in that of the pump."""
@@ -171,7 +174,7 @@ class Pump:
         """It is to stop in order."""
         self.stop_signal = None
         goes_on = (x for x in self._open() if self._fate(x) == "goes on")
-        self._on_stop({y for x in goes_on for y in handles_of(x.future)})
+        self._attempt.stop({y for x in goes_on for y in handles_of(x.future)})
 
     def _open(self) -> list[Parked]:
         return [x for x in self._parked if x.standing != "shielded"]
@@ -187,11 +190,12 @@ class Pump:
             return
         now.raised = now.arrived
         chosen = {parked for parked, _ in steered}
-        beside = {y for x in self._parked if x not in chosen for y in handles_of(x.future)}
+        others = (x for x in self._parked if x not in chosen)
+        beside = frozenset(y for x in others for y in handles_of(x.future))
         for parked, within in steered:
             within.steered = True
             within.beside = beside
-            within.handles.update(x for x in handles_of(parked.future) if x not in beside)
+            within.handles |= {x for x in handles_of(parked.future) if x not in beside}
         await asyncio.sleep(0)  # what was handed to asyncio has begun by then, and can be cut off
         cut = await self._steps.cut({y for _, x in steered for y in x.handles})
         for within in {id(x): x for _, x in steered}.values():

@@ -30,6 +30,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, Literal
 
+from typing_extensions import Self
+
 from interruptible._cancel.state import Standing
 
 PATIENT: Final = 1_000
@@ -63,12 +65,22 @@ class Scope:
         """Whether the code has left it. What was started in it may go on."""
         self.steered = False
         self.raised = 0
-        self.handles = set[int]()
+        self.handles = frozenset[int]()
         """What was awaited in it when it was steered, and by nobody else."""
-        self.beside = set[int]()
+        self.beside = frozenset[int]()
         """What was awaited elsewhere then."""
         self.words: list[str] = []
         """What its steps had said by themselves."""
+
+    def __enter__(self) -> Self:
+        """Make the block this scope, within the one that it is in."""
+        self.parent = scope.get()
+        self._token = scope.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        scope.reset(self._token)
+        self.left = True
 
     def hears(self) -> "Scope | None":
         """The one that is steered by a message which comes to code in this one."""

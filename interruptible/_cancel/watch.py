@@ -9,17 +9,18 @@ class of its own for it.
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Collection, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final
 
 from restate import Context, TerminalError
+from typing_extensions import Self
 
 from interruptible._cancel import sdk
 from interruptible._cancel.pump import Pump
 from interruptible._cancel.state import AttemptState, standing
-from interruptible._cancel.steered import NowMessages, Scope, ScopeKind, Steered, is_to_leave, scope
+from interruptible._cancel.steered import NowMessages, Scope, Steered, is_to_leave, scope
 from interruptible._cancel.steps import RunningStep, Steps
 from interruptible._wire.text import with_sayable_errors
 
@@ -71,7 +72,11 @@ class Watch(AttemptState):
 
     @classmethod
     def of(cls, ctx: Context) -> "Watch":
-        """The watch of a context, which has one from the first time on that somebody asks."""
+        """The watch of a context, which has one from the first time on that somebody asks.
+
+        Raises:
+            TypeError: `ctx` is not the context that Restate gave to a handler.
+        """
         data = sdk.data_of(ctx)
         if _WATCH not in data:
             made = data[_WATCH] = cls(ctx)
@@ -79,9 +84,21 @@ class Watch(AttemptState):
         watch: Watch = data[_WATCH]
         return watch
 
+    def __enter__(self) -> Self:
+        """Make cancellation level-triggered within the block."""
+        if self.depth == 0:
+            self.owner = asyncio.current_task()
+        self.depth += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+        if self.depth == 0:
+            self.owner = None  # a circle, where the asyncio task's own context has the watch
+
     def __close__(self) -> None:
         """The handler has ended: what it left behind ends, too."""
-        self._pump.stop(sdk.Disconnected())
+        self._pump.close()
         self._inside.restore()
 
     @property
@@ -97,7 +114,7 @@ class Watch(AttemptState):
             now: Gives the signal of a message to be read at once, by its number in the turn.
         """
         heard = NowMessages(lambda number: sdk.one(now(number)))
-        self._pump.listen(sdk.one(stop), self._told_to_stop, heard)
+        self._pump.listen(sdk.one(stop), heard)
 
     def saw(self, number: int) -> None:
         """A message was taken that is to be read at once."""
@@ -109,8 +126,9 @@ class Watch(AttemptState):
         """The last message that an await raised."""
         return 0 if self._pump.now is None else self._pump.now.raised
 
-    def _told_to_stop(self, awaited: set[int]) -> None:
-        self.stop(awaited & self._work if self.works else ())
+    def stop(self, in_flight: Collection[int]) -> None:
+        """It is to end once that work of these has come which was begun."""
+        super().stop(self._work.intersection(in_flight) if self.works else ())
         if self.state == "stopping":
             for pass_on in [*self._when_stopping.values()]:
                 pass_on()
@@ -171,17 +189,6 @@ class Watch(AttemptState):
         finally:
             self.held = False
             await self._pump.ask()
-
-    @contextmanager
-    def within(self, kind: ScopeKind) -> Generator[Scope, None, None]:
-        """Make the block a scope of its own; see `Scope`."""
-        made = Scope(kind, scope.get())
-        token = scope.set(made)
-        try:
-            yield made
-        finally:
-            scope.reset(token)
-            made.left = True
 
     async def end_scope(self, over: Scope) -> None:
         """End what was left running in it; the work goes on."""
@@ -257,20 +264,3 @@ class Watch(AttemptState):
         if name in sdk.WORK:
             self._work.update(sdk.handles_given(name, given))
         return given
-
-
-@contextmanager
-def watching(ctx: Context) -> Generator[Watch, None, None]:
-    """Make cancellation level-triggered on `ctx` within the block.
-
-    Raises:
-        TypeError: `ctx` is not the context that Restate gave to a handler.
-    """
-    watch = Watch.of(ctx)
-    if watch.depth == 0:
-        watch.owner = asyncio.current_task()
-    watch.depth += 1
-    try:
-        yield watch
-    finally:
-        watch.depth -= 1

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from restate import Context, TerminalError
 
-from interruptible._cancel.steered import Steered
+from interruptible._cancel.steered import Scope, Steered
 from interruptible._cancel.steps import in_step, running_step, say
 from interruptible._cancel.watch import Deaf, Interrupted, Watch
 from interruptible._session.record import Addition
@@ -127,7 +127,7 @@ class Attempt:
     async def take_steered(self) -> list[Said]:
         """Take the steered messages that wait for this turn, as they are stored."""
         asked = {"turn": self.turn, "waited": True, "begins": False}
-        with self.watch.within("protected"):  # what it takes, nobody else gets
+        with Scope("protected"):  # what it takes, nobody else gets
             said = [(Addition(*x), said) for x, said in await self.ask_session("take", asked)]
         self.watch.saw(max((x.now for x, _ in said), default=0))
         return said

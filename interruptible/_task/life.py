@@ -24,8 +24,8 @@ from restate import Context
 
 from interruptible._cancel.cleanup import report
 from interruptible._cancel.shielding import shield
-from interruptible._cancel.steered import is_steered
-from interruptible._cancel.watch import Interrupted, Watch, watching
+from interruptible._cancel.steered import Scope, is_steered
+from interruptible._cancel.watch import Interrupted, Watch
 from interruptible._session.storage import JSON
 from interruptible._session.turns import with_joined
 from interruptible._task.attempt import Attempt, Begun, begun_of
@@ -47,7 +47,7 @@ from interruptible.formats._alternate import alternating
 
 async def work(body: AgentBody, ctx: Context, job: Dispatch) -> TaskOutcome:
     """Work on one turn: its outcome is the outcome of this invocation."""
-    with watching(ctx) as watch, sayable():
+    with Watch.of(ctx) as watch, sayable():
         attempt = Attempt(body, ctx, watch, job)
         _listen(ctx, watch)
         task: Task | None = None
@@ -92,7 +92,7 @@ async def _run(attempt: Attempt, task: Task) -> Any:
     """Call `run`; once more, whenever it lets go of a message that is to be read at once."""
     watch = attempt.watch
     while True:
-        with watch.within("run") as scope:
+        with Scope("run") as scope:
             raised = watch.steered
             try:
                 return await attempt.body.run(attempt.ctx, task)

@@ -53,7 +53,7 @@ async def await_steerable(
             "`asyncio.gather` has begun without it. Use it inside."
         )
     forget_steered(awaitable)
-    with attempt.watch.within("steerable") as scope:
+    with Scope("steerable") as scope:
         try:
             given = await awaitable
         except BaseException as error:
