@@ -37,6 +37,9 @@ async def acpx(
     node = shutil.which("node")
     assert node is not None, "node is missing. Install Node.js 18 or newer."
     for _ in range(5):
+        # While a helper of its own is about to end, a new one gives up, and is waited for in vain.
+        while list((home / ".acpx/queues").glob("*.lock")):
+            await asyncio.sleep(0.05)
         process = await asyncio.create_subprocess_exec(
             *(node, str(modules / "acpx/dist/cli.js"), "--format", "json", "--ttl", "1"),
             *("--cwd", str(home), "--agent", shlex.join(command(env, agent)), *arguments),

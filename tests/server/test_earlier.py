@@ -79,6 +79,7 @@ async def test_a_window_is_all_that_is_read_of_a_long_conversation(
     assert size < 10 * NOISE
 
 
+@pytest.mark.long
 async def test_who_counts_back_reads_until_it_is_enough(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -141,6 +142,7 @@ async def test_who_reads_further_in_run_has_all_turns_in_the_end(
     assert log.of("all")[-1] == ("all", 2, *map(str, range(1, 21)))
 
 
+@pytest.mark.long
 async def test_a_window_is_whole_and_comes_once_beside_a_burst_of_pictures(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:

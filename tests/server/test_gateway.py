@@ -483,6 +483,7 @@ def answered_shortly(answer: httpx.Response) -> tuple[int, str]:
     return answer.json()["code"], answer.json()["message"]
 
 
+@pytest.mark.long
 async def test_who_does_not_read_is_hung_up_on(restate_env: Restate, speaking: Speaking) -> None:
     agent = await speaking("GatewayUnread")
     session = Session(restate_env.client, agent, "a")

@@ -28,6 +28,7 @@ class HoarderAgent(Agent):
         return base64.b64encode(chance).decode()
 
 
+@pytest.mark.long
 async def test_a_session_goes_on_when_it_has_outgrown_what_an_invocation_may_have(
     restate_env: Restate, deploy: Deploy
 ) -> None:

@@ -103,6 +103,7 @@ def bursts(draw: st.DrawFn) -> Script:
     return tuple(tuple(draw(st.lists(at_once, min_size=1, max_size=5))) for _ in range(waves))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("keep_queued", [False, True])
 async def test_a_script_leads_to_what_the_model_says(
     restate_env: Restate, deploy: Deploy, keep_queued: bool
@@ -122,6 +123,7 @@ async def test_a_script_leads_to_what_the_model_says(
     await play_all(scripts(), play, SCRIPTS // 3, SEED + keep_queued, FOUND)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -605,7 +605,10 @@ class Editing(Follower):
         return Editing(**known, **own)
 
 
-@pytest.mark.parametrize("seed", [*range(160), 396, 468])
+@pytest.mark.parametrize(
+    "seed",
+    [*range(40), 396, 468, *(pytest.param(x, marks=pytest.mark.long) for x in range(40, 160))],
+)
 def test_who_follows_the_stream_tells_each_message_of_the_record_once_and_in_order(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,7 @@ def carry_on(state: dict[str, Any], done: list[Any]) -> None:
             state[x[0]] = x[1]
 
 
+@pytest.mark.long
 @settings(max_examples=250, deadline=None, derandomize=True, database=None)
 @given(
     st.sampled_from([*SESSIONS, *SESSIONS[1:4], SESSIONS[1]]),

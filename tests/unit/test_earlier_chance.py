@@ -135,7 +135,9 @@ def looks(chance: random.Random) -> list[Look]:
     ]
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize(
+    "seed", [*range(20), *(pytest.param(x, marks=pytest.mark.long) for x in range(20, 60))]
+)
 def test_what_is_read_in_parts_is_what_is_read_at_once(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

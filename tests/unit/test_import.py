@@ -213,6 +213,7 @@ def test_the_module_of_a_framework_uses_public_names_alone(module: str) -> None:
     assert known <= {"__init__", "formats", "ext._adapter", "ext._extra", own, f"{own}_model"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", FRAMEWORKS)
 def test_without_its_extra_the_module_of_a_framework_names_it(module: str) -> None:
     name = module.removeprefix("ext.")
@@ -275,6 +276,7 @@ def test_importing_the_library_brings_nothing_along_but_the_sdk_and_the_standard
     assert not {x for x in added if x.startswith(("interruptible.stream", "interruptible._stream"))}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("leaf", "lacks"),
     [

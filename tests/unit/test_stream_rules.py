@@ -48,6 +48,7 @@ class Session(RuleBasedStateMachine):
             self.world.all_comes_to_rest()
 
 
+@pytest.mark.long
 def test_whoever_follows_a_session_comes_to_what_is_on_record() -> None:
     story = settings(
         max_examples=40,

@@ -283,7 +283,7 @@ def invariant(function: Callable[[World], str | None]) -> Callable[[World], str 
     return function
 
 
-# -- What the handlers do with the rules, as in `_object`. -----------------------------------------
+# -- What the handlers do with the rules, as in `effects`. -----------------------------------------
 
 
 def find_lost(world: World) -> World:
