@@ -16,7 +16,7 @@ import griffe
 from griffe import DocstringSectionKind as Section
 
 from interruptible._handlers import HANDLERS
-from interruptible._stream.handlers import HANDLERS as STREAM_HANDLERS
+from interruptible._stream.handlers import STREAM_HANDLERS
 from interruptible._wire.shapes import shape
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Agent", "agent", "handler"]
 
-Run = Callable[[Context, Task], Awaitable[Output]]
+RunFunction = Callable[[Context, Task], Awaitable[Output]]
 
 
 class Agent:
@@ -259,12 +259,12 @@ class Agent:
 
 
 @overload
-def agent(run: Run, /) -> Agent: ...
+def agent(run: RunFunction, /) -> Agent: ...
 @overload
-def agent(**options: "Unpack[NamedOptions]") -> Callable[[Run], Agent]: ...
+def agent(**options: "Unpack[NamedOptions]") -> Callable[[RunFunction], Agent]: ...
 def agent(
-    run: Run | None = None, /, **options: "Unpack[NamedOptions]"
-) -> Agent | Callable[[Run], Agent]:
+    run: RunFunction | None = None, /, **options: "Unpack[NamedOptions]"
+) -> Agent | Callable[[RunFunction], Agent]:
     """Make an agent of an `async def f(ctx, task)`, without a class.
 
     Args:
@@ -287,7 +287,7 @@ _MADE: Final = {*PUBLIC, "name", "task_name", "_object", "_service", "_stream"}
 """The attributes that `Agent.__init__` alone sets."""
 
 
-def _from_function(function: Run, **options: "Unpack[NamedOptions]") -> Agent:
+def _from_function(function: RunFunction, **options: "Unpack[NamedOptions]") -> Agent:
     _checks.check_function(function)
 
     async def run(self: Agent, ctx: Context, task: Task) -> Output:  # noqa: ARG001

@@ -122,7 +122,7 @@ def add_task_handlers(to: Service, agent: AgentBody) -> None:
     @to.handler(
         input_serde=_JSON,
         output_serde=_JSON,
-        invocation_retry_policy=delegate.RETRY_POLICY,
+        invocation_retry_policy=delegate.RELAY_RETRY_POLICY,
     )
     async def relay(ctx: Context, job: Any) -> Any:
         """Send a message to another agent."""

@@ -36,7 +36,7 @@ Block: TypeAlias = (
     | ResourceContentBlock
     | EmbeddedResourceContentBlock
 )
-Part: TypeAlias = dict[str, Any]
+PromptPart: TypeAlias = dict[str, Any]
 
 _SOUND: Final = {"mp3": "mpeg"}
 """Formats of sound that the chat API calls otherwise than their media type."""
@@ -47,14 +47,14 @@ _DATA: Final = re.compile(r"data:([^;,]*);base64,(.*)", re.DOTALL)
 # -- What an editor says. --------------------------------------------------------------------------
 
 
-def content_of_prompt(prompt: Sequence[Block]) -> str | list[Part]:
+def content_of_prompt(prompt: Sequence[Block]) -> str | list[PromptPart]:
     """What a user said, as a message's content: text alone is text."""
     if len(prompt) == 1 and isinstance(prompt[0], TextContentBlock):
         return prompt[0].text
     return [part_of_block(block) for block in prompt]
 
 
-def part_of_block(block: Block) -> Part:
+def part_of_block(block: Block) -> PromptPart:
     """A block as OpenAI's chat API has it; links and texts of resources become text."""
     if isinstance(block, TextContentBlock):
         return _text(block.text)
@@ -70,7 +70,7 @@ def part_of_block(block: Block) -> Part:
     return _part_of_resource(block.resource)
 
 
-def _part_of_resource(found: TextResourceContents | BlobResourceContents) -> Part:
+def _part_of_resource(found: TextResourceContents | BlobResourceContents) -> PromptPart:
     if isinstance(found, TextResourceContents):
         return _text(f'<resource uri="{_escaped(found.uri)}">\n{found.text}\n</resource>')
     kind = found.mime_type or "application/octet-stream"
@@ -99,7 +99,7 @@ def words_and_more(content: Any) -> tuple[str, list[Block]]:
     return (words(content) if isinstance(content, (str, list)) else "", more)
 
 
-def thoughts_in(message: Part) -> str:
+def thoughts_in(message: PromptPart) -> str:
     """What the assistant thought, as far as a message says it."""
     blocks = items(message.get("content"))
     thought = [text_in(x, "thinking") for x in blocks if type_of(x) == "thinking"]
@@ -126,7 +126,7 @@ def _blocks_of_text(text: str) -> list[Block]:
     return [text_block(text)] if text else []
 
 
-def _block_of_media(part: Part) -> Iterator[Block]:
+def _block_of_media(part: PromptPart) -> Iterator[Block]:
     if part["type"] == "text":
         yield text_block(part["text"])
     elif part["type"] == "image_url":
@@ -147,7 +147,7 @@ def _block_of_media(part: Part) -> Iterator[Block]:
             yield resource_link_block(name, name)
 
 
-def _text(text: str) -> Part:
+def _text(text: str) -> PromptPart:
     return {"type": "text", "text": text}
 
 

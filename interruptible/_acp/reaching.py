@@ -14,7 +14,7 @@ from interruptible._ingress import PASSES
 PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
 """Seconds between two tries: first, and at most."""
-UNKNOWN: Final = "make sure to register"
+NOT_REGISTERED: Final = "make sure to register"
 """What Restate says of a service that it does not know, or not yet: it has just come up."""
 COMING_UP: Final = 8
 """Tries in a row that it may say so: some seconds."""
@@ -35,7 +35,7 @@ async def reached(call: Callable[[], Awaitable[T]]) -> T:
         try:
             return await call()
         except TerminalError as error:
-            unknown = unknown + 1 if UNKNOWN in error.message else 0
+            unknown = unknown + 1 if NOT_REGISTERED in error.message else 0
             if error.status_code not in PASSES and not 0 < unknown <= COMING_UP:
                 raise
             why: Exception = error

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, cast
 from acp.interfaces import Client
 from restate import TerminalError
 
-from interruptible._acp.content import Part
+from interruptible._acp.content import PromptPart
 from interruptible._acp.permissions import Permissions
 from interruptible._acp.reaching import reached
 from interruptible._acp.telling import Retelling, Update
@@ -76,7 +76,7 @@ class OpenSession:
 
     # -- What the client says. ---------------------------------------------------------------------
 
-    async def prompt(self, content: str | list[Part]) -> Outcome | TakenBack:
+    async def prompt(self, content: str | list[PromptPart]) -> Outcome | TakenBack:
         """Send a message, and tell all of the turn that answers it.
 
         Returns:
@@ -109,7 +109,7 @@ class OpenSession:
             await reached(self._session.cancel)
 
     async def steer(
-        self, content: str | list[Part], *, only_if_at_work: bool
+        self, content: str | list[PromptPart], *, only_if_at_work: bool
     ) -> Literal["steered", "begun", "idle"]:
         """Have the turn at work read this at once.
 
@@ -135,7 +135,7 @@ class OpenSession:
             self._stirred.set()
             return "steered" if receipt["status"] in ("steered", "joined") else "begun"
 
-    async def _send(self, content: str | list[Part], **options: Any) -> Receipt:
+    async def _send(self, content: str | list[PromptPart], **options: Any) -> Receipt:
         key = uuid.uuid4().hex
         async with self._saying:
             receipt = await reached(

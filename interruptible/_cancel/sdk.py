@@ -49,7 +49,7 @@ ONLY_IF_BEGUN: Final = ("sys_run",)
 """Those that have none in code that is stopping in good order: nothing new begins there."""
 WORK: Final = ("sys_run", "sys_call", "attach_invocation")
 """What gives it a handle of the end of some work; to attach has no effect."""
-MANY: Final = 10_000
+TOO_MANY: Final = 10_000
 """More cancellations than one attempt can receive, unless the SDK repeats itself."""
 
 for _method, _parameters in (
@@ -114,7 +114,7 @@ class Inside:
             await self._poll(future)
         except TerminalError:
             self._cancellations += 1
-            if self._cancellations > MANY:
+            if self._cancellations > TOO_MANY:
                 raise RuntimeError(
                     "restate-sdk raises one cancellation for ever: no cleanup can run. "
                     "Install restate-sdk 1.0.4 or newer."

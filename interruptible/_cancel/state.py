@@ -52,7 +52,7 @@ State = Literal["not cancelled", "stopping", "cancelled", "told", "over"]
 Fate = Literal["goes on", "waits", "ends"]
 Standing = Literal["open", "unwinding", "shielded"]
 
-ENDS: Final[dict[State, set[str]]] = {
+ENDS_WHERE: Final[dict[State, set[str]]] = {
     "not cancelled": set(),
     "stopping": set(),
     "cancelled": {"in a block", "outside"},
@@ -83,7 +83,7 @@ class AttemptState:
     def fate(self, of: Standing, awaits: Collection[int] = ()) -> Fate:
         """What code of this standing is to do, that awaits these handles."""
         where = "shielded" if of == "shielded" else "in a block" if self.depth else "outside"
-        if where in ENDS[self.state]:
+        if where in ENDS_WHERE[self.state]:
             return "ends"
         if of == "shielded":
             return "goes on"

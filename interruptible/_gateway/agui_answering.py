@@ -33,7 +33,7 @@ from ag_ui.core import (
 from restate import TerminalError
 
 from interruptible._gateway.agui_asked import RunAsked, interrupt_of
-from interruptible._gateway.agui_messages import KEY, id_of_said
+from interruptible._gateway.agui_messages import AG_UI, id_of_said
 from interruptible._gateway.agui_record import (
     conversation_of,
     is_answered_by,
@@ -64,8 +64,8 @@ class Failure(NamedTuple):
     message: str
 
 
-End: TypeAlias = RunFinishedOutcome | Failure
-Item: TypeAlias = BaseEvent | End
+RunEnd: TypeAlias = RunFinishedOutcome | Failure
+Item: TypeAlias = BaseEvent | RunEnd
 
 
 async def begin_run(session: Session, asked: RunAsked) -> int:
@@ -98,8 +98,8 @@ async def _send_once(session: Session, asked: RunAsked, *once: str) -> int:
     receipt = await session.send(
         asked.content,
         policy=asked.policy,
-        metadata={KEY: asked.noted},
-        idempotency_key=f"{KEY}-{key}",
+        metadata={AG_UI: asked.noted},
+        idempotency_key=f"{AG_UI}-{key}",
     )
     return receipt["message"]
 
@@ -109,7 +109,7 @@ async def tell_run(
 ) -> AsyncGenerator[BaseEvent, None]:
     """What the client is told of the run about a message, from its start to its end."""
     yield RunStartedEvent(thread_id=asked.thread, run_id=asked.run)
-    end: End = RunFinishedSuccessOutcome()
+    end: RunEnd = RunFinishedSuccessOutcome()
     try:
         async with aclosing(_tell_all(session, asked, message)) as told:
             async for item in told:

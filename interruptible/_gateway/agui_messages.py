@@ -28,9 +28,9 @@ from interruptible._wire import types as wire
 from interruptible.formats._neutral import NeutralCall, calls, parts, results, words
 from interruptible.formats._values import as_json, items, text_in, type_of, value_in
 
-KEY: Final = "ag-ui"
+AG_UI: Final = "ag-ui"
 """Under which the metadata of a session's message has what AG-UI calls it: `{"message": …}`."""
-_PLAIN: Final = {"system": SystemMessage, "developer": DeveloperMessage}
+_OF_ROLE: Final = {"system": SystemMessage, "developer": DeveloperMessage}
 
 
 def to_content(content: str | Sequence[ContentPart]) -> str | list[dict[str, Any]]:
@@ -57,7 +57,7 @@ def to_messages(message: wire.Message, id: str) -> list[Message]:  # noqa: A002
     if role == "assistant":
         made = [ToolCall(id=x.id, function=_function(x)) for x in calls(message)]
         return [AssistantMessage(id=id, content=words(content) or None, tool_calls=made or None)]
-    if plain := _PLAIN.get(role or ""):
+    if plain := _OF_ROLE.get(role or ""):
         return [plain(id=id, content=words(content))]
     found = list(results({"role": role, **message}))
     answers: list[Message] = [
@@ -81,7 +81,7 @@ def id_of_said(message: wire.Message) -> str | None:
 
 def noted_of(message: wire.Message) -> dict[str, str]:
     """What was noted of a message when a client of AG-UI sent it, if one has."""
-    noted: Any = value_in(message.get("metadata"), KEY)
+    noted: Any = value_in(message.get("metadata"), AG_UI)
     told = {name: value_in(noted, name) for name in ("message", "sum", "run")}
     return {name: x for name, x in told.items() if isinstance(x, str)}
 

@@ -71,7 +71,7 @@ async def known(agent: Settings, ctx: ObjectContext) -> Record:
     return await _with_ids(agent, ctx, await read_record(ctx))
 
 
-class Now(NamedTuple):
+class Arrival(NamedTuple):
     """When a request is worked on."""
 
     at: int
@@ -80,7 +80,7 @@ class Now(NamedTuple):
     """What publishes for the turn that it begins, if the agent streams."""
 
 
-async def known_now(agent: Settings, ctx: ObjectContext) -> tuple[Record, Now]:
+async def known_now(agent: Settings, ctx: ObjectContext) -> tuple[Record, Arrival]:
     """The same, and the time.
 
     Both are asked for at once, as each is a way to Restate and back. (`ctx.time()` needs a thread,
@@ -93,7 +93,7 @@ async def known_now(agent: Settings, ctx: ObjectContext) -> tuple[Record, Now]:
     record = stored_record.parse_record(await stored)
     at = await now
     record = await _with_ids(agent, ctx, record)
-    return record, Now(at) if agent.stream is None else Now(*at)
+    return record, Arrival(at) if agent.stream is None else Arrival(*at)
 
 
 async def look(
@@ -154,7 +154,7 @@ async def carry_out(
     ctx: ObjectContext,
     step: Step,
     messages: Sequence[Message] = (),
-    now: Now | None = None,
+    now: Arrival | None = None,
     resumes: int | None = None,
 ) -> Record:
     """Carry out a step with the messages that are accepted; returns the record as it is then.

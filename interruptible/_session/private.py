@@ -18,7 +18,7 @@ from interruptible._session.effects import Settings, carry_out
 from interruptible._session.reading import Moment, at_hand, read_record, read_steered
 from interruptible._session.record import Record
 from interruptible._session.sent import Stored
-from interruptible._session.turns import Said, finished_turn
+from interruptible._session.turns import Added, finished_turn
 from interruptible._task.signals import BEGIN
 from interruptible._wire import reports
 from interruptible._wire.types import Settlement, Turn
@@ -32,7 +32,7 @@ async def on_load(_: Settings, ctx: ObjectSharedContext, fields: reports.Loading
     return (await Stored.copy(ctx, **fields)).pack()
 
 
-async def on_take(agent: Settings, ctx: ObjectContext, fields: reports.Taking) -> list[Said]:
+async def on_take(agent: Settings, ctx: ObjectContext, fields: reports.Taking) -> list[Added]:
     """For a task: the steered messages that wait for it, each of them once."""
     turn, waited = fields["turn"], fields["waited"]
     record = await read_record(ctx)
@@ -90,7 +90,7 @@ async def _begun(agent: Settings, ctx: ObjectContext, record: Record, turn: int)
     return _begins(after, own, said)
 
 
-def _begins(record: Record, own: Turn, said: Sequence[Said]) -> Any:
+def _begins(record: Record, own: Turn, said: Sequence[Added]) -> Any:
     """What a turn begins with: its messages, and the conversation if it is short."""
     begins = {"input": own["input"], "said": said}
     turns = at_hand(record, own["turn"])

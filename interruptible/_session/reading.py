@@ -16,7 +16,7 @@ from interruptible._session.storage import (
     JSON,
     PACKED,
     Slot,
-    State,
+    Values,
     first_of_page,
     page_key,
     parse_page,
@@ -26,7 +26,7 @@ from interruptible._session.storage import (
     turns_of,
 )
 from interruptible._session.stored_record import parse_record
-from interruptible._session.turns import Said, as_live
+from interruptible._session.turns import Added, as_live
 from interruptible._wire.types import Message, Turn
 
 AHEAD: Final = 32
@@ -46,9 +46,9 @@ _UNREAD: Final = cast("Turn", {})
 class Moment(NamedTuple):
     """A session as it was when its record was read, and where to read its turns."""
 
-    ctx: State
+    ctx: Values
     record: Record
-    said: Sequence[Said] = ()
+    said: Sequence[Added] = ()
     """What was steered at live turns, if they are to have it."""
     notes: dict[str, bytes] | None = None
     """Where to note each page and large turn that is read, as it is stored, to read it once."""
@@ -168,12 +168,12 @@ class Moment(NamedTuple):
         return [notes[key] for key in keys]
 
 
-async def read_record(ctx: State) -> Record:
+async def read_record(ctx: Values) -> Record:
     """The session's record; of a session that nothing is stored of, an empty one."""
     return parse_record(await ctx.get("session", JSON))
 
 
-async def read_moment(ctx: State) -> Moment:
+async def read_moment(ctx: Values) -> Moment:
     """The session, with what the steered messages of the same moment say."""
     record = await read_record(ctx)
     while record.steered:
@@ -185,7 +185,7 @@ async def read_moment(ctx: State) -> Moment:
     return Moment(ctx, record)
 
 
-async def read_steered(ctx: State, steered: Iterable[Addition]) -> list[Said]:
+async def read_steered(ctx: Values, steered: Iterable[Addition]) -> list[Added]:
     """What steered messages say."""
     reading = [(x, ctx.get(steered_key(x.number), JSON)) for x in steered]
     texts = [(x, cast("Message | None", await message)) for x, message in reading]

@@ -25,7 +25,7 @@ from interruptible._wire.types import Message, Turn
 TURNS_PER_PAGE: Final = 16
 LARGE: Final = 8 * 1024
 """Bytes from which on a turn has a key of its own."""
-MANY: Final = 4
+MANY_PAGES: Final = 4
 """From how many full pages on the older turns are loaded by themselves: of few, that is slower."""
 TAIL: Final = 24 * 1024
 """Bytes up to which a conversation is short, and all of it stays in the tail."""
@@ -45,7 +45,7 @@ PACKED: Final[Serde[Any]] = _PackedSerde()
 one build."""
 
 
-class State(Protocol):
+class Values(Protocol):
     """Where the values of a session's keys are: the context of its object, or a copy of them."""
 
     def get(self, name: str, serde: Serde[Any]) -> Awaitable[Any]: ...
@@ -96,7 +96,7 @@ def older_before(record: Record) -> int:
     """
     settled = min((x.turn for x in record.live), default=record.next) - 1
     pages = settled // TURNS_PER_PAGE
-    if pages - (record.first - 1) // TURNS_PER_PAGE < MANY:
+    if pages - (record.first - 1) // TURNS_PER_PAGE < MANY_PAGES:
         return 1
     step = 1 << max(0, pages.bit_length() - 4)
     return pages // step * step * TURNS_PER_PAGE + 1
@@ -164,7 +164,7 @@ def add_turn(
     return _with_tail(record, [*tail_of(record), _stored(ctx, new)])
 
 
-async def live_turn(ctx: State, record: Record, number: int) -> Turn:
+async def live_turn(ctx: Values, record: Record, number: int) -> Turn:
     """A live turn, as it is stored."""
     slot = next(x for x in tail_of(record) if x.number == number)
     return slot.turn or await ctx.get(turn_key(number), PACKED)
@@ -267,7 +267,7 @@ def _stored(ctx: ObjectContext, turn: Turn) -> Slot:
     return slot
 
 
-async def _read_pages(ctx: State, keys: Iterable[str]) -> dict[str, list[Slot]]:
+async def _read_pages(ctx: Values, keys: Iterable[str]) -> dict[str, list[Slot]]:
     reading = {key: ctx.get(key, BytesSerde()) for key in sorted(set(keys))}
     return {key: parse_page(await page) for key, page in reading.items()}
 

@@ -31,10 +31,10 @@ def dump_record(record: Record) -> dict[str, Any]:
     return stored
 
 
-_Entry = TypeVar("_Entry", Live, Addition, Asked)
+_E = TypeVar("_E", Live, Addition, Asked)
 
 
-def _entry(kind: type[_Entry], stored: Sequence[Any]) -> _Entry:
+def _entry(kind: type[_E], stored: Sequence[Any]) -> _E:
     return kind(*stored[: len(kind._fields)])
 
 

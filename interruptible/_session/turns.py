@@ -8,8 +8,8 @@ from interruptible._wire.output import told_to_model
 from interruptible._wire.said import said_again
 from interruptible._wire.types import Message, TaskOutcome, Turn
 
-Note = Callable[[Turn], "str | Message | None"]
-Said = tuple[Addition, Message]
+TurnNote = Callable[[Turn], "str | Message | None"]
+Added = tuple[Addition, Message]
 """A steered message and what it says."""
 
 _AS_TOLD: Final = ("error", "partial", "cut_short", "cut_off", "not_begun", "never_began")
@@ -17,7 +17,7 @@ _AS_TOLD: Final = ("error", "partial", "cut_short", "cut_off", "not_begun", "nev
 
 
 def whole_conversation(
-    turns: Iterable[Turn], interruption_note: Note, resume_note: Note
+    turns: Iterable[Turn], interruption_note: TurnNote, resume_note: TurnNote
 ) -> list[Message]:
     """The conversation that the turns make, in their order, with the notes on how some ended."""
     messages: list[Message] = []
@@ -67,7 +67,7 @@ def asked(turn: Turn) -> list[Message]:
     return [*turn["input"], *(turn["messages"][place] for place in steered)]
 
 
-def finished_turn(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Turn:
+def finished_turn(turn: Turn, outcome: TaskOutcome, kept: Iterable[Added]) -> Turn:
     """The record of a turn that has ended.
 
     Args:
@@ -99,7 +99,7 @@ def finished_turn(turn: Turn, outcome: TaskOutcome, kept: Iterable[Said]) -> Tur
     return cast("Turn", ended)
 
 
-def as_live(turn: Turn, live: Live, steered: Sequence[Said] = ()) -> Turn:
+def as_live(turn: Turn, live: Live, steered: Sequence[Added] = ()) -> Turn:
     """The record of a live turn, with what the session knows of it, and what was steered at it."""
     shown: Turn = {**turn, "task_id": live.task_id}
     if live.cancelled is not None:
@@ -113,14 +113,14 @@ def as_live(turn: Turn, live: Live, steered: Sequence[Said] = ()) -> Turn:
     return shown
 
 
-def with_joined(turn: int, begun: Sequence[Message], joined: Iterable[Said]) -> list[Message]:
+def with_joined(turn: int, begun: Sequence[Message], joined: Iterable[Added]) -> list[Message]:
     """All messages that a turn begins with, in the order in which they were accepted."""
     joined = list(joined)
     earlier = [message for x, message in joined if x.at <= turn]
     return [*earlier, *begun, *(message for x, message in joined if x.at > turn)]
 
 
-def _split(turn: int, steered: Sequence[Said]) -> tuple[list[Said], list[Message]]:
+def _split(turn: int, steered: Sequence[Added]) -> tuple[list[Added], list[Message]]:
     """What belongs to the messages that a turn began with, and what came later.
 
     What passed on from an earlier turn stands before this one's own message, in the order in which

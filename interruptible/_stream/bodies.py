@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, get_args
 
 from typing_extensions import NotRequired, Required, TypedDict, get_type_hints
 
-from interruptible._stream.deltas import Said
+from interruptible._stream.deltas import Told
 from interruptible._stream.events import Event
 from interruptible._wire.checks import Refusal
 from interruptible._wire.rule import Rule, within
@@ -13,7 +13,7 @@ from interruptible._wire.shapes import shape
 from interruptible._wire.text import brief
 from interruptible._wire.types import Count, TurnNumber
 
-WAIT: Final = 30.0
+MOST_WAIT: Final = 30.0
 """Seconds that `pull` waits for something new, unless it is asked for less."""
 
 
@@ -28,8 +28,12 @@ class PullIn(TypedDict, total=False):
     wait: Annotated[
         float,
         Rule(
-            {"description": "Seconds to wait for something new.", "minimum": 0, "maximum": WAIT},
-            lambda x: None if 0 <= x <= WAIT else f"must be 0 to {WAIT:g}.",
+            {
+                "description": "Seconds to wait for something new.",
+                "minimum": 0,
+                "maximum": MOST_WAIT,
+            },
+            lambda x: None if 0 <= x <= MOST_WAIT else f"must be 0 to {MOST_WAIT:g}.",
         ),
     ]
 
@@ -112,7 +116,7 @@ _SAID: Final = ("text", "reasoning", "output", "tool")
 """Those of them that are published from outside."""
 
 
-def told_in(given: dict[str, Any]) -> Said:
+def told_in(given: dict[str, Any]) -> Told:
     """An event that is told, if the rules can work on it.
 
     Raises:
@@ -121,7 +125,7 @@ def told_in(given: dict[str, Any]) -> Said:
     return _event(given, _SHAPES)
 
 
-def said_in(given: dict[str, Any]) -> Said:
+def said_in(given: dict[str, Any]) -> Told:
     """The same of an event that is published from outside.
 
     Raises:
@@ -130,7 +134,7 @@ def said_in(given: dict[str, Any]) -> Said:
     return _event(given, _SAID)
 
 
-def _event(given: dict[str, Any], allowed: Container[str]) -> Said:
+def _event(given: dict[str, Any], allowed: Container[str]) -> Told:
     kind: Any = given.get("type")
     fits = isinstance(kind, str) and not {"id", "turn"} & given.keys()
     if fits and kind in _SHAPES:

@@ -5,21 +5,21 @@ from typing import Any, Final, TypeAlias
 
 from interruptible.formats._calls import id_answered
 
-Said: TypeAlias = dict[str, Any]
+Told: TypeAlias = dict[str, Any]
 """An event without its id and turn."""
 
 TEXT: Final = ""
 """What stands for the words of the model where else the id of a call stands."""
 
 
-def delta_of(event: Said) -> str | None:
+def delta_of(event: Told) -> str | None:
     """What an event is a delta of: the model's words, or a call; `None` if it stays."""
     if event["type"] in ("text", "reasoning"):
         return TEXT
     return str(event["call"]) if event["type"] == "output" else None
 
 
-def replaces(event: Said) -> Callable[[str], bool] | None:
+def replaces(event: Told) -> Callable[[str], bool] | None:
     """Which deltas an event replaces, if any."""
     if event["type"] == "turn":
         return lambda _: True

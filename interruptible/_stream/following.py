@@ -10,7 +10,7 @@ from restate import TerminalError
 
 from interruptible._stream.events import Event
 
-WAIT: Final = 4.0
+PULL_WAIT: Final = 4.0
 """Seconds that one pull waits: the client of restate-sdk gives up after five silent seconds."""
 PACE: Final = 0.05
 """Seconds between two pulls that found something: more often costs the server more."""
@@ -18,9 +18,9 @@ REST: Final = 2 * PACE
 """Seconds that it rests after such a pull, at most; and for as long as the pull took. By then there
 is something new, most often. Who pulls before has to be waited for and woken, and that costs more
 than to pull."""
-LONGEST: Final = 2.0
+PULL_BACKOFF: Final = 2.0
 """Seconds between two tries, at most."""
-TRIED_AGAIN: Final = (408, 409, 425, 429)
+PULL_AGAIN: Final = (408, 409, 425, 429)
 """Of HTTP's statuses that say that the request is wrong, those that may pass."""
 
 _log = logging.getLogger("interruptible.stream")
@@ -45,11 +45,11 @@ async def follow(
     while True:
         began = loop.time()
         try:
-            body = {"offset": offset} if durable else {"offset": offset, "wait": WAIT}
+            body = {"offset": offset} if durable else {"offset": offset, "wait": PULL_WAIT}
             answer: Any = await pull(body)
         except TerminalError as error:
             # A server that has just come up says of what it knows that it is not there.
-            passes = error.status_code in TRIED_AGAIN or (found and error.status_code == 404)  # noqa: PLR2004
+            passes = error.status_code in PULL_AGAIN or (found and error.status_code == 404)  # noqa: PLR2004
             if durable or (error.status_code < 500 and not passes):  # noqa: PLR2004
                 raise
             answer = None
@@ -60,7 +60,7 @@ async def follow(
         if answer is None:
             if not pause:
                 _log.warning("A stream that is followed does not answer. It is asked again.")
-            pause = min(LONGEST, 2 * pause or PACE)
+            pause = min(PULL_BACKOFF, 2 * pause or PACE)
             await asyncio.sleep(pause)
             continue
         pause, found = 0.0, True

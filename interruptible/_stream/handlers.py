@@ -28,7 +28,7 @@ TOLD: Final = 64 << 10
 async def on_pull(stream: str, ctx: ObjectSharedContext, fields: bodies.PullIn) -> bodies.Pulled:
     """The events after an offset, or the next ones; it waits for them, half a minute at most."""
     log = await _read(ctx)
-    offset, wait = fields.get("offset", log.tail), fields.get("wait", bodies.WAIT)
+    offset, wait = fields.get("offset", log.tail), fields.get("wait", bodies.MOST_WAIT)
     while not (answer := await _since(ctx, log, offset))["messages"] and wait:
         name, news = ctx.awakeable(serde=JSON)
         _send(ctx, stream, "subscribe", {"id": name, "offset": offset})
@@ -128,12 +128,12 @@ def stream_object(stream: str) -> VirtualObject:
         journal_retention=timedelta(0),
         idempotency_retention=timedelta(0),
     )
-    for name, handler in HANDLERS.items():
+    for name, handler in STREAM_HANDLERS.items():
         add_handler(made, stream, name, handler)
     return made
 
 
-HANDLERS: Final = {
+STREAM_HANDLERS: Final = {
     # It ends without having heard of its timer: see `_LOOKS` in `_handlers.py`.
     "pull": Handler(
         on_pull,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from interruptible._stream.deltas import TEXT, Said, delta_of, replaces
+from interruptible._stream.deltas import TEXT, Told, delta_of, replaces
 from interruptible._stream.log import BEGINS, GAP, Entry, Log, Page, Plan
 
 PAGE: Final = 4096
@@ -76,7 +76,7 @@ def change_of(plan: Plan, entries: Sequence[Entry] = ()) -> Change:
     return Change(log, write, drop, [x for x in new if x.id > tail])
 
 
-def _anew(plan: Plan, entries: Sequence[Entry]) -> list[tuple[int, Said, int | None]]:
+def _anew(plan: Plan, entries: Sequence[Entry]) -> list[tuple[int, Told, int | None]]:
     stays = [
         x
         for x in entries
@@ -123,7 +123,7 @@ def _without_what_is_over(log: Log, over: Callable[[str], bool]) -> tuple[Log, l
     return log._replace(pages=tuple(pages), live=live), gone
 
 
-def _bytes_of(event: Said) -> int:
+def _bytes_of(event: Told) -> int:
     return len(json.dumps(event)) + 32
 
 

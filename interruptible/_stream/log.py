@@ -22,10 +22,10 @@ import hmac
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from interruptible._stream.deltas import TEXT, Said, answered, delta_of
+from interruptible._stream.deltas import TEXT, Told, answered, delta_of
 
-BEGINS: Final[Said] = {"type": "turn", "state": "begins"}
-GAP: Final[Said] = {"type": "gap"}
+BEGINS: Final[Told] = {"type": "turn", "state": "begins"}
+GAP: Final[Told] = {"type": "gap"}
 UNRECORDED: Final = 8
 """Turns that are kept although they are not on record. An older one that ends makes a gap."""
 ANSWERED: Final = 32
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
     id: int
     turn: int
-    event: Said
+    event: Told
     step: int | None = None
     """Which step said it, if it is a delta."""
 
@@ -109,7 +109,7 @@ class Plan(NamedTuple):
     """What a rule leads to: the log as it is then, and what comes after it."""
 
     log: Log
-    say: Sequence[tuple[int, Said, int | None]] = ()
+    say: Sequence[tuple[int, Told, int | None]] = ()
     """Whose event, the event, and which step said it."""
     anew: bool = False
     """Whether the log is made anew before that; for this, all its entries have to be read."""
@@ -127,7 +127,7 @@ class Batch(NamedTuple):
     key: str
     voice: str
     seq: int
-    say: Sequence[tuple[int, Said, int | None]]
+    say: Sequence[tuple[int, Told, int | None]]
     """How often its task had told something when it was said; the event; and the step."""
     gap: bool = False
     """Whether something before it was lost."""
@@ -156,7 +156,7 @@ def turn_begins(log: Log, turn: int, key: str) -> Plan | None:
     return Plan(begun, [(turn, BEGINS, None)], period=log.turn)
 
 
-def tell(log: Log, turn: int, events: Sequence[Said], *, anew: bool = False) -> Plan | None:
+def tell(log: Log, turn: int, events: Sequence[Told], *, anew: bool = False) -> Plan | None:
     """A task tells what its turn did; `None` if that does not matter any more.
 
     Args:
@@ -227,14 +227,14 @@ def end(log: Log, turn: int, status: str, messages: int) -> Plan:
     log = log._replace(turns=turns, key="" if turn == log.turn else log.key)
     if progress == (progress.told, messages, status):
         return Plan(log)
-    ends: Said = {"type": "turn", "state": "ends", "status": status}
+    ends: Told = {"type": "turn", "state": "ends", "status": status}
     # Of a turn that did not tell its end, the record may have others, and as many.
     missed = progress.status is not None or (progress.messages, messages) != (0, 0)
     without = turn if missed else None
     return Plan(log, [(turn, ends, None)], anew=missed, without=without, keeps_live=True)
 
 
-def _is_late(log: Log, after: int, event: Said) -> bool:
+def _is_late(log: Log, after: int, event: Told) -> bool:
     """Whether what replaces a delta has come before it."""
     if event["type"] == "tool":  # another attempt says again that it begins, and that it ends
         is_over = after < dict(log.answered).get(event["call"], 0)

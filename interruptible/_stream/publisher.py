@@ -24,7 +24,7 @@ from typing import Any, Final
 from restate import HttpError
 
 from interruptible._session.storage import compact
-from interruptible._stream.deltas import Said, delta_of
+from interruptible._stream.deltas import Told, delta_of
 from interruptible._wire.text import mended
 
 MOST_KEPT: Final = 1 << 20
@@ -35,14 +35,14 @@ MOST_SAID: Final = 16 << 20
 """Characters that one attempt streams; a turn puts out half of that, at most."""
 PATIENCE: Final = 30.0
 """Seconds in which the stream has to learn that the turn has begun."""
-LONGEST: Final = 2.0
+PUBLISH_BACKOFF: Final = 2.0
 """Seconds between two tries, at most."""
 LAST: Final = 1.0
 """Seconds in which an attempt that ends has to publish what it told of its own."""
 
 AGAIN: Final = 0.01
 """Seconds after which it is tried again what comes too early."""
-TRIED_AGAIN: Final = (403, 408, 429)
+PUBLISH_AGAIN: Final = (403, 408, 429)
 """Of HTTP's statuses that say that the request is wrong, those that may pass."""
 
 _ending: Final = set[asyncio.Task[None]]()
@@ -176,14 +176,14 @@ class Publisher:
                 late = self._heard or self._loop.time() - first > PATIENCE
                 if error.status_code == 403 and late:  # noqa: PLR2004
                     return
-                if error.status_code // 100 == 4 and error.status_code not in TRIED_AGAIN:  # noqa: PLR2004
+                if error.status_code // 100 == 4 and error.status_code not in PUBLISH_AGAIN:  # noqa: PLR2004
                     self._warn(f"refuses ({error}: {error.body or 'it says no more'})")
                     if error.status_code != 404:  # noqa: PLR2004 - so says a server that just came up
                         return
-                pause = min(LONGEST, 2 * pause or AGAIN)
+                pause = min(PUBLISH_BACKOFF, 2 * pause or AGAIN)
             except Exception as error:  # noqa: BLE001 - of the network, whatever the client makes of it
                 self._warn(f"does not answer ({type(error).__name__}: {error})")
-                pause = min(LONGEST, 2 * pause or AGAIN)
+                pause = min(PUBLISH_BACKOFF, 2 * pause or AGAIN)
             await asyncio.sleep(began + pause - self._loop.time())
 
     async def _publish(self, post: Post) -> bool:
@@ -232,11 +232,11 @@ class Publisher:
         return batch, kept
 
 
-def _is_delta(event: Said) -> bool:
+def _is_delta(event: Told) -> bool:
     return delta_of(event) is not None
 
 
-def _is_own(event: Said) -> bool:
+def _is_own(event: Told) -> bool:
     return not _is_delta(event) and event["type"] != "tool"
 
 

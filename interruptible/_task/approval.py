@@ -18,7 +18,7 @@ from interruptible._task.signals import approval_signal
 from interruptible._wire.output import WrongOutput, stored
 from interruptible._wire.types import MAX_ASKED
 
-LONGEST: Final = timedelta(days=365 * 100)
+LONGEST_APPROVAL: Final = timedelta(days=365 * 100)
 """What a longer timeout comes to."""
 
 
@@ -47,7 +47,7 @@ async def ask(attempt: Attempt, title: str, value: Any, timeout: timedelta | Non
     if timeout is not None and not isinstance(timeout, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise WrongOutput(f"`task.approval` takes a `timedelta`, not {type(timeout).__name__}.")
     if timeout is not None:
-        timeout = min(max(timeout, timedelta(0)), LONGEST)
+        timeout = min(max(timeout, timedelta(0)), LONGEST_APPROVAL)
     answer: RestateDurableFuture[Any] = ctx.signal(approval_signal(mine["number"]), serde=JSON)
     if timeout is not None:
         asked["within"] = int(timeout.total_seconds() * 1000)

@@ -14,7 +14,7 @@ from interruptible._cancel.steps import in_step, running_step, say
 from interruptible._cancel.watch import Deaf, Interrupted, Watch
 from interruptible._session.record import Addition
 from interruptible._session.storage import compact
-from interruptible._session.turns import Said
+from interruptible._session.turns import Added
 from interruptible._task.body import AgentBody, Telling
 from interruptible._task.repair import repaired
 from interruptible._wire.output import WrongOutput, WrongPlace, stored
@@ -22,11 +22,11 @@ from interruptible._wire.text import brief, mended
 from interruptible._wire.types import MAX_OUTPUT, Dispatch, Message, TaskOutcome, TurnStatus
 from interruptible.formats._calls import calls_of
 
-_call: Final[ContextVar[str | None]] = ContextVar("interruptible_call", default=None)
+_call_id: Final[ContextVar[str | None]] = ContextVar("interruptible_call", default=None)
 """The call that this code works on, in turns that say so."""
 _BEGUN: Final = -1
 """Fewer than any number of commands."""
-_OURS: Final = (
+_RESERVED: Final = (
     "turn",
     "text",
     "message",
@@ -46,7 +46,7 @@ class Begun(NamedTuple):
     """What the session says when a turn that waited begins."""
 
     input: list[Message]
-    said: list[Said]
+    said: list[Added]
     """What else is its by now."""
 
 
@@ -124,7 +124,7 @@ class Attempt:
             send = functools.partial(self.call_session, ctx.generic_send, of="Stream")
             self.teller = stream.teller(self.body.name, self.session, self.turn, key, send)
 
-    async def take_steered(self) -> list[Said]:
+    async def take_steered(self) -> list[Added]:
         """Take the steered messages that wait for this turn, as they are stored."""
         asked = {"turn": self.turn, "waited": True, "begins": False}
         with Scope("protected"):  # what it takes, nobody else gets
@@ -163,7 +163,7 @@ class Attempt:
                 "id."
             )
         self._names_calls, was_told = True, self.watch.begins_nothing
-        put_out, commands, token = self._calls[call], self.watch.commands, _call.set(call)
+        put_out, commands, token = self._calls[call], self.watch.commands, _call_id.set(call)
         self._calls[call] = _BEGUN
         teller = None if was_told else self.teller
         if teller is not None:
@@ -179,7 +179,7 @@ class Attempt:
             teller = None
             raise
         finally:
-            _call.reset(token)
+            _call_id.reset(token)
             if teller is not None:
                 teller.tool(call, self._names[call], "ends")
 
@@ -192,7 +192,7 @@ class Attempt:
     def pieces_of_result(self, call: str | None) -> Callable[[str | None], None]:
         """What takes the pieces that come of a call; see `Task.partial_result`."""
         check_outside("`task.partial_result` was called")
-        call = call or _call.get()
+        call = call or _call_id.get()
         if call is None:
             raise WrongPlace(
                 "`task.partial_result` has no call. Name it, or do it within `task.call`."
@@ -208,7 +208,7 @@ class Attempt:
         given: Any = stored(event)
         checked = cast("dict[str, Any]", given if type(given) is dict else {"id": None})
         kind = None if {"id", "turn"} & checked.keys() else checked.get("type")
-        if not isinstance(kind, str) or not kind or kind in _OURS:
+        if not isinstance(kind, str) or not kind or kind in _RESERVED:
             raise WrongOutput(
                 "`task.publish` takes an event: a dict with a `type` of its own, and without `id` "
                 f"and `turn`; not {brief(given)}. What the library tells, it tells by itself."

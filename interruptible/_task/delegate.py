@@ -18,7 +18,7 @@ from interruptible._wire.output import stored
 from interruptible._wire.text import mended
 from interruptible._wire.types import Outcome, Policy, Receipt, TakenBack
 
-RETRY_POLICY: Final = InvocationRetryPolicy(
+RELAY_RETRY_POLICY: Final = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=100),
     exponentiation_factor=2.0,
     max_interval=timedelta(seconds=1.5),

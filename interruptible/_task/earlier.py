@@ -25,7 +25,7 @@ from interruptible._cancel.watch import Interrupted
 from interruptible._session.reading import Moment, read_record, read_steered
 from interruptible._session.record import Record
 from interruptible._session.sent import MAX_LOADED, MAX_OLDER, Stored
-from interruptible._session.turns import Said, finished_turn, with_resumed
+from interruptible._session.turns import Added, finished_turn, with_resumed
 from interruptible._task.attempt import Attempt
 from interruptible._wire.native import as_tasks_have
 from interruptible._wire.output import WrongPlace
@@ -112,7 +112,7 @@ class Before:
         """The first turn that was read, if there are more before it which were not."""
         self._older: tuple[int, Any] | None = None
         """Before which turn the older ones end, and what they come by, if by themselves."""
-        self.steered: list[Said] = []
+        self.steered: list[Added] = []
         """What was steered at them, and is no other turn's by now."""
         self.cancelled = False
         """Whether this turn is cancelled by now."""
@@ -239,7 +239,7 @@ async def _turns_in(stored: Stored, numbers: range) -> tuple[Record, list[Turn]]
     return record, turns
 
 
-def _ended(turn: Turn, steered: Sequence[Said], ends: Mapping[int, TaskOutcome]) -> Turn:
+def _ended(turn: Turn, steered: Sequence[Added], ends: Mapping[int, TaskOutcome]) -> Turn:
     """A turn as later ones are told of it: one that was live has ended since, or was given up."""
     number = turn["turn"]
     if turn["status"] != "running":

@@ -31,7 +31,7 @@ NOTHING: Final = "[It gave nothing.]"
 """What stands for a result without content where there has to be some."""
 
 
-class Note(Protocol):
+class CallNote(Protocol):
     """What the model is told as the result of a call that has none."""
 
     def __call__(self, name: str | None, *, begun: bool, output: str | None) -> str: ...
@@ -59,7 +59,7 @@ def repaired(
     outputs: Sequence[tuple[str, str]] = (),
     *,
     begun: Callable[[str], bool] = lambda _: True,
-    note: Note = call_note,
+    note: CallNote = call_note,
 ) -> Repaired:
     """Make the messages that one turn put out acceptable to the provider whose dialect they have.
 
@@ -118,7 +118,7 @@ class _Entry:
 class _Turn:
     """The messages so far, each with its results."""
 
-    def __init__(self, begun: Callable[[str], bool], note: Note) -> None:
+    def __init__(self, begun: Callable[[str], bool], note: CallNote) -> None:
         self.entries: list[_Entry] = []
         self.ends: dict[bool, dict[str, None]] = {True: {}, False: {}}
         """The ids of calls without a result, in order: of those that had begun, and of the rest."""

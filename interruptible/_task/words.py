@@ -24,7 +24,7 @@ from interruptible._wire.types import Message
 T = TypeVar("T")
 Partials = list[tuple[str | None, str]]
 
-PATIENCE: Final = timedelta(seconds=10)
+MOST_PATIENCE: Final = timedelta(seconds=10)
 """How long a turn that was cut off waits at most for what the stream has of its words; and no more
 than half of its `cleanup_timeout`. The attempt that said them is dead, so what it was publishing is
 in retry back-off, up to two seconds, and goes first."""
@@ -95,7 +95,7 @@ async def _said_in_stream(attempt: Attempt, ended: Iterable[int]) -> Partials:
     answer: RestateDurableFuture[Any] = ctx.attach_invocation(
         await shield(sent.invocation_id()), serde=JSON
     )
-    patience = min(PATIENCE, attempt.body.cleanup_timeout / 2)
+    patience = min(MOST_PATIENCE, attempt.body.cleanup_timeout / 2)
     done, _ = await shield(restate.wait_completed(answer, ctx.sleep(patience)))
     try:
         return [(call, text) for call, text in await shield(answer)] if answer in done else []

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from restate.server_types import RestateAppT
 
+_LOOK_EVERY = 0.02  # seconds
 _HANG_UP_TIMEOUT = 2.0  # seconds
-_POLL = 0.02  # seconds
 
 
 @asynccontextmanager
@@ -83,12 +83,12 @@ async def serve(app: RestateAppT) -> AsyncGenerator[str]:
                 if passed > _HANG_UP_TIMEOUT / 2:  # hypercorn may wait to send what is left
                     for request in requests:
                         request.cancel()
-                await asyncio.wait({serving}, timeout=_POLL)
+                await asyncio.wait({serving}, timeout=_LOOK_EVERY)
             serving.cancel()
             begun = time.monotonic()
             while listener.is_open and time.monotonic() - begun < _HANG_UP_TIMEOUT:
                 listener.hang_up()
-                await asyncio.sleep(_POLL)
+                await asyncio.sleep(_LOOK_EVERY)
 
 
 _in_app: ContextVar[bool] = ContextVar("_in_app", default=False)

@@ -21,7 +21,7 @@ MakeSchema = Callable[[], Any]
 _MARK: Final = "_interruptible_handler"
 _ADDED: Final = "_interruptible_added"
 
-RETRY_POLICY: Final = InvocationRetryPolicy(
+LOCK_RETRY_POLICY: Final = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=100),
     exponentiation_factor=2.0,
     max_interval=timedelta(seconds=1.5),
@@ -97,7 +97,7 @@ def add(to: VirtualObject, name: str, method: Method, options: Mapping[str, Any]
     """
     options = dict(options)
     if options["kind"] == "exclusive":
-        options.setdefault("invocation_retry_policy", RETRY_POLICY)
+        options.setdefault("invocation_retry_policy", LOCK_RETRY_POLICY)
 
     @functools.wraps(method)
     async def handle(ctx: Any, *body: Any) -> Any:

@@ -14,7 +14,7 @@ from interruptible._wire.types import Message
 
 R = TypeVar("R", bound=Mapping[str, Any])
 
-KEY: Final = "native"
+NATIVE: Final = "native"
 """Where a stored message has its native form: `{"format": …, "value": …}`."""
 
 
@@ -64,13 +64,13 @@ def native(message: Mapping[str, Any], format: str) -> Any:  # noqa: A002
 def to_stored(message: Any) -> Any:
     """A message that a body put out as it is stored; anything else is as it was."""
     form = _form(message)
-    return message if form is None else {**message, KEY: form}
+    return message if form is None else {**message, NATIVE: form}
 
 
 def from_stored(message: Message) -> Message:
     """A stored message as tasks have it."""
     message = without_said(message)
-    return _Native(without_native(message), message[KEY]) if _has_native(message) else message
+    return _Native(without_native(message), message[NATIVE]) if _has_native(message) else message
 
 
 def as_tasks_have(record: R) -> R:
@@ -100,7 +100,7 @@ def changed(old: Message, new: Message) -> Message:
 
 def without_native(message: Message) -> Message:
     """A stored message without its native form."""
-    return {key: value for key, value in message.items() if key != KEY}
+    return {key: value for key, value in message.items() if key != NATIVE}
 
 
 def _form(message: Any) -> Message | None:
@@ -114,5 +114,5 @@ def _print(message: Message) -> int:
 
 
 def _has_native(message: Message) -> bool:
-    form: Any = message.get(KEY)
+    form: Any = message.get(NATIVE)
     return isinstance(form, dict) and cast("Message", form).keys() == {"format", "value"}

@@ -10,23 +10,23 @@ from typing import Any, Final, cast
 
 from interruptible._wire.types import Message
 
-KEY: Final = "said"
+SAID: Final = "said"
 """Where a stored message has it: `{"id": …, "metadata": …}`."""
 
 
 def with_id(message: Message, number: int) -> Message:
     """A message with its id; it may have one already."""
-    return {**message, KEY: {**_said(message), "id": number}}
+    return {**message, SAID: {**_said(message), "id": number}}
 
 
 def with_metadata(message: Message, metadata: Mapping[str, Any] | None) -> Message:
     """A message with what the caller noted of it, if anything."""
-    return {**message, KEY: {**_said(message), "metadata": metadata}} if metadata else message
+    return {**message, SAID: {**_said(message), "metadata": metadata}} if metadata else message
 
 
 def said_again(message: Message, of: Message) -> Message:
     """A message with what is known of another one, in whose place it stands."""
-    return {**message, KEY: of[KEY]} if KEY in of else message
+    return {**message, SAID: of[SAID]} if SAID in of else message
 
 
 def id_of(message: Message) -> int:
@@ -48,14 +48,14 @@ def metadata_of(message: Message) -> Mapping[str, Any]:
 
 def without_said(message: Message) -> Message:
     """A stored message as a model may see it."""
-    return {key: x for key, x in message.items() if key != KEY} if KEY in message else message
+    return {key: x for key, x in message.items() if key != SAID} if SAID in message else message
 
 
 def as_shown(message: Message) -> Message:
     """A stored message as it is shown to who looks at the record."""
-    return {**without_said(message), **_said(message)} if KEY in message else message
+    return {**without_said(message), **_said(message)} if SAID in message else message
 
 
 def _said(message: Message) -> Message:
-    said: Any = message.get(KEY)
+    said: Any = message.get(SAID)
     return cast("Message", said) if isinstance(said, dict) else {}

@@ -213,7 +213,7 @@ def strip(agent: Agent, things: Iterable[str]) -> None:
     if "times" in things:
 
         async def known_now(agent: Any, ctx: ObjectContext) -> Any:
-            return await effects.known(agent, ctx), effects.Now(0)
+            return await effects.known(agent, ctx), effects.Arrival(0)
 
         effects.known_now = known_now
     if "reads" in things:

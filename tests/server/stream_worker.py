@@ -92,8 +92,8 @@ if __name__ == "__main__":
     config.bind = [f"127.0.0.1:{sys.argv[1]}"]
     config.workers = 2  # so that the other processes may have the port, too
     config.h2_max_concurrent_streams = 2**31 - 1
-    words = handlers.HANDLERS["words"]
-    handlers.HANDLERS["words"] = words._replace(does=tell_words)
+    words = handlers.STREAM_HANDLERS["words"]
+    handlers.STREAM_HANDLERS["words"] = words._replace(does=tell_words)
     stream = Stream(ingress=sys.argv[4], every=timedelta(milliseconds=20))
     app = restate.app(services=StreamCrashAgent(stream=stream).services)
 

@@ -450,7 +450,7 @@ async def test_asking_an_agent_that_there_is_not_is_refused_and_does_not_hold_th
     restate_env: Restate, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     twice = InvocationRetryPolicy(max_attempts=2, on_max_attempts="kill")
-    monkeypatch.setattr(delegate, "RETRY_POLICY", twice)
+    monkeypatch.setattr(delegate, "RELAY_RETRY_POLICY", twice)
 
     class LonelyAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:
@@ -475,7 +475,7 @@ async def test_a_turn_that_waits_for_an_agent_that_there_is_not_can_be_interrupt
     restate_env: Restate, deploy: Deploy, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = InvocationRetryPolicy(max_attempts=8, on_max_attempts="kill")
-    monkeypatch.setattr(delegate, "RETRY_POLICY", quick)
+    monkeypatch.setattr(delegate, "RELAY_RETRY_POLICY", quick)
 
     class HopefulAgent(Agent):
         async def run(self, ctx: Context, task: Task) -> str:

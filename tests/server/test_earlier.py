@@ -194,7 +194,7 @@ async def shared_loads(restate: Restate, name: str) -> list[str]:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "MANY", 1)
+    monkeypatch.setattr(storage, "MANY_PAGES", 1)
 
 
 @pytest.mark.usefixtures("few")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Coroutine
 from typing import Any
 
-from interruptible._stream.handlers import HANDLERS
+from interruptible._stream.handlers import STREAM_HANDLERS
 
 from .given import Given
 
@@ -55,6 +55,6 @@ def at_once(work: Coroutine[Any, Any, Any]) -> Any:
 
 def call(ctx: Kept, handler: str, body: Any) -> Any:
     """What a handler answers."""
-    chosen = HANDLERS[handler]
+    chosen = STREAM_HANDLERS[handler]
     does: Any = chosen.does
     return at_once(does("Stream", ctx, body if chosen.body is None else chosen.body(body)))

@@ -196,8 +196,13 @@ def test_an_exclusive_handler_is_tried_again_for_ten_seconds_and_then_killed() -
     _added.add(to, "own", act, {"kind": "exclusive", "invocation_retry_policy": own})
     _added.add(to, "servers", act, {"kind": "exclusive", "invocation_retry_policy": None})
     policies = {name: x.invocation_retry_policy for name, x in to.handlers.items()}
-    assert policies == {"act": _added.RETRY_POLICY, "look": None, "own": own, "servers": None}
-    policy = _added.RETRY_POLICY
+    assert policies == {
+        "act": _added.LOCK_RETRY_POLICY,
+        "look": None,
+        "own": own,
+        "servers": None,
+    }
+    policy = _added.LOCK_RETRY_POLICY
     assert policy.on_max_attempts == "kill"
     waits = [min(0.1 * 2**n, 1.5) for n in range((policy.max_attempts or 0) - 1)]
     assert 8 < sum(waits) * 1.3 < 14  # Restate adds up to 30 %

@@ -15,7 +15,7 @@ from restate.vm import SingleUnresolvedFuture
 
 from interruptible import Session
 from interruptible._cancel.ending import terminal
-from interruptible._cancel.sdk import MANY, any_of, handles_of
+from interruptible._cancel.sdk import TOO_MANY, any_of, handles_of
 from interruptible._cancel.state import standing
 from interruptible._cancel.watch import Interrupted, Watch
 from interruptible._session import (
@@ -1866,11 +1866,11 @@ def test_a_cancellation_that_is_raised_for_ever_is_the_fault_of_the_sdk_and_is_c
         "restate-sdk raises one cancellation for ever: no cleanup can run. "
         "Install restate-sdk 1.0.4 or newer."
     )
-    assert len(raised) == MANY + 1
+    assert len(raised) == TOO_MANY + 1
 
 
 def test_many_cancellations_do_not_break_off_a_shielded_await_and_are_not_lost() -> None:
-    left = iter(range(MANY))
+    left = iter(range(TOO_MANY))
 
     def cancelled_often() -> None:
         if next(left, None) is not None:

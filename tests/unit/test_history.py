@@ -18,7 +18,7 @@ from interruptible._session.sent import Stored
 from interruptible._session.storage import JSON, PACKED, TURNS_PER_PAGE
 from interruptible._session.stored_record import dump_record
 from interruptible._session.turns import (
-    Note,
+    TurnNote,
     asked,
     finished_turn,
     whole_conversation,
@@ -81,7 +81,7 @@ def a_turn(number: int, status: TurnStatus = "completed", *, answer: str | None 
 
 
 def conversation(
-    turns: Sequence[Turn], note: Note, resume_note: Note = lambda _: None
+    turns: Sequence[Turn], note: TurnNote, resume_note: TurnNote = lambda _: None
 ) -> list[Message]:
     return whole_conversation(turns, note, resume_note)
 
@@ -831,7 +831,7 @@ def test_the_older_turns_are_settled_and_most_of_what_fills_pages_and_rarely_bec
     assert ends == sorted(ends)
     for number, end in enumerate(ends, start=1):
         full = (number - 1) // TURNS_PER_PAGE
-        few = full < storage.MANY
+        few = full < storage.MANY_PAGES
         assert end == 1 if few else 7 * full // 8 * TURNS_PER_PAGE < end <= number
         assert end % TURNS_PER_PAGE == 1
     # From one number of turns to its double, they are loaded eight times.

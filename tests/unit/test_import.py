@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -124,10 +125,21 @@ def test_a_name_stands_for_one_thing_in_the_core() -> None:
     where: dict[str, set[str]] = {}
     for module in MODULES:
         if module.startswith(("_", "formats._")):
-            for node in parsed(module).body:
-                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                    where.setdefault(node.name, set()).add(module)
-    assert {name: modules for name, modules in where.items() if len(modules) > 1} == {}
+            for name in defined(parsed(module)):
+                where.setdefault(name, set()).add(module)
+    usual = re.compile("__all__|_log|_?[A-Z]")  # a module's logger, and type variables
+    twice = {name: modules for name, modules in where.items() if len(modules) > 1}
+    assert {name: twice[name] for name in twice if not usual.fullmatch(name)} == {}
+
+
+def defined(module: ast.Module) -> Iterator[str]:
+    """The names of a module's own functions, classes, types and constants."""
+    for node in module.body:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.name
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                yield name
 
 
 @pytest.mark.parametrize("module", [x for x in MODULES if x not in ("client", "testing")])

@@ -419,4 +419,4 @@ def test_whoever_follows_an_agent_without_a_stream_is_told_so() -> None:
 
 
 def test_an_agent_publishes_no_event_that_the_library_tells() -> None:
-    assert {*attempt._OURS, *attempt._FIELDS} == bodies._SHAPES.keys()
+    assert {*attempt._RESERVED, *attempt._FIELDS} == bodies._SHAPES.keys()

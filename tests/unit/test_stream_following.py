@@ -81,7 +81,7 @@ def test_it_pulls_from_where_it_is_and_goes_on_from_where_the_answer_says(
     stream = Stream(answer(8, 9), answer(10, then=12), answer(13))
     assert followed(stream, after) == [8, 9, 10, 13]
     assert stream.offsets == [first, 9, 12, 13]
-    assert {x["wait"] for x in stream.asked} == {following.WAIT}
+    assert {x["wait"] for x in stream.asked} == {following.PULL_WAIT}
 
 
 def test_events_are_given_as_they_come() -> None:
@@ -160,7 +160,7 @@ def test_while_it_fails_it_waits_longer_and_longer_and_then_no_more(pauses: list
     waited = [x for x in pauses if x > 0]
     pace = following.PACE
     assert waited[:7] == [pace, 2 * pace, 4 * pace, 8 * pace, 16 * pace, 32 * pace, 2.0]
-    assert waited[7:10] == [following.LONGEST] * 3
+    assert waited[7:10] == [following.PULL_BACKOFF] * 3
     assert waited[10] == pace  # it had an answer meanwhile
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from restate import TerminalError
 
 from interruptible._stream import bodies, handlers
-from interruptible._stream.handlers import HANDLERS
+from interruptible._stream.handlers import STREAM_HANDLERS
 from interruptible._wire.checks import parse
 
 from . import streams
@@ -96,9 +96,9 @@ NOT_TOLD: Any = (
     {"type": "discarded", "turns": 1},
 )
 REFUSED: list[tuple[str, Any]] = [
-    *((name, x) for name in HANDLERS if name != "truncate" for x in NO_BODIES),
-    *((name, None) for name in HANDLERS if name != "pull"),
-    *((name, {}) for name in HANDLERS if name != "pull"),
+    *((name, x) for name in STREAM_HANDLERS if name != "truncate" for x in NO_BODIES),
+    *((name, None) for name in STREAM_HANDLERS if name != "pull"),
+    *((name, {}) for name in STREAM_HANDLERS if name != "pull"),
     *(("pull", {"offset": x}) for x in NO_NUMBERS),
     *(("pull", {"wait": x}) for x in ("1", None, True, -1, 31)),
     ("pull", {"since": 1}),
@@ -135,7 +135,7 @@ def test_what_a_handler_could_not_work_on_is_refused_and_changes_nothing(began: 
     assert (ctx.sent, ctx.resolved) == ([], [])
 
 
-@pytest.mark.parametrize("handler", HANDLERS)
+@pytest.mark.parametrize("handler", STREAM_HANDLERS)
 @pytest.mark.parametrize("body", [b"{", b'{"turn": NaN}', b"\xff", b"[" * 10_000], ids=repr)
 def test_what_is_no_json_is_refused(handler: str, body: bytes) -> None:
     with pytest.raises(TerminalError) as refused:
@@ -222,7 +222,7 @@ BODIES: dict[str, Any] = {
     "end": record({"turn": TURNS, "status": LETTERS, "messages": st.integers(0, 3)}),
     "words": record({"turn": TURNS}),
 }
-CALLS = st.sampled_from([*HANDLERS]).flatmap(lambda x: st.tuples(st.just(x), BODIES[x]))
+CALLS = st.sampled_from([*STREAM_HANDLERS]).flatmap(lambda x: st.tuples(st.just(x), BODIES[x]))
 
 
 @settings(max_examples=120, deadline=None, derandomize=True, database=None)
@@ -230,7 +230,7 @@ CALLS = st.sampled_from([*HANDLERS]).flatmap(lambda x: st.tuples(st.just(x), BOD
 @example([("begin", {"turn": 1, "key": "\ud800"}), ("publish", but(BATCH, key="key"))])
 def test_whatever_json_comes_is_worked_on_or_refused(calls: list[tuple[str, Any]]) -> None:
     """Any other error would be tried again, and nothing after it in the session's stream."""
-    assert BODIES.keys() == HANDLERS.keys()
+    assert BODIES.keys() == STREAM_HANDLERS.keys()
     ctx = Waiting()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("interruptible._stream.keeping.PAGE", 100)
@@ -365,11 +365,11 @@ def test_callers_may_pull_and_publish_and_all_else_is_the_agents() -> None:
     assert public == {"pull", "publish"}
     shared = {x for x, handler in made.handlers.items() if handler.kind == "shared"}
     assert shared == {"pull"}
-    assert made.handlers.keys() == HANDLERS.keys()
+    assert made.handlers.keys() == STREAM_HANDLERS.keys()
 
 
 def test_who_pulls_may_leave_out_the_body_and_who_publishes_may_not() -> None:
-    pull, publish = HANDLERS["pull"].body, HANDLERS["publish"].body
+    pull, publish = STREAM_HANDLERS["pull"].body, STREAM_HANDLERS["publish"].body
     assert pull is not None
     assert publish is not None
     assert pull(None) == {}

@@ -655,7 +655,7 @@ def test_what_fails_is_tried_again_later_and_later(
     monkeypatch.setattr(publisher, "AGAIN", 0.01)
     monkeypatch.setattr(asyncio, "sleep", paused)
     asyncio.run(in_loop())
-    assert pauses == [*(0.01 * 2**n for n in range(8)), publisher.LONGEST, publisher.LONGEST]
+    assert pauses == [*(0.01 * 2**n for n in range(8)), *[publisher.PUBLISH_BACKOFF] * 2]
 
 
 @pytest.mark.parametrize("seed", range(20))
