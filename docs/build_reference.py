@@ -40,7 +40,7 @@ SPELLED_OUT = {  # aliases that are clearer so, and where they are
     "Burst": "_wire.types",
     "OutputMessage": "_wire.output",
     "Policy": "_wire.types",
-    "Run": "_agent",
+    "RunFunction": "_agent",
     "ToolState": "_stream.events",
     "TurnStatus": "_wire.types",
 }

@@ -50,8 +50,8 @@ def refusal(
 ) -> Refused | None:
     """Why a message cannot be taken in as things are.
 
-    The record is without the live turns whose tasks are over already. `policy`, `if_turn` (only if
-    this turn is at work) and `if_idle` (only if none is live) are what the message asks for.
+    Who asks leaves out of the record the live turns whose tasks are over. `policy`, `if_turn` (only
+    if this turn is at work) and `if_idle` (only if none is live) are what the message asks for.
     """
     busy = record.at_work
     live = "no turn is live" if busy is None else f"turn {busy.turn} is live"

@@ -1,4 +1,4 @@
-"""What shows a session, and what waits for its turns: public handlers that change nothing."""
+"""What shows a session, and what waits for its turns: public handlers that are shared."""
 
 from typing import cast
 

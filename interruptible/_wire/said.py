@@ -1,8 +1,8 @@
 """What a session knows of a message that was said to it: its id, and what the caller noted of it.
 
 Stored, it is a key of the message, `said`, and goes with it wherever it goes. No model sees it: in
-a task, and in all that leaves by a public handler, the message is without it; only `get_turns`
-shows it. Knows only what a message is.
+a task, and in all that leaves by a public handler, the message is without it; only `get_turns`,
+`get_status` and the stream show what it has. Knows only what a message is.
 """
 
 from collections.abc import Iterable, Mapping

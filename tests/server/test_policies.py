@@ -11,6 +11,7 @@ from restate import Context, TerminalError
 from interruptible import Agent, Session, Task
 from interruptible._session import private
 from interruptible._task import waiting
+from interruptible._wire.types import POLICIES
 from interruptible.testing import Restate
 
 from .conftest import Deploy, Log, eventually, is_idle
@@ -198,10 +199,9 @@ async def test_a_precondition_that_does_not_hold_changes_nothing(
     assert refusal.value.status_code == 412
     assert (await session.send("first", if_idle=True, policy="steer"))["turn"] == 1
     await log.until("begin", 1)
-    policies: tuple[Any, ...] = ("interrupt", "rollback", "queue", "steer", "reject")
     conditions: tuple[dict[str, Any], ...] = ({"if_idle": True}, {"if_turn": 2})
     for condition in conditions:
-        for policy in policies:
+        for policy in POLICIES:
             with pytest.raises(TerminalError, match="turn 1 is live") as refusal:
                 await session.send("second", policy=policy, **condition)
             assert refusal.value.status_code == 412
@@ -274,7 +274,7 @@ async def send_unless_rejected(session: Session, said: str, policy: Any) -> Any:
         return {}
 
 
-@pytest.mark.parametrize("policy", ["interrupt", "rollback", "queue", "steer", "reject"])
+@pytest.mark.parametrize("policy", POLICIES)
 async def test_a_message_that_arrives_as_the_turn_ends_is_answered_once_and_in_order(
     restate_env: Restate, deploy: Deploy, log: Log, policy: Any
 ) -> None:

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from interruptible import Session
+from interruptible._wire.types import POLICIES
 from interruptible.testing import Restate
 
 from .bursts import Burst, Busy
@@ -54,7 +55,6 @@ SHRINKING = 60
 Script = tuple[Any, ...]
 Player = Callable[[Script], Awaitable[None]]
 
-POLICIES = ["interrupt", "rollback", "queue", "steer", "reject"]
 backs = st.sampled_from([0, 1, 2, 3, -1])
 maybe_backs = st.one_of(st.none(), backs)
 reasons = st.sampled_from([None, "wrong file"])

@@ -1,4 +1,7 @@
-"""What is done to messages that no model has read, to approvals, and to what is to go on."""
+"""What is done to messages that no model has read, to approvals, and to what is to go on.
+
+And what is noted of messages: receipts, metadata, and where the history shows them.
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1588,7 +1588,7 @@ def test_a_session_sends_what_it_was_asked_for(
     assert calls == sent
 
 
-@pytest.mark.parametrize("policy", ["interrupt", "rollback", "queue", "steer", "reject"])
+@pytest.mark.parametrize("policy", wire.POLICIES)
 def test_a_session_sends_each_policy_and_asks_with_it(
     monkeypatch: pytest.MonkeyPatch, policy: Any
 ) -> None:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from interruptible._session import approvals, pending, rules, stored_record
 from interruptible._session.record import Addition, Live, Record, Refused
 from interruptible._session.rules import Step
+from interruptible._wire.types import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
-POLICIES = ("interrupt", "rollback", "queue", "steer", "reject")
 CONTROLS = ("cancel", "rewind", "regenerate", "reset")
 PENDING = ("withdraw", "replace", "run next", "steer it", "steer it now")
 """What may be done to a message that no model has read."""
