@@ -58,7 +58,7 @@ test: ## Run every check: all from here to `chaos-short`
 	@$(TOGETHER) -j3 -o setup WORKERS=2 $(PARTS)
 	@echo "make test: every check passed: $(PARTS)"
 
-quick: ## Run lint, types, unit without its longest tests, a tenth of server (a minute and a half)
+quick: ## Run lint, types, unit without its longest tests, and a tenth of server (a minute)
 	@$(MAKE) -s --no-print-directory -j1 setup
 	@$(TOGETHER) -j3 WORKERS=2 OLDEST_PYTHON= server-tenth unit-short types lint
 	@echo "make quick: passed"
