@@ -158,7 +158,7 @@ def _receipt(record: Record, step: Step) -> wire.Receipt:
     """What became of a message that was pending."""
     turn = record.turn_of(step.message)
     assert turn is not None  # noqa: S101
-    added = next((x for x in record.waiting if (x.id, x.turn) == (step.message, turn)), None)
+    added = next((x for x in record.untaken if (x.id, x.turn) == (step.message, turn)), None)
     if added is not None:
         status = "joined" if added.joined else "steered"
     else:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, Literal, NamedTuple
 
 from interruptible._session.record import Addition, Record, Refused
-from interruptible._session.rules import Step, add_to, begin, cancel
+from interruptible._session.rules import Step, add_to, cancel, new_turn
 
 WITHDRAWN: Final = "withdrawn"
 """Why a turn was cancelled whose messages were taken back."""
@@ -46,7 +46,7 @@ def pending(record: Record) -> list[Pending]:
     """What is pending, in the order in which it will be read."""
     found: list[Pending] = []
     for live in record.going_on:
-        mine = [x for x in record.waiting if x.turn == live.turn and x.id]
+        mine = [x for x in record.untaken if x.turn == live.turn and x.id]
         added = [Pending(x.id, x.turn, "joined" if x.joined else "steered", x) for x in mine]
         own = live.own if live.can_change else ()
         before = [x for x in added if live.can_change and x.addition and x.addition.at <= x.turn]
@@ -131,10 +131,10 @@ def run_next_step(
         order.insert(0, message.addition)
     step = cancel(record, work, f"interrupted by turn {slots[0]}")
     if slots[-1] == record.next:
-        step = begin(step, ())
+        step = new_turn(step, ())
     moves = tuple(Move(*x) for x in zip(slots, order, strict=True) if x[0] != x[1])
     step = step._replace(record=_moved(step.record, moves), message=message.id)
-    moved_to = [x.turn for x in step.record.waiting if x.turn in [move.to for move in moves]]
+    moved_to = [x.turn for x in step.record.untaken if x.turn in [move.to for move in moves]]
     return step._replace(watch=tuple(dict.fromkeys(moved_to))), moves
 
 

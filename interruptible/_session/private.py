@@ -40,7 +40,7 @@ async def on_take(agent: Settings, ctx: ObjectContext, fields: reports.Taking) -
     said = await read_steered(ctx, taken)
     if after != record:
         stored_record.store_record(ctx, after)
-    if waited and taken and any(x.turn < turn for x in record.waiting):
+    if waited and taken and any(x.turn < turn for x in record.untaken):
         effects.send_recover(
             agent, ctx, turn
         )  # as what inherits is watched, before more is steered at it
@@ -85,7 +85,7 @@ async def _begun(agent: Settings, ctx: ObjectContext, record: Record, turn: int)
     said = await read_steered(ctx, taken)
     own = await storage.live_turn(ctx, record, turn)
     stored_record.store_record(ctx, after)
-    if any(x.turn < turn for x in record.waiting):
+    if any(x.turn < turn for x in record.untaken):
         effects.send_recover(agent, ctx, turn)  # as what inherits is watched
     return _begins(after, own, said)
 

@@ -157,7 +157,7 @@ class Record(NamedTuple):
         return next((x for x in lives if not x.is_cut), lives[-1] if lives else None)
 
     @property
-    def waiting(self) -> tuple[Addition, ...]:
+    def untaken(self) -> tuple[Addition, ...]:
         """The steered messages that can still be taken, and are not."""
         return tuple(x for x in self.steered if not x.taken and self.goes_on(x.turn))
 
@@ -174,9 +174,9 @@ class Record(NamedTuple):
         return first.turn
 
     @property
-    def pending(self) -> int:
-        """How many turns and steered messages are at work or wait for it; no cancelled ones."""
-        return len(self.going_on) + len(self.waiting)
+    def counted(self) -> int:
+        """What `max_pending` bounds: turns and steered messages that go on and are not taken."""
+        return len(self.going_on) + len(self.untaken)
 
     @property
     def lost(self) -> tuple[Live, ...]:

@@ -63,8 +63,8 @@ def refusal(
     if policy == "reject" and busy is not None:
         return Refused(423, f"policy: {live}, and the policy is reject. Wait for it.")
     adds = policy in ("queue", "steer") or _host(record, policy, merge=merge) is not None
-    if adds and record.pending >= max_pending:
-        known = f"{record.pending} of {max_pending} are pending"
+    if adds and record.counted >= max_pending:
+        known = f"{record.counted} of {max_pending} are pending"
         return Refused(429, f"policy: {known}. Wait for one.")
     return None
 
@@ -97,7 +97,7 @@ def message_step(
         step = cancel(record, chosen, f"{did} by turn {record.next}")._replace(message=message)
         if policy == "rollback":
             step = step._replace(discard=tuple(x.turn for x in step.cancel))
-    return begin(step, [message], opens=merge)
+    return new_turn(step, [message], opens=merge)
 
 
 def cancel_step(
@@ -124,7 +124,7 @@ def rewind_step(record: Record, first: int, reason: str | None = None) -> Step:
 
 def resume_step(record: Record) -> Step:
     """Somebody wants the last turn to go on; nothing is live but what was given up."""
-    return begin(Step(record), ())
+    return new_turn(Step(record), ())
 
 
 def edit_step(record: Record, first: int, *, merge: bool = False) -> Step:
@@ -140,7 +140,7 @@ def regenerate_step(
     step = _rewind(record, first, f"rolled back by turn {record.next}")
     rest = cancel(step.record, step.record.live, f"interrupted by turn {record.next}")
     step = step._replace(record=rest.record, cancel=(*rest.cancel, *step.cancel))
-    return begin(step, messages, opens=merge)
+    return new_turn(step, messages, opens=merge)
 
 
 def reset_step(record: Record, reason: str | None = None) -> Step:
@@ -173,7 +173,7 @@ def hand_out(
         return record, ()
     taken = tuple(
         x._replace(turn=turn, taken=True, joined=begins, now=x.now if x.turn == turn else 0)
-        for x in record.waiting
+        for x in record.untaken
         if x.turn == turn or (waited and x.turn < turn)
     )
     if not waited and not taken:
@@ -194,7 +194,7 @@ def quiet_step(record: Record, turn: int, *, seen: int) -> tuple[Record, int]:
         The record, in which nothing joins the turn any more if it was quiet; and the newest message
         that it has.
     """
-    newest = max((x.id for x in record.waiting if x.turn == turn), default=0)
+    newest = max((x.id for x in record.untaken if x.turn == turn), default=0)
     if newest > seen:
         return record, newest
     return record.changed({turn}, open=False), seen
@@ -228,7 +228,7 @@ def settle_step(record: Record, turn: int, *, merge: bool = False) -> Step | Non
         in_order = tuple(sorted((*steered, *passed)))
         return step._replace(record=step.record._replace(steered=in_order), watch=(heir.turn,))
     ids = [x.id for x in left if x.id]
-    return begin(step._replace(begin=left), ids, opens=merge) if left else step
+    return new_turn(step._replace(begin=left), ids, opens=merge) if left else step
 
 
 def _host(record: Record, policy: str, *, merge: bool) -> Live | None:
@@ -264,8 +264,8 @@ def count_message(record: Record) -> tuple[Record, int]:
     return record._replace(messages=record.messages + 1), record.messages + 1
 
 
-def begin(step: Step, messages: Iterable[int], *, opens: bool = False) -> Step:
-    """A turn begins, of these messages, after all that are live."""
+def new_turn(step: Step, messages: Iterable[int], *, opens: bool = False) -> Step:
+    """There is one turn more, of these messages, after all that are live."""
     record = step.record
     queued = any(not x.is_cut for x in record.awaited)
     turn = Live(record.next, open=opens, queued=queued, own=tuple(messages))

@@ -126,7 +126,7 @@ async def on_get_status(
         "turn": None if busy is None else busy.turn,
         "task_id": None if busy is None else busy.task_id,
         "live": [_shown_live(x) for x in live],
-        "steered": len(seen.waiting),
+        "steered": len(seen.untaken),
         "pending": await _pending(ctx, seen),
         "waiting_for": await _waiting_for(ctx, seen),
     }
@@ -135,7 +135,7 @@ async def on_get_status(
 async def _pending(ctx: ObjectSharedContext, record: Record) -> list[wire.PendingMessage]:
     """What no model has read, with what it says."""
     found = pending.pending(record)
-    said = {x.id: message for x, message in await read_steered(ctx, record.waiting)}
+    said = {x.id: message for x, message in await read_steered(ctx, record.untaken)}
     for turn in {x.turn for x in found if x.addition is None}:
         stored = await storage.live_turn(ctx, record, turn)
         said |= {number: x for x in stored["input"] for number in ids_of([x])}

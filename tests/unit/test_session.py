@@ -362,7 +362,7 @@ _message, _cancel, _settle = rules.message_step, rules.cancel_step, rules.settle
 _rewind, _regenerate, _take = rules.rewind_step, rules.regenerate_step, rules.hand_out
 _give_up, _reset = rules.give_up_step, rules.reset_step
 _refusal, _host = rules.refusal, rules._host
-_quiet, _begins, _add_to, _begin = rules.quiet_step, rules.begin_step, rules.add_to, rules.begin
+_quiet, _begins, _add_to, _begin = rules.quiet_step, rules.begin_step, rules.add_to, rules.new_turn
 _edit, _resume = rules.edit_step, rules.resume_step
 _pending, _find, _withdraw = pending.pending, pending.find_pending, pending.withdraw_step
 _steer, _run_next, _ask = pending.steer_step, pending.run_next_step, approvals.ask_step
@@ -571,7 +571,7 @@ def a_number_is_free_once_its_message_is_taken(record: Record, policy: str, **op
     step = _message(record, policy, **options)
     if step.steer is None:
         return step
-    steered = step.steer._replace(number=len(record.waiting) + 1)
+    steered = step.steer._replace(number=len(record.untaken) + 1)
     return with_record(step._replace(steer=steered), steered=(*record.steered, steered))
 
 
@@ -644,7 +644,7 @@ def judged_as(policy: str, other: str) -> Any:
 def reject_is_taken_in_while_all_that_is_live_cleans_up(
     record: Record, policy: str, **wish: Any
 ) -> Refused:
-    free = policy == "reject" and not record.pending
+    free = policy == "reject" and not record.counted
     return _refusal(record, "interrupt" if free else policy, **wish)
 
 
@@ -669,7 +669,7 @@ def what_was_cancelled_goes_on(record: Record) -> tuple[Live, ...]:
 
 
 def the_cancelled_are_pending(record: Record) -> int:
-    return len(record.live) + len(record.waiting)
+    return len(record.live) + len(record.untaken)
 
 
 def the_steered_are_not_pending(record: Record) -> int:
@@ -858,10 +858,10 @@ def take_leaves_what_those_before_did_not_take(record: Record, turn: int, **opti
 
 
 def take_takes_one_at_a_time(record: Record, turn: int, **options: Any) -> Taken:
-    first = record.waiting[:1]
-    rest = tuple(x for x in record.steered if x not in record.waiting[1:])
+    first = record.untaken[:1]
+    rest = tuple(x for x in record.steered if x not in record.untaken[1:])
     after, taken = _take(record._replace(steered=rest), turn, **options)
-    left = tuple(x for x in record.steered if x in record.waiting[1:])
+    left = tuple(x for x in record.steered if x in record.untaken[1:])
     return after._replace(steered=(*after.steered, *left)), taken if first else ()
 
 
@@ -878,7 +878,7 @@ def quiet_does_not_see_what_came(record: Record, turn: int, *, seen: int) -> Any
 
 
 def quiet_sees_what_came_for_others(record: Record, turn: int, *, seen: int) -> Any:
-    newest = max((x.id for x in record.waiting), default=0)
+    newest = max((x.id for x in record.untaken), default=0)
     return (record, newest) if newest > seen else _quiet(record, turn, seen=seen)
 
 
@@ -1423,10 +1423,10 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (KEEPING, "Record.at_work", the_newest_is_at_work, Fault.CANCELLED_OTHER),
     (LINE, "Record.going_on", what_was_cancelled_goes_on, Fault.PASSED_ASTRAY),
     (KILLED_BURST, "settle_step", settle_passes_on_to_the_oldest, Fault.PASSED_ASTRAY),
-    (PLAIN, "Record.pending", the_cancelled_are_pending, Fault.TURNED_AWAY),
-    (STEERING, "Record.pending", the_steered_are_not_pending, Fault.TAKEN_IN),
-    (STEERING, "Record.pending", the_taken_are_pending, Fault.TURNED_AWAY),
-    (STEERING, "Record.waiting", what_is_steered_at_the_cancelled_waits, Fault.TAKEN_OTHER),
+    (PLAIN, "Record.counted", the_cancelled_are_pending, Fault.TURNED_AWAY),
+    (STEERING, "Record.counted", the_steered_are_not_pending, Fault.TAKEN_IN),
+    (STEERING, "Record.counted", the_taken_are_pending, Fault.TURNED_AWAY),
+    (STEERING, "Record.untaken", what_is_steered_at_the_cancelled_waits, Fault.TAKEN_OTHER),
     (PLAIN, "cancel_step", cancel_takes_what_is_queued_behind_it, Fault.CANCELLED_OTHER),
     (PLAIN, "cancel_step", cancel_removes_what_is_queued, "a_turns_outcome_is_its_tasks"),
     (PLAIN, "cancel_step", cancel_forgets_that_it_did, REASONS),
@@ -1491,9 +1491,9 @@ MISTAKES: list[tuple[Budget, str, Any, str | Fault]] = [
     (STEERING, "dump_record", dump_leaves_out("steered", 5), STORED),
     (TOLD_NOW, "dump_record", dump_leaves_out("steered", 6), STORED),
     (PLAIN, "count_message", messages_are_not_counted, Fault.NUMBER_USED_AGAIN),
-    (PLAIN, "begin", begin_forgets_the_messages, MESSAGES),
-    (PLAIN, "begin", begin_never_asks, Fault.QUEUED_OTHER),
-    (STOPPING, "begin", begin_does_not_ask_behind_what_stops, Fault.QUEUED_OTHER),
+    (PLAIN, "new_turn", begin_forgets_the_messages, MESSAGES),
+    (PLAIN, "new_turn", begin_never_asks, Fault.QUEUED_OTHER),
+    (STOPPING, "new_turn", begin_does_not_ask_behind_what_stops, Fault.QUEUED_OTHER),
     (STEERING, "begin_step", begins_and_can_still_be_changed, LISTED),
     (CHANGING, "begin_step", begins_and_can_still_be_changed, Fault.CHANGED),
     (CHANGING, "begin_step", begins_and_can_still_be_changed, BEGUN),

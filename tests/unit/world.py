@@ -1117,7 +1117,7 @@ def take(world: World, task: Task, record: Record, taken: tuple[Addition, ...]) 
     late = any(x.joined != (not task.began) for x in taken)
     world = world.wrong(Fault.INPUT_OTHER, when=late)
     after = world.put(task._replace(took=(*task.took, *took)))
-    inherits = taken and any(x.turn < turn for x in world.record.waiting)
+    inherits = taken and any(x.turn < turn for x in world.record.untaken)
     watched = after.watched | ({turn} if inherits else set())
     return after._replace(record=record, watched=watched)
 
@@ -1425,8 +1425,8 @@ def at_rest_nothing_is_live_and_all_that_was_wanted_was_answered(world: World) -
     if moves or ended_and_watched(world) or looked.tasks != world.tasks:
         return None
     waiting = [x.turn for x in world.tasks if x.phase != OVER]
-    if waiting or world.record.waiting:
-        return f"turns {waiting} and {world.record.waiting} wait for ever"
+    if waiting or world.record.untaken:
+        return f"turns {waiting} and {world.record.untaken} wait for ever"
     for live in world.record.live:
         world = settle(world, live.turn) if over(world, live.turn) else world
     if world.record.live:
