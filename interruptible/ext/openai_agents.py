@@ -184,6 +184,8 @@ class _Kept(sdk.RunHooks[Any]):
         """What begins the calls that say so."""
         self._handoffs: list[str] = []
         """The calls of the last response that hand off."""
+        self._used_again: set[str] = set()
+        """The ids of calls that the model has used for another one: they name two results."""
         self._steered: list[tuple[Any, list[Any]]] = []
         """What was steered, and the item that it comes after."""
 
@@ -239,10 +241,11 @@ class _Kept(sdk.RunHooks[Any]):
     def put_response(self, response: ModelResponse, request: dict[str, Any]) -> None:
         """Put out what the model has said."""
         messages = to_messages(response.output)
+        calls = [call for message in messages for call in message.get("tool_calls") or ()]
+        self._used_again |= self.feed.calls & {x["id"] for x in calls}
         self.feed.put(messages)
         handoffs = {x.tool_name for x in request["handoffs"]}
         ours = {x.name for x in request["tools"] if getattr(x, "on_invoke_tool", 0) in self._invoke}
-        calls = [call for message in messages for call in message.get("tool_calls") or ()]
         names = {x["id"]: x["function"]["name"] if "function" in x else None for x in calls}
         self._handoffs = [call for call, name in names.items() if name in handoffs]
         for call, name in names.items():
@@ -253,6 +256,9 @@ class _Kept(sdk.RunHooks[Any]):
     def put_results(self, items: Iterable[Mapping[str, Any]]) -> None:
         """Put out the results of calls, but for those that were put out as they came."""
         results = [x for x in items if str(x.get("type")).endswith("_output")]
+        self._put_results(x for x in results if x.get("call_id") not in self._used_again)
+
+    def _put_results(self, results: Iterable[Mapping[str, Any]]) -> None:
         # The type comes first where they are written anew: what is the same needs no native form.
         made = to_messages({"type": x["type"], **x} for x in results)
         self.feed.put(message for message in made if message["role"] == "tool")
@@ -266,7 +272,7 @@ class _Kept(sdk.RunHooks[Any]):
         call = getattr(context, "tool_call", None)
         if call is not None and call.call_id in self.feed.calls:
             known = len(self.feed.task.messages)
-            self.put_results([cast("Any", sdk.ItemHelpers.tool_call_output_item(call, result))])
+            self._put_results([cast("Any", sdk.ItemHelpers.tool_call_output_item(call, result))])
             self._is_cut_off = len(self.feed.task.messages) == known
         await self._hooks.on_tool_end(context, agent, tool, result)
 
@@ -274,7 +280,7 @@ class _Kept(sdk.RunHooks[Any]):
         if self._handoffs:  # of several, the first is followed
             output = json.dumps({"assistant": to_agent.name})
             item = {"type": "function_call_output", "call_id": self._handoffs[0], "output": output}
-            self.put_results([item])
+            self._put_results([item])
         await self._hooks.on_handoff(context, from_agent, to_agent)
 
     async def add_steered(self, items: list[Any]) -> None:

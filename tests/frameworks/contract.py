@@ -82,6 +82,9 @@ class Contract:
     goes_on_by_itself = True
     """Whether a model is asked after its own words, with nothing said to it."""
 
+    takes_an_id_again = True
+    """Whether the framework lets a model use the id of a call again in one run."""
+
     other_id = "x"
     """What a model is told of the id `x` of a call that another provider made."""
 
@@ -218,6 +221,64 @@ class Contract:
         assert request[0] == ("user", "Look.")
         assert sorted(request[1:5]) == sorted(done)
         assert request[5:] == [("user", NOTE), ("user", "Stop.")]
+
+    async def test_what_a_tool_makes_of_its_own_interruption_is_no_result(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        two = calls(a="look moon", b="swallow sun")
+
+        def script(messages: list[Message]) -> Answer:
+            return two if last(messages) == "Look." else says("Good.")
+
+        session, _ = await self.start(
+            restate_env, deploy, log, "Swallowed", script, "look", "swallow"
+        )
+        await session.send("Look.")
+        await log.until("begin", "slow sun")
+        await log.until("end", "look moon")
+        assert plain((await session.ask("Stop."))["messages"]) == [("assistant", "Good.")]
+        assert sorted(plain((await session.attach(1))["messages"])) == [
+            ("assistant", "", "a", "b"),
+            ("tool", INTERRUPTED, "b"),
+            ("tool", "found moon", "a"),
+        ]
+
+    async def test_a_tool_that_raises_is_tried_again_by_restate(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        two = calls(a="look moon", b="flaky sun")
+
+        def script(messages: list[Message]) -> Answer:
+            return two if messages[-1]["role"] == "user" else says("Good.")
+
+        session, model = await self.start(
+            restate_env, deploy, log, "Raised", script, "look", "flaky"
+        )
+        assert sorted(plain((await session.ask("Look."))["messages"])) == [
+            ("assistant", "", "a", "b"),
+            ("assistant", "Good."),
+            ("tool", "found moon", "a"),
+            ("tool", "found sun", "b"),
+        ]
+        assert sorted(log.of("end")) == [("end", "look moon"), ("end", "look sun")]
+        assert len(model.requests) == 2
+
+    async def test_an_id_that_a_model_uses_again_is_of_another_call(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            done = sum(x["role"] == "tool" for x in messages)
+            return (calls(a="look moon"), calls(a="look sun"), says("Good."))[done]
+
+        session, _ = await self.start(restate_env, deploy, log, "Same Id", script, "look")
+        outcome = await session.ask("Look.")
+        done = [("assistant", "", "a"), ("tool", "found moon", "a"), ("assistant", "", "a")]
+        if self.takes_an_id_again:
+            end = [("tool", "found sun", "a"), ("assistant", "Good.")]
+            assert plain(outcome["messages"]) == [*done, *end]
+        else:
+            assert (outcome["status"], outcome["not_begun"]) == ("failed", ["a"])
+            assert plain(outcome["messages"]) == [*done, ("tool", NOT_BEGUN, "a")]
 
     async def test_steered_while_a_tool_runs_it_is_in_the_next_request_once(
         self, restate_env: Restate, deploy: Deploy, log: Log

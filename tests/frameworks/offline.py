@@ -179,7 +179,33 @@ def tools(log: Notes) -> dict[str, Callable[..., Awaitable[str]]]:
         """
         return f"{word} {current_task().turn}"
 
-    return {"look": look, "slow": slow, "hold": hold, "fail": fail, "turn": turn}
+    async def swallow(word: str) -> str:
+        """Look something up that takes very long, and make a result of whatever ends it.
+
+        Args:
+            word: What to look up.
+        """
+        try:
+            return await slow(word)
+        except Exception as error:  # noqa: BLE001
+            return f"swallowed {error}"
+
+    tried: set[str] = set()
+
+    async def flaky(word: str) -> str:
+        """Look something up, and break the first time.
+
+        Args:
+            word: What to look up.
+        """
+        found = await look(word)
+        if word not in tried:
+            tried.add(word)
+            raise ConnectionError("gone")
+        return found
+
+    made = (look, slow, hold, fail, turn, swallow, flaky)
+    return {tool.__name__: tool for tool in made}
 
 
 async def promised(log: Notes, kind: str) -> Any:

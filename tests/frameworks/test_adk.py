@@ -27,7 +27,7 @@ from pydantic import BaseModel
 from restate import Context, ObjectContext, RunOptions
 from restate.ext.adk import RestatePlugin, RestateSessionService
 
-from interruptible import Agent, Session, Task, current_task
+from interruptible import Agent, Session, Task
 from interruptible._task.repair import INTERRUPTED
 from interruptible.ext import adk
 from interruptible.formats import gemini
@@ -642,25 +642,6 @@ async def test_an_answer_that_is_not_as_the_schema_has_it_fails_the_turn_once(
 
 
 # -- Tools. ----------------------------------------------------------------------------------------
-
-
-async def test_a_tool_that_raises_is_tried_again_by_restate(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    tried: list[str] = []
-
-    async def flaky(word: str) -> str:
-        """Look."""
-        tried.append(word)
-        if len(tried) == 1:
-            raise ConnectionError("gone")
-        return f"found {word} in turn {current_task().turn}"
-
-    model = calls_once(log, calls(a="flaky moon"), says("Done."))
-    session = await open_session(restate_env, deploy, agent_of(model, "flaky_one", flaky))
-    outcome = await session.ask("Look.")
-    assert plain(outcome["messages"])[1] == ("tool", "found moon in turn 1", "a")
-    assert len(model.requests) == 2
 
 
 async def test_whatever_a_tool_returns_can_be_put_out(

@@ -16,7 +16,6 @@ from restate import Context, RunOptions
 from restate.extensions import current_context
 
 from interruptible import Agent, Task, current_task
-from interruptible._task.repair import INTERRUPTED, NOT_BEGUN
 from interruptible.ext import adk
 
 from .contract import keep, plain
@@ -55,26 +54,6 @@ async def test_output_with_a_default_returned_by_run(
     outcome = await session.ask("Go.")
     assert outcome["status"] == "completed", outcome
     assert len(outcome["messages"]) == 1, outcome
-
-
-async def test_an_id_that_is_used_twice_in_a_turn(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    def script(asked: list[Any]) -> Answer:
-        done = sum(x["role"] == "tool" for x in asked)
-        return [calls(a="look moon"), calls(a="look sun"), says("Good.")][done]
-
-    session = await open_session(
-        restate_env, deploy, agent_of(Offline(log, script), "c2", tools(log)["look"])
-    )
-    outcome = await session.ask("Go.")
-    assert plain(outcome["messages"]) == [
-        ("assistant", "", "a"),
-        ("tool", "found moon", "a"),
-        ("assistant", "", "a"),
-        ("tool", "found sun", "a"),
-        ("assistant", "Good."),
-    ]
 
 
 async def test_an_id_twice_in_an_answer(restate_env: Restate, deploy: Deploy, log: Log) -> None:
@@ -198,39 +177,6 @@ async def test_code_execution_returned(restate_env: Restate, deploy: Deploy, log
         outcome = await asyncio.wait_for(session.ask("Go."), 20)
         assert len(outcome["messages"]) == 1, outcome
     assert model.requests[-1][1].parts == parts
-
-
-async def test_swallowing(restate_env: Restate, deploy: Deploy, log: Log) -> None:
-    known = tools(log)
-
-    async def swallow(word: str) -> str:
-        """Swallow."""
-        try:
-            return await known["slow"](word)
-        except Exception as error:
-            return f"swallowed {error}"
-
-    model = Offline(
-        log,
-        lambda x: (
-            says("Good.")
-            if last(x) == "Stop."
-            else calls(a="look moon", b="swallow sun", c="look stars")
-        ),
-    )
-    session = await open_session(
-        restate_env, deploy, agent_of(model, "c11", known["look"], swallow)
-    )
-    await session.send("Go.")
-    await log.until("begin", "slow sun")
-    await session.ask("Stop.")
-    outcome = await session.attach(1)
-    assert plain(outcome["messages"]) == [
-        ("assistant", "", "a", "b", "c"),
-        ("tool", "found moon", "a"),
-        ("tool", INTERRUPTED, "b"),
-        ("tool", NOT_BEGUN, "c"),
-    ]
 
 
 @pytest.mark.xfail(reason="put out after the callbacks", strict=True)

@@ -258,26 +258,6 @@ async def test_a_tool_that_wants_other_arguments_or_reports_an_error_is_told_to_
     assert plain(model.requests[-1])[1:] == messages[:-1]
 
 
-async def test_a_tool_that_raises_is_tried_again_by_restate(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    tried: list[str] = []
-
-    async def flaky(word: str) -> str:
-        """Try."""
-        tried.append(word)
-        if len(tried) == 1:
-            raise ConnectionError("gone")
-        return f"found {word}"
-
-    model = Offline(log, once(calls(a="flaky moon", b="look sun"), says("Done.")))
-    made = agent_of(model, "LcFlaky", flaky, "look")
-    session = await open_session(restate_env, deploy, langchain.agent(made))
-    messages = plain((await session.ask("Look."))["messages"])
-    assert messages[1:3] == [("tool", "found moon", "a"), ("tool", "found sun", "b")]
-    assert len(model.requests) == 2
-
-
 async def test_one_of_two_tools_that_fails_for_good_is_the_reason(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:

@@ -209,26 +209,6 @@ async def test_an_agent_that_is_a_tool_puts_out_nothing_of_its_own(
     ]
 
 
-async def test_a_tool_that_raises_is_tried_again_by_restate(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    tried: list[str] = []
-
-    async def flaky(word: str) -> str:
-        tried.append(word)
-        if len(tried) == 1:
-            raise ConnectionError("gone")
-        return f"found {word}"
-
-    def script(messages: list[Any]) -> Answer:
-        return calls(a="flaky moon") if len(messages) == 1 else says("Done.")
-
-    agent = pydantic_ai.agent(agent_of(model := Offline(log, script), "flaky", flaky))
-    session = await open_session(restate_env, deploy, agent)
-    assert plain((await session.ask("Look."))["messages"])[1] == ("tool", "found moon", "a")
-    assert len(model.requests) == 2
-
-
 async def test_what_a_tool_gives_besides_its_result_is_told_once(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:

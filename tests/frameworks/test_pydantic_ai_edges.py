@@ -233,28 +233,6 @@ async def test_a_deferred_call_that_a_run_of_ones_own_answers(
     ]
 
 
-async def test_an_id_that_is_used_twice_in_a_turn(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    def script(asked: list[Any]) -> Answer:
-        done = sum(x["role"] == "tool" for x in asked)
-        return [calls(a="look moon"), calls(a="look sun"), says("Good.")][done]
-
-    session = await open_session(
-        restate_env,
-        deploy,
-        pydantic_ai.agent(agent_of(Offline(log, script), "b9", tools(log)["look"])),
-    )
-    outcome = await session.ask("Go.")
-    assert plain(outcome["messages"]) == [
-        ("assistant", "", "a"),
-        ("tool", "found moon", "a"),
-        ("assistant", "", "a"),
-        ("tool", "found sun", "a"),
-        ("assistant", "Good."),
-    ]
-
-
 async def test_a_history_processor_puts_out_nothing(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -388,33 +366,6 @@ async def test_two_steers(restate_env: Restate, deploy: Deploy, log: Log) -> Non
     assert "One." in str(model.requests[-1]) and "Two." in str(model.requests[-1])
     outcome = await session.ask("And?")
     assert outcome["status"] == "completed"
-
-
-async def test_swallowing(restate_env: Restate, deploy: Deploy, log: Log) -> None:
-    known = tools(log)
-
-    async def swallow(word: str) -> str:
-        """Swallow."""
-        try:
-            return await known["slow"](word)
-        except Exception as error:
-            return f"swallowed {error}"
-
-    model = Offline(
-        log,
-        lambda x: says("Good.") if last(x) == "Stop." else calls(a="look moon", b="swallow sun"),
-    )
-    session = await open_session(
-        restate_env, deploy, pydantic_ai.agent(agent_of(model, "b17", known["look"], swallow))
-    )
-    await session.send("Go.")
-    await log.until("begin", "slow sun")
-    await log.until("end", "look moon")
-    await session.ask("Stop.")
-    outcome = await session.attach(1)
-    assert sorted(plain(outcome["messages"])) == sorted(
-        [("assistant", "", "a", "b"), ("tool", "found moon", "a"), ("tool", INTERRUPTED, "b")]
-    )
 
 
 async def test_parallel_one_fails_terminal(restate_env: Restate, deploy: Deploy, log: Log) -> None:
