@@ -21,7 +21,7 @@ import base64
 import inspect
 import re
 from collections.abc import Awaitable, Callable
-from functools import partialmethod
+from functools import cache, partialmethod
 from typing import Any, Final, cast
 
 from restate import Context, TerminalError
@@ -37,11 +37,8 @@ from restate.vm import (
     VMWrapper,
 )
 
-COMMANDS: Final = [
-    name
-    for name in vars(VMWrapper)
-    if re.match("sys_(?!input|end|write_output|get_|peek_|sleep|awakeable|signal)", name)
-]
+_COMMAND: Final = "sys_(?!input|end|write_output|get_|peek_|sleep|awakeable|signal)"
+COMMANDS: Final = [name for name in vars(VMWrapper) if re.match(_COMMAND, name)]
 """What gives Restate a command that may have an effect elsewhere."""
 ONLY_IF_AWAITED: Final = ("sys_run", "sys_call")
 """Those of them that have none once the code was told of its cancellation."""
@@ -66,8 +63,8 @@ for _method, _parameters in (
         raise ImportError(msg)
 
 
-class _WatchedVM(VMWrapper):
-    """A state machine that is given its commands by a watch."""
+class _Watched:
+    """What a state machine is, too, that is given its commands by a watch."""
 
     give: Callable[..., Any]
 
@@ -76,7 +73,12 @@ class _WatchedVM(VMWrapper):
 
 
 for _name in {*COMMANDS, *WORK}:
-    setattr(_WatchedVM, _name, partialmethod(_WatchedVM.give_by_name, _name))
+    setattr(_Watched, _name, partialmethod(_Watched.give_by_name, _name))
+
+
+@cache
+def _watched(kind: type[VMWrapper]) -> type[VMWrapper]:
+    return type(kind.__name__, (_Watched, kind), {})
 
 
 class Inside:
@@ -85,6 +87,7 @@ class Inside:
     def __init__(self, ctx: Any) -> None:
         self._ctx = ctx
         self._poll: Callable[[Any], Awaitable[None]] = ctx.create_poll_or_cancel_coroutine
+        self._vm: type[VMWrapper] = type(ctx.vm)
         self._cancellations = 0
         self.run: Callable[..., Awaitable[None]] = ctx.create_run_coroutine
         """The SDK's own: run a step's action, and propose what came of it."""
@@ -99,13 +102,13 @@ class Inside:
         self._ctx.create_poll_or_cancel_coroutine = poll
         self._ctx.create_run_coroutine = run
         self._ctx.vm.give = give
-        self._ctx.vm.__class__ = _WatchedVM
+        self._ctx.vm.__class__ = _watched(self._vm)  # type: ignore[arg-type]  # it can be hashed
 
     def restore(self) -> None:
         """Make the context what it was: as part of a circle it would outlast its attempt."""
         del self._ctx.create_poll_or_cancel_coroutine
         del self._ctx.create_run_coroutine
-        self._ctx.vm.__class__ = VMWrapper
+        self._ctx.vm.__class__ = self._vm
         del self._ctx.vm.give
 
     async def poll(self, future: Any) -> bool:

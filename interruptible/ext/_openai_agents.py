@@ -1,6 +1,7 @@
 """The models of OpenAI's Agents SDK, asked in durable steps."""
 
 import inspect
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
@@ -19,7 +20,7 @@ from restate.ext.openai import restate_context
 from restate.serde import Serde
 
 from interruptible import Message
-from interruptible.ext._adapter import Feed, WrongUse, asking
+from interruptible.ext._adapter import Feed, WrongUse, asking, mended_within
 
 __all__ = ["Durable"]
 
@@ -159,13 +160,30 @@ _RESPONSE: Final = TypeAdapter(ModelResponse)
 
 
 class _Serde(Serde[ModelResponse]):
-    """Writes a response without what nobody has set, and its items as they came."""
+    """Writes a response without what nobody has set, and its items as they came.
+
+    Text that cannot be stored is mended: the model would be asked again without end.
+    """
 
     def serialize(self, obj: ModelResponse | None) -> bytes:
         response = cast("ModelResponse", obj)
         lean = _RESPONSE.dump_python(response, mode="json", by_alias=True, exclude_defaults=True)
         whole = _RESPONSE.dump_python(response, mode="json", by_alias=True, exclude_unset=True)
-        return to_json({**lean, "output": whole["output"]})
+        response = mended_within({**lean, "output": whole["output"]})
+        for item in response["output"]:
+            if "arguments" in item:
+                item["arguments"] = _mended_arguments(item["arguments"])
+        return to_json(response)
 
     def deserialize(self, buf: bytes) -> ModelResponse | None:
         return _RESPONSE.validate_json(buf)
+
+
+def _mended_arguments(arguments: str) -> str:
+    """JSON without half surrogate pairs, also where they are escaped: the SDK fails at these."""
+    if "\\ud" in arguments.lower():
+        with suppress(ValueError):  # it may be half-said
+            told = json.loads(arguments)
+            if (mended := mended_within(told)) != told:
+                return json.dumps(mended)
+    return arguments

@@ -40,6 +40,7 @@ with extra("langchain"):
         asking,
         by_the_user,
         check_approve,
+        mended_within,
     )
     from interruptible.ext._langchain import (
         INTERRUPT,
@@ -198,7 +199,7 @@ class InterruptibleMiddleware(AgentMiddleware[Any, Any]):
             )
         try:
             with asking():
-                return await handler(request)
+                return _stored(await handler(request))
         except StructuredOutputError as error:  # Restate would repeat the step without end
             raise TerminalError(f"{type(error).__name__}: {error}") from error
 
@@ -213,6 +214,16 @@ class InterruptibleMiddleware(AgentMiddleware[Any, Any]):
             return await handler(request)
         with running.feed.working_on(call):
             return await handler(request)
+
+
+def _stored(response: ModelResponse[Any]) -> ModelResponse[Any]:
+    """An answer as a step can store it; otherwise the model would be asked again without end."""
+    for message in response.result:
+        told = vars(message)
+        for name in ("content", "tool_calls", "invalid_tool_calls", "additional_kwargs"):
+            if name in told:
+                setattr(message, name, mended_within(told[name]))
+    return response
 
 
 class _Turns:

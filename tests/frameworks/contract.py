@@ -85,6 +85,9 @@ class Contract:
     takes_an_id_again = True
     """Whether the framework lets a model use the id of a call again in one run."""
 
+    told_whole = ("audio", "pdf")
+    """What a user sends that a model is told as it is; else it is told that there was something."""
+
     other_id = "x"
     """What a model is told of the id `x` of a call that another provider made."""
 
@@ -146,6 +149,79 @@ class Contract:
             ("user", NOTE),
             ("user", "Stop."),
         ]
+
+    @normal_mode
+    async def test_words_of_a_request_that_failed_are_not_doubled(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        tries = iter([True, True, False])
+
+        def script(messages: list[Message]) -> Answer:
+            if last(messages) == "Stop.":
+                return says("Good.")
+            breaks = next(tries)
+            return Answer(("Half ",), stays=not breaks, breaks=breaks)
+
+        session, _ = await self.start(restate_env, deploy, log, "Failed Requests", script)
+        await session.send("Speak.")
+        await log.until("said", "Half ")
+        await session.ask("Stop.")
+        assert plain((await session.attach(1))["messages"]) == [("assistant", "Half ")]
+
+    @pytest.mark.parametrize(
+        ("pieces", "said"), [(("\ud83d", "\ude00"), "\U0001f600"), (("x\ud83d",), "x\ufffd")]
+    )
+    async def test_half_a_surrogate_pair_that_a_model_says_is_mended(
+        self, restate_env: Restate, deploy: Deploy, log: Log, pieces: tuple[str, ...], said: str
+    ) -> None:
+        name = f"Half{len(pieces)}"
+        session, _ = await self.start(restate_env, deploy, log, name, lambda _: says(*pieces))
+        for _ in range(2):
+            outcome = await session.ask("Speak.")
+            assert outcome["status"] == "completed"
+            assert [x["content"] for x in outcome["messages"]] == [said]
+
+    async def test_half_a_surrogate_pair_in_what_a_tool_returns_is_mended(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            return calls(a="odd moon") if messages[-1]["role"] == "user" else says("Good.")
+
+        session, _ = await self.start(restate_env, deploy, log, "Half Result", script, "odd")
+        for _ in range(2):
+            done = plain((await session.ask("Look."))["messages"])
+            assert done[1:] == [("tool", "moon \ufffd", "a"), ("assistant", "Good.")]
+
+    async def test_half_a_surrogate_pair_in_a_call_stops_no_session(
+        self, restate_env: Restate, deploy: Deploy, log: Log
+    ) -> None:
+        def script(messages: list[Message]) -> Answer:
+            asked = messages[-1]["role"] == "user"
+            return calls(a="look mo\ud83don") if asked else says("Good.")
+
+        session, _ = await self.start(restate_env, deploy, log, "Half Call", script, "look")
+        for _ in range(2):
+            outcome = await session.ask("Look.")
+            assert plain(outcome["messages"])[2:] == [("assistant", "Good.")]
+
+    @pytest.mark.parametrize("kind", ["audio", "plain", "broken", "pdf"])
+    async def test_what_a_user_sends_is_told_or_named_and_poisons_nothing(
+        self, restate_env: Restate, deploy: Deploy, log: Log, kind: str
+    ) -> None:
+        part: dict[str, Any] = {
+            "audio": {"type": "input_audio", "input_audio": {"data": "aGVsbG8=", "format": "wav"}},
+            "plain": {"type": "image_url", "image_url": {"url": "data:image/svg+xml,abc"}},
+            "broken": {"type": "image_url", "image_url": {"url": "data:image/png;base64,@@@"}},
+            "pdf": {
+                "type": "file",
+                "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,aGVsbG8="},
+            },
+        }[kind]
+        name = f"Sent{kind.title()}"
+        session, model = await self.start(restate_env, deploy, log, name, lambda _: says("Ah."))
+        assert (await session.ask([{"type": "text", "text": "This?"}, part]))["status"]
+        assert (await session.ask("And?"))["status"] == "completed"
+        assert kind not in self.told_whole or "aGVsbG8=" in str(model.requests[-1])
 
     @normal_mode
     async def test_those_who_follow_the_session_see_what_it_does_as_it_does_it(

@@ -31,12 +31,14 @@ class Answer:
         calls: The calls of tools: id, name and arguments.
         stays: Whether it never comes to an end after its words.
         thoughts: What it thinks before, as it is streamed.
+        breaks: Whether the connection breaks after its words.
     """
 
     pieces: tuple[str, ...] = ()
     calls: tuple[tuple[str, str, dict[str, Any]], ...] = ()
     stays: bool = False
     thoughts: tuple[str, ...] = ()
+    breaks: bool = False
 
     @property
     def text(self) -> str:
@@ -120,6 +122,8 @@ class Offline:
 
     async def end(self, answer: Answer) -> None:
         """Called within the step when all words were given away."""
+        if answer.breaks:
+            raise ConnectionError("gone")
         if answer.stays:
             await self.log.add("said", answer.text)
             await self.log.step("stay", LONG)
@@ -204,7 +208,15 @@ def tools(log: Notes) -> dict[str, Callable[..., Awaitable[str]]]:
             raise ConnectionError("gone")
         return found
 
-    made = (look, slow, hold, fail, turn, swallow, flaky)
+    async def odd(word: str) -> str:
+        """Say something that cannot be stored.
+
+        Args:
+            word: What to say before.
+        """
+        return f"{word} \ud800"
+
+    made = (look, slow, hold, fail, turn, swallow, flaky, odd)
     return {tool.__name__: tool for tool in made}
 
 

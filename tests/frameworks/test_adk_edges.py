@@ -127,18 +127,6 @@ async def test_a_sync_tool(restate_env: Restate, deploy: Deploy, log: Log) -> No
     assert plain(outcome["messages"])[1] == ("tool", "moon 1", "a")
 
 
-async def test_surrogates(restate_env: Restate, deploy: Deploy, log: Log) -> None:
-    async def bad(word: str) -> Any:
-        """Bad."""
-        return "x\ud800y" if word == "text" else {"k": "x\ud800y"}
-
-    model = calls_once(log, calls(a="bad text", b="bad dict"), says("Good."))
-    session = await open_session(restate_env, deploy, agent_of(model, "c7", bad))
-    for _ in range(2):
-        outcome = await asyncio.wait_for(session.ask("Go."), 20)
-        assert outcome["status"] == "completed", outcome
-
-
 @pytest.mark.parametrize("parts", [[], [types.Part(text="")], [types.Part(text=" ")]])
 async def test_an_empty_answer(restate_env: Restate, deploy: Deploy, log: Log, parts: Any) -> None:
     model = Fixed(model="fixed", requests=[], responses=[LlmResponse(content=said(*parts))])
@@ -363,17 +351,6 @@ async def test_model_error_codes_midway_and_finish_max_tokens(
     assert plain(outcome["messages"]) == [("assistant", "Half")]
 
 
-@pytest.mark.parametrize("pieces", [("\ud83d", "\ude00"), ("x\ud83d",)])
-async def test_a_model_that_says_half_a_surrogate_pair(
-    restate_env: Restate, deploy: Deploy, log: Log, pieces: Any
-) -> None:
-    model = Offline(log, lambda _: says(*pieces))
-    session = await open_session(restate_env, deploy, agent_of(model, f"c23_{len(pieces)}"))
-    for _ in range(2):
-        outcome = await asyncio.wait_for(session.ask("Go."), 20)
-        assert outcome["status"] == "completed", outcome
-
-
 async def test_two_calls_at_once_one_raises_once(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -492,54 +469,6 @@ async def test_an_agent_that_is_a_tool_whose_model_answers_piece_by_piece(
     session = await open_session(restate_env, deploy, agent_of(model, "c28", AgentTool(sub)))
     outcome = await asyncio.wait_for(session.ask("Go."), 20)
     assert plain(outcome["messages"])[1] == ("tool", "Full.", "a")
-
-
-@pytest.mark.parametrize("kind", ["audio", "plain", "broken", "pdf"])
-async def test_what_a_user_sends(restate_env: Restate, deploy: Deploy, log: Log, kind: str) -> None:
-    part: dict[str, Any] = {
-        "audio": {"type": "input_audio", "input_audio": {"data": "aGVsbG8=", "format": "wav"}},
-        "plain": {"type": "image_url", "image_url": {"url": "data:image/svg+xml,abc"}},
-        "broken": {"type": "image_url", "image_url": {"url": "data:image/png;base64,@@@"}},
-        "pdf": {
-            "type": "file",
-            "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,aGVsbG8="},
-        },
-    }[kind]
-    model = Offline(log, lambda _: says("I see."))
-    session = await open_session(restate_env, deploy, agent_of(model, f"c29_{kind}"))
-    outcome = await asyncio.wait_for(session.ask([{"type": "text", "text": "This?"}, part]), 15)
-    outcome = await asyncio.wait_for(session.ask("And?"), 15)
-    assert outcome["status"] == "completed", outcome
-
-
-async def test_words_of_a_request_that_failed_are_not_doubled(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    from google.adk.models import BaseLlm
-
-    from tests.server.conftest import LONG, REPLAY
-
-    if REPLAY:
-        return
-    tried: list[int] = []
-
-    class Flaky(BaseLlm):
-        async def generate_content_async(self, llm_request: Any, stream: bool = False) -> Any:
-            if "Stop." in str(llm_request.contents):
-                yield LlmResponse(content=said(types.Part(text="Good.")))
-                return
-            yield LlmResponse(content=said(types.Part(text="Half ")), partial=True)
-            tried.append(1)
-            if len(tried) < 3:
-                raise ConnectionError("gone")
-            await log.step("stay", LONG)
-
-    session = await open_session(restate_env, deploy, agent_of(Flaky(model="flaky"), "c30"))
-    await session.send("Go.")
-    await log.until("begin", "stay")
-    await session.ask("Stop.")
-    outcome = await session.attach(1)
-    assert plain(outcome["messages"]) == [("assistant", "Half ")]
 
 
 async def test_a_system_message_in_the_conversation(

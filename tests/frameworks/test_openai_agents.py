@@ -52,6 +52,7 @@ ONE_BY_ONE = sdk.RunConfig(tool_execution=sdk.ToolExecutionConfig(max_function_t
 class TestOpenAIAgents(Contract):
     side_by_side = True
     takes_an_id_again = False
+    told_whole = ("pdf",)
 
     def made(self, name: str, model: Offline, *names: str, **options: Any) -> Any:
         known, ask = tools(model.log), options.get("approve", ())

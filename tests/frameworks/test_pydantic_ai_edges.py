@@ -331,22 +331,6 @@ async def test_a_sync_tool(restate_env: Restate, deploy: Deploy, log: Log) -> No
     assert plain(outcome["messages"]) == [("assistant", "Good.")]
 
 
-async def test_a_surrogate_in_a_tools_result(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    async def bad(word: str) -> Any:
-        """Bad."""
-        return "x\ud800y" if word == "text" else {"k\ud800": "x\ud800y"}
-
-    model = once(log, calls(a="bad text", b="bad dict"), says("Good."))
-    session = await open_session(
-        restate_env, deploy, pydantic_ai.agent(agent_of(model, "b14", bad))
-    )
-    for _ in range(2):
-        outcome = await asyncio.wait_for(session.ask("Go."), 20)
-        assert outcome["status"] == "completed", outcome
-
-
 async def test_two_steers(restate_env: Restate, deploy: Deploy, log: Log) -> None:
     def script(messages: list[Any]) -> Answer:
         return says("Done.") if len(messages) > 1 else calls(a="hold Godot")
@@ -597,30 +581,6 @@ async def test_who_hears_events_can_be_interrupted_too(
     assert plain((await session.attach(3))["messages"]) == [("assistant", "Half an answer")]
 
 
-@pytest.mark.parametrize("pieces", [("\ud83d", "\ude00"), ("x\ud83d",)])
-async def test_a_model_that_says_half_a_surrogate_pair(
-    restate_env: Restate, deploy: Deploy, log: Log, pieces: Any
-) -> None:
-    model = Offline(log, lambda _: says(*pieces))
-    session = await open_session(
-        restate_env, deploy, pydantic_ai.agent(agent_of(model, f"b28 {len(pieces)}"))
-    )
-    for _ in range(2):
-        outcome = await asyncio.wait_for(session.ask("Go."), 20)
-        assert outcome["status"] == "completed", outcome
-
-
-async def test_half_a_surrogate_pair_in_arguments(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    model = once(log, calls(a="look mo\ud83don"), says("Good."))
-    session = await open_session(
-        restate_env, deploy, pydantic_ai.agent(agent_of(model, "b29", tools(log)["look"]))
-    )
-    outcome = await asyncio.wait_for(session.ask("Go."), 20)
-    assert outcome["status"] == "completed", outcome
-
-
 async def test_nested_run_of_the_same_task_in_a_tool(
     restate_env: Restate, deploy: Deploy, log: Log
 ) -> None:
@@ -736,60 +696,6 @@ async def test_a_tool_beside_one_that_waits_for_approval(
         ("tool", NOT_BEGUN, "b"),
         ("tool", NOT_BEGUN, "c"),
     ]
-
-
-async def test_words_of_a_request_that_failed_are_not_doubled(
-    restate_env: Restate, deploy: Deploy, log: Log
-) -> None:
-    from pydantic_ai.models.function import FunctionModel
-
-    from tests.server.conftest import LONG, REPLAY
-
-    if REPLAY:
-        return
-    tried: list[int] = []
-
-    async def stream(messages: Any, info: Any) -> Any:
-        if "Stop." in str(messages):
-            yield "Good."
-            return
-        yield "Half "
-        tried.append(1)
-        if len(tried) < 3:
-            raise ConnectionError("gone")
-        await log.step("stay", LONG)
-
-    session = await open_session(
-        restate_env,
-        deploy,
-        pydantic_ai.agent(agent_of(FunctionModel(stream_function=stream), "b35")),
-    )
-    await session.send("Go.")
-    await log.until("begin", "stay")
-    await session.ask("Stop.")
-    outcome = await session.attach(1)
-    assert plain(outcome["messages"]) == [("assistant", "Half ")]
-
-
-@pytest.mark.parametrize("kind", ["audio", "plain", "broken", "pdf"])
-async def test_what_a_user_sends(restate_env: Restate, deploy: Deploy, log: Log, kind: str) -> None:
-    part: dict[str, Any] = {
-        "audio": {"type": "input_audio", "input_audio": {"data": "aGVsbG8=", "format": "wav"}},
-        "plain": {"type": "image_url", "image_url": {"url": "data:image/svg+xml,abc"}},
-        "broken": {"type": "image_url", "image_url": {"url": "data:image/png;base64,@@@"}},
-        "pdf": {
-            "type": "file",
-            "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,aGVsbG8="},
-        },
-    }[kind]
-    model = Offline(log, lambda _: says("I see."))
-    session = await open_session(
-        restate_env, deploy, pydantic_ai.agent(agent_of(model, f"b36 {kind}"))
-    )
-    outcome = await asyncio.wait_for(session.ask([{"type": "text", "text": "This?"}, part]), 15)
-    outcome = await asyncio.wait_for(session.ask("And?"), 15)
-    assert outcome["status"] == "completed", outcome
-    assert kind not in ("audio", "pdf") or "aGVsbG8=" in str(model.requests[-1])
 
 
 @pytest.mark.xfail(

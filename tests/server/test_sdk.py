@@ -18,6 +18,7 @@ from restate.vm import FirstCompletedUnresolvedFuture, SingleUnresolvedFuture, V
 
 from interruptible import Agent, Interrupted, Session, Task, cleanup, shield
 from interruptible._cancel import sdk
+from interruptible._cancel.watch import Watch
 from interruptible.testing import Restate, restate_server, serve
 
 from .conftest import LONG, Deploy, Log, eventually
@@ -124,6 +125,34 @@ async def test_the_context_is_as_it_was_once_the_handler_has_ended(
     assert all(vars(x) == before for x, before in known)
     assert type(known[1][0]) is VMWrapper
     assert known[0][1]["extension_data"] == {}
+
+
+async def test_a_state_machine_that_somebody_else_has_wrapped_stays_so(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    service = restate.Service("Wrapped")
+    asked: list[str] = []
+
+    class Noting(VMWrapper):
+        def sys_run(self, name: str) -> Any:
+            asked.append(name)
+            return super().sys_run(name)
+
+    @service.handler()
+    async def work(ctx: Context) -> str:
+        vm = vars(ctx)["vm"]
+        vm.__class__ = Noting
+        async with cleanup(ctx):
+            await shield(ctx.run_typed("one", one))
+            assert Watch.of(ctx).commands == 1
+        return type(vm).__name__
+
+    async def one() -> int:
+        return 1
+
+    await deploy(service)
+    assert await restate_env.client.service_call(work, None) == "Noting"
+    assert set(asked) == {"one"}
 
 
 async def test_a_cancelled_invocation_is_what_restate_shows_as_cancelled(
