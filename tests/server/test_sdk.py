@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import gc
 import hashlib
 import inspect
 import re
 import shutil
+import weakref
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from interruptible._cancel import sdk
 from interruptible._cancel.watch import Watch
 from interruptible.testing import Restate, restate_server, serve
 
-from .conftest import LONG, Deploy, Log, eventually
+from .conftest import LONG, Deploy, Log, eventually, normal_mode
 
 pytestmark = pytest.mark.anyio
 
@@ -125,6 +127,35 @@ async def test_the_context_is_as_it_was_once_the_handler_has_ended(
     assert all(vars(x) == before for x, before in known)
     assert type(known[1][0]) is VMWrapper
     assert known[0][1]["extension_data"] == {}
+
+
+@normal_mode
+async def test_an_attempt_that_completes_is_freed_without_the_collector_of_garbage(
+    restate_env: Restate, deploy: Deploy
+) -> None:
+    service = restate.Service("Freed")
+    known: list[weakref.ref[Watch]] = []
+
+    @service.handler()
+    async def work(ctx: Context) -> None:
+        known.append(weakref.ref(Watch.of(ctx)))
+        async with cleanup(ctx):
+            await shield(ctx.run_typed("one", one))
+            await asyncio.gather(*(ctx.run_typed("more", one) for _ in range(2)))
+
+    async def one() -> int:
+        return 1
+
+    async def is_freed() -> bool:
+        return known[0]() is None
+
+    await deploy(service)
+    gc.disable()
+    try:
+        await restate_env.client.service_call(work, None)
+        await eventually(is_freed)
+    finally:
+        gc.enable()
 
 
 async def test_a_state_machine_that_somebody_else_has_wrapped_stays_so(
