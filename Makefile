@@ -330,5 +330,5 @@ endef
 define another_venv
 echo "setup: making $(1), with $(2)"; \
 $(VENV)/bin/uv venv -q --clear --python $(VENV)/bin/python $(1) && \
-$(VENV)/bin/uv pip install -q --python $(1)/bin/python $(3) && touch $@
+$(VENV)/bin/uv pip install -q --compile-bytecode --python $(1)/bin/python $(3) && touch $@
 endef

@@ -171,7 +171,7 @@ class _Serde(Serde[ModelResponse]):
         whole = _RESPONSE.dump_python(response, mode="json", by_alias=True, exclude_unset=True)
         response = mended_within({**lean, "output": whole["output"]})
         for item in response["output"]:
-            if "arguments" in item:
+            if isinstance(item.get("arguments"), str):  # those of a tool search are an object
                 item["arguments"] = _mended_arguments(item["arguments"])
         return to_json(response)
 

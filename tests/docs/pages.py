@@ -53,7 +53,7 @@ RECIPES = {
 }
 """The same of what needs no module of ours."""
 LANGUAGES = {"python", "bash", "json", "text", "mermaid", "html", "js", "ts"}
-PATIENCE = 30  # seconds, for what takes a few
+PATIENCE = 120  # seconds, for what takes a few
 
 _FENCE = re.compile(
     r"(?:^<!-- (?P<mark>[^\n]*?) -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",

@@ -219,8 +219,8 @@ class Contract:
         }[kind]
         name = f"Sent{kind.title()}"
         session, model = await self.start(restate_env, deploy, log, name, lambda _: says("Ah."))
-        assert (await session.ask([{"type": "text", "text": "This?"}, part]))["status"]
-        assert (await session.ask("And?"))["status"] == "completed"
+        for said in ([{"type": "text", "text": "This?"}, part], "And?"):
+            assert (await session.ask(said))["status"] == "completed"
         assert kind not in self.told_whole or "aGVsbG8=" in str(model.requests[-1])
 
     @normal_mode
