@@ -127,6 +127,20 @@ async def test_a_sync_tool(restate_env: Restate, deploy: Deploy, log: Log) -> No
     assert plain(outcome["messages"])[1] == ("tool", "moon 1", "a")
 
 
+async def test_half_a_surrogate_pair_in_an_object_that_a_tool_returns(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def bad(word: str) -> Any:
+        """Bad."""
+        return "x\ud800y" if word == "text" else {"k": "x\ud800y"}
+
+    model = calls_once(log, calls(a="bad text", b="bad dict"), says("Good."))
+    session = await open_session(restate_env, deploy, agent_of(model, "c7", bad))
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        assert outcome["status"] == "completed", outcome
+
+
 @pytest.mark.parametrize("parts", [[], [types.Part(text="")], [types.Part(text=" ")]])
 async def test_an_empty_answer(restate_env: Restate, deploy: Deploy, log: Log, parts: Any) -> None:
     model = Fixed(model="fixed", requests=[], responses=[LlmResponse(content=said(*parts))])

@@ -331,6 +331,22 @@ async def test_a_sync_tool(restate_env: Restate, deploy: Deploy, log: Log) -> No
     assert plain(outcome["messages"]) == [("assistant", "Good.")]
 
 
+async def test_half_a_surrogate_pair_in_an_object_that_a_tool_returns(
+    restate_env: Restate, deploy: Deploy, log: Log
+) -> None:
+    async def bad(word: str) -> Any:
+        """Bad."""
+        return "x\ud800y" if word == "text" else {"k\ud800": "x\ud800y"}
+
+    model = once(log, calls(a="bad text", b="bad dict"), says("Good."))
+    session = await open_session(
+        restate_env, deploy, pydantic_ai.agent(agent_of(model, "b14", bad))
+    )
+    for _ in range(2):
+        outcome = await asyncio.wait_for(session.ask("Go."), 20)
+        assert outcome["status"] == "completed", outcome
+
+
 async def test_two_steers(restate_env: Restate, deploy: Deploy, log: Log) -> None:
     def script(messages: list[Any]) -> Answer:
         return says("Done.") if len(messages) > 1 else calls(a="hold Godot")
